@@ -1,0 +1,64 @@
+"""Files and folders that are either whole or not there: written aside, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Yields a name beside `path` to write to, with its suffixes; renames the file to `path` when all went well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".aside-") as aside:
+        written = Path(aside) / path.name
+        yield written
+        _flush(written)
+        os.replace(written, path)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yields an empty folder to fill; renames it to `path`, which must not exist, when all went well.
+
+    Raises:
+        FileExistsError: `path` exists.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        raise FileExistsError(f"Expected a folder that does not exist yet. Received: {path}")
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=".aside-"))
+    try:
+        aside.chmod(0o755)
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        aside.rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes `content` as indented JSON."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: str | Path, content: str) -> None:
+    """Writes `content` in UTF-8."""
+    with new_file(path) as aside:
+        aside.write_text(content, encoding="utf-8")
+
+
+def _flush(path: Path) -> None:
+    """Waits until the file is on the disk, lest a crash leave its new name to an empty file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

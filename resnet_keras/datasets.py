@@ -1,0 +1,55 @@
+"""The data sets that recipes name: what their images are, not where they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Source = Literal["package", "tfds", "folder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What is known of a data set before it is opened.
+
+    Attributes:
+        source: Where the images come from: this "package", TensorFlow Datasets ("tfds"), or a "folder" of class
+            folders.
+        classes: Number of classes; `None` if only the data tell.
+        image_size: Height and width of the images in pixels; `None` if they differ.
+        channels: 3 for RGB, 1 for grey, 0 if only the data tell.
+        mean: Of the training pixels, per channel, 0–255.
+        std: Standard deviation of the training pixels, per channel.
+        train_split: The split to train on.
+        test_split: The split to evaluate on.
+    """
+
+    source: Source
+    classes: int | None = None
+    image_size: int | None = None
+    channels: int = 3
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)  # ImageNet's, as the field has them since fb.resnet.torch
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    train_split: str = "train"
+    test_split: str = "test"
+
+
+DATASETS: dict[str, Dataset] = {
+    "digits": Dataset(
+        source="package", classes=10, image_size=8, channels=1, mean=(77.9,), std=(95.9,)
+    ),  # scikit-learn's 1,797 handwritten digits
+    "cifar10": Dataset(
+        source="tfds", classes=10, image_size=32, mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7)
+    ),
+    "cifar100": Dataset(
+        source="tfds", classes=100, image_size=32, mean=(129.3, 124.1, 112.4), std=(68.2, 65.4, 70.4)
+    ),
+    "imagenet2012": Dataset(source="tfds", classes=1000, test_split="validation"),
+    "folder": Dataset(source="folder"),
+}
+"""Data sets that we know by name. Any other name is looked for among TensorFlow Datasets."""
+
+
+def dataset(name: str) -> Dataset:
+    """Returns what is known of the data set called `name`; of one of TFDS without a row here, what can be assumed."""
+    return DATASETS.get(name, Dataset(source="tfds", channels=0))

@@ -1,0 +1,304 @@
+"""Batches for training and evaluation, by `tf.data`.
+
+Which image stands at a position of the run, and how it is augmented, are functions of the seed and the position
+alone. So two runs with one seed see the same images, and a run that is continued sees those that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.recipes import Recipe
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split
+
+SHUFFLE_IMAGES = 10_000
+"""Encoded images among which a stream of records is shuffled: about 1 GB of ImageNet."""
+
+CACHE_BYTES = 2**30
+"""Evaluation images, once decoded, are kept in memory up to this."""
+
+# Principal components of ImageNet's RGB values on the scale 0–1: eigenvalues' roots and eigenvectors (AlexNet §4.1,
+# the numbers of fb.resnet.torch).
+_COLOR_STD = (0.2175, 0.0188, 0.0045)
+_COLOR_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+
+def preprocessing_of(recipe: Recipe, split: Split) -> Preprocessing:
+    """Returns what a recipe's network will expect of an image: its own size, the data set's mean and std."""
+    info = split.info
+    side = recipe.image_size or info.image_size or recipe.architecture.image_size
+    return Preprocessing(
+        image_size=(side, side),
+        channels=info.channels,
+        mean=info.mean,
+        std=info.std,
+        shorter_side=recipe.test_shorter_side,
+    )
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """Returns how many full batches the split fills; the images left over differ from epoch to epoch.
+
+    Raises:
+        ValueError: It does not fill one.
+    """
+    if len(split) < batch_size:
+        raise ValueError(f"Expected `batch_size` to be at most {len(split)}, all training images. Received: {batch_size}")
+    return len(split) // batch_size
+
+
+def training_batches(
+    split: Split, recipe: Recipe, preprocessing: Preprocessing, *, first_step: int = 0, deterministic: bool = True
+) -> tf.data.Dataset:
+    """Returns the batches of a run from step `first_step` to its end, shuffled and augmented as the recipe says.
+
+    Args:
+        split: Images to train on.
+        recipe: Its batch size, epochs, augmentation and seed apply.
+        preprocessing: Size and normalisation of the network's input.
+        first_step: Steps of the run that are done already.
+        deterministic: Whether batches must come in the order that the seed determines, at the price of waiting for
+            a slow one.
+
+    Returns:
+        A data set of float32 (batch, *image_size, C) and int64 (batch,).
+    """
+    steps = steps_per_epoch(split, recipe.batch_size)
+    if isinstance(split, ArraySplit):
+        batches = _array_batches(split, recipe, preprocessing, first_step, steps)
+    else:
+        batches = _encoded_batches(split, recipe, preprocessing, first_step, steps)
+
+    def augmented(step: tf.Tensor, pixels: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return augment(pixels, recipe, preprocessing, tf.stack([tf.cast(recipe.seed, tf.int64), step])), labels
+
+    batches = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first_step, tf.int64)), batches).map(
+        lambda step, batch: augmented(step, *batch), tf.data.AUTOTUNE
+    )
+    return batches.with_options(_options(deterministic)).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
+    """Returns every image of a split once, in order: float32 (≤ batch_size, *image_size, C) and int64 labels."""
+    batches = pixel_batches(split, preprocessing, batch_size)
+    batches = batches.map(lambda pixels, labels: (preprocessing.normalize(pixels), labels), tf.data.AUTOTUNE)
+    if len(split) * int(np.prod(preprocessing.image_size)) * preprocessing.channels * 4 <= CACHE_BYTES:
+        batches = batches.cache()
+    return batches.with_options(_options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
+
+
+def pixel_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
+    """Returns every image of a split once, cropped but not normalised: pixels 0–255 (≤ batch_size, *image_size, C)."""
+    if isinstance(split, ArraySplit):
+        batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
+        return batches.map(lambda images, labels: (_fitted(images, preprocessing), labels), tf.data.AUTOTUNE)
+
+    def cropped(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return preprocessing.crop(preprocessing.decode(encoded)), label
+
+    return _encoded(split).map(cropped, tf.data.AUTOTUNE).batch(batch_size)
+
+
+def augment(pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+    """Normalises a batch (N, H, W, C) of pixels and varies it: padded and cropped (§4.2), mirrored, recoloured (§3.4).
+
+    The padding is 0 after normalisation, the mean colour. `seed` holds two integers; equal seeds give equal results.
+    """
+    images = preprocessing.normalize(pixels)
+    count = tf.shape(images)[0]
+    crop_seed, flip_seed, color_seed = tf.unstack(tf.random.split(seed, 3))
+    if recipe.pad_pixels:
+        height, width = preprocessing.image_size
+        pad = recipe.pad_pixels
+        images = tf.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        corners = tf.random.stateless_uniform((count, 2), crop_seed, 0, 2 * pad + 1, tf.int32)
+        images = tf.gather(images, corners[:, :1] + tf.range(height), axis=1, batch_dims=1)
+        images = tf.gather(images, corners[:, 1:] + tf.range(width), axis=2, batch_dims=1)
+    if recipe.flip:
+        mirrored = tf.random.stateless_uniform((count, 1, 1, 1), flip_seed) < 0.5
+        images = tf.where(mirrored, images[:, :, ::-1, :], images)
+    if recipe.color_noise and preprocessing.channels == 3:
+        amounts = tf.random.stateless_normal((count, 3), color_seed, stddev=recipe.color_noise)
+        shift = 255.0 * tf.matmul(amounts * _COLOR_STD, _COLOR_AXES, transpose_b=True)
+        images += (shift / preprocessing.std)[:, None, None, :]
+    return images
+
+
+def scaled_crop(
+    encoded: tf.Tensor, preprocessing: Preprocessing, shorter_side: tuple[int, int], seed: tf.Tensor
+) -> tf.Tensor:
+    """Decodes a random crop of a randomly scaled image (§3.4): bytes -> float32 (*image_size, C), pixels 0–255.
+
+    Cropping what was scaled is scaling what was cropped, so of a JPEG only the crop is ever decoded.
+    """
+    crop = tf.constant(preprocessing.image_size, tf.float32)
+
+    def window(size: tf.Tensor) -> tf.Tensor:
+        side_seed, corner_seed = tf.unstack(tf.random.split(seed, 2))
+        side = tf.random.stateless_uniform((), side_seed, shorter_side[0], shorter_side[1] + 1, tf.int32)
+        scale = tf.cast(tf.reduce_min(size), tf.float32) / tf.cast(side, tf.float32)
+        extent = tf.clip_by_value(tf.cast(tf.round(crop * scale), tf.int32), 1, size)
+        space = tf.cast(size - extent + 1, tf.float32)
+        corner = tf.cast(tf.random.stateless_uniform((2,), corner_seed) * space, tf.int32)
+        return tf.concat([tf.minimum(corner, size - extent), extent], 0)
+
+    def from_jpeg() -> tf.Tensor:
+        where = window(tf.io.extract_jpeg_shape(encoded)[:2])
+        return tf.io.decode_and_crop_jpeg(encoded, where, channels=preprocessing.channels)
+
+    def from_other() -> tf.Tensor:
+        image = preprocessing.decode(encoded)
+        top, left, height, width = tf.unstack(window(tf.shape(image)[:2]))
+        return image[top : top + height, left : left + width]
+
+    image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
+    image.set_shape((None, None, preprocessing.channels))
+    return tf.image.resize(image, preprocessing.image_size, antialias=True)
+
+
+def broken_images(split: Split) -> list[int]:
+    """Returns the indices of the images of a split that do not decode, after trying them all."""
+    if isinstance(split, ArraySplit):
+        return []
+
+    if isinstance(split, FileSplit):
+        images = tf.data.Dataset.from_tensor_slices(list(split.paths))
+    else:
+        images = split.records().map(lambda encoded, label: encoded)
+
+    def tried(index: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+        encoded = tf.io.read_file(image) if isinstance(split, FileSplit) else image
+        with tf.control_dependencies([tf.io.decode_image(encoded, expand_animations=False)]):
+            return tf.identity(index)
+
+    whole = images.enumerate().map(tried, tf.data.AUTOTUNE).ignore_errors()
+    return sorted(set(range(len(split))) - {int(index) for index in whole.as_numpy_iterator()})
+
+
+def without(split: Split, indices: list[int]) -> Split:
+    """Returns the split without the images at `indices`."""
+    if not indices or isinstance(split, ArraySplit):
+        return split
+    if isinstance(split, RecordSplit):
+        return replace(split, left_out=tuple(indices))
+    kept = np.setdiff1d(np.arange(len(split)), indices)
+    return replace(split, paths=tuple(split.paths[i] for i in kept), labels=split.labels[kept])
+
+
+@contextmanager
+def naming_broken_images(*splits: Split) -> Iterator[None]:
+    """Turns TensorFlow's error of an image that does not decode into one that names the image.
+
+    Raises:
+        ValueError: An image of `splits` is broken; the message names all that are.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        for split in splits:
+            if not isinstance(split, ArraySplit) and (broken := broken_images(split)):
+                names = ", ".join(split.name_of(index) for index in broken[:5])
+                more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+                raise ValueError(
+                    f"Expected whole JPEG or PNG images (broken ones can be skipped). Received: {names}{more}"
+                ) from error
+        raise
+
+
+def _options(deterministic: bool) -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = deterministic
+    # Between several workers: each reads all and keeps its share. Sharding by files would need a file per worker.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return options
+
+
+def _fitted(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Resizes a batch of images of one size and gives it the network's channels, where it has not both already."""
+    if images.shape[-1] != preprocessing.channels:
+        images = tf.image.grayscale_to_rgb(images) if preprocessing.channels == 3 else tf.image.rgb_to_grayscale(images)
+    if tuple(images.shape[1:3]) != preprocessing.image_size:
+        images = tf.image.resize(images, preprocessing.image_size, antialias=True)
+    return images
+
+
+def _shuffled(position: tf.Tensor, epoch_images: int, images: int, seed: int) -> tf.Tensor:
+    """Returns which of `images` stands at a position of the run: another permutation in each epoch."""
+    epoch, place = position // epoch_images, position % epoch_images
+    epoch = tf.reshape(epoch, (-1,))[0]  # a batch lies in one epoch
+    return tf.random.experimental.index_shuffle(
+        place, seed=tf.stack([tf.cast(seed, tf.int64), epoch]), max_index=tf.constant(images - 1, tf.int64)
+    )
+
+
+def _array_batches(
+    split: ArraySplit, recipe: Recipe, preprocessing: Preprocessing, first_step: int, steps: int
+) -> tf.data.Dataset:
+    with tf.device("CPU"):
+        images, labels = tf.constant(split.images), tf.constant(split.labels)
+    epoch_images = steps * recipe.batch_size
+
+    def gathered(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chosen = _shuffled(positions, epoch_images, len(split), recipe.seed)
+        return _fitted(tf.gather(images, chosen), preprocessing), tf.gather(labels, chosen)
+
+    positions = tf.data.Dataset.range(first_step * recipe.batch_size, recipe.epochs * epoch_images)
+    return positions.batch(recipe.batch_size, drop_remainder=True).map(gathered, tf.data.AUTOTUNE)
+
+
+def _encoded_batches(
+    split: FileSplit | RecordSplit, recipe: Recipe, preprocessing: Preprocessing, first_step: int, steps: int
+) -> tf.data.Dataset:
+    epoch_images = steps * recipe.batch_size
+    first = first_step * recipe.batch_size
+    if isinstance(split, FileSplit):
+        paths, labels = tf.constant(split.paths), tf.constant(split.labels)
+
+        def picked(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            chosen = _shuffled(position, epoch_images, len(split), recipe.seed)
+            return tf.io.read_file(paths[chosen]), labels[chosen]
+
+        encoded = tf.data.Dataset.range(first, recipe.epochs * epoch_images).map(picked, tf.data.AUTOTUNE)
+    else:
+        records = _encoded(split)
+
+        def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
+            shuffled = records.shuffle(SHUFFLE_IMAGES, seed=recipe.seed + epoch, reshuffle_each_iteration=False)
+            return shuffled.take(epoch_images)
+
+        done_epochs, done_images = divmod(first, epoch_images)
+        encoded = tf.data.Dataset.range(done_epochs, recipe.epochs).flat_map(epoch_of).skip(done_images)
+
+    def cropped(position: tf.Tensor, record: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image, label = record
+        if recipe.shorter_side is None:
+            return preprocessing.crop(preprocessing.decode(image)), label
+        seed = tf.stack([tf.cast(recipe.seed, tf.int64), position])
+        return scaled_crop(image, preprocessing, recipe.shorter_side, seed), label
+
+    numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first, tf.int64)), encoded)
+    return numbered.map(cropped, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
+
+
+def _encoded(split: FileSplit | RecordSplit) -> tf.data.Dataset:
+    """Returns (bytes, label) of every image in order."""
+    if isinstance(split, FileSplit):
+        files = tf.data.Dataset.from_tensor_slices((list(split.paths), split.labels))
+        return files.map(lambda path, label: (tf.io.read_file(path), label), tf.data.AUTOTUNE)
+    classes = len(split.class_names)
+
+    def checked(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inside = tf.debugging.Assert(
+            (label >= 0) & (label < classes),
+            [f"Expected labels from 0 to {classes - 1} in {split.builder.info.name}/{split.split}. Received:", label],
+        )
+        with tf.control_dependencies([inside]):
+            return tf.identity(encoded), label
+
+    return split.records().map(checked, tf.data.AUTOTUNE)

@@ -1,0 +1,38 @@
+"""The learning rate of a recipe, step by step."""
+
+from __future__ import annotations
+
+import keras
+
+from resnet_keras.recipes import Recipe
+
+
+def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the rate of each step, counted from 0.
+
+    The first `warmup_steps` have `warmup_lr`. A "step" schedule then has `peak_lr`, a tenth of it from the first of
+    `lr_drops` on, a hundredth from the second, and so on. A "cosine" schedule rises from `warmup_lr` to `peak_lr`
+    during the warm-up and then falls along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run.
+    """
+    total = recipe.epochs * steps_per_epoch
+    warmup = min(recipe.warmup_steps, total - 1)
+    if recipe.schedule == "cosine":
+        if not warmup:
+            return keras.optimizers.schedules.CosineDecay(recipe.peak_lr, decay_steps=total)
+        return keras.optimizers.schedules.CosineDecay(
+            recipe.warmup_lr, decay_steps=total - warmup, warmup_target=recipe.peak_lr, warmup_steps=warmup
+        )
+    # Keras counts a boundary to the interval before it.
+    drops = [round(fraction * total) - 1 for fraction in recipe.lr_drops]
+    starts = [(drop, recipe.peak_lr * 0.1 ** (i + 1)) for i, drop in enumerate(drops)]
+    values = [recipe.peak_lr]
+    boundaries: list[int] = []
+    if warmup:
+        values, boundaries = [recipe.warmup_lr, recipe.peak_lr], [warmup - 1]
+    for boundary, rate in starts:
+        if boundaries and boundary <= boundaries[-1]:
+            values[-1] = rate  # a run so short that the warm-up outlasts this drop
+        else:
+            boundaries.append(boundary)
+            values.append(rate)
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)

@@ -1,0 +1,236 @@
+"""Opening data: one split of a data set, as arrays in memory or as encoded images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from resnet_keras.datasets import DATASETS, Dataset, dataset
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+TEST_FOLDERS = ("test", "val", "validation")
+IN_MEMORY_BYTES = 2**31
+"""Decoded images of one known size are held in memory up to this; larger sets are read as they are needed."""
+
+_TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """Images of one size, in memory: uint8 (N, H, W, C), with labels (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    info: Dataset
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class FileSplit:
+    """Image files of any size, with labels (N,)."""
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    info: Dataset
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name_of(self, index: int) -> str:
+        """Returns what to call image `index` in a message."""
+        return self.paths[index]
+
+
+@dataclass(frozen=True, eq=False)
+class RecordSplit:
+    """Encoded images of any size in the records of a TFDS set, too many to hold."""
+
+    builder: tfds.core.DatasetBuilder
+    split: str
+    class_names: tuple[str, ...]
+    info: Dataset
+    left_out: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return self.builder.info.splits[self.split].num_examples - len(self.left_out)
+
+    def records(self) -> tf.data.Dataset:
+        """Returns (bytes, label) in the order of the files, which is that of the set's preparation: shuffled."""
+        examples = self.builder.as_dataset(
+            split=self.split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
+        )
+        records = examples.map(lambda example: (example["image"], example["label"]), tf.data.AUTOTUNE)
+        if self.left_out:
+            left_out = tf.constant(self.left_out, tf.int64)
+            records = records.enumerate().filter(lambda i, _: tf.reduce_all(i != left_out)).map(lambda _, record: record)
+        return records
+
+    def name_of(self, index: int) -> str:
+        """Returns what to call image `index` in a message."""
+        return f"image {index} of {self.builder.info.name}/{self.split}"
+
+
+Split = ArraySplit | FileSplit | RecordSplit
+
+
+def open_split(name: str, split: str, *, data_dir: str | Path | None = None, download: bool = False) -> Split:
+    """Opens the "train" or the "test" part of a data set.
+
+    Args:
+        name: A key of `DATASETS`, or a TFDS set with the features `image` and `label`.
+        split: "train" or "test", which means the set's own `train_split` or `test_split`; for a TFDS set, any split
+            that it has.
+        data_dir: For TFDS, the folder that holds the prepared sets, `~/tensorflow_datasets` if `None`. For "folder",
+            the folder that holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or class folders alone, of which every
+            fifth image, by a fixed seed, becomes the test part.
+        download: Whether TFDS may fetch and prepare a set that is missing.
+
+    Raises:
+        FileNotFoundError: The data are not where they should be; the message says where to put them.
+        ValueError: An unknown set or split, a class folder without images, or a label outside the classes.
+    """
+    info = dataset(name)
+    if info.source == "package":
+        return _digits(info, split)
+    if info.source == "folder":
+        return _folder(info, split, data_dir)
+    return _tfds(name, info, split, data_dir, download)
+
+
+def check_labels(labels: np.ndarray, class_names: Sequence[str], what: str) -> None:
+    """Raises `ValueError`, naming the first such image, if a label lies outside the classes."""
+    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if outside.size:
+        raise ValueError(
+            f"Expected labels from 0 to {len(class_names) - 1} in {what}. "
+            f"Received: {labels[outside[0]]} for image {outside[0]} ({outside.size} images in all)"
+        )
+
+
+def _expect_split(split: str, known: Sequence[str], what: str) -> None:
+    if split not in known:
+        raise ValueError(f"Expected a split of {what}, one of {', '.join(known)}. Received: {split!r}")
+
+
+def _digits(info: Dataset, split: str) -> ArraySplit:
+    _expect_split(split, ("train", "test"), "digits")
+    # 1,797 digits of 13 writers (Alpaydin and Kaynak 1998, UCI "optdigits", CC BY 4.0) as scikit-learn has them,
+    # their 17 levels of grey spread over 0–255; `test` marks a fifth of each class, drawn once.
+    content = (resources.files("resnet_keras") / "data" / "digits.npz").read_bytes()
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        chosen = file["test"] == (split == "test")
+        images, labels = file["images"][chosen, :, :, None], file["labels"][chosen].astype(np.int64)
+    return ArraySplit(images, labels, tuple("0123456789"), info)
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[str]:
+    files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not files:
+        raise ValueError(f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in every class folder. Received: {folder}, empty")
+    return files
+
+
+def _folder(info: Dataset, split: str, data_dir: str | Path | None) -> FileSplit:
+    _expect_split(split, ("train", "test"), "a folder")
+    layout = "train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone"
+    if data_dir is None or not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"Expected a folder of images, with {layout}, as data_dir. Received: {data_dir}")
+    root = Path(data_dir)
+    parted = (root / "train").is_dir()
+    classes = _class_folders(root / "train" if parted else root)
+    if not classes:
+        raise ValueError(f"Expected class folders: {layout}. Received: {root}, which holds none")
+    names = tuple(folder.name for folder in classes)
+    if not parted:
+        files = [_part(_image_files(folder), split) for folder in classes]
+    elif split == "train":
+        files = [_image_files(folder) for folder in classes]
+    else:
+        tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
+        if not tests:
+            raise FileNotFoundError(f"Expected one of {', '.join(TEST_FOLDERS)} beside train. Received: {root}")
+        strangers = sorted({folder.name for folder in _class_folders(tests[0])} - set(names))
+        if strangers:
+            raise ValueError(f"Expected in {tests[0]} the classes of train alone. Received: {', '.join(strangers)}")
+        missing = [name for name in names if not (tests[0] / name).is_dir()]
+        if missing:
+            raise ValueError(f"Expected in {tests[0]} all the classes of train. Received none of: {', '.join(missing)}")
+        files = [_image_files(tests[0] / name) for name in names]
+    labels = np.repeat(np.arange(len(names)), [len(part) for part in files])
+    return FileSplit(tuple(path for part in files for path in part), labels, names, info)
+
+
+def _part(files: list[str], split: str) -> list[str]:
+    """Returns a class's test images, a fifth by a fixed seed, or the others."""
+    count = round(_TEST_FRACTION * len(files))
+    if not 0 < count < len(files):
+        raise ValueError(
+            f"Expected at least 3 images in a class folder that is to be parted into train and test. "
+            f"Received: {Path(files[0]).parent}, with {len(files)}"
+        )
+    test = set(np.random.default_rng(0).permutation(len(files))[:count])
+    return [path for i, path in enumerate(files) if (i in test) == (split == "test")]
+
+
+def _tfds(name: str, info: Dataset, split: str, data_dir: str | Path | None, download: bool) -> ArraySplit | RecordSplit:
+    builder = _prepared(name, data_dir, download)
+    features = builder.info.features
+    if not {"image", "label"} <= set(features or ()) or not isinstance(features["image"], tfds.features.Image):
+        raise ValueError(f"Expected a TFDS set with the features image and label. Received: {name}, with {features}")
+    known = list(builder.info.splits)
+    if info.test_split not in known and name not in DATASETS and "validation" in known:
+        info = replace(info, test_split="validation")
+    split = {"train": info.train_split, "test": info.test_split}.get(split, split)
+    _expect_split(split, known, name)
+    shape, names = features["image"].shape, tuple(features["label"].names)
+    channels = info.channels or shape[-1] or 3
+    if channels != len(info.mean):
+        info = replace(info, mean=(127.5,) * channels, std=(63.75,) * channels)
+    info = replace(info, channels=channels, classes=len(names))
+    count = builder.info.splits[split].num_examples
+    if None in shape or count * int(np.prod(shape)) > IN_MEMORY_BYTES:
+        return RecordSplit(builder, split, names, info)
+    whole = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+    images, labels = whole["image"].numpy(), whole["label"].numpy().astype(np.int64)
+    check_labels(labels, names, f"{name}/{split}")
+    return ArraySplit(images, labels, names, replace(info, image_size=shape[0] if shape[0] == shape[1] else None))
+
+
+def _prepared(name: str, data_dir: str | Path | None, download: bool) -> tfds.core.DatasetBuilder:
+    """Returns the newest prepared version of a TFDS set, read from its own files: no code of it runs, no network."""
+    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    found = sorted(root.glob(f"{name}/**/dataset_info.json"), key=lambda path: _version(path.parent.name))
+    if found:
+        return tfds.builder_from_directory(found[-1].parent)
+    if not download:
+        raise FileNotFoundError(
+            f"Expected the data set {name!r} under {root / name}, as TensorFlow Datasets prepares it. Put it there, "
+            f"name another folder as data_dir, or let it be downloaded. Received: no such data, and of the names "
+            f"known here: {', '.join(DATASETS)}"
+        )
+    try:
+        builder = tfds.builder(name, data_dir=root)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(f"Expected one of {', '.join(DATASETS)}, or a set of TFDS. Received: {name!r}") from error
+    builder.download_and_prepare()
+    return builder
+
+
+def _version(name: str) -> tuple[int, ...]:
+    parts = name.split(".")
+    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
