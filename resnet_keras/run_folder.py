@@ -1,0 +1,177 @@
+"""What a run leaves on the disk: its recipe, its checkpoints, its history, its result."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+import matplotlib
+from matplotlib.figure import Figure
+
+from resnet_keras import atomic
+from resnet_keras.classifier import RUN_MODEL
+from resnet_keras.evaluation import Evaluation
+from resnet_keras.recipes import Recipe
+
+History = list[dict[str, float]]
+
+_KEPT_CHECKPOINTS = 2
+_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
+
+
+class RunFolder:
+    """The folder of one run.
+
+    `recipe.json`, `run.json` (versions, machine, data), `checkpoints/`, `history.csv`, `curves.png`, `tensorboard/`,
+    and at its end `model.keras`, `evaluation.json` and `samples/`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def model(self) -> Path:
+        """The final network, with its preprocessing and class names."""
+        return self.path / RUN_MODEL
+
+    @property
+    def samples(self) -> Path:
+        """A test image of each class."""
+        return self.path / "samples"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's logs."""
+        return self.path / "tensorboard"
+
+    def begin(self, recipe: Recipe, data: dict[str, Any]) -> None:
+        """Writes what is to be done; or, if the folder holds a run, makes sure that it is the same.
+
+        Raises:
+            ValueError: The folder holds a run of another recipe.
+        """
+        file = self.path / "recipe.json"
+        wanted = json.loads(json.dumps(asdict(recipe)))
+        if file.is_file():
+            there = json.loads(file.read_text(encoding="utf-8"))
+            differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
+            if differing:
+                changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
+                raise ValueError(f"Expected the recipe that {self.path} was begun with, or another folder. Received: {changes}")
+            return
+        atomic.write_json(self.path / "run.json", {**versions(), **data})
+        atomic.write_json(file, wanted)
+
+    def recipe(self) -> Recipe:
+        """Returns the recipe of the run.
+
+        Raises:
+            FileNotFoundError: The folder holds no run.
+        """
+        content = self._read("recipe.json")
+        lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+        return Recipe(**{**content, **lists})
+
+    def data(self) -> dict[str, Any]:
+        """Returns versions, machine and whence the data came, as they were when the run began."""
+        return self._read("run.json")
+
+    def evaluation(self) -> Evaluation | None:
+        """Returns the result of a finished run; `None` before that."""
+        file = self.path / "evaluation.json"
+        return Evaluation(**self._read(file.name)) if file.is_file() and self.model.is_file() else None
+
+    def finish(self, evaluation: Evaluation) -> None:
+        """Writes the result; what only an unfinished run needs goes."""
+        atomic.write_json(self.path / "evaluation.json", asdict(evaluation))
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+    def save_checkpoint(self, model: keras.Model, history: History) -> None:
+        """Writes weights, optimiser and history after an epoch; older checkpoints go when the new one is whole."""
+        folder = self.path / "checkpoints" / f"epoch_{len(history):05d}"
+        if folder.exists():  # a damaged one, which the run has gone back behind
+            shutil.rmtree(folder)
+        with atomic.new_folder(folder) as aside:
+            model.save_weights(aside / "state.weights.h5")
+            atomic.write_json(aside / "history.json", history)
+        for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
+            shutil.rmtree(old)
+
+    def restore_checkpoint(self, model: keras.Model) -> History:
+        """Loads the last whole checkpoint into a compiled model; returns its history, empty if there is none."""
+        model.optimizer.build(model.trainable_variables)
+        for folder in self._checkpoints():
+            try:
+                history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+                model.load_weights(folder / "state.weights.h5")
+            except (OSError, ValueError, KeyError) as error:
+                print(f"{folder} is damaged and left out: {error}")
+                continue
+            return history
+        return []
+
+    def write_history(self, history: History) -> None:
+        """Writes `history.csv`, a line per epoch."""
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        atomic.write_text(self.path / "history.csv", text.getvalue())
+
+    def write_curves(self, history: History) -> None:
+        """Draws `curves.png`: error and loss over the epochs, as in the paper's Fig. 6."""
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        errors, losses = figure.subplots(1, 2)
+        for axes, quantity, label in ((errors, "accuracy", "error, %"), (losses, "loss", "loss")):
+            for prefix, style, who in (("", "--", "train"), ("val_", "-", "test")):
+                points = [(row["epoch"], row[prefix + quantity]) for row in history if prefix + quantity in row]
+                if points:
+                    epochs, values = zip(*points, strict=True)
+                    shown = [100 * (1 - v) for v in values] if quantity == "accuracy" else values
+                    axes.plot(epochs, shown, style, color="tab:blue" if prefix else "tab:grey", label=who)
+            axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
+            axes.grid(alpha=0.3)
+            axes.legend(frameon=False)
+        with atomic.new_file(self.path / "curves.png") as aside, matplotlib.rc_context({"font.size": 9}):
+            figure.savefig(aside, dpi=120)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        if not file.is_file():
+            raise FileNotFoundError(f"Expected the folder of a run. Received: {self.path}, without {name}")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    def _checkpoints(self) -> Sequence[Path]:
+        return sorted((self.path / "checkpoints").glob("epoch_*"), reverse=True)
+
+
+def versions() -> dict[str, Any]:
+    """Returns the versions and the machine that a result depends on."""
+    return {
+        "resnet_keras": metadata.version("resnet_keras"),
+        "commit": _commit(),
+        **{package: metadata.version(package) for package in _PACKAGES},
+        "backend": keras.backend.backend(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _commit() -> str | None:
+    """Returns the commit of the source tree, if the package runs from one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
