@@ -1,0 +1,45 @@
+"""Deep residual networks for Keras 3 and TensorFlow, from the paper (arXiv:1512.03385) to a served, verified model.
+
+Names load their modules, and with them Keras and TensorFlow, when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_EXPORTS = {
+    "architectures": ("ARCHITECTURES", "Architecture"),
+    "datasets": ("DATASETS", "Dataset"),
+    "recipes": ("RECIPES", "Recipe"),
+    "preprocessing": ("Preprocessing",),
+    "splits": ("open_split",),
+    "normalization": ("BatchNormalization", "fuse"),
+    "models": (
+        "build",
+        *(f"ResNet{depth}" for depth in (18, 34, 50, 101, 152, 20, 32, 44, 56, 110, 1202)),
+        *(f"PlainNet{depth}" for depth in (18, 34, 20, 32, 44, 56, 110)),
+    ),
+    "complexity": ("complexity_table", "multiply_adds"),
+    "classifier": ("Classifier",),
+    "evaluation": ("Evaluation", "evaluate"),
+    "prediction": ("Prediction", "predict"),
+    "run_folder": ("RunFolder", "dataset_of"),
+    "training": ("train",),
+    "exporting.publish": ("Export", "ExportRefused", "export"),
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import Recipe
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, subset
 
 SHUFFLE_IMAGES = 10_000
 """Encoded images among which a stream of records is shuffled: about 1 GB of ImageNet."""
@@ -105,6 +105,13 @@ def pixel_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -
     return _encoded(split).map(cropped, tf.data.AUTOTUNE).batch(batch_size)
 
 
+def pixel_array(split: Split, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all images of a split, cropped, as whole pixels: uint8 (N, *image_size, C), and labels (N,)."""
+    batches = list(pixel_batches(split, preprocessing, 128).as_numpy_iterator())
+    pixels = np.concatenate([images for images, _ in batches])
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8), np.concatenate([labels for _, labels in batches])
+
+
 def augment(pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
     """Normalises a batch (N, H, W, C) of pixels and varies it: padded and cropped (§4.2), mirrored, recoloured (§3.4).
 
@@ -187,8 +194,7 @@ def without(split: Split, indices: list[int]) -> Split:
         return split
     if isinstance(split, RecordSplit):
         return replace(split, left_out=tuple(indices))
-    kept = np.setdiff1d(np.arange(len(split)), indices)
-    return replace(split, paths=tuple(split.paths[i] for i in kept), labels=split.labels[kept])
+    return subset(split, np.setdiff1d(np.arange(len(split)), indices))
 
 
 @contextmanager

@@ -175,3 +175,17 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
+    """Returns the data set to use with a run's folder or a file, and where it lies: those named, or the run's own.
+
+    Raises:
+        ValueError: `source` is a file, and no data set is named.
+    """
+    if dataset is not None:
+        return dataset, data_dir
+    if not Path(source).is_dir():
+        raise ValueError(f"Expected a data set to use with a file, which does not tell its own. Received: {source}")
+    folder = RunFolder(source)
+    return folder.recipe().dataset, data_dir or folder.data()["data_dir"]

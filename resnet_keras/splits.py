@@ -61,9 +61,11 @@ class RecordSplit:
     class_names: tuple[str, ...]
     info: Dataset
     left_out: tuple[int, ...] = ()
+    limit: int | None = None
 
     def __len__(self) -> int:
-        return self.builder.info.splits[self.split].num_examples - len(self.left_out)
+        whole = self.builder.info.splits[self.split].num_examples - len(self.left_out)
+        return whole if self.limit is None else min(whole, self.limit)
 
     def records(self) -> tf.data.Dataset:
         """Returns (bytes, label) in the order of the files, which is that of the set's preparation: shuffled."""
@@ -74,7 +76,7 @@ class RecordSplit:
         if self.left_out:
             left_out = tf.constant(self.left_out, tf.int64)
             records = records.enumerate().filter(lambda i, _: tf.reduce_all(i != left_out)).map(lambda _, record: record)
-        return records
+        return records if self.limit is None else records.take(self.limit)
 
     def name_of(self, index: int) -> str:
         """Returns what to call image `index` in a message."""
@@ -106,6 +108,23 @@ def open_split(name: str, split: str, *, data_dir: str | Path | None = None, dow
     if info.source == "folder":
         return _folder(info, split, data_dir)
     return _tfds(name, info, split, data_dir, download)
+
+
+def subset(split: ArraySplit | FileSplit, indices: np.ndarray) -> ArraySplit | FileSplit:
+    """Returns the images of a split at `indices`, in that order."""
+    if isinstance(split, ArraySplit):
+        return replace(split, images=split.images[indices], labels=split.labels[indices])
+    return replace(split, paths=tuple(split.paths[i] for i in indices), labels=split.labels[indices])
+
+
+def sample(split: Split, count: int) -> Split:
+    """Returns at most `count` images of a split: the classes in their proportions, or the first of a stream."""
+    if isinstance(split, RecordSplit):
+        return replace(split, limit=min(count, len(split)))
+    if count >= len(split):
+        return split
+    by_class = np.argsort(split.labels, kind="stable")
+    return subset(split, np.sort(by_class[np.linspace(0, len(split) - 1, count).round().astype(int)]))
 
 
 def check_labels(labels: np.ndarray, class_names: Sequence[str], what: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from resnet_keras import atomic, distribution
@@ -19,7 +20,7 @@ from resnet_keras.input_pipeline import (
     broken_images,
     evaluation_batches,
     naming_broken_images,
-    pixel_batches,
+    pixel_array,
     preprocessing_of,
     steps_per_epoch,
     training_batches,
@@ -31,7 +32,7 @@ from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import Recipe
 from resnet_keras.run_folder import History, RunFolder
 from resnet_keras.schedules import learning_rate
-from resnet_keras.splits import ArraySplit, Split, open_split
+from resnet_keras.splits import ArraySplit, Split, open_split, sample
 
 _REPORT_SECONDS = 10.0
 _DRAW_SECONDS = 60.0
@@ -240,16 +241,13 @@ def _checked(split: Split, recipe: Recipe, skip_broken: bool, log: Callable[[str
 
 def _write_samples(folder: Path, split: Split, preprocessing: Preprocessing) -> None:
     """Writes a test image of each of the first classes, as the network sees it, before normalisation."""
-    wanted = dict(enumerate(split.class_names[:_SAMPLES]))
-    for pixels, labels in pixel_batches(split, preprocessing, 128):
-        for image, label in zip(pixels, labels.numpy(), strict=True):
-            if (name := wanted.pop(int(label), None)) is not None:
-                rounded = tf.cast(tf.clip_by_value(tf.round(tf.cast(image, tf.float32)), 0.0, 255.0), tf.uint8)
-                safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
-                with atomic.new_file(folder / f"{safe}.png") as aside:
-                    tf.io.write_file(str(aside), tf.io.encode_png(rounded))
-        if not wanted:
-            break
+    pixels, labels = pixel_array(sample(split, 100 * _SAMPLES), preprocessing)
+    for index, name in enumerate(split.class_names[:_SAMPLES]):
+        found = np.flatnonzero(labels == index)
+        if found.size:
+            safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+            with atomic.new_file(folder / f"{safe}.png") as aside:
+                aside.write_bytes(tf.io.encode_png(pixels[found[0]]).numpy())
 
 
 def _clock(seconds: float) -> str:

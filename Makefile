@@ -1,0 +1,38 @@
+# `make demo` trains, evaluates, exports and predicts; `make test` runs the tests. Both set up .venv first if need be.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/digits_resnet20
+
+.PHONY: demo test test-all check benchmark
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), f"Expected Python 3.10 or later. Received: {sys.version}"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+demo: .venv/ready
+	$(BIN)/python train.py digits_resnet20 --workdir $(RUN)
+	$(BIN)/resnet-evaluate $(RUN)
+	$(BIN)/python export.py $(RUN)
+	$(BIN)/resnet-predict $(RUN) $(RUN)/samples/7.png
+	@echo
+	@echo "run:        $(RUN) (recipe, history, curves.png, model.keras, evaluation.json, samples)"
+	@echo "TensorBoard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"
+	@echo "artefacts:  saved_models/digits_resnet20 (a folder for each version, with a README.md)"
+
+test: .venv/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	@$(BIN)/python -c 'import mypy, ruff' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy resnet_keras
+	$(BIN)/python -m pytest -m "not slow"
+
+benchmark: .venv/ready
+	$(BIN)/python benchmarks/training.py

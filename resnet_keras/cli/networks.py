@@ -1,0 +1,24 @@
+"""Prints the table of all networks, e.g. `resnet-networks resnet18 resnet50`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tyro
+
+import resnet_keras
+from resnet_keras.cli.program import run
+
+
+def networks(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Prints layers, trainable parameters, multiply-adds and feature-map sizes, computed from the networks.
+
+    Args:
+        names: Networks to print; all if there are none.
+    """
+    print(resnet_keras.complexity_table(names or tuple(resnet_keras.ARCHITECTURES)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `resnet-networks`."""
+    return run(networks, "resnet-networks", argv)

@@ -1,0 +1,43 @@
+"""Classifies images, e.g. `resnet-predict runs/digits_resnet20 seven.png photos/ --json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import resnet_keras
+from resnet_keras.cli.program import run
+
+
+def predict(
+    source: tyro.conf.Positional[Path],
+    images: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    top_k: int = 5,
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Prints the most probable classes of each image.
+
+    Args:
+        source: Folder of a finished run, or a .keras file that one has written.
+        images: Image files, and folders of images.
+        top_k: Classes to print for each.
+        json_output: Print JSON, a line for each image.
+    """
+    if not images:
+        raise ValueError("Expected images or folders of images. Received: none")
+    for prediction in resnet_keras.predict(resnet_keras.Classifier.load(source), images, top_k=top_k):
+        if json_output:
+            classes = [{"class": name, "probability": value} for name, value in prediction.classes]
+            print(json.dumps({"image": prediction.path, "classes": classes}))
+        else:
+            print(f"{prediction.path}: " + ", ".join(f"{name} {value:.2%}" for name, value in prediction.classes))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `resnet-predict`."""
+    return run(predict, "resnet-predict", argv)

@@ -1,0 +1,59 @@
+"""Trains a network by a recipe, e.g. `resnet-train cifar10_resnet20 --epochs 5 --data-dir ~/tensorflow_datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+import resnet_keras
+from resnet_keras.cli.program import run
+from resnet_keras.recipes import RECIPES, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A recipe, any field of which a flag overrides, and where and on what to run it."""
+
+    recipe: Recipe
+    workdir: Path
+    """Folder of the run; one that was interrupted goes on where it was."""
+    data_dir: Path | None = None
+    """Where the data lie: TFDS's folder, or a folder of class folders."""
+    download: bool = False
+    """Let TensorFlow Datasets fetch a set that is missing."""
+    cpu_replicas: int | None = None
+    """Train on this many logical CPUs, to try out several devices; all visible GPUs if None."""
+    skip_broken: bool = False
+    """Leave images out that do not decode, and count them, instead of stopping."""
+    deterministic: bool = True
+    """Keep the order of the images that the seed determines."""
+    validate_epochs: int = 1
+    """Epochs between two looks at the test images, for the curves."""
+
+
+_JOBS = tyro.extras.subcommand_type_from_defaults(
+    {name: Job(recipe=recipe, workdir=Path("runs") / name) for name, recipe in RECIPES.items()},
+    {name: f"{recipe.model} on {recipe.dataset}, {recipe.epochs} epochs" for name, recipe in RECIPES.items()},
+    sort_subcommands=False,
+)
+
+
+def train(job: _JOBS) -> None:  # type: ignore[valid-type]
+    """Trains a network by a recipe: tf.data, tf.distribute, checkpoints, curves, and a final evaluation.
+
+    Args:
+        job: Recipe, folder and devices.
+    """
+    evaluation = resnet_keras.train(
+        job.recipe,  # type: ignore[attr-defined]
+        **{field: getattr(job, field) for field in Job.__dataclass_fields__ if field != "recipe"},
+    )
+    print(f"{evaluation}; see {job.workdir}")  # type: ignore[attr-defined]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `resnet-train`."""
+    return run(train, "resnet-train", argv)

@@ -1,0 +1,201 @@
+"""Recipes: the paper's numbers, and nothing wrong lives long enough to train."""
+
+import ast
+import inspect
+import json
+import textwrap
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+from typing import Any
+
+import pytest
+
+from resnet_keras.architectures import ARCHITECTURES
+from resnet_keras.datasets import DATASETS
+from resnet_keras.recipes import RECIPES, Recipe
+
+CIFAR_TRAIN_IMAGES = 50_000
+IMAGENET_TRAIN_IMAGES = 1_281_167
+CIFAR = [name for name in RECIPES if name.startswith("cifar10_")]
+IMAGENET = [name for name in RECIPES if name.startswith("imagenet_")]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_named_recipe_names_a_known_network_and_data_set(name: str) -> None:
+    recipe = RECIPES[name]
+    assert recipe.model in ARCHITECTURES
+    assert recipe.dataset in DATASETS
+    assert name == f"{recipe.dataset.removesuffix('2012')}_{recipe.model}"
+    assert recipe.architecture == ARCHITECTURES[recipe.model]
+
+
+def test_every_network_of_the_paper_has_its_recipe() -> None:
+    assert {RECIPES[name].model for name in (*CIFAR, *IMAGENET)} == set(ARCHITECTURES)
+    assert len(CIFAR) + len(IMAGENET) == len(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_cifar_recipes_are_those_of_section_4_2(name: str) -> None:
+    recipe = RECIPES[name]
+    assert (recipe.batch_size, recipe.peak_lr, recipe.schedule) == (128, 0.1, "step")
+    assert (recipe.momentum, recipe.nesterov, recipe.l2, recipe.l2_on) == (0.9, False, 1e-4, "all")
+    assert (recipe.pad_pixels, recipe.flip, recipe.color_noise, recipe.shorter_side) == (4, True, 0.0, None)
+    assert recipe.epochs == 164
+    steps_per_epoch = CIFAR_TRAIN_IMAGES // recipe.batch_size
+    assert steps_per_epoch == 390
+    assert recipe.epochs * steps_per_epoch == pytest.approx(64_000, rel=1e-3)
+    drops = [fraction * recipe.epochs * steps_per_epoch for fraction in recipe.lr_drops]
+    assert drops == pytest.approx([32_000, 48_000], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_cifar_networks_of_110_layers_and_more_start_with_400_steps_at_a_tenth(name: str) -> None:
+    recipe = RECIPES[name]
+    if recipe.architecture.depth >= 110:
+        assert (recipe.warmup_steps, recipe.warmup_lr) == (400, 0.01)
+    else:
+        assert recipe.warmup_steps == 0
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_imagenet_recipes_are_those_of_section_3_4(name: str) -> None:
+    recipe = RECIPES[name]
+    assert (recipe.batch_size, recipe.peak_lr, recipe.schedule) == (256, 0.1, "step")
+    assert (recipe.momentum, recipe.nesterov, recipe.l2, recipe.l2_on) == (0.9, False, 1e-4, "all")
+    assert (recipe.shorter_side, recipe.flip, recipe.pad_pixels) == ((256, 480), True, 0)
+    assert recipe.color_noise == 0.1
+    assert recipe.test_shorter_side == 256
+    assert recipe.architecture.image_size == 224
+    assert recipe.warmup_steps == 0
+    assert recipe.epochs * (IMAGENET_TRAIN_IMAGES // recipe.batch_size) == pytest.approx(60e4, rel=1e-3)
+
+
+def test_defaults_are_the_imagenet_recipe_without_its_augmentation() -> None:
+    plain = replace(
+        RECIPES["imagenet_resnet50"], shorter_side=None, test_shorter_side=None, flip=False, color_noise=0.0
+    )
+    assert plain == Recipe(model="resnet50", dataset="imagenet2012")
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("shortcut", "D"),
+        ("zero_channels", "front"),
+        ("bottleneck_stride", "2x2"),
+        ("batch_norm", "global"),
+        ("schedule", "linear"),
+        ("l2_on", "biases"),
+        ("precision", "float64"),
+        ("dataset", ""),
+        ("epochs", 0),
+        ("epochs", -1),
+        ("batch_size", 0),
+        ("image_size", 0),
+        ("image_size", -32),
+        ("image_size", 3),  # resnet20 has a total stride of 4
+        ("peak_lr", 0.0),
+        ("peak_lr", -0.1),
+        ("peak_lr", float("nan")),
+        ("warmup_lr", 0.0),
+        ("warmup_steps", -1),
+        ("momentum", 1.0),
+        ("momentum", -0.1),
+        ("l2", -1e-4),
+        ("l2", float("nan")),
+        ("lr_drops", (0.5, 0.25)),
+        ("lr_drops", (0.5, 0.5)),
+        ("lr_drops", (0.0,)),
+        ("lr_drops", (0.5, 1.0)),
+        ("shorter_side", (0, 40)),
+        ("shorter_side", (48, 40)),
+        ("shorter_side", (31, 40)),  # shorter than the 32 pixels of the crop
+        ("test_shorter_side", 31),
+        ("test_shorter_side", 0),
+        ("pad_pixels", -1),
+        ("color_noise", -0.1),
+        ("seed", -1),
+    ],
+)
+def test_a_wrong_value_raises_with_its_field_and_what_was_received(field: str, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=rf"`{field}`.*Received: ") as caught:
+        Recipe(**{"model": "resnet20", "dataset": "cifar10", field: wrong})
+    assert str(wrong) in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [(40,), (40, 48, 56)])
+def test_a_range_that_is_no_pair_raises_with_its_field(wrong: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"`shorter_side`.*Received: "):
+        replace(RECIPES["cifar10_resnet20"], shorter_side=wrong)  # type: ignore[arg-type]
+
+
+def test_an_unknown_network_raises_and_lists_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"resnet18, .*resnet1202.*Received: 'resnet51'"):
+        Recipe(model="resnet51", dataset="cifar10")
+
+
+def test_a_plain_network_has_no_option_of_shortcuts() -> None:
+    with pytest.raises(ValueError, match=r"`shortcut`.*plainnet20.*Received: 'A'"):
+        Recipe(model="plainnet20", dataset="cifar10", shortcut="A")
+
+
+@pytest.mark.parametrize(
+    ("field", "edge"),
+    [
+        ("image_size", 4),
+        ("momentum", 0.0),
+        ("lr_drops", ()),
+        ("shorter_side", (32, 32)),
+        ("test_shorter_side", 32),
+        ("l2", 0.0),
+        ("epochs", 1),
+        ("batch_size", 1),
+    ],
+)
+def test_the_outermost_right_values_are_accepted(field: str, edge: Any) -> None:
+    assert getattr(replace(RECIPES["cifar10_resnet20"], **{field: edge}), field) == edge
+
+
+def test_the_lengths_are_compared_with_the_size_that_the_recipe_asks_for() -> None:
+    assert replace(RECIPES["cifar10_resnet20"], image_size=24, shorter_side=(24, 28), test_shorter_side=24)
+    with pytest.raises(ValueError, match="`shorter_side`"):
+        replace(RECIPES["cifar10_resnet20"], image_size=48, shorter_side=(40, 60))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("shortcut", "B"), ("zero_channels", "around"), ("bottleneck_stride", "3x3"), ("batch_norm", "synchronized")],
+)
+def test_the_architecture_has_the_options_of_the_recipe(field: str, value: str) -> None:
+    recipe = replace(RECIPES["cifar10_resnet20"], **{field: value})  # type: ignore[arg-type]
+    assert recipe.architecture == replace(ARCHITECTURES["resnet20"], **{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Recipe)])
+def test_recipes_are_frozen(field: str) -> None:
+    with pytest.raises(FrozenInstanceError):
+        setattr(RECIPES["digits_resnet20"], field, None)
+
+
+def test_recipes_take_their_fields_by_name_alone() -> None:
+    with pytest.raises(TypeError):
+        Recipe("resnet20", "cifar10")  # type: ignore[call-arg,misc]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_survive_json(name: str) -> None:
+    content = json.loads(json.dumps(asdict(RECIPES[name])))
+    lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+    assert Recipe(**{**content, **lists}) == RECIPES[name]
+
+
+def test_every_field_has_a_sentence_below_it() -> None:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(Recipe))).body
+    assert isinstance(tree, ast.ClassDef)
+    documented = {}
+    for statement, below in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            documented[statement.target.id] = below.value.value if is_text else None  # type: ignore[attr-defined]
+    assert list(documented) == [field.name for field in fields(Recipe)]
+    for field, text in documented.items():
+        assert isinstance(text, str) and text.strip().endswith("."), f"no sentence below {field}"
