@@ -108,9 +108,7 @@ class Architecture:
 
 
 def _imagenet(block: Block, *repeats: int, shortcut: Shortcut | None = "B") -> Architecture:
-    return Architecture(
-        stem="imagenet", block=block, repeats=repeats, widths=(64, 128, 256, 512), shortcut=shortcut
-    )
+    return Architecture(stem="imagenet", block=block, repeats=repeats, widths=(64, 128, 256, 512), shortcut=shortcut)
 
 
 def _cifar(n: int, *, shortcut: Shortcut | None = "A") -> Architecture:

@@ -48,7 +48,9 @@ def multiply_adds(model: keras.Model) -> int:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
             positions = layer.output.shape[1:-1]
             if None in positions:
-                raise ValueError(f"Expected a model of images of one size. Received: {layer.name} gives {layer.output.shape}")
+                raise ValueError(
+                    f"Expected a model of images of one size. Received: {layer.name} gives {layer.output.shape}"
+                )
             total += math.prod(positions) * math.prod(layer.kernel.shape)
     return total
 
@@ -73,7 +75,5 @@ def complexity_table(names: Iterable[str] = tuple(ARCHITECTURES)) -> str:
     for name in names:
         row = complexity(name)
         sizes = ", ".join(f"{height}x{width}x{channels}" for height, width, channels in row.stages)
-        lines.append(
-            f"| {name} | {row.layers} | {row.parameters:,} | {row.multiply_adds / 1e9:.3f} x 10^9 | {sizes} |"
-        )
+        lines.append(f"| {name} | {row.layers} | {row.parameters:,} | {row.multiply_adds / 1e9:.3f} x 10^9 | {sizes} |")
     return "\n".join(lines)

@@ -38,12 +38,8 @@ DATASETS: dict[str, Dataset] = {
     "digits": Dataset(
         source="package", classes=10, image_size=8, channels=1, mean=(77.9,), std=(95.9,)
     ),  # scikit-learn's 1,797 handwritten digits
-    "cifar10": Dataset(
-        source="tfds", classes=10, image_size=32, mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7)
-    ),
-    "cifar100": Dataset(
-        source="tfds", classes=100, image_size=32, mean=(129.3, 124.1, 112.4), std=(68.2, 65.4, 70.4)
-    ),
+    "cifar10": Dataset(source="tfds", classes=10, image_size=32, mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7)),
+    "cifar100": Dataset(source="tfds", classes=100, image_size=32, mean=(129.3, 124.1, 112.4), std=(68.2, 65.4, 70.4)),
     "imagenet2012": Dataset(source="tfds", classes=1000, test_split="validation"),
     "folder": Dataset(source="folder"),
 }

@@ -49,7 +49,9 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
         ValueError: It does not fill one.
     """
     if len(split) < batch_size:
-        raise ValueError(f"Expected `batch_size` to be at most {len(split)}, all training images. Received: {batch_size}")
+        raise ValueError(
+            f"Expected `batch_size` to be at most {len(split)}, all training images. Received: {batch_size}"
+        )
     return len(split) // batch_size
 
 
@@ -181,8 +183,8 @@ def broken_images(split: Split) -> list[int]:
 
     def tried(index: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         encoded = tf.io.read_file(image) if isinstance(split, FileSplit) else image
-        with tf.control_dependencies([tf.io.decode_image(encoded, expand_animations=False)]):
-            return tf.identity(index)
+        pixels = tf.io.decode_image(encoded, expand_animations=False)
+        return tf.where(tf.size(pixels) > 0, index, -1)  # what the result does not need, tf.data would not compute
 
     whole = images.enumerate().map(tried, tf.data.AUTOTUNE).ignore_errors()
     return sorted(set(range(len(split))) - {int(index) for index in whole.as_numpy_iterator()})

@@ -34,7 +34,9 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
-                raise FileNotFoundError(f"Expected images ({', '.join(IMAGE_SUFFIXES)}) below a folder. Received: {path}")
+                raise FileNotFoundError(
+                    f"Expected images ({', '.join(IMAGE_SUFFIXES)}) below a folder. Received: {path}"
+                )
             found.extend(inside)
         elif path.is_file():
             found.append(path)

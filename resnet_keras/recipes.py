@@ -93,7 +93,9 @@ class Recipe:
         self._expect(0 <= self.momentum < 1, "momentum", "in [0, 1)")
         drops = self.lr_drops
         self._expect(
-            list(drops) == sorted(set(drops)) and all(0 < d < 1 for d in drops), "lr_drops", "rising fractions in (0, 1)"
+            list(drops) == sorted(set(drops)) and all(0 < d < 1 for d in drops),
+            "lr_drops",
+            "rising fractions in (0, 1)",
         )
         size = self.image_size
         self._expect(size is None or size >= self.architecture.total_stride, "image_size", "at least the total stride")

@@ -67,7 +67,9 @@ class RunFolder:
             differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
             if differing:
                 changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
-                raise ValueError(f"Expected the recipe that {self.path} was begun with, or another folder. Received: {changes}")
+                raise ValueError(
+                    f"Expected the recipe that {self.path} was begun with, or another folder. Received: {changes}"
+                )
             return
         atomic.write_json(self.path / "run.json", {**versions(), **data})
         atomic.write_json(file, wanted)

@@ -22,17 +22,11 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
         return keras.optimizers.schedules.CosineDecay(
             recipe.warmup_lr, decay_steps=total - warmup, warmup_target=recipe.peak_lr, warmup_steps=warmup
         )
-    # Keras counts a boundary to the interval before it.
-    drops = [round(fraction * total) - 1 for fraction in recipe.lr_drops]
-    starts = [(drop, recipe.peak_lr * 0.1 ** (i + 1)) for i, drop in enumerate(drops)]
-    values = [recipe.peak_lr]
-    boundaries: list[int] = []
-    if warmup:
-        values, boundaries = [recipe.warmup_lr, recipe.peak_lr], [warmup - 1]
-    for boundary, rate in starts:
-        if boundaries and boundary <= boundaries[-1]:
-            values[-1] = rate  # a run so short that the warm-up outlasts this drop
-        else:
-            boundaries.append(boundary)
-            values.append(rate)
-    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    starts = {0: recipe.warmup_lr if warmup else recipe.peak_lr, warmup: recipe.peak_lr}
+    for i, fraction in enumerate(recipe.lr_drops, start=1):
+        starts[max(round(fraction * total), warmup)] = recipe.peak_lr * 0.1**i
+    # Keras counts a boundary to the interval before it, and wants at least one: the end of the run does no harm.
+    later = sorted(starts)[1:]
+    boundaries = [step - 1 for step in later] + [total - 1]
+    rates = [starts[step] for step in sorted(starts)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [*rates, rates[-1]])

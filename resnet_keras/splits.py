@@ -75,7 +75,9 @@ class RecordSplit:
         records = examples.map(lambda example: (example["image"], example["label"]), tf.data.AUTOTUNE)
         if self.left_out:
             left_out = tf.constant(self.left_out, tf.int64)
-            records = records.enumerate().filter(lambda i, _: tf.reduce_all(i != left_out)).map(lambda _, record: record)
+            records = (
+                records.enumerate().filter(lambda i, _: tf.reduce_all(i != left_out)).map(lambda _, record: record)
+            )
         return records if self.limit is None else records.take(self.limit)
 
     def name_of(self, index: int) -> str:
@@ -160,7 +162,9 @@ def _class_folders(folder: Path) -> list[Path]:
 def _image_files(folder: Path) -> list[str]:
     files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not files:
-        raise ValueError(f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in every class folder. Received: {folder}, empty")
+        raise ValueError(
+            f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in every class folder. Received: {folder}, empty"
+        )
     return files
 
 
@@ -206,7 +210,9 @@ def _part(files: list[str], split: str) -> list[str]:
     return [path for i, path in enumerate(files) if (i in test) == (split == "test")]
 
 
-def _tfds(name: str, info: Dataset, split: str, data_dir: str | Path | None, download: bool) -> ArraySplit | RecordSplit:
+def _tfds(
+    name: str, info: Dataset, split: str, data_dir: str | Path | None, download: bool
+) -> ArraySplit | RecordSplit:
     builder = _prepared(name, data_dir, download)
     features = builder.info.features
     if not {"image", "label"} <= set(features or ()) or not isinstance(features["image"], tfds.features.Image):

@@ -163,7 +163,6 @@ class Record(keras.callbacks.Callback):
         self.folder, self.epochs, self.log, self.recipe, self.steps = folder, history, log, recipe, steps
         self.drawn = self.begun = self.told = time.monotonic()
         self.trained = 0.0  # seconds, without validation
-        self.first_step = len(history) * steps
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock of the epoch."""
@@ -177,7 +176,8 @@ class Record(keras.callbacks.Callback):
         elif now - self.told >= _REPORT_SECONDS:
             self.told = now
             rate = (batch + 1) * self.recipe.batch_size / (now - self.begun)
-            left = (self.recipe.epochs * self.steps - len(self.epochs) * self.steps - batch - 1) * self.recipe.batch_size
+            steps_left = (self.recipe.epochs - len(self.epochs)) * self.steps - batch - 1
+            left = steps_left * self.recipe.batch_size
             self.log(
                 f"  step {batch + 1}/{self.steps}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}, "
                 f"{rate:,.0f} images/s, {_clock(left / rate)} left"
@@ -194,7 +194,9 @@ class Record(keras.callbacks.Callback):
         images = self.steps * self.recipe.batch_size
         rate = images / self.trained
         row = {"epoch": epoch + 1, "learning_rate": float(self.model.optimizer.learning_rate), **logs}
-        self.epochs.append({**row, "images_per_second": round(rate, 1), "seconds": round(time.monotonic() - self.begun, 2)})
+        self.epochs.append(
+            {**row, "images_per_second": round(rate, 1), "seconds": round(time.monotonic() - self.begun, 2)}
+        )
         self.folder.save_checkpoint(self.model, self.epochs)
         self.folder.write_history(self.epochs)
         if time.monotonic() - self.drawn > _DRAW_SECONDS:
@@ -202,8 +204,8 @@ class Record(keras.callbacks.Callback):
         tested = f", test accuracy {logs['val_accuracy']:.2%}" if "val_accuracy" in logs else ""
         left = (self.recipe.epochs - epoch - 1) * self.epochs[-1]["seconds"]
         self.log(
-            f"epoch {epoch + 1}/{self.recipe.epochs}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}{tested}, "
-            f"rate {row['learning_rate']:.2g}, {rate:,.0f} images/s, {_clock(left)} left"
+            f"epoch {epoch + 1}/{self.recipe.epochs}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}"
+            f"{tested}, rate {row['learning_rate']:.2g}, {rate:,.0f} images/s, {_clock(left)} left"
         )
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -234,7 +236,9 @@ def _checked(split: Split, recipe: Recipe, skip_broken: bool, log: Callable[[str
     if skip_broken and (broken := broken_images(split)):
         assert not isinstance(split, ArraySplit)
         names = ", ".join(split.name_of(index) for index in broken[:5])
-        log(f"{len(broken)} of {len(split)} images are broken and left out: {names}{', ...' if len(broken) > 5 else ''}")
+        log(
+            f"{len(broken)} of {len(split)} images are broken and left out: {names}{', ...' if len(broken) > 5 else ''}"
+        )
         split = without(split, broken)
     return split
 

@@ -69,7 +69,9 @@ def test_imagenet_stem_is_a_padded_convolution_and_a_padded_maximum(size: int) -
     model = keras.Model(inputs, blocks.imagenet_stem(inputs, 4, FOUR_STAGES))
     randomise(model)
     x = normal(2, size, size, 3)
-    x1 = normalised(convolution(x, model.get_layer("stem_conv").get_weights()[0], 2, 3), model.get_layer("stem_conv_bn"))
+    x1 = normalised(
+        convolution(x, model.get_layer("stem_conv").get_weights()[0], 2, 3), model.get_layer("stem_conv_bn")
+    )
     x1 = np.pad(np.maximum(x1, 0), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     side = -(-size // 4)
     windows = np.lib.stride_tricks.sliding_window_view(x1, (3, 3), axis=(1, 2))[:, ::2, ::2]

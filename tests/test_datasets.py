@@ -1,6 +1,5 @@
 """The table of data sets: complete, and right about the pixels."""
 
-import os
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
@@ -9,8 +8,6 @@ import pytest
 
 from resnet_keras.datasets import DATASETS, Dataset, dataset
 from resnet_keras.splits import ArraySplit, open_split
-
-TEST_DATA = os.environ.get("RESNET_KERAS_TEST_DATA")
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -62,10 +59,11 @@ def test_digits_have_the_mean_and_std_of_their_training_pixels() -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar_has_the_mean_and_std_of_its_training_pixels(name: str) -> None:
-    if not TEST_DATA or not (Path(TEST_DATA) / "tensorflow_datasets" / name).is_dir():
-        pytest.skip(f"needs {name} in the folder tensorflow_datasets of RESNET_KERAS_TEST_DATA")
-    assert_moments(name, Path(TEST_DATA) / "tensorflow_datasets")
+def test_cifar_has_the_mean_and_std_of_its_training_pixels(test_data: Path, name: str) -> None:
+    data_dir = test_data / "tensorflow_datasets"
+    if not (data_dir / name).is_dir():
+        pytest.skip(f"{data_dir} holds no {name}")
+    assert_moments(name, data_dir)
 
 
 def assert_moments(name: str, data_dir: Path | None) -> None:

@@ -397,9 +397,7 @@ def test_each_replica_normalises_by_its_own_statistics(replicas: dict[str, np.nd
 
 
 @pytest.mark.parametrize("layer", ["keras_synchronized", "ours_synchronized"])
-def test_synchronized_replicas_normalise_by_the_statistics_of_all(
-    replicas: dict[str, np.ndarray], layer: str
-) -> None:
+def test_synchronized_replicas_normalise_by_the_statistics_of_all(replicas: dict[str, np.ndarray], layer: str) -> None:
     x = replica_images()
     mean, variance = x.mean(axis=(0, 1, 2, 3)), x.var(axis=(0, 1, 2, 3))
     np.testing.assert_allclose(replicas[layer], (x - mean) / np.sqrt(variance + 1e-3), rtol=1e-4, atol=1e-4)

@@ -2,7 +2,7 @@
 
 import io
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,6 @@ import tensorflow as tf
 from PIL import Image
 
 from resnet_keras.preprocessing import Preprocessing
-
-TEST_DATA = os.environ.get("RESNET_KERAS_TEST_DATA")
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -69,14 +67,14 @@ def test_a_crop_is_pillows_antialiased_resize_and_its_centre(
     assert difference.max() < 2
 
 
-def photographs() -> list[Path]:
-    if not TEST_DATA or not (Path(TEST_DATA) / "photos").is_dir():
-        pytest.skip("needs the folder photos of RESNET_KERAS_TEST_DATA")
-    return sorted((Path(TEST_DATA) / "photos").glob("*/*.JPEG"))[::12]
+@pytest.fixture
+def photographs(test_data: Path) -> list[Path]:
+    return sorted((test_data / "photos").glob("*/*.JPEG"))[::12]
 
 
-def test_a_crop_of_a_photograph_is_pillows() -> None:
-    for file in photographs():
+def test_a_crop_of_a_photograph_is_pillows(photographs: list[Path]) -> None:
+    assert len(photographs) >= 10
+    for file in photographs:
         with Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB"))
         found = preprocessing(image_size=(224, 224), shorter_side=256).crop(tf.constant(pixels)).numpy()
@@ -84,13 +82,14 @@ def test_a_crop_of_a_photograph_is_pillows() -> None:
         assert np.abs(found - wanted.astype(np.float32)).mean() < 0.4, file.name  # measured: 0.29
 
 
-def test_a_photograph_is_decoded_as_by_pillow() -> None:
-    for file in photographs():
+def test_a_photograph_is_decoded_as_by_pillow(photographs: list[Path]) -> None:
+    assert len(photographs) >= 10
+    for file in photographs:
         with Image.open(file) as image:
             wanted = np.asarray(image.convert("RGB")).astype(int)
-        found = preprocessing().decode(tf.io.read_file(str(file))).numpy()
-        # Decoded accurately, the two agree in every bit. TensorFlow's fast default is off by 1.2 on average, 21 at most.
-        assert np.abs(found - wanted).max() <= 1, file.name
+        difference = np.abs(preprocessing().decode(tf.io.read_file(str(file))).numpy() - wanted)
+        # Decoded accurately, the two agree in every bit. TensorFlow's default is off by 1.2 on average, 21 at most.
+        assert difference.max() <= 1, file.name
 
 
 def test_a_grey_image_is_cropped_like_a_coloured_one() -> None:
@@ -129,9 +128,11 @@ def test_normalize_takes_pixels_of_any_type(dtype: str) -> None:
     np.testing.assert_allclose(found, [[[-5, 27, 45]]])
 
 
-def test_a_mean_and_std_of_whole_numbers_will_do() -> None:
-    pixels = tf.constant([[[5, 5, 5]]], tf.uint8)
-    np.testing.assert_allclose(preprocessing(mean=(1, 3, 5), std=(1, 2, 4)).normalize(pixels), [[[4, 1, 0]]])
+@pytest.mark.parametrize("number", [int, np.int64, np.float32, np.float64])
+def test_mean_and_std_may_be_numbers_of_any_type(number: Callable[[int], Any]) -> None:
+    chosen = preprocessing(mean=tuple(map(number, (1, 3, 5))), std=tuple(map(number, (1, 2, 4))))
+    np.testing.assert_allclose(chosen.normalize(tf.constant([[[5, 5, 5]]], tf.uint8)), [[[4, 1, 0]]])
+    assert json.loads(json.dumps(chosen.to_json()))["mean"] == [1, 3, 5]
 
 
 def jpeg(image: Image.Image) -> bytes:
@@ -177,7 +178,8 @@ def test_tf_data_knows_the_shape_of_a_crop() -> None:
 def test_a_jpeg_is_decoded_as_by_pillow() -> None:
     encoded = jpeg(Image.fromarray(smooth(60, 80)))
     wanted = np.asarray(Image.open(io.BytesIO(encoded))).astype(int)
-    assert np.abs(preprocessing().decode(encoded).numpy() - wanted).max() <= 1
+    difference = np.abs(preprocessing().decode(encoded).numpy() - wanted)
+    assert difference.max() <= 1
 
 
 def test_a_grey_jpeg_is_spread_over_three_channels() -> None:

@@ -24,9 +24,7 @@ def half_cosine(done: float) -> float:
 
 
 @pytest.mark.parametrize("warmup", [0, 40])
-@pytest.mark.parametrize(
-    ("boundary", "before", "after"), [(250, 0.1, 0.01), (500, 0.01, 0.001), (750, 0.001, 0.0001)]
-)
+@pytest.mark.parametrize(("boundary", "before", "after"), [(250, 0.1, 0.01), (500, 0.01, 0.001), (750, 0.001, 0.0001)])
 def test_the_rate_is_divided_by_10_from_the_step_of_each_drop_on(
     boundary: int, before: float, after: float, warmup: int
 ) -> None:

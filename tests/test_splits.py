@@ -1,7 +1,6 @@
 """Opening data: the package's own, folders, and what TensorFlow Datasets has prepared."""
 
 import json
-import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -15,9 +14,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from resnet_keras.datasets import DATASETS
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, check_labels, open_split
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, check_labels, open_split, sample, subset
 
-TEST_DATA = os.environ.get("RESNET_KERAS_TEST_DATA")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -99,7 +97,13 @@ def test_a_folder_may_hold_train_and_test(tmp_path: Path, test_folder: str) -> N
     write_images(tmp_path / test_folder, {"cat": 1, "dog": 2})
     train, test = (open_split("folder", split, data_dir=tmp_path) for split in ("train", "test"))
     assert train.class_names == test.class_names == ("cat", "dog")
-    assert names_of(train) == [("cat", "00.jpg"), ("cat", "01.jpg"), ("dog", "00.jpg"), ("dog", "01.jpg"), ("dog", "02.jpg")]
+    assert names_of(train) == [
+        ("cat", "00.jpg"),
+        ("cat", "01.jpg"),
+        ("dog", "00.jpg"),
+        ("dog", "01.jpg"),
+        ("dog", "02.jpg"),
+    ]
     assert names_of(test) == [("cat", "00.jpg"), ("dog", "00.jpg"), ("dog", "01.jpg")]
     assert (len(train), len(test)) == (5, 3)
     assert all(str(tmp_path / test_folder) in path for path in test.paths)  # type: ignore[union-attr]
@@ -329,7 +333,9 @@ def test_a_split_that_a_prepared_set_does_not_have_raises_and_lists_those_it_has
     prepare(tmp_path, {"train": images(SIZES), "extra": images(SIZES[:3])})
     assert len(open_split("tiny_photos", "extra", data_dir=tmp_path)) == 3
     for missing in ("unheard", "test"):
-        with pytest.raises(ValueError, match=rf"tiny_photos, one of (train, extra|extra, train)\. Received: '{missing}'"):
+        with pytest.raises(
+            ValueError, match=rf"tiny_photos, one of (train, extra|extra, train)\. Received: '{missing}'"
+        ):
             open_split("tiny_photos", missing, data_dir=tmp_path)
 
 
@@ -348,7 +354,7 @@ def test_a_missing_set_raises_and_says_where_to_put_it(tmp_path: Path) -> None:
 
 
 def test_a_set_that_does_not_exist_is_not_downloaded(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="or a set of TFDS.*Received: 'no_such_set'"):
+    with pytest.raises(ValueError, match=r"or a set of TFDS.*Received: 'no_such_set'"):
         open_split("no_such_set", "train", data_dir=tmp_path, download=True)
 
 
@@ -359,7 +365,7 @@ def test_a_set_without_labels_raises_and_names_its_features(tmp_path: Path) -> N
     features = content["featuresDict"]["features"]
     features["species"] = features.pop("label")
     file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="features image and label.*Received: tiny_photos.*species"):
+    with pytest.raises(ValueError, match=r"(?s)features image and label.*Received: tiny_photos.*species"):
         open_split("tiny_photos", "train", data_dir=tmp_path)
 
 
@@ -369,13 +375,65 @@ def test_a_set_whose_label_is_a_mere_number_raises_and_names_its_features(tmp_pa
         open_split("tiny_photos", "train", data_dir=tmp_path)
 
 
-def test_cifar10_has_the_images_and_classes_of_its_authors() -> None:
-    if not TEST_DATA or not (Path(TEST_DATA) / "tensorflow_datasets" / "cifar10").is_dir():
-        pytest.skip("needs cifar10 in the folder tensorflow_datasets of RESNET_KERAS_TEST_DATA")
+def test_cifar10_has_the_images_and_classes_of_its_authors(test_data: Path) -> None:
     for name, count in (("test", 10_000), ("train", 50_000)):
-        split = open_split("cifar10", name, data_dir=Path(TEST_DATA) / "tensorflow_datasets")
+        split = open_split("cifar10", name, data_dir=test_data / "tensorflow_datasets")
         assert isinstance(split, ArraySplit)
         assert (split.images.shape, split.images.dtype) == ((count, 32, 32, 3), np.uint8)
         assert split.class_names == CIFAR10
         assert np.bincount(split.labels).tolist() == [count // 10] * 10
         assert (split.info.image_size, split.info.mean) == (32, DATASETS["cifar10"].mean)
+
+
+# Parts of a split --------------------------------------------------------------------------------------------------
+
+
+def test_a_subset_has_the_images_asked_for_in_that_order(tmp_path: Path) -> None:
+    arrays = digits("test")
+    fewer = subset(arrays, np.array([5, 0, 7]))
+    assert isinstance(fewer, ArraySplit)
+    np.testing.assert_array_equal(fewer.images, arrays.images[[5, 0, 7]])
+    np.testing.assert_array_equal(fewer.labels, arrays.labels[[5, 0, 7]])
+    write_images(tmp_path / "train", {"cat": 3, "dog": 2})
+    files = open_split("folder", "train", data_dir=tmp_path)
+    assert isinstance(files, FileSplit)
+    assert names_of(subset(files, np.array([4, 1]))) == [("dog", "01.jpg"), ("cat", "01.jpg")]
+
+
+@pytest.mark.parametrize("count", [1, 10, 33, 100, 358])
+def test_a_sample_has_the_classes_in_their_proportions(count: int) -> None:
+    arrays = digits("test")
+    fewer = sample(arrays, count)
+    assert isinstance(fewer, ArraySplit)
+    assert len(fewer) == count
+    there = {image.tobytes(): label for image, label in zip(arrays.images, arrays.labels, strict=True)}
+    assert len({image.tobytes() for image in fewer.images}) == count  # none twice
+    assert [there[image.tobytes()] for image in fewer.images] == fewer.labels.tolist()
+    share = np.bincount(arrays.labels, minlength=10) * count / len(arrays)
+    np.testing.assert_allclose(np.bincount(fewer.labels, minlength=10), share, atol=1.1)
+
+
+def test_a_sample_of_files_has_every_class(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"bird": 4, "cat": 20, "dog": 8})
+    found = names_of(sample(open_split("folder", "train", data_dir=tmp_path), 8))
+    assert [sum(folder == name for folder, _ in found) for name in ("bird", "cat", "dog")] == [1, 5, 2]
+
+
+@pytest.mark.parametrize("count", [359, 1000])
+def test_a_sample_of_more_than_there_are_is_the_split(count: int) -> None:
+    arrays = digits("test")
+    assert sample(arrays, count) is arrays
+
+
+def test_a_sample_of_records_is_the_first_of_them(tmp_path: Path) -> None:
+    prepare(tmp_path, {"train": images(SIZES)})
+    split: Split = open_split("tiny_photos", "train", data_dir=tmp_path)
+    assert isinstance(split, RecordSplit)
+    whole = [encoded.numpy() for encoded, _ in split.records()]
+    for count in (3, 7, 100):
+        fewer = sample(split, count)
+        assert isinstance(fewer, RecordSplit)
+        assert len(fewer) == min(count, 7)
+        assert [encoded.numpy() for encoded, _ in fewer.records()] == whole[:count]
+    again = sample(sample(split, 3), 5)
+    assert len(again) == len(list(again.records())) == 3  # type: ignore[union-attr]

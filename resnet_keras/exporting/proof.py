@@ -128,7 +128,9 @@ def _run_saved_model(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, dict[s
 def _run_litert(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     model = LiteRTModel(path, threads=os.cpu_count() or 1)
     used = operators(path)
-    faults = [f"it needs {name.removeprefix('custom:')}, which is no builtin" for name in used if name.startswith("custom:")]
+    faults = [
+        f"it needs {name.removeprefix('custom:')}, which is no builtin" for name in used if name.startswith("custom:")
+    ]
     about = {"latency_ms": _latency_ms(lambda: model(pixels[:1])), "input": model.input_type, "operators": used}
     return model(pixels), {**about, "faults": faults}
 

@@ -1,0 +1,29 @@
+"""What several test files share: real data where there are any, and one trained run."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+from resnet_keras.recipes import RECIPES
+from resnet_keras.training import train
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data sets and photographs; without it, the tests that need them are skipped."""
+    folder = os.environ.get("RESNET_KERAS_TEST_DATA")
+    if not folder:
+        pytest.skip("RESNET_KERAS_TEST_DATA names no folder of real data")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run: ResNet-20 on digits, six epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    train(replace(RECIPES["digits_resnet20"], epochs=6), folder, log=lambda line: None)
+    return folder

@@ -1,0 +1,157 @@
+"""Command lines, end to end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnet_keras.cli import evaluate, export, networks, predict, train
+from resnet_keras.recipes import RECIPES
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = {"train": train, "evaluate": evaluate, "predict": predict, "export": export, "networks": networks}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_tells_the_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        PROGRAMS[name].main(["--help"])
+    assert end.value.code == 0
+    assert f"resnet-{name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_flag_that_is_none_ends_with_status_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        PROGRAMS[name].main(["digits_resnet20", "--no-such-flag"])
+    assert end.value.code == 2
+    assert "no-such-flag" in capsys.readouterr().err
+
+
+def test_help_of_a_recipe_has_a_flag_for_each_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main(["cifar10_resnet20", "--help"])
+    said = capsys.readouterr().out
+    for field in RECIPES["cifar10_resnet20"].__dataclass_fields__:
+        assert f"--{field.replace('_', '-')}" in said
+
+
+def test_a_recipe_is_trained_with_flags_over_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["digits_resnet20", "--epochs", "1", "--batch-size", "128", "--workdir", str(tmp_path / "run")]
+    assert train.main(arguments) == 0
+    assert "359 images; see" in capsys.readouterr().out
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert (recipe["epochs"], recipe["batch_size"], recipe["peak_lr"]) == (1, 128, 0.05)
+    assert train.main(arguments) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert train.main([*arguments, "--seed", "3"]) == 2
+    assert "seed=3 (begun with 0)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--epochs", "0"], "Expected `epochs` to be at least 1. Received: 0"),
+        (["--dataset", "nowhere"], "nowhere"),
+        (["--dataset", "folder"], "Expected a folder of images"),
+    ],
+)
+def test_bad_input_is_told_in_a_line_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    try:
+        status = train.main(["digits_resnet20", "--workdir", str(tmp_path / "run"), *flags])
+    except SystemExit as end:
+        status = end.code
+    err = capsys.readouterr().err
+    assert status == 2
+    assert said in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_evaluated(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main([str(digits_run)]) == 0
+    assert "digits/test: top-1 error" in capsys.readouterr().out
+    assert evaluate.main([str(digits_run), "--split", "train", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 1438
+    assert evaluate.main([str(digits_run / "model.keras"), "--dataset", "digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((digits_run / "evaluation.json").read_text())
+    assert evaluate.main([str(digits_run / "model.keras")]) == 2
+    assert evaluate.main([str(digits_run), "--split", "third"]) == 2
+    assert "one of train, test. Received: 'third'" in capsys.readouterr().err
+
+
+def test_images_are_predicted_as_text_and_as_json(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seven = digits_run / "samples" / "7.png"
+    assert predict.main([str(digits_run), str(seven), "--top-k", "2"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"{seven}: ")
+    assert text.count("%") == 2
+    assert predict.main([str(digits_run), str(digits_run / "samples"), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 10
+    assert all(len(line["classes"]) == 5 for line in lines)
+    assert predict.main([str(digits_run), "missing.png"]) == 2
+    assert "missing.png, which does not exist" in capsys.readouterr().err
+
+
+def test_an_export_is_published_or_refused_with_status_1(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(digits_run), "--to", str(tmp_path), "--formats", "float32", "--test-images", "20"]
+    assert export.main(arguments) == 0
+    assert "published" in capsys.readouterr().out
+    assert export.main([*arguments, "--probability-tolerance", "1e-12"]) == 1
+    assert "Nothing is published" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.glob("*/[0-9]*")] == ["1"]
+    assert export.main([*arguments, "--version", "1"]) == 2
+
+
+def test_networks_are_printed_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert networks.main(["resnet20"]) == 0
+    assert "| resnet20 | 20 | 269,722 |" in capsys.readouterr().out
+    assert networks.main(["resnet21"]) == 2
+    assert "Expected one of resnet18" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("script", "name"), [("train.py", "resnet-train"), ("export.py", "resnet-export")])
+def test_the_scripts_at_the_root_are_the_same_programs(script: str, name: str) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert f"usage: {name}" in done.stdout
+
+
+def test_a_program_starts_without_tensorflows_greeting(digits_run: Path) -> None:
+    command = [sys.executable, "-c", "from resnet_keras.cli.predict import main; raise SystemExit(main())"]
+    done = subprocess.run(
+        [*command, str(digits_run), str(digits_run / "samples" / "1.png")],
+        capture_output=True, text=True, check=False, env={"PATH": "", "HOME": str(digits_run)},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "1.png: " in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict"])
+def test_programs_run_on_openvino(digits_run: Path, name: str) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    more = [str(digits_run / "samples" / "7.png"), "--top-k", "1"] if name == "predict" else []
+    code = f"from resnet_keras.cli.{name} import main; raise SystemExit(main())"
+    environment = {"PATH": "", "KERAS_BACKEND": "openvino", "HOME": str(digits_run)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(digits_run), *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    here = PROGRAMS[name].main([str(digits_run), *more])
+    assert here == 0
+    if name == "evaluate":
+        assert "359 images" in done.stdout
+    else:
+        assert "7.png: 7 " in done.stdout

@@ -1,0 +1,230 @@
+"""Exports: what they are, that they compute what the classifier does, and that a bad one replaces nothing."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from resnet_keras import architectures, models
+from resnet_keras.classifier import Classifier
+from resnet_keras.exporting import publish
+from resnet_keras.exporting.litert import LITERT_FORMATS, LiteRTModel, convert, operators
+from resnet_keras.exporting.pixel_model import in_float32, pixel_model
+from resnet_keras.exporting.proof import SAVED_MODEL, Tolerance, prove
+from resnet_keras.exporting.publish import ExportRefused, export
+from resnet_keras.exporting.saved_model import write_saved_model
+from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.splits import open_split
+
+RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7))
+TINY_BOTTLENECK = architectures.Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(8, 16))
+
+
+@pytest.fixture(scope="module")
+def published(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(digits_run, tmp_path_factory.mktemp("saved_models"), log=lambda line: None).path
+
+
+def pixels(count: int, channels: int = 3, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, channels), dtype=np.uint8)
+
+
+def used(classifier: Classifier) -> Classifier:
+    """The classifier with moving statistics of images like those it gets, as training would leave them."""
+    classifier.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = classifier.preprocessing.normalize(pixels(64, classifier.preprocessing.channels))
+    for _ in range(3):
+        classifier.model.train_on_batch(images, np.arange(64) % len(classifier.class_names))
+    return classifier
+
+
+def test_an_export_holds_five_artefacts_a_report_and_a_card(published: Path) -> None:
+    assert published.name == "1"
+    names = {path.name for path in published.iterdir()}
+    assert names >= {"saved_model.pb", "variables", "assets", "export.json", "README.md"}
+    assert names >= {f"{form}.tflite" for form in LITERT_FORMATS}
+    report = json.loads((published / "export.json").read_text())
+    assert [artefact["form"] for artefact in report["artefacts"]] == ["saved_model", *LITERT_FORMATS]
+    for artefact in report["artefacts"]:
+        assert artefact["faults"] == []
+        assert artefact["images"] == 359
+        assert artefact["agreement"] >= 0.98
+        assert artefact["latency_ms"] > 0
+        assert not any(name.startswith(("custom:", "Flex")) for name in artefact["operators"])
+    saved_model, float32, float16, _, int8 = report["artefacts"]
+    assert max(saved_model["difference"], float32["difference"]) <= 1e-4
+    assert (saved_model["input"], float32["input"], int8["input"]) == ("uint8", "float32", "uint8")
+    assert int8["size_bytes"] < float16["size_bytes"] < float32["size_bytes"]
+    assert saved_model["accuracy"] == saved_model["classifier_accuracy"]
+    assert (published / "assets" / "class_names.txt").read_text().split() == list("0123456789")
+    card = (published / "README.md").read_text()
+    assert f"{int8['agreement']:.2%}" in card
+
+
+def test_the_saved_model_has_the_signature_that_serving_expects(published: Path) -> None:
+    signature = tf.saved_model.load(str(published)).signatures["serving_default"]
+    (images,) = signature.structured_input_signature[1].values()
+    assert (images.name, images.dtype, images.shape.as_list()) == ("images", tf.uint8, [None, 8, 8, 1])
+    (name,) = signature.structured_outputs
+    assert name == "probabilities"
+    assert signature.structured_outputs[name].shape.as_list() == [None, 10]
+
+
+def test_the_reported_numbers_are_those_of_a_run_by_hand(published: Path, digits_run: Path) -> None:
+    classifier = Classifier.load(digits_run)
+    test = open_split("digits", "test")
+    expected = classifier.probabilities(classifier.preprocessing.normalize(test.images))
+    report = json.loads((published / "export.json").read_text())
+    for artefact in report["artefacts"][1:]:
+        received = LiteRTModel(published / artefact["file"])(test.images)
+        assert artefact["difference"] == pytest.approx(np.abs(received - expected).max(), abs=1e-6)
+        assert artefact["agreement"] == (received.argmax(1) == expected.argmax(1)).mean()
+        assert artefact["accuracy"] == (received.argmax(1) == test.labels).mean()
+
+
+def test_an_artefact_outside_its_tolerance_is_refused_and_nothing_published(digits_run: Path, tmp_path: Path) -> None:
+    options = {"name": "digits", "formats": ("float32", "dynamic_range"), "test_images": 50, "log": lambda line: None}
+    good = export(digits_run, tmp_path, **options).path
+    before = {path: path.read_bytes() for path in good.rglob("*") if path.is_file()}
+    with pytest.raises(ExportRefused, match=r"float32: a probability differs by .*more than 1\.00e-12") as refused:
+        export(digits_run, tmp_path, probability_tolerance=1e-12, **options)
+    assert [bool(proof.faults) for proof in refused.value.proofs] == [True, False]
+    assert sorted(path.name for path in (tmp_path / "digits").iterdir()) == ["1", "refused-2.json"]
+    assert {path: path.read_bytes() for path in good.rglob("*") if path.is_file()} == before
+    assert export(digits_run, tmp_path, **options).path.name == "2"
+    assert not (tmp_path / "digits" / "refused-2.json").exists()
+
+
+def test_a_version_is_never_overwritten(published: Path, digits_run: Path) -> None:
+    with pytest.raises(FileExistsError, match="a version that does not exist yet"):
+        export(digits_run, published.parents[1], version=1)
+
+
+def test_bad_options_are_refused_before_any_work(digits_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`formats` among saved_model, float32.*Received: int4"):
+        export(digits_run, tmp_path, formats=("int4",))
+    with pytest.raises(ValueError, match="Expected a data set to use with a file"):
+        export(digits_run / "model.keras", tmp_path)
+    with pytest.raises(FileNotFoundError, match="Expected a finished run's folder"):
+        export(tmp_path, tmp_path)
+
+
+def test_a_wrong_artefact_is_found_out(digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(classifier: Classifier) -> keras.Model:
+        model = pixel_model(classifier)
+        kernel = next(weight for weight in model.trainable_weights if weight.path.endswith("logits/kernel"))
+        kernel.assign(-kernel)
+        return model
+
+    monkeypatch.setattr(publish, "pixel_model", spoilt)
+    with pytest.raises(ExportRefused) as refused:
+        export(digits_run, tmp_path, formats=("saved_model", "int8"), test_images=50, log=lambda line: None)
+    assert all(proof.faults for proof in refused.value.proofs)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    about = {"latency_ms": 1.0, "input": "uint8", "operators": {}, "faults": []}
+    expected = np.full((2, 3), 1 / 3, np.float32)
+    monkeypatch.setattr(
+        "resnet_keras.exporting.proof._run_litert", lambda path, images: (np.full((2, 3), value, np.float32), about)
+    )
+    (tmp_path / "x.tflite").write_bytes(b"")
+    tolerance = Tolerance(difference=1e-4, agreement=0.0)
+    proof = prove("float32", tmp_path / "x.tflite", pixels(2), np.zeros(2, int), expected, tolerance)
+    assert len(proof.faults) == 2
+
+
+def test_a_network_of_half_precision_is_rebuilt_in_float32() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.ResNet20(classifier_activation=None)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    rebuilt = in_float32(model)
+    assert {layer.compute_dtype for layer in rebuilt.layers} == {"float32"}
+    for one, other in zip(model.get_weights(), rebuilt.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    reference = models.ResNet20(classifier_activation=None)
+    reference.set_weights(model.get_weights())
+    np.testing.assert_allclose(rebuilt(images), reference(images), atol=1e-5)
+
+
+def cases() -> Iterator[tuple[str, keras.Model]]:
+    yield "option A", models.ResNet20(classes=5)
+    yield "option A, zeros around", models.ResNet20(classes=5, zero_channels="around")
+    yield "option C, logits", models.ResNet20(classes=5, shortcut="C", classifier_activation=None)
+    yield "plain", models.PlainNet20(classes=5)
+    yield "bottleneck", models.build(TINY_BOTTLENECK, input_shape=(32, 32, 3), classes=5)
+    yield "v1.5", models.build(TINY_BOTTLENECK, input_shape=(32, 32, 3), classes=5, bottleneck_stride="3x3")
+
+
+def test_every_kind_of_network_converts_with_builtin_operators_alone(tmp_path: Path) -> None:
+    images = pixels(8)
+    for number, (name, model) in enumerate(cases()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        classifier = used(Classifier(model, RGB, tuple("abcde")))
+        expected = classifier.probabilities(RGB.normalize(images))
+        write_saved_model(pixel_model(classifier), folder / "float", "abcde", pixels=tf.float32)
+        forms = ("float32", "int8")
+        convert(folder / "float", pixels(64), {form: folder / f"{form}.tflite" for form in forms})
+        float32, int8 = (LiteRTModel(folder / f"{form}.tflite") for form in forms)
+        np.testing.assert_allclose(float32(images), expected, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(int8(images), expected, atol=0.2, err_msg=name)
+        counts = operators(folder / "int8.tflite")
+        assert not any(operator.startswith("custom:") for operator in counts), name
+        assert counts["QUANTIZE"] >= 1, name
+        # The batch normalisations are gone into the convolutions: what multiplies is the preprocessing alone.
+        assert counts.get("MUL", 0) == 1, name
+        assert float32.input_type == "float32", name
+        assert int8.input_type == "uint8", name
+
+
+def test_the_saved_model_runs_in_a_process_without_this_package(published: Path, digits_run: Path) -> None:
+    test = open_split("digits", "test")
+    expected = Classifier.load(digits_run)
+    probabilities = expected.probabilities(expected.preprocessing.normalize(test.images[:7]))
+    tolerance = Tolerance(difference=1e-4, agreement=1.0)
+    proof = prove(SAVED_MODEL, published, test.images[:7], test.labels[:7], probabilities, tolerance)
+    assert proof.faults == ()
+    assert "FusedBatchNormV3" in proof.operators
+
+
+def test_a_failed_conversion_says_what_the_converter_said(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Expected a SavedModel that converts to float32"):
+        convert(tmp_path / "nothing", pixels(1), {"float32": tmp_path / "x.tflite"})
+
+
+def test_the_converter_needs_nothing_of_this_package() -> None:
+    folder = Path(publish.__file__).parent
+    for program in ("litert_converter.py", "saved_model_runner.py"):
+        assert "resnet_keras" not in [line.split()[1] for line in (folder / program).read_text().splitlines()
+                                      if line.startswith(("import ", "from "))]  # fmt: skip
+        done = subprocess.run([sys.executable, "-m", "py_compile", str(folder / program)], check=False)
+        assert done.returncode == 0
+
+
+def test_a_bf16_run_exports_within_tolerance(digits_run: Path, tmp_path: Path) -> None:
+    classifier = Classifier.load(digits_run)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.ResNet20(input_shape=(8, 8, 1), classifier_activation=None)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.set_weights(classifier.model.get_weights())
+    replace(classifier, model=model).save(tmp_path / "half.keras")
+    done = export(tmp_path / "half.keras", tmp_path, dataset="digits", formats=("float32",), log=lambda line: None)
+    (proof,) = done.proofs
+    test = open_split("digits", "test")
+    expected = classifier.probabilities(classifier.preprocessing.normalize(test.images))
+    received = LiteRTModel(done.path / proof.file)(test.images)
+    np.testing.assert_allclose(received, expected, atol=1e-4)
