@@ -32,26 +32,24 @@ class BatchNormalization(keras.layers.BatchNormalization):
         channels = inputs.shape[-1]
         scale = ops.cast(self.gamma, "float32") if self.scale else tf.ones([channels])
         offset = ops.cast(self.beta, "float32") if self.center else tf.zeros([channels])
-        if not (training and self.trainable):
-            outputs, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=inputs,
-                scale=scale,
-                offset=offset,
-                mean=ops.cast(self.moving_mean, "float32"),
-                variance=ops.cast(self.moving_variance, "float32"),
-                epsilon=self.epsilon,
-                is_training=False,
-            )
-            return outputs
-        empty = tf.zeros([0])
+        learning = training and self.trainable
+        # The kernel wants no moving statistics in training.
+        mean = tf.zeros([0]) if learning else ops.cast(self.moving_mean, "float32")
+        variance = tf.zeros([0]) if learning else ops.cast(self.moving_variance, "float32")
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=scale, offset=offset, mean=empty, variance=empty, epsilon=self.epsilon, is_training=True
+            x=inputs,
+            scale=scale,
+            offset=offset,
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            is_training=bool(learning),
         )
-        # The kernel reports the unbiased variance, n / (n - 1) of what Keras averages (and normalises by).
-        count = tf.cast(tf.size(inputs) // channels, "float32")
-        variance *= tf.maximum(count - 1.0, 1.0) / count
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
+        if learning:
+            # It reports the unbiased variance: n / (n - 1) of what Keras averages, and of what it normalises by.
+            variance *= 1.0 - channels / tf.cast(tf.size(inputs), "float32")
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
         return outputs
 
     def _fuses(self, inputs: Any) -> bool:
