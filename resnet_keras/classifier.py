@@ -81,6 +81,8 @@ class Classifier:
 
 def gives_logits(model: keras.Model) -> bool:
     """Tells whether a classifier's outputs have gone through no activation."""
+    if isinstance(model.layers[-1], keras.layers.Softmax):
+        return False
     activation = getattr(model.layers[-1], "activation", None)
     return activation is None or activation is keras.activations.linear
 

@@ -37,7 +37,8 @@ def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns how many classes precede the right one: (N, classes), (N,) -> (N,). Equals go in the classes' order."""
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     before = np.arange(probabilities.shape[1]) < labels[:, None]
-    return ((probabilities > right) | ((probabilities == right) & before)).sum(axis=1)
+    count = ((probabilities > right) | ((probabilities == right) & before)).sum(axis=1)
+    return np.where(np.isnan(probabilities).any(axis=1), probabilities.shape[1], count)
 
 
 def evaluate(classifier: Classifier, split: Split, *, batch_size: int = 128) -> Evaluation:

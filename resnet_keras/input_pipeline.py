@@ -159,7 +159,9 @@ def scaled_crop(
 
     def from_jpeg() -> tf.Tensor:
         where = window(tf.io.extract_jpeg_shape(encoded)[:2])
-        return tf.io.decode_and_crop_jpeg(encoded, where, channels=preprocessing.channels)
+        return tf.io.decode_and_crop_jpeg(
+            encoded, where, channels=preprocessing.channels, dct_method="INTEGER_ACCURATE"
+        )
 
     def from_other() -> tf.Tensor:
         image = preprocessing.decode(encoded)
@@ -195,7 +197,9 @@ def without(split: Split, indices: list[int]) -> Split:
     if not indices or isinstance(split, ArraySplit):
         return split
     if isinstance(split, RecordSplit):
-        return replace(split, left_out=tuple(indices))
+        there = np.setdiff1d(np.arange(split.builder.info.splits[split.split].num_examples), split.left_out)
+        left_out = (*split.left_out, *there[list(indices)].tolist())
+        return replace(split, left_out=left_out, limit=None if split.limit is None else split.limit - len(indices))
     return subset(split, np.setdiff1d(np.arange(len(split)), indices))
 
 
@@ -231,9 +235,7 @@ def _fitted(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Resizes a batch of images of one size and gives it the network's channels, where it has not both already."""
     if images.shape[-1] != preprocessing.channels:
         images = tf.image.grayscale_to_rgb(images) if preprocessing.channels == 3 else tf.image.rgb_to_grayscale(images)
-    if tuple(images.shape[1:3]) != preprocessing.image_size:
-        images = tf.image.resize(images, preprocessing.image_size, antialias=True)
-    return images
+    return preprocessing.crop(images)
 
 
 def _shuffled(position: tf.Tensor, epoch_images: int, images: int, seed: int) -> tf.Tensor:
@@ -277,7 +279,8 @@ def _encoded_batches(
         records = _encoded(split)
 
         def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
-            shuffled = records.shuffle(SHUFFLE_IMAGES, seed=recipe.seed + epoch, reshuffle_each_iteration=False)
+            tf.random.set_seed(recipe.seed + 1)  # of this function's graph alone: `shuffle` mixes it with its own
+            shuffled = records.shuffle(SHUFFLE_IMAGES, seed=epoch, reshuffle_each_iteration=False)
             return shuffled.take(epoch_images)
 
         done_epochs, done_images = divmod(first, epoch_images)

@@ -28,7 +28,7 @@ class MomentumSGD(keras.optimizers.SGD):
         self.l2 = l2
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Takes one step for one variable: on TensorFlow in one kernel, which spares a deep network's graph its size."""
+        """Takes one step for one variable; on TensorFlow by one kernel, which keeps a deep network's graph small."""
         if self.l2 and self._use_weight_decay(variable):
             gradient = gradient + self.l2 * keras.ops.cast(variable, gradient.dtype)
         if keras.backend.backend() != "tensorflow" or not self.momentum:

@@ -99,10 +99,10 @@ class Recipe:
         )
         size = self.image_size
         self._expect(size is None or size >= self.architecture.total_stride, "image_size", "at least the total stride")
-        low, high = self.shorter_side or (1, 1)
-        self._expect(0 < low <= high, "shorter_side", "two rising lengths in pixels")
+        sides = self.shorter_side or (1, 1)
+        self._expect(len(sides) == 2 and 0 < sides[0] <= sides[1], "shorter_side", "two rising lengths in pixels")
         self._expect(
-            self.shorter_side is None or low >= (size or self.architecture.image_size),
+            self.shorter_side is None or sides[0] >= (size or self.architecture.image_size),
             "shorter_side",
             "no shorter than the image size",
         )

@@ -215,7 +215,8 @@ def _tfds(
 ) -> ArraySplit | RecordSplit:
     builder = _prepared(name, data_dir, download)
     features = builder.info.features
-    if not {"image", "label"} <= set(features or ()) or not isinstance(features["image"], tfds.features.Image):
+    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    if not all(feature in (features or {}) and isinstance(features[feature], kind) for feature, kind in kinds.items()):
         raise ValueError(f"Expected a TFDS set with the features image and label. Received: {name}, with {features}")
     known = list(builder.info.splits)
     if info.test_split not in known and name not in DATASETS and "validation" in known:

@@ -125,9 +125,9 @@ def test_new_folder_refuses_a_path_that_exists(tmp_path: Path, there: str) -> No
         if there == "full folder":
             (path / "old").write_text("old")
     entered = False
-    with pytest.raises(FileExistsError, match=r"Expected a folder that does not exist yet. Received: .*model"):
-        with atomic.new_folder(path):
-            entered = True
+    refused = pytest.raises(FileExistsError, match=r"Expected a folder that does not exist yet. Received: .*model")
+    with refused, atomic.new_folder(path):
+        entered = True
     assert not entered
     assert names(tmp_path) == ["model"]
     assert there != "full folder" or (path / "old").read_text() == "old"

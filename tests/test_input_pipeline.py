@@ -34,7 +34,7 @@ from resnet_keras.input_pipeline import (
 )
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES, Recipe
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, sample
 
 IMAGES = 12
 """Images of each little split; image i is 20 * i of 255 all over."""
@@ -191,6 +191,15 @@ def test_batches_depend_on_the_recipes_seed_alone(little_splits: dict[str, Split
 def test_batches_in_no_fixed_order_hold_the_same_images(little_splits: dict[str, Split], kind: str) -> None:
     batches = batches_of(little_splits[kind], replace(PLAIN, epochs=1), deterministic=False)
     assert sorted(which_of_all(batches)) == list(range(IMAGES))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_workers_share_the_images_not_the_files(little_splits: dict[str, Split], kind: str) -> None:
+    for deterministic in (True, False):
+        batches = training_batches(little_splits[kind], PLAIN, UNIT, deterministic=deterministic)
+        options = batches.options()
+        assert options.experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.DATA
+        assert options.deterministic == deterministic
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -372,6 +381,19 @@ def test_a_crop_of_a_random_scale_is_the_same_eagerly_and_inside_tf_data(kind: s
         np.testing.assert_allclose(mapped, scaled_crop(encoded, CROP, (64, 120), seed(step)), atol=1e-3)
 
 
+def test_every_corner_is_as_frequent_as_the_others() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 11, 3), np.uint8)
+    encoded = tf.io.encode_png(pixels)
+    corners = {pixels[:, left : left + 8].tobytes(): left for left in range(4)}
+    count = 800
+    crops = tf.data.Dataset.range(count).map(
+        lambda step: scaled_crop(encoded, UNIT, (8, 8), tf.stack([tf.constant(0, tf.int64), step]))
+    )
+    times = Counter(corners[crop.astype(np.uint8).tobytes()] for crop in crops.as_numpy_iterator())
+    chi_square = sum((times[left] - count / 4) ** 2 / (count / 4) for left in range(4))
+    assert chi_square < 16.3  # of 3 degrees of freedom: 0.1 % of fair draws lie above
+
+
 @pytest.mark.parametrize("size", [(64, 64), (1, 1), (3, 200), (200, 3)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_an_image_smaller_than_the_crop_is_enlarged(size: tuple[int, int], kind: str) -> None:
@@ -401,7 +423,8 @@ def test_a_grey_jpeg_is_cropped_to_three_channels_or_one() -> None:
 
 def test_crops_of_an_image_differ_from_epoch_to_epoch(little_splits: dict[str, Split]) -> None:
     recipe = replace(PLAIN, shorter_side=(8, 16))
-    one, other = {}, {}
+    one: dict[int, np.ndarray] = {}
+    other: dict[int, np.ndarray] = {}
     for i, (pixels, _) in enumerate(batches_of(little_splits["files"], recipe)[:6]):
         (one if i < 3 else other).update(zip(which(pixels), pixels, strict=True))
     assert sum((one[i] != other[i]).any() for i in range(2, IMAGES)) >= 8
@@ -548,6 +571,16 @@ def test_images_can_be_left_out_twice(little_splits: dict[str, Split], kind: str
     assert len(fewer) == 8
     (pixels, _), *_ = evaluation_batches(fewer, UNIT, 100).as_numpy_iterator()
     assert which(pixels) == [2, 4, 5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("kind", ["files", "records"])
+def test_images_can_be_left_out_of_a_sample(little_splits: dict[str, Split], kind: str) -> None:
+    fewer = sample(little_splits[kind], 6)
+    ((pixels, _),) = evaluation_batches(fewer, UNIT, 100).as_numpy_iterator()
+    rest = without(fewer, [0, 4])
+    assert len(rest) == 4
+    ((others, _),) = evaluation_batches(rest, UNIT, 100).as_numpy_iterator()
+    assert which(others) == [image for place, image in enumerate(which(pixels)) if place not in (0, 4)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -297,6 +297,7 @@ def test_network_on_a_tensor_begins_where_the_tensor_does() -> None:
     on_tensor = build(BASIC, input_tensor=keras.layers.Rescaling(1 / 128, offset=-1)(pixels))
     assert len(on_tensor.inputs) == 1
     assert on_tensor.inputs[0] is pixels
+    assert on_tensor.input_shape == (None, 16, 16, 3)
     alone = build(BASIC, input_shape=(16, 16, 3))
     alone.set_weights(on_tensor.get_weights())
     x = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3)).astype("float32")

@@ -268,8 +268,11 @@ def test_what_is_no_whole_image_raises(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mean": (1, 2)}, r"one mean and one std per channel \(3\).*Received: mean=\(1, 2\)"),
-        ({"std": (1, 2, 3, 4)}, r"one mean and one std per channel \(3\).*Received: .*std=\(1, 2, 3, 4\)"),
+        ({"mean": (1.0, 2.0)}, r"one mean and one std per channel \(3\).*Received: mean=\(1.0, 2.0\)"),
+        (
+            {"std": (1.0, 2.0, 3.0, 4.0)},
+            r"one mean and one std per channel \(3\).*Received: .*std=\(1.0, 2.0, 3.0, 4.0\)",
+        ),
         ({"channels": 1}, r"one mean and one std per channel \(1\).*Received: "),
         ({"std": (1.0, 0.0, 1.0)}, r"`std` above 0.*Received: \(1.0, 0.0, 1.0\)"),
         ({"std": (1.0, -2.0, 1.0)}, r"`std` above 0.*Received: \(1.0, -2.0, 1.0\)"),
