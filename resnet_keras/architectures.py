@@ -66,9 +66,11 @@ class Architecture:
             if getattr(self, field) not in choices:
                 raise ValueError(f"Expected `{field}` to be one of {choices}. Received: {getattr(self, field)!r}")
         for field in ("repeats", "widths"):
-            values = tuple(getattr(self, field))
-            object.__setattr__(self, field, values)
-            if not values or any(not isinstance(v, int) or v < 1 for v in values):
+            values = getattr(self, field)
+            if isinstance(values, (list, tuple)):
+                values = tuple(values)
+                object.__setattr__(self, field, values)
+            if not isinstance(values, tuple) or not values or any(not isinstance(v, int) or v < 1 for v in values):
                 raise ValueError(f"Expected `{field}` to hold positive integers, one per stage. Received: {values}")
         if len(self.repeats) != len(self.widths):
             raise ValueError(

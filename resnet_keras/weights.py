@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 
 from resnet_keras.normalization import flat_layers
@@ -36,7 +38,9 @@ def load(model: keras.Model, path: str | Path) -> None:
     layers = {layer.name: layer for layer in flat_layers(model) if layer.weights}
     problems = [f"{name}: not in the file" for name in layers if name not in stored]
     problems += [f"{name}: in the file only" for name in stored if name not in layers]
-    for name in layers.keys() & stored.keys():
+    for name in layers:
+        if name not in stored:
+            continue
         expected = [tuple(w.shape) for w in layers[name].weights]
         received = [array.shape for array in stored[name]]
         if expected != received:
@@ -67,7 +71,7 @@ def read(path: str | Path) -> dict[str, list[np.ndarray]]:
     try:
         with _open_h5(path) as file:
             return _layers(file)
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"Expected a whole weights file. Received: {path}, which can't be read: {error}") from error
 
 
@@ -85,9 +89,10 @@ def _layers(file: h5py.File) -> dict[str, list[np.ndarray]]:
     found: dict[str, list[np.ndarray]] = {}
 
     def visit(where: str, node: h5py.Group | h5py.Dataset) -> None:
+        # Keras writes the name of a layer on the group `vars`, beside its arrays "0", "1", ...
         if where.startswith("optimizer") or not isinstance(node, h5py.Group) or "name" not in node.attrs:
             return
-        arrays = [_array(node["vars"], key) for key in sorted(node.get("vars", ()), key=int)]
+        arrays = [_array(node, str(i)) for i in range(len(node))]
         if arrays:
             found[str(node.attrs["name"])] = arrays
 
@@ -99,9 +104,13 @@ def _layers(file: h5py.File) -> dict[str, list[np.ndarray]]:
 
 def _array(group: h5py.Group, key: str) -> np.ndarray:
     """Reads one array, which must lie in the file itself: a link could name any file of the machine."""
-    dataset = group[key]
-    if not isinstance(group.get(key, getlink=True), h5py.HardLink) or dataset.external or dataset.is_virtual:
-        raise KeyError(f"{group.name}/{key} lies outside the file")
+    dataset = group[key] if isinstance(group.get(key, getlink=True), h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise KeyError(f"{group.name}/{key} is no array in the file, or lies outside the file")
+    if dataset.attrs.get("dtype") == "bfloat16":  # a type that HDF5 does not know
+        return np.asarray(dataset).view(ml_dtypes.bfloat16)
+    if dataset.shape is None or dataset.dtype.kind not in "fiu":
+        raise KeyError(f"{group.name}/{key} holds no real numbers")
     return np.asarray(dataset)
 
 

@@ -42,6 +42,15 @@ def test_old_file_is_whole_until_the_new_one_is(tmp_path: Path) -> None:
     assert names(tmp_path) == ["log.json"]
 
 
+def test_reader_who_has_the_old_file_open_goes_on_reading_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text("old")
+    with path.open() as reader:
+        atomic.write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_failure_leaves_the_old_file_and_no_leftovers(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "log.json"

@@ -415,7 +415,8 @@ def test_logits_are_float32_under_a_mixed_precision_policy(half: str, policy: An
     model.set_weights(exact.get_weights())
     assert {layer.compute_dtype for layer in model.layers if isinstance(layer, keras.layers.Conv2D)} == {half}
     assert {weight.dtype for weight in model.weights} == {"float32"}
-    assert model.output.dtype == "float32"
+    # The mean over the last feature map, too, is taken in float32.
+    assert model.get_layer("pool").output.dtype == model.output.dtype == "float32"
     logits = model(images(4, 32, 32, 3))
     assert logits.dtype == "float32"
     # More digits than half precision has: the head's own are all there.
@@ -440,6 +441,8 @@ def test_network_in_segments_computes_in_half_precision_throughout(
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
     model = build("resnet20")
     adds = [layer for layer in flat_layers(model) if isinstance(layer, keras.layers.Add)]
+    segments = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    assert {layer.inputs[0].dtype for layer in segments} == {"bfloat16"}
     assert {add.output.dtype for add in adds} == {"bfloat16"}
     assert len(adds) == 9
 
