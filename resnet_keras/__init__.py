@@ -14,6 +14,7 @@ _EXPORTS = {
     "recipes": ("RECIPES", "Recipe"),
     "preprocessing": ("Preprocessing",),
     "splits": ("open_split",),
+    "broken_images": ("open_whole",),
     "normalization": ("BatchNormalization", "fuse"),
     "models": (
         "build",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+import keras
 import tensorflow as tf
+
+from resnet_keras.normalization import flat_layers
 
 
 def strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
@@ -46,3 +50,32 @@ def scope(chosen: tf.distribute.Strategy | None) -> AbstractContextManager:
 def replicas(chosen: tf.distribute.Strategy | None) -> int:
     """Returns over how many devices a batch is spread."""
     return 1 if chosen is None else chosen.num_replicas_in_sync
+
+
+class AverageStatistics(keras.callbacks.Callback):
+    """Gives all replicas the mean of their moving statistics, before validation and after each epoch.
+
+    Each replica moves its own copy. Left apart, a validation would mix their results, and a file hold the first's.
+    """
+
+    def __init__(self, chosen: tf.distribute.Strategy | None) -> None:
+        super().__init__()
+        self.chosen = chosen
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Averages before validation."""
+        self._average()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Averages before a checkpoint."""
+        self._average()
+
+    def _average(self) -> None:
+        if self.chosen is None:
+            return
+        for layer in flat_layers(self.model):
+            for variable in layer.non_trainable_variables:
+                copies = self.chosen.experimental_local_results(variable.value)
+                mean = tf.reduce_mean(tf.stack([copy.read_value() for copy in copies]), axis=0)
+                for copy in copies:
+                    copy.assign(mean)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resnet_keras.broken_images import naming_broken_images
 from resnet_keras.classifier import Classifier
-from resnet_keras.input_pipeline import evaluation_batches, naming_broken_images
+from resnet_keras.input_pipeline import evaluation_batches
 from resnet_keras.splits import Split
 
 

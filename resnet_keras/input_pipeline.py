@@ -6,27 +6,19 @@ alone. So two runs with one seed see the same images, and a run that is continue
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras.augmentation import augment, scaled_crop
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import Recipe
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, subset
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 SHUFFLE_IMAGES = 10_000
 """Encoded images among which a stream of records is shuffled: about 1 GB of ImageNet."""
 
 CACHE_BYTES = 2**30
 """Evaluation images, once decoded, are kept in memory up to this."""
-
-# Principal components of ImageNet's RGB values on the scale 0–1: eigenvalues' roots and eigenvectors (AlexNet §4.1,
-# the numbers of fb.resnet.torch).
-_COLOR_STD = (0.2175, 0.0188, 0.0045)
-_COLOR_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
 def preprocessing_of(recipe: Recipe, split: Split) -> Preprocessing:
@@ -112,115 +104,6 @@ def pixel_array(split: Split, preprocessing: Preprocessing) -> tuple[np.ndarray,
     batches = list(pixel_batches(split, preprocessing, 128).as_numpy_iterator())
     pixels = np.concatenate([images for images, _ in batches])
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8), np.concatenate([labels for _, labels in batches])
-
-
-def augment(pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
-    """Normalises a batch (N, H, W, C) of pixels and varies it: padded and cropped (§4.2), mirrored, recoloured (§3.4).
-
-    The padding is 0 after normalisation, the mean colour. `seed` holds two integers; equal seeds give equal results.
-    """
-    images = preprocessing.normalize(pixels)
-    count = tf.shape(images)[0]
-    crop_seed, flip_seed, color_seed = tf.unstack(tf.random.split(seed, 3))
-    if recipe.pad_pixels:
-        height, width = preprocessing.image_size
-        pad = recipe.pad_pixels
-        images = tf.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        corners = tf.random.stateless_uniform((count, 2), crop_seed, 0, 2 * pad + 1, tf.int32)
-        images = tf.gather(images, corners[:, :1] + tf.range(height), axis=1, batch_dims=1)
-        images = tf.gather(images, corners[:, 1:] + tf.range(width), axis=2, batch_dims=1)
-    if recipe.flip:
-        mirrored = tf.random.stateless_uniform((count, 1, 1, 1), flip_seed) < 0.5
-        images = tf.where(mirrored, images[:, :, ::-1, :], images)
-    if recipe.color_noise and preprocessing.channels == 3:
-        amounts = tf.random.stateless_normal((count, 3), color_seed, stddev=recipe.color_noise)
-        shift = 255.0 * tf.matmul(amounts * _COLOR_STD, _COLOR_AXES, transpose_b=True)
-        images += (shift / preprocessing.std)[:, None, None, :]
-    return images
-
-
-def scaled_crop(
-    encoded: tf.Tensor, preprocessing: Preprocessing, shorter_side: tuple[int, int], seed: tf.Tensor
-) -> tf.Tensor:
-    """Decodes a random crop of a randomly scaled image (§3.4): bytes -> float32 (*image_size, C), pixels 0–255.
-
-    Cropping what was scaled is scaling what was cropped, so of a JPEG only the crop is ever decoded.
-    """
-    crop = tf.constant(preprocessing.image_size, tf.float32)
-
-    def window(size: tf.Tensor) -> tf.Tensor:
-        side_seed, corner_seed = tf.unstack(tf.random.split(seed, 2))
-        side = tf.random.stateless_uniform((), side_seed, shorter_side[0], shorter_side[1] + 1, tf.int32)
-        scale = tf.cast(tf.reduce_min(size), tf.float32) / tf.cast(side, tf.float32)
-        extent = tf.clip_by_value(tf.cast(tf.round(crop * scale), tf.int32), 1, size)
-        space = tf.cast(size - extent + 1, tf.float32)
-        corner = tf.cast(tf.random.stateless_uniform((2,), corner_seed) * space, tf.int32)
-        return tf.concat([tf.minimum(corner, size - extent), extent], 0)
-
-    def from_jpeg() -> tf.Tensor:
-        where = window(tf.io.extract_jpeg_shape(encoded)[:2])
-        return tf.io.decode_and_crop_jpeg(
-            encoded, where, channels=preprocessing.channels, dct_method="INTEGER_ACCURATE"
-        )
-
-    def from_other() -> tf.Tensor:
-        image = preprocessing.decode(encoded)
-        top, left, height, width = tf.unstack(window(tf.shape(image)[:2]))
-        return image[top : top + height, left : left + width]
-
-    image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
-    image.set_shape((None, None, preprocessing.channels))
-    return tf.image.resize(image, preprocessing.image_size, antialias=True)
-
-
-def broken_images(split: Split) -> list[int]:
-    """Returns the indices of the images of a split that do not decode, after trying them all."""
-    if isinstance(split, ArraySplit):
-        return []
-
-    if isinstance(split, FileSplit):
-        images = tf.data.Dataset.from_tensor_slices(list(split.paths))
-    else:
-        images = split.records().map(lambda encoded, label: encoded)
-
-    def tried(index: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-        encoded = tf.io.read_file(image) if isinstance(split, FileSplit) else image
-        pixels = tf.io.decode_image(encoded, expand_animations=False)
-        return tf.where(tf.size(pixels) > 0, index, -1)  # what the result does not need, tf.data would not compute
-
-    whole = images.enumerate().map(tried, tf.data.AUTOTUNE).ignore_errors()
-    return sorted(set(range(len(split))) - {int(index) for index in whole.as_numpy_iterator()})
-
-
-def without(split: Split, indices: list[int]) -> Split:
-    """Returns the split without the images at `indices`."""
-    if not indices or isinstance(split, ArraySplit):
-        return split
-    if isinstance(split, RecordSplit):
-        there = np.setdiff1d(np.arange(split.builder.info.splits[split.split].num_examples), split.left_out)
-        left_out = (*split.left_out, *there[list(indices)].tolist())
-        return replace(split, left_out=left_out, limit=None if split.limit is None else split.limit - len(indices))
-    return subset(split, np.setdiff1d(np.arange(len(split)), indices))
-
-
-@contextmanager
-def naming_broken_images(*splits: Split) -> Iterator[None]:
-    """Turns TensorFlow's error of an image that does not decode into one that names the image.
-
-    Raises:
-        ValueError: An image of `splits` is broken; the message names all that are.
-    """
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        for split in splits:
-            if not isinstance(split, ArraySplit) and (broken := broken_images(split)):
-                names = ", ".join(split.name_of(index) for index in broken[:5])
-                more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-                raise ValueError(
-                    f"Expected whole JPEG or PNG images (broken ones can be skipped). Received: {names}{more}"
-                ) from error
-        raise
 
 
 def _options(deterministic: bool) -> tf.data.Options:

@@ -110,8 +110,7 @@ class RunFolder:
             shutil.rmtree(old)
 
     def restore_checkpoint(self, model: keras.Model) -> History:
-        """Loads the last whole checkpoint into a compiled model; returns its history, empty if there is none."""
-        model.optimizer.build(model.trainable_variables)
+        """Loads the last whole checkpoint into a model with a built optimiser; returns its history, or an empty one."""
         for folder in self._checkpoints():
             try:
                 history = json.loads((folder / "history.json").read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -88,7 +88,14 @@ class RecordSplit:
 Split = ArraySplit | FileSplit | RecordSplit
 
 
-def open_split(name: str, split: str, *, data_dir: str | Path | None = None, download: bool = False) -> Split:
+def open_split(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    skip: Callable[[str], None] | None = None,
+) -> Split:
     """Opens the "train" or the "test" part of a data set.
 
     Args:
@@ -99,6 +106,8 @@ def open_split(name: str, split: str, *, data_dir: str | Path | None = None, dow
             the folder that holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or class folders alone, of which every
             fifth image, by a fixed seed, becomes the test part.
         download: Whether TFDS may fetch and prepare a set that is missing.
+        skip: Is told of class folders without images and labels outside the classes, which are then left out;
+            without it, they are errors. See `open_whole` for images that do not decode.
 
     Raises:
         FileNotFoundError: The data are not where they should be; the message says where to put them.
@@ -108,8 +117,8 @@ def open_split(name: str, split: str, *, data_dir: str | Path | None = None, dow
     if info.source == "package":
         return _digits(info, split)
     if info.source == "folder":
-        return _folder(info, split, data_dir)
-    return _tfds(name, info, split, data_dir, download)
+        return _folder(info, split, data_dir, skip)
+    return _tfds(name, info, split, data_dir, download, skip)
 
 
 def subset(split: ArraySplit | FileSplit, indices: np.ndarray) -> ArraySplit | FileSplit:
@@ -129,14 +138,21 @@ def sample(split: Split, count: int) -> Split:
     return subset(split, np.sort(by_class[np.linspace(0, len(split) - 1, count).round().astype(int)]))
 
 
-def check_labels(labels: np.ndarray, class_names: Sequence[str], what: str) -> None:
-    """Raises `ValueError`, naming the first such image, if a label lies outside the classes."""
-    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
-    if outside.size:
-        raise ValueError(
-            f"Expected labels from 0 to {len(class_names) - 1} in {what}. "
-            f"Received: {labels[outside[0]]} for image {outside[0]} ({outside.size} images in all)"
-        )
+def with_classes(split: ArraySplit, what: str, skip: Callable[[str], None] | None = None) -> ArraySplit:
+    """Returns the images of a split whose labels name a class; tells `skip` of the others.
+
+    Raises:
+        ValueError: There are others, and no `skip`; the message names the first.
+    """
+    classes = len(split.class_names)
+    outside = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
+    if not outside.size:
+        return split
+    found = f"{split.labels[outside[0]]} for image {outside[0]} ({outside.size} images in all)"
+    if skip is None:
+        raise ValueError(f"Expected labels from 0 to {classes - 1} in {what}. Received: {found}")
+    skip(f"labels outside the classes of {what} are left out: {found}")
+    return replace(split, images=np.delete(split.images, outside, axis=0), labels=np.delete(split.labels, outside))
 
 
 def _expect_split(split: str, known: Sequence[str], what: str) -> None:
@@ -160,42 +176,43 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _image_files(folder: Path) -> list[str]:
-    files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not files:
-        raise ValueError(
-            f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in every class folder. Received: {folder}, empty"
-        )
-    return files
+    return sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
-def _folder(info: Dataset, split: str, data_dir: str | Path | None) -> FileSplit:
+def _folder(info: Dataset, split: str, data_dir: str | Path | None, skip: Callable[[str], None] | None) -> FileSplit:
     _expect_split(split, ("train", "test"), "a folder")
     layout = "train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone"
     if data_dir is None or not Path(data_dir).is_dir():
         raise FileNotFoundError(f"Expected a folder of images, with {layout}, as data_dir. Received: {data_dir}")
     root = Path(data_dir)
     parted = (root / "train").is_dir()
-    classes = _class_folders(root / "train" if parted else root)
-    if not classes:
+    training = {folder.name: _image_files(folder) for folder in _class_folders(root / "train" if parted else root)}
+    files = _test_files(root, training) if parted and split == "test" else training
+    for name, found in files.items():
+        if not found:
+            if skip is None:
+                kinds = ", ".join(IMAGE_SUFFIXES)
+                raise ValueError(f"Expected images ({kinds}) in every class folder of {root}. Received: {name}, empty")
+            skip(f"class {name} of {root} has no {split} images and is left out")
+    names = tuple(name for name, found in training.items() if found)
+    if not names:
         raise ValueError(f"Expected class folders: {layout}. Received: {root}, which holds none")
-    names = tuple(folder.name for folder in classes)
-    if not parted:
-        files = [_part(_image_files(folder), split) for folder in classes]
-    elif split == "train":
-        files = [_image_files(folder) for folder in classes]
-    else:
-        tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
-        if not tests:
-            raise FileNotFoundError(f"Expected one of {', '.join(TEST_FOLDERS)} beside train. Received: {root}")
-        strangers = sorted({folder.name for folder in _class_folders(tests[0])} - set(names))
-        if strangers:
-            raise ValueError(f"Expected in {tests[0]} the classes of train alone. Received: {', '.join(strangers)}")
-        missing = [name for name in names if not (tests[0] / name).is_dir()]
-        if missing:
-            raise ValueError(f"Expected in {tests[0]} all the classes of train. Received none of: {', '.join(missing)}")
-        files = [_image_files(tests[0] / name) for name in names]
-    labels = np.repeat(np.arange(len(names)), [len(part) for part in files])
-    return FileSplit(tuple(path for part in files for path in part), labels, names, info)
+    chosen = [files[name] if parted else _part(files[name], split) for name in names]
+    labels = np.repeat(np.arange(len(names)), [len(part) for part in chosen])
+    return FileSplit(tuple(path for part in chosen for path in part), labels, names, info)
+
+
+def _test_files(root: Path, training: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Returns the images in the test folder beside `train`, which must have the same class folders."""
+    tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
+    if not tests:
+        raise FileNotFoundError(f"Expected one of {', '.join(TEST_FOLDERS)} beside train. Received: {root}")
+    there = {folder.name for folder in _class_folders(tests[0])}
+    if strangers := sorted(there - training.keys()):
+        raise ValueError(f"Expected in {tests[0]} the classes of train alone. Received: {', '.join(strangers)}")
+    if missing := sorted(training.keys() - there):
+        raise ValueError(f"Expected in {tests[0]} all the classes of train. Received none of: {', '.join(missing)}")
+    return {name: _image_files(tests[0] / name) for name in training}
 
 
 def _part(files: list[str], split: str) -> list[str]:
@@ -211,7 +228,12 @@ def _part(files: list[str], split: str) -> list[str]:
 
 
 def _tfds(
-    name: str, info: Dataset, split: str, data_dir: str | Path | None, download: bool
+    name: str,
+    info: Dataset,
+    split: str,
+    data_dir: str | Path | None,
+    download: bool,
+    skip: Callable[[str], None] | None,
 ) -> ArraySplit | RecordSplit:
     builder = _prepared(name, data_dir, download)
     features = builder.info.features
@@ -233,8 +255,8 @@ def _tfds(
         return RecordSplit(builder, split, names, info)
     whole = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
     images, labels = whole["image"].numpy(), whole["label"].numpy().astype(np.int64)
-    check_labels(labels, names, f"{name}/{split}")
-    return ArraySplit(images, labels, names, replace(info, image_size=shape[0] if shape[0] == shape[1] else None))
+    info = replace(info, image_size=shape[0] if shape[0] == shape[1] else None)
+    return with_classes(ArraySplit(images, labels, names, info), f"{name}/{split}", skip)
 
 
 def _prepared(name: str, data_dir: str | Path | None, download: bool) -> tfds.core.DatasetBuilder:

@@ -124,11 +124,11 @@ def test_the_scripts_at_the_root_are_the_same_programs(script: str, name: str) -
     assert f"usage: {name}" in done.stdout
 
 
-def test_a_program_starts_without_tensorflows_greeting(digits_run: Path) -> None:
+def test_a_program_starts_without_tensorflows_greeting(digits_run: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from resnet_keras.cli.predict import main; raise SystemExit(main())"]
     done = subprocess.run(
         [*command, str(digits_run), str(digits_run / "samples" / "1.png")],
-        capture_output=True, text=True, check=False, env={"PATH": "", "HOME": str(digits_run)},
+        capture_output=True, text=True, check=False, env={"PATH": "", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0
     assert "1.png: " in done.stdout
@@ -136,11 +136,11 @@ def test_a_program_starts_without_tensorflows_greeting(digits_run: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
-def test_programs_run_on_openvino(digits_run: Path, name: str) -> None:
+def test_programs_run_on_openvino(digits_run: Path, tmp_path: Path, name: str) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")
     more = [str(digits_run / "samples" / "7.png"), "--top-k", "1"] if name == "predict" else []
     code = f"from resnet_keras.cli.{name} import main; raise SystemExit(main())"
-    environment = {"PATH": "", "KERAS_BACKEND": "openvino", "HOME": str(digits_run)}
+    environment = {"PATH": "", "KERAS_BACKEND": "openvino", "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code, str(digits_run), *more],
         capture_output=True,

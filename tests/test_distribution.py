@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -129,3 +130,36 @@ def test_several_gpus_mirror_each_other(monkeypatch: pytest.MonkeyPatch) -> None
 def test_without_a_strategy_the_scope_changes_nothing() -> None:
     with distribution.scope(None):
         assert not tf.distribute.has_strategy()
+
+
+WHOLE_RUN = """
+import json, sys
+from pathlib import Path
+from resnet_keras.cli import evaluate, train
+
+run = Path(sys.argv[1])
+flags = ["--cpu-replicas", "2", "--epochs", "2", "--batch-size", "64", "--workdir", str(run)]
+assert train.main(["digits_resnet20", *flags]) == 0
+assert evaluate.main([str(run), "--json"]) == 0
+"""
+
+
+def test_a_whole_run_on_two_replicas_ends_in_a_file_for_one(tmp_path: Path) -> None:
+    """Its last validation batch is one of 39 images, which two replicas do not share evenly."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", WHOLE_RUN, str(tmp_path / "run")]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "2 replicas" in ran.stdout
+    evaluated = json.loads(ran.stdout.splitlines()[-1])
+    assert evaluated == json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    last = (tmp_path / "run" / "history.csv").read_text().splitlines()[-1]
+    validated = float(last.split(",")[history_column(tmp_path / "run", "val_accuracy")])
+    # The replicas' validation, weighted by images, is the evaluation on one device.
+    assert evaluated["images"] == 359
+    assert abs(1 - validated - evaluated["top1_error"]) < 1e-6
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["replicas"] == 2
+
+
+def history_column(run: Path, name: str) -> int:
+    return (run / "history.csv").read_text().splitlines()[0].split(",").index(name)

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras import architectures, models
-from resnet_keras.classifier import Classifier
+from resnet_keras.classifier import Classifier, gives_logits
 from resnet_keras.exporting import publish
 from resnet_keras.exporting.litert import LITERT_FORMATS, LiteRTModel, convert, operators
 from resnet_keras.exporting.pixel_model import in_float32, pixel_model
@@ -38,7 +38,9 @@ def pixels(count: int, channels: int = 3, side: int = 32) -> np.ndarray:
 
 def used(classifier: Classifier) -> Classifier:
     """The classifier with moving statistics of images like those it gets, as training would leave them."""
-    classifier.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    classifier.model.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=gives_logits(classifier.model))
+    )
     images = classifier.preprocessing.normalize(pixels(64, classifier.preprocessing.channels))
     for _ in range(3):
         classifier.model.train_on_batch(images, np.arange(64) % len(classifier.class_names))

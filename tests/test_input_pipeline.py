@@ -18,19 +18,16 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from resnet_keras.augmentation import augment, scaled_crop
+from resnet_keras.broken_images import broken_images, naming_broken_images, without
 from resnet_keras.datasets import Dataset
 from resnet_keras.input_pipeline import (
-    augment,
-    broken_images,
     evaluation_batches,
-    naming_broken_images,
     pixel_array,
     pixel_batches,
     preprocessing_of,
-    scaled_crop,
     steps_per_epoch,
     training_batches,
-    without,
 )
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES, Recipe
@@ -541,6 +538,17 @@ def test_broken_images_are_found_exactly(broken_files: FileSplit, little_splits:
     assert broken_images(broken_files) == [2, 5, 9]
     for kind in KINDS:
         assert broken_images(little_splits[kind]) == []
+
+
+def test_an_image_of_no_class_counts_as_broken(little_splits: dict[str, Split]) -> None:
+    fewer = replace(little_splits["records"], class_names=("cat",))
+    found = broken_images(fewer)
+    labels = [int(label) for _, label in little_splits["records"].records()]
+    assert found == [i for i, label in enumerate(labels) if label == 1]
+    whole = without(fewer, found)
+    assert sum(len(labels) for _, labels in evaluation_batches(whole, UNIT, 4)) == len(labels) - len(found)
+    with pytest.raises(ValueError, match="Received: image"), naming_broken_images(fewer):
+        list(evaluation_batches(fewer, UNIT, 4))
 
 
 def test_broken_images_are_left_out_with_their_labels(broken_files: FileSplit) -> None:

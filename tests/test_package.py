@@ -21,6 +21,8 @@ ORDER = (
     "schedules",
     "preprocessing",
     "splits",
+    "broken_images",
+    "augmentation",
     "input_pipeline",
     "normalization",
     "weights",
@@ -33,6 +35,7 @@ ORDER = (
     "optimizers",
     "distribution",
     "run_folder",
+    "progress",
     "training",
     "exporting.litert_converter",
     "exporting.saved_model_runner",
@@ -57,7 +60,6 @@ WITHOUT_TENSORFLOW = (
     "blocks",
     "models",
     "complexity",
-    "optimizers",
     "classifier",
 )
 

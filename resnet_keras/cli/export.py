@@ -36,6 +36,7 @@ def export(
     probability_tolerance: float = 1e-4,
     float16_tolerance: float = 1e-2,
     agreement: float = 0.98,
+    skip_broken: bool = False,
 ) -> int:
     """Publishes a SavedModel, and LiteRT files beside it, each proven equal to the classifier on real images.
 
@@ -52,6 +53,7 @@ def export(
         probability_tolerance: Largest difference of a probability, for saved_model and float32.
         float16_tolerance: The same for float16.
         agreement: Smallest fraction of images with the same most probable class.
+        skip_broken: Leave out and count broken images, labels outside the classes and empty classes.
     """
     options = {key: value for key, value in locals().items() if key != "source"}
     try:

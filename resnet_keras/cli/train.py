@@ -27,7 +27,7 @@ class Job:
     cpu_replicas: int | None = None
     """Train on this many logical CPUs, to try out several devices; all visible GPUs if None."""
     skip_broken: bool = False
-    """Leave images out that do not decode, and count them, instead of stopping."""
+    """Leave out and count broken images, labels outside the classes and empty classes, instead of stopping."""
     deterministic: bool = True
     """Keep the order of the images that the seed determines."""
     validate_epochs: int = 1

@@ -13,16 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras import atomic
+from resnet_keras.broken_images import naming_broken_images, open_whole
 from resnet_keras.classifier import Classifier
 from resnet_keras.exporting.card import card
 from resnet_keras.exporting.litert import LITERT_FORMATS, convert
 from resnet_keras.exporting.pixel_model import in_float32, pixel_model
 from resnet_keras.exporting.proof import SAVED_MODEL, Proof, Tolerance, prove
 from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.input_pipeline import naming_broken_images, pixel_array
+from resnet_keras.input_pipeline import pixel_array
 from resnet_keras.normalization import flat_layers
 from resnet_keras.run_folder import dataset_of, versions
-from resnet_keras.splits import open_split, sample
+from resnet_keras.splits import sample
 
 FORMATS = (SAVED_MODEL, *LITERT_FORMATS)
 REPORT = "export.json"
@@ -63,6 +64,7 @@ def export(
     probability_tolerance: float = 1e-4,
     float16_tolerance: float = 1e-2,
     agreement: float = 0.98,
+    skip_broken: bool = False,
     log: Callable[[str], None] = print,
 ) -> Export:
     """Publishes a classifier in `to/name/version`: a SavedModel, LiteRT files beside it, a report and a card.
@@ -81,6 +83,7 @@ def export(
         probability_tolerance: Largest difference of a probability allowed to the SavedModel and to "float32".
         float16_tolerance: The same for "float16".
         agreement: Smallest fraction of equal top-1 classes allowed to any artefact.
+        skip_broken: Leave out images that are broken or have no class; see `open_whole`.
         log: Takes the lines of progress.
 
     Raises:
@@ -99,7 +102,8 @@ def export(
     if folder.exists():
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
 
-    test, train = (open_split(dataset, split, data_dir=data_dir) for split in ("test", "train"))
+    skip = log if skip_broken else None
+    test, train = (open_whole(dataset, split, data_dir=data_dir, skip=skip) for split in ("test", "train"))
     if len(test.class_names) != len(classifier.class_names):
         raise ValueError(
             f"Expected a data set of the classifier's {len(classifier.class_names)} classes. "
