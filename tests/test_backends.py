@@ -99,6 +99,8 @@ def on_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def elsewhere(request: pytest.FixtureRequest, on_tensorflow: Path) -> tuple[str, Path]:
     """The name of a backend, and the folder with the logits that it computes of all networks, in one process."""
     backend = request.param
+    if backend == "openvino":
+        request.getfixturevalue("recent_keras")
     if lacking(backend):
         pytest.skip(f"Keras's {backend} backend needs {' and '.join(lacking(backend))}, which is not installed")
     environment = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1"}

@@ -135,6 +135,7 @@ def test_a_program_starts_without_tensorflows_greeting(digits_run: Path, tmp_pat
     assert done.stderr == ""
 
 
+@pytest.mark.usefixtures("recent_keras")
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
 def test_programs_run_on_openvino(digits_run: Path, tmp_path: Path, name: str) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")
