@@ -76,7 +76,8 @@ def train(
     count = distribution.replicas(devices)
     if recipe.batch_size % count:
         raise ValueError(f"Expected a `batch_size` that {count} replicas can share. Received: {recipe.batch_size}")
-    data = {"data_dir": str(data_dir) if data_dir else None, "replicas": count}
+    # In full: a run is evaluated and exported from other folders, too.
+    data = {"data_dir": str(Path(data_dir).expanduser().resolve()) if data_dir else None, "replicas": count}
     if (folder.path / "recipe.json").is_file():
         folder.begin(recipe, data)
         if (done := folder.evaluation()) is not None:
