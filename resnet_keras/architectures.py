@@ -11,6 +11,7 @@ Shortcut = Literal["A", "B", "C"]
 ZeroChannels = Literal["behind", "around"]
 BottleneckStride = Literal["1x1", "3x3"]
 BatchNorm = Literal["per_replica", "synchronized"]
+Part = Literal["stem", "stage1", "stage2", "stage3", "stage4", "backbone"]
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 """Channels that leave a block, per channel of its 3x3 convolutions (Fig. 5)."""
@@ -19,6 +20,25 @@ _CONVOLUTIONS = {"basic": 2, "bottleneck": 3}
 _STEM_STRIDE = {"imagenet": 4, "cifar": 1}
 _IMAGE_SIZE = {"imagenet": 224, "cifar": 32}
 _CLASSES = {"imagenet": 1000, "cifar": 10}
+
+
+@dataclass(frozen=True)
+class PlannedBlock:
+    """One residual block of a network.
+
+    Attributes:
+        name: Its address, e.g. `stage3_block1`.
+        width: Channels of its 3x3 convolutions.
+        stride: Of its first or second convolution, and of its shortcut.
+        dilation: Of its 3x3 convolutions up to the one that has the stride, or would have it.
+        dilation_after: Of its 3x3 convolutions after that one.
+    """
+
+    name: str
+    width: int
+    stride: int
+    dilation: int
+    dilation_after: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +57,8 @@ class Architecture:
             behind ("around"), as a widespread PyTorch code does.
         bottleneck_stride: Which convolution of a bottleneck carries its stride: the first "1x1" as in the paper, or
             the "3x3" as in torchvision ("v1.5").
+        output_stride: Pixels of the image per pixel of the last feature map. Stages that would go beyond it dilate
+            their convolutions instead of halving (arXiv:1606.00915, §3.1); `None` leaves every stride in place.
         batch_norm: Over which images batch normalisation takes its statistics under a distribution strategy: those
             of one replica, as in the paper, or those of all ("synchronized").
 
@@ -53,6 +75,7 @@ class Architecture:
     zero_channels: ZeroChannels = "behind"
     bottleneck_stride: BottleneckStride = "1x1"
     batch_norm: BatchNorm = "per_replica"
+    output_stride: int | None = None
 
     def __post_init__(self) -> None:
         for field, choices in (
@@ -77,6 +100,12 @@ class Architecture:
                 f"Expected as many `widths` as `repeats`, one per stage. "
                 f"Received: repeats={self.repeats}, widths={self.widths}"
             )
+        strides = [_STEM_STRIDE[self.stem] * 2**i for i in range(len(self.repeats))]
+        if self.output_stride is not None and self.output_stride not in strides:
+            raise ValueError(
+                f"Expected `output_stride` to be one of {strides}, the strides of {self.name}'s stages, or None. "
+                f"Received: {self.output_stride!r}"
+            )
         if self.shortcut == "A" and list(self.widths) != sorted(self.widths):
             raise ValueError(
                 f'Expected `widths` that never shrink with shortcut "A", which can only add channels. '
@@ -96,7 +125,7 @@ class Architecture:
     @property
     def total_stride(self) -> int:
         """Pixels of the image per pixel of the last stage, along each side."""
-        return _STEM_STRIDE[self.stem] * 2 ** (len(self.repeats) - 1)
+        return self.output_stride or _STEM_STRIDE[self.stem] * 2 ** (len(self.repeats) - 1)
 
     @property
     def image_size(self) -> int:
@@ -107,6 +136,25 @@ class Architecture:
     def classes(self) -> int:
         """Classes of the data set that the paper uses this stem for."""
         return _CLASSES[self.stem]
+
+    @property
+    def blocks(self) -> tuple[tuple[PlannedBlock, ...], ...]:
+        """Every residual block, stage by stage."""
+        plan = []
+        reached, dilation = _STEM_STRIDE[self.stem], 1
+        for stage, (repeats, width) in enumerate(zip(self.repeats, self.widths, strict=True), start=1):
+            before = dilation
+            halves = stage > 1 and 2 * reached <= self.total_stride
+            if halves:
+                reached *= 2
+            elif stage > 1:
+                dilation *= 2
+            first = PlannedBlock(f"stage{stage}_block1", width, 2 if halves else 1, before, dilation)
+            others = (
+                PlannedBlock(f"stage{stage}_block{i}", width, 1, dilation, dilation) for i in range(2, repeats + 1)
+            )
+            plan.append((first, *others))
+        return tuple(plan)
 
 
 def _imagenet(block: Block, *repeats: int, shortcut: Shortcut | None = "B") -> Architecture:

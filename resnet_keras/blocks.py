@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from resnet_keras.architectures import EXPANSION, Architecture
+from resnet_keras.architectures import EXPANSION, Architecture, PlannedBlock
 from resnet_keras.normalization import BatchNormalization
 
 MOMENTUM = 0.9
@@ -19,7 +19,9 @@ def he_normal() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(scale=2.0, mode="fan_in", distribution="untruncated_normal")
 
 
-def conv_bn(x: Any, channels: int, kernel: int, stride: int, architecture: Architecture, *, name: str) -> Any:
+def conv_bn(
+    x: Any, channels: int, kernel: int, stride: int, architecture: Architecture, *, name: str, dilation: int = 1
+) -> Any:
     """Convolves without bias, then normalises (§3.4): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels).
 
     Strided kernels are padded alike on both sides, as by the paper's framework; TensorFlow's "same" would put the
@@ -33,6 +35,7 @@ def conv_bn(x: Any, channels: int, kernel: int, stride: int, architecture: Archi
         kernel,
         strides=stride,
         padding=padding,
+        dilation_rate=dilation,
         use_bias=False,
         kernel_initializer=he_normal(),
         data_format="channels_last",
@@ -76,17 +79,23 @@ def shortcut(x: Any, channels: int, stride: int, architecture: Architecture, *, 
     return conv_bn(x, channels, 1, stride, architecture, name=f"{name}_projection")  # Eqn. (2)
 
 
-def basic_residual(x: Any, width: int, stride: int, architecture: Architecture, *, name: str) -> Any:
+def basic_residual(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
     """Two 3x3 convolutions (Fig. 5, left): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, width)."""
-    x = relu(conv_bn(x, width, 3, stride, architecture, name=f"{name}_conv1"), name=f"{name}_conv1_relu")
-    return conv_bn(x, width, 3, 1, architecture, name=f"{name}_conv2")
+    name, width = plan.name, plan.width
+    x = conv_bn(x, width, 3, plan.stride, architecture, name=f"{name}_conv1", dilation=plan.dilation)
+    x = relu(x, name=f"{name}_conv1_relu")
+    return conv_bn(x, width, 3, 1, architecture, name=f"{name}_conv2", dilation=plan.dilation_after)
 
 
-def bottleneck_residual(x: Any, width: int, stride: int, architecture: Architecture, *, name: str) -> Any:
+def bottleneck_residual(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
     """1x1 reduces, 3x3 works, 1x1 restores (Fig. 5, right): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, 4 width)."""
-    stride1, stride2 = (stride, 1) if architecture.bottleneck_stride == "1x1" else (1, stride)
+    name, width = plan.name, plan.width
+    at_1x1 = architecture.bottleneck_stride == "1x1"
+    stride1, stride2 = (plan.stride, 1) if at_1x1 else (1, plan.stride)
     x = relu(conv_bn(x, width, 1, stride1, architecture, name=f"{name}_conv1"), name=f"{name}_conv1_relu")
-    x = relu(conv_bn(x, width, 3, stride2, architecture, name=f"{name}_conv2"), name=f"{name}_conv2_relu")
+    dilation = plan.dilation_after if at_1x1 else plan.dilation
+    x = conv_bn(x, width, 3, stride2, architecture, name=f"{name}_conv2", dilation=dilation)
+    x = relu(x, name=f"{name}_conv2_relu")
     return conv_bn(x, EXPANSION["bottleneck"] * width, 1, 1, architecture, name=f"{name}_conv3")
 
 
@@ -94,11 +103,20 @@ STEMS = {"imagenet": imagenet_stem, "cifar": cifar_stem}
 RESIDUALS = {"basic": basic_residual, "bottleneck": bottleneck_residual}
 
 
-def block(x: Any, width: int, stride: int, architecture: Architecture, *, name: str) -> Any:
+def block(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
     """Returns relu(F(x) + shortcut(x)), or relu(F(x)) in a plain network (Fig. 2)."""
-    residual = RESIDUALS[architecture.block](x, width, stride, architecture, name=name)
+    residual = RESIDUALS[architecture.block](x, plan, architecture)
     if architecture.shortcut is not None:
-        around = shortcut(x, residual.shape[-1], stride, architecture, name=name)
+        around = shortcut(x, residual.shape[-1], plan.stride, architecture, name=plan.name)
         # The shortcut first: Keras walks a graph back along first inputs, recursively, and this path is the shorter.
-        residual = layers.Add(name=f"{name}_add")([around, residual])
-    return relu(residual, name=f"{name}_relu")
+        residual = layers.Add(name=f"{plan.name}_add")([around, residual])
+    return relu(residual, name=f"{plan.name}_relu")
+
+
+def head(x: Any, classes: int, activation: Any) -> Any:
+    """Returns the classes' logits, or what an activation makes of them: (N, channels) -> float32 (N, classes)."""
+    # In float32: a logit of half precision would lose digits that the loss and top-1 need.
+    x = layers.Dense(classes, kernel_initializer=he_normal(), dtype="float32", name="logits")(x)
+    if activation is None or activation == "linear":
+        return x
+    return layers.Activation(activation, dtype="float32", name="predictions")(x)

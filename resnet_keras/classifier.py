@@ -14,9 +14,10 @@ import numpy as np
 from resnet_keras import atomic
 from resnet_keras.normalization import fuse
 from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.weights.keras_file import read_member
+from resnet_keras.weights.sources import CLASSIFIER_MEMBER
 
 RUN_MODEL = "model.keras"
-_MEMBER = "classifier.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Classifier:
         with atomic.new_file(path) as aside:
             self.model.save(aside)
             with zipfile.ZipFile(aside, "a") as archive:
-                archive.writestr(_MEMBER, json.dumps(about))
+                archive.writestr(CLASSIFIER_MEMBER, json.dumps(about))
 
     @classmethod
     def load(cls, source: str | Path) -> Classifier:
@@ -60,15 +61,11 @@ class Classifier:
             path = path / RUN_MODEL
         if not path.is_file():
             raise FileNotFoundError(f"Expected a finished run's folder or a .keras file. Received: no file {path}")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                about = json.loads(archive.read(_MEMBER)) if _MEMBER in archive.namelist() else None
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"Expected a whole .keras file. Received: {path}, which can't be read: {error}") from error
+        about = read_member(path, CLASSIFIER_MEMBER)
         if about is None:
             raise ValueError(
                 f"Expected a .keras file with its preprocessing and class names, as a run or `Classifier.save` writes "
-                f"it. Received: {path}, which has none"
+                f"it, or `resnet-convert` makes it of other weights. Received: {path}, which has none"
             )
         model = fuse(keras.saving.load_model(path, compile=False))
         return cls(model, Preprocessing(**about["preprocessing"]), tuple(about["class_names"]))

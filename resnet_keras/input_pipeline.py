@@ -6,10 +6,13 @@ alone. So two runs with one seed see the same images, and a run that is continue
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.augmentation import augment, scaled_crop
+from resnet_keras.augmentation import augment, scaled_crop, scaled_crop_of
+from resnet_keras.images import crop, decode, normalize, with_channels
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import Recipe
 from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split
@@ -21,9 +24,17 @@ CACHE_BYTES = 2**30
 """Evaluation images, once decoded, are kept in memory up to this."""
 
 
-def preprocessing_of(recipe: Recipe, split: Split) -> Preprocessing:
-    """Returns what a recipe's network will expect of an image: its own size, the data set's mean and std."""
+def preprocessing_of(recipe: Recipe, split: Split, trained: Preprocessing | None = None) -> Preprocessing:
+    """Returns what a recipe's network will expect of an image.
+
+    Of weights that were trained on something, that is what they expected then (`trained`); of fresh ones, the
+    network's own size and the data set's mean and std.
+    """
     info = split.info
+    if trained is not None:
+        size = (recipe.image_size, recipe.image_size) if recipe.image_size else trained.image_size
+        resized = trained.at(size)
+        return replace(resized, shorter_side=recipe.test_shorter_side) if recipe.test_shorter_side else resized
     side = recipe.image_size or info.image_size or recipe.architecture.image_size
     return Preprocessing(
         image_size=(side, side),
@@ -81,7 +92,7 @@ def training_batches(
 def evaluation_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
     """Returns every image of a split once, in order: float32 (≤ batch_size, *image_size, C) and int64 labels."""
     batches = pixel_batches(split, preprocessing, batch_size)
-    batches = batches.map(lambda pixels, labels: (preprocessing.normalize(pixels), labels), tf.data.AUTOTUNE)
+    batches = batches.map(lambda pixels, labels: (normalize(pixels, preprocessing), labels), tf.data.AUTOTUNE)
     if len(split) * int(np.prod(preprocessing.image_size)) * preprocessing.channels * 4 <= CACHE_BYTES:
         batches = batches.cache()
     return batches.with_options(_options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
@@ -94,9 +105,17 @@ def pixel_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -
         return batches.map(lambda images, labels: (_fitted(images, preprocessing), labels), tf.data.AUTOTUNE)
 
     def cropped(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return preprocessing.crop(preprocessing.decode(encoded)), label
+        return crop(decode(encoded, preprocessing.channels), preprocessing), label
 
     return _encoded(split).map(cropped, tf.data.AUTOTUNE).batch(batch_size)
+
+
+def whole_images(split: Split, channels: int) -> tf.data.Dataset:
+    """Returns every image of a split once, in order and as it is: uint8 (H, W, channels), and its label."""
+    if isinstance(split, ArraySplit):
+        pairs = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+        return pairs.map(lambda image, label: (with_channels(image, channels), label), tf.data.AUTOTUNE)
+    return _encoded(split).map(lambda encoded, label: (decode(encoded, channels), label), tf.data.AUTOTUNE)
 
 
 def pixel_array(split: Split, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
@@ -116,9 +135,7 @@ def _options(deterministic: bool) -> tf.data.Options:
 
 def _fitted(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Resizes a batch of images of one size and gives it the network's channels, where it has not both already."""
-    if images.shape[-1] != preprocessing.channels:
-        images = tf.image.grayscale_to_rgb(images) if preprocessing.channels == 3 else tf.image.rgb_to_grayscale(images)
-    return preprocessing.crop(images)
+    return crop(with_channels(images, preprocessing.channels), preprocessing)
 
 
 def _shuffled(position: tf.Tensor, epoch_images: int, images: int, seed: int) -> tf.Tensor:
@@ -141,7 +158,18 @@ def _array_batches(
         chosen = _shuffled(positions, epoch_images, len(split), recipe.seed)
         return _fitted(tf.gather(images, chosen), preprocessing), tf.gather(labels, chosen)
 
+    sides = recipe.shorter_side
+
+    def cropped(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        assert sides
+        chosen = _shuffled(position, epoch_images, len(split), recipe.seed)
+        image = with_channels(images[chosen], preprocessing.channels)
+        seed = tf.stack([tf.cast(recipe.seed, tf.int64), position])
+        return scaled_crop_of(image, preprocessing, sides, seed), labels[chosen]
+
     positions = tf.data.Dataset.range(first_step * recipe.batch_size, recipe.epochs * epoch_images)
+    if sides:
+        return positions.map(cropped, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
     return positions.batch(recipe.batch_size, drop_remainder=True).map(gathered, tf.data.AUTOTUNE)
 
 
@@ -172,7 +200,7 @@ def _encoded_batches(
     def cropped(position: tf.Tensor, record: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = record
         if recipe.shorter_side is None:
-            return preprocessing.crop(preprocessing.decode(image)), label
+            return crop(decode(image, preprocessing.channels), preprocessing), label
         seed = tf.stack([tf.cast(recipe.seed, tf.int64), position])
         return scaled_crop(image, preprocessing, recipe.shorter_side, seed), label
 

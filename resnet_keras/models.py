@@ -12,20 +12,23 @@ from typing import Any, Concatenate, Literal, ParamSpec
 import keras
 from keras import layers
 
-from resnet_keras import weights as weights_files
 from resnet_keras.architectures import (
     ARCHITECTURES,
     Architecture,
     BatchNorm,
     BottleneckStride,
+    PlannedBlock,
     Shortcut,
     ZeroChannels,
     architecture,
 )
-from resnet_keras.blocks import STEMS, block, he_normal
+from resnet_keras.blocks import STEMS, block, head
+from resnet_keras.weights.checkpoint import Checkpoint
+from resnet_keras.weights.loading import load_weights
+from resnet_keras.weights.sources import open_checkpoint
 
 SEGMENT_BLOCKS = 100
-"""A network of more blocks holds them in nested models of this many.
+"""A network of more blocks holds them in nested models of at most this many, each within a stage.
 
 Keras builds and reads a graph by recursion, which Python stops at a depth of 1000: ResNet-1202 as one flat graph would
 not open again in a program that has not raised that limit.
@@ -37,7 +40,7 @@ P = ParamSpec("P")
 def build(
     network: Architecture | str,
     include_top: bool = True,
-    weights: str | Path | None = None,
+    weights: str | Path | keras.Model | Checkpoint | None = None,
     input_tensor: Any = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: Literal["avg", "max"] | None = None,
@@ -49,6 +52,7 @@ def build(
     zero_channels: ZeroChannels | None = None,
     bottleneck_stride: BottleneckStride | None = None,
     batch_norm: BatchNorm | None = None,
+    output_stride: int | None = None,
 ) -> keras.Model:
     """Returns {what}, freshly initialised (arXiv:1502.01852) unless `weights` are given.
 
@@ -62,7 +66,10 @@ def build(
     Args:
         network: A name in `ARCHITECTURES`, or an `Architecture` of your own.
         include_top: Whether the network ends in its classifier: average pooling, "logits", `classifier_activation`.
-        weights: A `.keras` or `.weights.h5` file that a network like this one was saved to.
+        weights: Whence to take them, see `resnet_keras.open_checkpoint`: our own or another library's file, folder or
+            model, or the name of published ones, such as "imagenet". Where `bottleneck_stride` and `zero_channels` are
+            not given, the network has them as the weights want it. A classifier of another number of classes than the
+            weights' stays new, and a warning says so.
         input_tensor: A Keras tensor (N, H, W, C) to build the network on, in place of a new input.
         input_shape: Height and width in pixels, and channels. `None` leaves a height or width free. Without
             `input_shape`, both are the paper's with the classifier, and free without it.
@@ -74,10 +81,13 @@ def build(
         zero_channels: Option A's zero channels "behind" the others, or half in front ("around").
         bottleneck_stride: A bottleneck's stride in its first "1x1" (the paper) or its "3x3" (torchvision).
         batch_norm: Under a distribution strategy, statistics "per_replica" (the paper) or "synchronized".
+        output_stride: Pixels of the image per pixel of the last feature map, e.g. 16 or 8 in place of ResNet-50's 32.
+            Stages that would go beyond it keep their input's height and width and dilate their 3x3 convolutions
+            instead: every weight sees what it saw before, at more places (arXiv:1606.00915, §3.1).
 
     Returns:
         A functional model of normalised images (N, H, W, C): to float32 (N, classes) with the classifier; to
-        (N, channels) with `pooling`; else to (N, ⌈H/s⌉, ⌈W/s⌉, channels), s being the architecture's total stride.
+        (N, channels) with `pooling`; else to (N, ⌈H/s⌉, ⌈W/s⌉, channels), s being the output stride.
 
     Raises:
         ValueError: An unknown name or option, an input of another rank, an image smaller than the total stride,
@@ -85,47 +95,41 @@ def build(
         FileNotFoundError: `weights` names a file that does not exist.
     """
     chosen = architecture(network) if isinstance(network, str) else network
+    found = weights
+    if weights is not None and not isinstance(weights, Checkpoint):
+        found = open_checkpoint(weights, chosen.name)
+    if isinstance(found, Checkpoint) and isinstance(network, str):
+        bottleneck_stride = bottleneck_stride or found.traits.bottleneck_stride
+        zero_channels = zero_channels or (found.traits.zero_channels if chosen.shortcut else None)
     varied = {
         "shortcut": shortcut,
         "zero_channels": zero_channels,
         "bottleneck_stride": bottleneck_stride,
         "batch_norm": batch_norm,
+        "output_stride": output_stride,
     }
     if chosen.shortcut is None and (shortcut or zero_channels):
         raise ValueError(f"Expected no option of shortcuts: {chosen.name} has none. Received: {varied}")
     chosen = replace(chosen, **{field: value for field, value in varied.items() if value is not None})  # type: ignore[arg-type]
-    _check_options(include_top, weights, pooling, classes)
+    _check_options(include_top, pooling, classes)
 
     inputs = _input(chosen, input_tensor, input_shape, include_top)
     x = _body(inputs, chosen)
     if include_top:
-        # In float32: a mean or a logit of half precision would lose digits that the loss and top-1 need.
         x = layers.GlobalAveragePooling2D(data_format="channels_last", dtype="float32", name="pool")(x)
-        x = layers.Dense(
-            chosen.classes if classes is None else classes,
-            kernel_initializer=he_normal(),
-            dtype="float32",
-            name="logits",
-        )(x)
-        if classifier_activation is not None and classifier_activation != "linear":
-            x = layers.Activation(classifier_activation, dtype="float32", name="predictions")(x)
+        x = head(x, chosen.classes if classes is None else classes, classifier_activation)
     elif pooling == "avg":
         x = layers.GlobalAveragePooling2D(data_format="channels_last", dtype="float32", name="pool")(x)
     elif pooling == "max":
         x = layers.GlobalMaxPooling2D(data_format="channels_last", dtype="float32", name="pool")(x)
     sources = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     model = keras.Model(sources, x, name=name or chosen.name)
-    if weights is not None:
-        weights_files.load(model, weights)
+    if found is not None:
+        load_weights(model, found, bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
     return model
 
 
-def _check_options(include_top: bool, weights: str | Path | None, pooling: str | None, classes: int | None) -> None:
-    if weights is not None and Path(weights).suffix == "":
-        raise ValueError(
-            "Expected `weights` to be None or a file ending in .keras or .weights.h5; there are no weights to fetch "
-            f"by name. Received: weights={str(weights)!r}"
-        )
+def _check_options(include_top: bool, pooling: str | None, classes: int | None) -> None:
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"Expected `pooling` to be None, 'avg' or 'max'. Received: {pooling!r}")
     if include_top and classes is not None and (not isinstance(classes, int) or classes < 1):
@@ -166,23 +170,21 @@ def _input(
 def _body(x: Any, chosen: Architecture) -> Any:
     """Applies the stem and all blocks: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
     x = STEMS[chosen.stem](x, chosen.widths[0], chosen)
-    plan = [
-        (f"stage{stage}_block{i}", width, 2 if stage > 1 and i == 1 else 1)
-        for stage, (repeats, width) in enumerate(zip(chosen.repeats, chosen.widths, strict=True), start=1)
-        for i in range(1, repeats + 1)
-    ]
+    deep = sum(chosen.repeats) > SEGMENT_BLOCKS
+    for stage in chosen.blocks:
+        for start in range(0, len(stage), SEGMENT_BLOCKS):
+            part = stage[start : start + SEGMENT_BLOCKS]
+            if not deep:
+                x = _blocks(x, part, chosen)
+                continue
+            inner = keras.Input(x.shape[1:], dtype=x.dtype)
+            x = keras.Model(inner, _blocks(inner, part, chosen), name=f"{part[0].name}_to_{part[-1].name}")(x)
+    return x
 
-    def blocks(x: Any, part: list[tuple[str, int, int]]) -> Any:
-        for name, width, stride in part:
-            x = block(x, width, stride, chosen, name=name)
-        return x
 
-    if len(plan) <= SEGMENT_BLOCKS:
-        return blocks(x, plan)
-    for start in range(0, len(plan), SEGMENT_BLOCKS):
-        part = plan[start : start + SEGMENT_BLOCKS]
-        inner = keras.Input(x.shape[1:], dtype=x.dtype)
-        x = keras.Model(inner, blocks(inner, part), name=f"{part[0][0]}_to_{part[-1][0]}")(x)
+def _blocks(x: Any, part: tuple[PlannedBlock, ...], chosen: Architecture) -> Any:
+    for plan in part:
+        x = block(x, plan, chosen)
     return x
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras.classifier import Classifier
+from resnet_keras.images import crop, decode, normalize
 from resnet_keras.splits import IMAGE_SUFFIXES
 
 _BATCH = 32
@@ -67,7 +68,7 @@ def predict(classifier: Classifier, paths: Sequence[str | Path], *, top_k: int =
 def _image(classifier: Classifier, path: Path) -> tf.Tensor:
     preprocessing = classifier.preprocessing
     try:
-        image = preprocessing.decode(tf.constant(path.read_bytes()))
+        image = decode(tf.constant(path.read_bytes()), preprocessing.channels)
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"Expected a whole JPEG, PNG, GIF or BMP image. Received: {path}") from error
-    return preprocessing.normalize(preprocessing.crop(image))
+    return normalize(crop(image, preprocessing), preprocessing)

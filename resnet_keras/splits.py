@@ -100,8 +100,8 @@ def open_split(
 
     Args:
         name: A key of `DATASETS`, or a TFDS set with the features `image` and `label`.
-        split: "train" or "test", which means the set's own `train_split` or `test_split`; for a TFDS set, any split
-            that it has.
+        split: "train" or "test", which means the set's own `train_split` or `test_split`; of a folder also "all"; for a
+            TFDS set, any split that it has.
         data_dir: For TFDS, the folder that holds the prepared sets, `~/tensorflow_datasets` if `None`. For "folder",
             the folder that holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or class folders alone, of which every
             fifth image, by a fixed seed, becomes the test part.
@@ -180,14 +180,16 @@ def _image_files(folder: Path) -> list[str]:
 
 
 def _folder(info: Dataset, split: str, data_dir: str | Path | None, skip: Callable[[str], None] | None) -> FileSplit:
-    _expect_split(split, ("train", "test"), "a folder")
+    _expect_split(split, ("train", "test", "all"), "a folder")
     layout = "train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone"
     if data_dir is None or not Path(data_dir).is_dir():
         raise FileNotFoundError(f"Expected a folder of images, with {layout}, as data_dir. Received: {data_dir}")
     root = Path(data_dir)
     parted = (root / "train").is_dir()
     training = {folder.name: _image_files(folder) for folder in _class_folders(root / "train" if parted else root)}
-    files = _test_files(root, training) if parted and split == "test" else training
+    files = _test_files(root, training) if parted and split != "train" else training
+    if parted and split == "all":
+        files = {name: training[name] + files[name] for name in training}
     for name, found in files.items():
         if not found:
             if skip is None:
@@ -197,7 +199,7 @@ def _folder(info: Dataset, split: str, data_dir: str | Path | None, skip: Callab
     names = tuple(name for name, found in training.items() if found)
     if not names:
         raise ValueError(f"Expected class folders: {layout}. Received: {root}, which holds none")
-    chosen = [files[name] if parted else _part(files[name], split) for name in names]
+    chosen = [files[name] if parted or split == "all" else _part(files[name], split) for name in names]
     labels = np.repeat(np.arange(len(names)), [len(part) for part in chosen])
     return FileSplit(tuple(path for part in chosen for path in part), labels, names, info)
 

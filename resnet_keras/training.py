@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -14,6 +16,7 @@ from resnet_keras import atomic, distribution
 from resnet_keras.broken_images import naming_broken_images, open_whole
 from resnet_keras.classifier import Classifier
 from resnet_keras.evaluation import Evaluation, evaluate
+from resnet_keras.freezing import freeze
 from resnet_keras.input_pipeline import (
     evaluation_batches,
     pixel_array,
@@ -25,12 +28,17 @@ from resnet_keras.models import build
 from resnet_keras.optimizers import optimizer
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.progress import Record
+from resnet_keras.recalibration import is_folded, unfold
 from resnet_keras.recipes import Recipe
 from resnet_keras.run_folder import RunFolder
 from resnet_keras.schedules import learning_rate
-from resnet_keras.splits import ArraySplit, Split, sample
+from resnet_keras.splits import Split, sample
+from resnet_keras.weights.checkpoint import HEAD, Checkpoint
+from resnet_keras.weights.keras_file import of_model
+from resnet_keras.weights.sources import open_checkpoint
 
 _SAMPLES = 10
+_UNFOLDING_IMAGES = 512
 
 
 def train(
@@ -72,6 +80,8 @@ def train(
     folder = RunFolder(workdir)
     if folder.path.exists() and not folder.path.is_dir():
         raise ValueError(f"Expected a folder as workdir. Received: {folder.path}, a file")
+    if recipe.weights and Path(recipe.weights).expanduser().exists():
+        recipe = replace(recipe, weights=str(Path(recipe.weights).expanduser().resolve()))
     devices = distribution.strategy(cpu_replicas)
     count = distribution.replicas(devices)
     if recipe.batch_size % count:
@@ -87,18 +97,19 @@ def train(
         open_whole(recipe.dataset, split, data_dir=data_dir, download=download, skip=log if skip_broken else None)
         for split in ("train", "test")
     )
-    if recipe.shorter_side and isinstance(train_split, ArraySplit):
-        raise ValueError(
-            f"Expected no `shorter_side` for {recipe.dataset}, whose images are all of one size (pad_pixels varies "
-            f"those). Received: {recipe.shorter_side}"
-        )
+    if recipe.train_images:
+        train_split = sample(train_split, recipe.train_images)
     steps = steps_per_epoch(train_split, recipe.batch_size)
-    preprocessing = preprocessing_of(recipe, train_split)
+    weights = open_checkpoint(recipe.weights, recipe.model) if recipe.weights else None
+    preprocessing = preprocessing_of(recipe, train_split, weights.preprocessing if weights else None)
+    if weights and is_folded(weights):
+        weights = _unfolded(weights, recipe, train_split, preprocessing)
+        log(f"statistics of batch normalisation are restored, which {weights.source} has folded away")
     folder.begin(recipe, data)
 
     keras.utils.set_random_seed(recipe.seed)
     with _precision(recipe.precision), distribution.scope(devices):
-        model = compiled(recipe, preprocessing, len(train_split.class_names), steps)
+        model = compiled(recipe, preprocessing, len(train_split.class_names), steps, weights=weights, log=log)
     history = folder.restore_checkpoint(model)
     log(
         f"{recipe.model} on {recipe.dataset}: {model.count_params():,} parameters, {len(train_split):,} images, "
@@ -134,14 +145,37 @@ def train(
     return evaluation
 
 
-def compiled(recipe: Recipe, preprocessing: Preprocessing, classes: int, steps: int) -> keras.Model:
-    """Returns the recipe's network, of logits, compiled for `steps` steps per epoch."""
-    model = build(
-        recipe.architecture,
-        input_shape=(*preprocessing.image_size, preprocessing.channels),
-        classes=classes,
-        classifier_activation=None,
-    )
+def compiled(
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    classes: int,
+    steps: int,
+    *,
+    weights: Checkpoint | None = None,
+    log: Callable[[str], None] = print,
+) -> keras.Model:
+    """Returns the recipe's network, of logits, with its initial weights, compiled for `steps` steps per epoch."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = build(
+            recipe.model,
+            input_shape=(*preprocessing.image_size, preprocessing.channels),
+            classes=classes,
+            classifier_activation=None,
+            weights=weights,
+            shortcut=recipe.shortcut,
+            zero_channels=recipe.zero_channels,
+            bottleneck_stride=recipe.bottleneck_stride,
+            batch_norm=recipe.batch_norm,
+        )
+    for warning in said:
+        log(str(warning.message))
+    if weights and weights.classes != classes:
+        # A new head on a trained backbone: of features this large, random logits would shake the backbone at first.
+        kernel = model.get_layer(HEAD).kernel
+        kernel.assign(keras.ops.zeros_like(kernel))
+    if recipe.freeze or recipe.freeze_batch_norms:
+        log(str(freeze(model, recipe.freeze, batch_norms=recipe.freeze_batch_norms)))
     model.compile(
         optimizer=optimizer(recipe, learning_rate(recipe, steps)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -149,6 +183,23 @@ def compiled(recipe: Recipe, preprocessing: Preprocessing, classes: int, steps: 
     )
     model.optimizer.build(model.trainable_variables)  # here, in the scope of a strategy, and before a checkpoint loads
     return model
+
+
+def _unfolded(weights: Checkpoint, recipe: Recipe, split: Split, preprocessing: Preprocessing) -> Checkpoint:
+    """Returns the same network with statistics of batch normalisation, as some training images give them."""
+    model = build(
+        recipe.model,
+        input_shape=(*preprocessing.image_size, preprocessing.channels),
+        include_top=False,
+        weights=weights,
+        shortcut=recipe.shortcut,
+        zero_channels=recipe.zero_channels,
+        bottleneck_stride=recipe.bottleneck_stride,
+    )
+    batches = evaluation_batches(sample(split, _UNFOLDING_IMAGES), preprocessing, min(recipe.batch_size, len(split)))
+    unfold(model, batches.as_numpy_iterator())
+    restored = {**weights.tensors, **of_model(model)}
+    return replace(weights, tensors=restored)
 
 
 def shared_batch(images: int, batch_size: int, replicas: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resnet_keras.architectures import ARCHITECTURES, EXPANSION, Architecture, architecture
+from resnet_keras.architectures import ARCHITECTURES, EXPANSION, Architecture, PlannedBlock, architecture
 
 # Table 1: depth, the blocks of its columns, and how often each is repeated in conv2_x to conv5_x.
 TABLE_1 = [
@@ -84,6 +84,10 @@ def test_unknown_name_raises_and_lists_the_known_ones(name: str) -> None:
         ({"repeats": (1, 2.0)}, r"`repeats` to hold positive integers, one per stage. Received: \(1, 2.0\)"),
         ({"widths": (4, -8)}, r"`widths` to hold positive integers, one per stage. Received: \(4, -8\)"),
         ({"repeats": (1, 1, 1)}, r"as many `widths` as `repeats`.*repeats=\(1, 1, 1\), widths=\(4, 8\)"),
+        ({"output_stride": 4}, r"`output_stride` to be one of \[1, 2\], the strides of resnet6's stages, or None.*: 4"),
+        ({"output_stride": 0}, r"`output_stride` to be one of \[1, 2\], .* Received: 0"),
+        ({"output_stride": "2"}, r"`output_stride` to be one of \[1, 2\], .* Received: '2'"),
+        ({"stem": "imagenet", "output_stride": 2}, r"`output_stride` to be one of \[4, 8\], .* Received: 2"),
         ({"shortcut": "A", "widths": (8, 4)}, r"`widths` that never shrink .* Received: widths=\(8, 4\)"),
     ],
 )
@@ -119,3 +123,55 @@ def test_architecture_cannot_be_changed() -> None:
 def test_depth_and_stride_follow_from_the_blocks(fields: dict[str, Any], depth: int, stride: int) -> None:
     own = Architecture(**VALID | fields)
     assert (own.depth, own.total_stride) == (depth, stride)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_plan_has_the_blocks_of_the_table_which_halve_at_every_stage_but_the_first(name: str) -> None:
+    row = ARCHITECTURES[name]
+    assert tuple(len(stage) for stage in row.blocks) == row.repeats
+    for number, (stage, width) in enumerate(zip(row.blocks, row.widths, strict=True), start=1):
+        halving = 2 if number > 1 else 1
+        assert stage[0] == PlannedBlock(f"stage{number}_block1", width, halving, 1, 1)
+        for place, block in enumerate(stage[1:], start=2):
+            assert block == PlannedBlock(f"stage{number}_block{place}", width, 1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "plainnet34", "resnet20", "plainnet56"])
+def test_output_stride_of_the_whole_network_changes_no_block(name: str) -> None:
+    row = ARCHITECTURES[name]
+    whole = dataclasses.replace(row, output_stride=row.total_stride)
+    assert (whole.blocks, whole.total_stride) == (row.blocks, row.total_stride)
+
+
+@pytest.mark.parametrize(
+    ("stem", "output_stride", "firsts"),
+    [
+        ("imagenet", 32, [(1, 1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1)]),
+        # Rate 2 behind the first stride that is left out, 4 behind the second.
+        ("imagenet", 16, [(1, 1, 1), (2, 1, 1), (2, 1, 1), (1, 1, 2)]),
+        ("imagenet", 8, [(1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)]),
+        ("imagenet", 4, [(1, 1, 1), (1, 1, 2), (1, 2, 4), (1, 4, 8)]),
+        ("cifar", 4, [(1, 1, 1), (2, 1, 1), (2, 1, 1), (1, 1, 2)]),
+        ("cifar", 1, [(1, 1, 1), (1, 1, 2), (1, 2, 4), (1, 4, 8)]),
+    ],
+)
+def test_stages_beyond_the_output_stride_dilate(
+    stem: str, output_stride: int, firsts: list[tuple[int, int, int]]
+) -> None:
+    shape = {"stem": stem, "repeats": (1, 2, 3, 2), "widths": (4, 4, 4, 4)}
+    own = Architecture(**VALID | shape | {"output_stride": output_stride})
+    for stage, first, repeats in zip(own.blocks, firsts, own.repeats, strict=True):
+        _, _, after = first
+        found = [(block.stride, block.dilation, block.dilation_after) for block in stage]
+        assert found == [first, *[(1, after, after)] * (repeats - 1)]
+    assert own.total_stride == output_stride
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet20", "plainnet18"])
+def test_output_stride_changes_neither_name_nor_depth(name: str) -> None:
+    row = ARCHITECTURES[name]
+    dilated = dataclasses.replace(row, output_stride=row.total_stride // 2)
+    assert (dilated.name, dilated.depth) == (row.name, row.depth)
+    assert [[block.name for block in stage] for stage in dilated.blocks] == [
+        [block.name for block in stage] for stage in row.blocks
+    ]

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from resnet_keras import blocks
-from resnet_keras.architectures import Architecture
+from resnet_keras.architectures import Architecture, PlannedBlock
 from resnet_keras.models import build
 
 SMALL = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8))
 FOUR_STAGES = Architecture(stem="imagenet", block="basic", repeats=(2, 2, 2, 2), widths=(4, 6, 8, 10))
+
+
+def planned(width: int, stride: int, dilation: int = 1, dilation_after: int | None = None) -> PlannedBlock:
+    return PlannedBlock("block", width, stride, dilation, dilation if dilation_after is None else dilation_after)
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -31,15 +35,16 @@ def randomise(model: keras.Model) -> None:
             weight.assign(rng.normal(scale=0.3, size=weight.shape))
 
 
-def convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: int) -> np.ndarray:
-    """(N, H, W, C) and (k, k, C, D) to (N, (H + 2p - k) // s + 1, ..., D), one tap of the kernel at a time."""
+def convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: int, dilation: int = 1) -> np.ndarray:
+    """(N, H, W, C) and (k, k, C, D) to (N, (H + 2p - d(k - 1) - 1) // s + 1, ..., D), one tap at a time."""
     x = np.pad(x.astype("float64"), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     k = kernel.shape[0]
-    height, width = ((extent - k) // stride + 1 for extent in x.shape[1:3])
+    height, width = ((extent - dilation * (k - 1) - 1) // stride + 1 for extent in x.shape[1:3])
     out = np.zeros((x.shape[0], height, width, kernel.shape[3]))
     for i in range(k):
         for j in range(k):
-            taps = x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
+            top, left = i * dilation, j * dilation
+            taps = x[:, top : top + stride * (height - 1) + 1 : stride, left : left + stride * (width - 1) + 1 : stride]
             out += taps @ kernel[i, j]
     return out
 
@@ -60,6 +65,22 @@ def test_conv_bn_pads_both_sides_alike(kernel: int, stride: int, size: tuple[int
     expected = convolution(x, model.get_layer("conv").get_weights()[0], stride, kernel // 2)
     expected = normalised(expected, model.get_layer("conv_bn"))
     assert expected.shape[1:3] == tuple(-(-side // stride) for side in size)
+    np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (3, 3)])
+@pytest.mark.parametrize("dilation", [2, 3, 4])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_dilated_conv_bn_keeps_height_and_width_and_spreads_its_taps(
+    kernel: int, dilation: int, size: tuple[int, int]
+) -> None:
+    inputs = keras.Input((*size, 3))
+    model = keras.Model(inputs, blocks.conv_bn(inputs, 5, kernel, 1, SMALL, name="conv", dilation=dilation))
+    randomise(model)
+    x = normal(2, *size, 3)
+    expected = convolution(x, model.get_layer("conv").get_weights()[0], 1, dilation * (kernel // 2), dilation)
+    expected = normalised(expected, model.get_layer("conv_bn"))
+    assert expected.shape[1:3] == size
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -142,7 +163,7 @@ def test_block_whose_last_normalisation_is_zero_is_relu_of_its_shortcut(
     own = replace(SMALL, block=block, shortcut=option)
     width = 16 if block == "basic" else 4  # 16 channels leave either
     inputs = keras.Input((8, 8, channels))
-    model = keras.Model(inputs, blocks.block(inputs, width, stride, own, name="block"))
+    model = keras.Model(inputs, blocks.block(inputs, planned(width, stride), own))
     randomise(model)
     around = keras.Model(inputs, model.get_layer("block_add").input[0])
     x = normal(2, 8, 8, channels)
@@ -158,7 +179,7 @@ def test_block_whose_last_normalisation_is_zero_is_relu_of_its_shortcut(
 def test_block_is_relu_of_residual_and_shortcut(block: Any, option: Any) -> None:
     own = replace(SMALL, block=block, shortcut=option)
     inputs = keras.Input((9, 8, 4))
-    model = keras.Model(inputs, blocks.block(inputs, 4, 2, own, name="block"))
+    model = keras.Model(inputs, blocks.block(inputs, planned(4, 2), own))
     randomise(model)
     x = normal(2, 9, 8, 4)
 
@@ -178,15 +199,74 @@ def test_block_is_relu_of_residual_and_shortcut(block: Any, option: Any) -> None
     np.testing.assert_allclose(model.predict_on_batch(x), np.maximum(expected, 0), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("option", ["A", "B", "C", None])
+@pytest.mark.parametrize(
+    ("block", "where", "dilations"),
+    [
+        ("basic", "1x1", {"conv1": 2, "conv2": 3}),
+        # The stride that a dilated bottleneck leaves out was in front of its 3x3 convolution, or in it.
+        ("bottleneck", "1x1", {"conv1": 1, "conv2": 3, "conv3": 1}),
+        ("bottleneck", "3x3", {"conv1": 1, "conv2": 2, "conv3": 1}),
+    ],
+)
+def test_block_is_dilated_up_to_the_convolution_of_its_stride_and_after_it(
+    block: Any, where: Any, dilations: dict[str, int], option: Any
+) -> None:
+    own = replace(SMALL, block=block, shortcut=option, bottleneck_stride=where)
+    inputs = keras.Input((9, 8, 4))
+    model = keras.Model(inputs, blocks.block(inputs, planned(4, 1, 2, 3), own))
+    randomise(model)
+    x = normal(2, 9, 8, 4)
+
+    def apply(values: np.ndarray, name: str, dilation: int) -> np.ndarray:
+        kernel = model.get_layer(f"block_{name}").get_weights()[0]
+        values = convolution(values, kernel, 1, dilation * (kernel.shape[0] // 2), dilation)
+        return normalised(values, model.get_layer(f"block_{name}_bn"))
+
+    expected = x
+    for name, dilation in dilations.items():
+        expected = apply(expected if name == "conv1" else np.maximum(expected, 0), name, dilation)
+    if option == "C" or (option == "B" and block == "bottleneck"):
+        expected += apply(x, "projection", 1)
+    elif option is not None:
+        expected[..., :4] += x
+    np.testing.assert_allclose(model.predict_on_batch(x), np.maximum(expected, 0), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("where", "strides"), [("1x1", (2, 1, 1)), ("3x3", (1, 2, 1))])
 def test_bottleneck_stride_names_the_convolution_that_has_it(where: Any, strides: tuple[int, ...]) -> None:
     own = replace(SMALL, block="bottleneck", bottleneck_stride=where)
     inputs = keras.Input((8, 8, 4))
-    model = keras.Model(inputs, blocks.block(inputs, 4, 2, own, name="block"))
+    model = keras.Model(inputs, blocks.block(inputs, planned(4, 2), own))
     convolutions = [model.get_layer(f"block_conv{i}") for i in (1, 2, 3)]
     assert [layer.kernel_size for layer in convolutions] == [(1, 1), (3, 3), (1, 1)]
     assert [layer.strides for layer in convolutions] == [(stride, stride) for stride in strides]
     assert model.get_layer("block_projection").strides == (2, 2)
+
+
+@pytest.mark.parametrize("activation", [None, "linear"])
+def test_head_without_activation_is_its_logits_alone(activation: str | None) -> None:
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, blocks.head(inputs, 4, activation))
+    assert [layer.name for layer in model.layers[1:]] == ["logits"]
+    randomise(model)
+    kernel, bias = model.get_layer("logits").get_weights()
+    x = normal(3, 6)
+    np.testing.assert_allclose(model.predict_on_batch(x), x @ kernel + bias, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", keras.activations.softmax])
+def test_head_applies_its_activation_to_the_logits_in_float32(activation: Any) -> None:
+    inputs = keras.Input((6,), dtype="bfloat16")
+    model = keras.Model(inputs, blocks.head(inputs, 4, activation))
+    assert [layer.name for layer in model.layers[1:]] == ["logits", "predictions"]
+    assert model.output.dtype == "float32"
+    randomise(model)
+    logits = keras.Model(inputs, model.get_layer("logits").output)
+    x = normal(3, 6)
+    scores = logits.predict_on_batch(x)
+    expected = 1 / (1 + np.exp(-scores)) if activation == "sigmoid" else np.exp(scores) / np.exp(scores).sum(1)[:, None]
+    np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_convolution_has_no_bias_and_normalisation_the_constants_of_the_published_networks() -> None:

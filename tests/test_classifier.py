@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 
+from resnet_keras import models
 from resnet_keras.classifier import Classifier, gives_logits, softmax
 from resnet_keras.models import ResNet20
-from resnet_keras.normalization import BatchNormalization
+from resnet_keras.normalization import BatchNormalization, flat_layers
 from resnet_keras.preprocessing import Preprocessing
 
 GREY = Preprocessing(image_size=(8, 8), channels=1, mean=(100.0,), std=(50.0,), shorter_side=9)
@@ -27,6 +28,28 @@ def test_a_classifier_comes_back_whole(tmp_path: Path) -> None:
     assert loaded.preprocessing == GREY
     assert loaded.class_names == ("a", "b", "c")
     assert isinstance(loaded.model.get_layer("stem_conv_bn"), BatchNormalization)
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(loaded.probabilities(images), classifier.probabilities(images), atol=1e-6)
+
+
+def test_a_dilated_classifier_comes_back_dilated(tmp_path: Path) -> None:
+    model = ResNet20(input_shape=(8, 8, 1), classes=3, classifier_activation=None, output_stride=1)
+    classifier = Classifier(model, GREY, ("a", "b", "c"))
+    classifier.save(tmp_path / "x.keras")
+    loaded = Classifier.load(tmp_path / "x.keras")
+    assert loaded.model.get_layer("stage3_block3_conv2").dilation_rate == (4, 4)
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(loaded.probabilities(images), classifier.probabilities(images), atol=1e-6)
+
+
+def test_a_classifier_in_segments_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
+    classifier = Classifier(small(), GREY, ("a", "b", "c"))
+    classifier.save(tmp_path / "x.keras")
+    loaded = Classifier.load(tmp_path / "x.keras")
+    norms = [la for la in flat_layers(loaded.model) if isinstance(la, keras.layers.BatchNormalization)]
+    assert len(norms) == 19
+    assert all(isinstance(layer, BatchNormalization) for layer in norms)
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
     np.testing.assert_allclose(loaded.probabilities(images), classifier.probabilities(images), atol=1e-6)
 

@@ -4,14 +4,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from resnet_keras.cli import evaluate, export, networks, predict, train
+from resnet_keras.classifier import Classifier
+from resnet_keras.cli import convert, evaluate, export, networks, predict, recalibrate, train
+from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = {"train": train, "evaluate": evaluate, "predict": predict, "export": export, "networks": networks}
+PROGRAMS = {
+    "train": train, "evaluate": evaluate, "predict": predict, "convert": convert, "recalibrate": recalibrate,
+    "export": export, "networks": networks,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -82,6 +88,97 @@ def test_a_run_is_evaluated(digits_run: Path, capsys: pytest.CaptureFixture[str]
     assert evaluate.main([str(digits_run / "model.keras")]) == 2
     assert evaluate.main([str(digits_run), "--split", "third"]) == 2
     assert "one of train, test. Received: 'third'" in capsys.readouterr().err
+
+
+def test_several_classifiers_are_evaluated_together_by_a_protocol_with_details(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = [str(digits_run), str(digits_run / "model.keras")]
+    protocol = ["--crops", "full", "--scales", "8", "10", "--flip", "--average", "logits"]
+    assert evaluate.main([*sources, *protocol, "--details", str(tmp_path / "details"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == 359
+    assert found == json.loads((tmp_path / "details" / "evaluation.json").read_text())
+    assert {path.name for path in (tmp_path / "details").iterdir()} == {
+        "evaluation.json", "classes.csv", "confusion.csv", "confusion.png"
+    }  # fmt: skip
+    assert evaluate.main([str(digits_run), "--crops", "ten", "--scales", "7"]) == 2
+    assert "`scales` no shorter than the crop of (8, 8). Received: (7,)" in capsys.readouterr().err
+    assert evaluate.main([]) == 2
+    assert "Received: none" in capsys.readouterr().err
+
+
+def test_weights_are_converted_and_the_file_is_opened_again(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert.main([str(digits_run), "--to", str(tmp_path / "copy.keras")]) == 0
+    said = capsys.readouterr().out
+    assert "97 matched, 0 missing, 0 unexpected, 0 misshapen" in said
+    assert "its outputs differ by 0" in said
+    results = []
+    for source in (digits_run, tmp_path / "copy.keras"):
+        assert evaluate.main([str(source), "--dataset", "digits", "--json"]) == 0
+        results.append(capsys.readouterr().out)
+    assert results[0] == results[1]
+
+
+def test_flags_change_what_a_source_tells_of_its_preprocessing(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"digit {i}\n" for i in range(10)))
+    to = tmp_path / "copy.keras"
+    flags = ["--class-names", str(names), "--image-size", "14", "--crop-ratio", "0.875", "--interpolation", "bicubic"]
+    assert convert.main([str(digits_run), "--to", str(to), *flags, "--mean", "100", "--std", "50"]) == 0
+    capsys.readouterr()
+    classifier = Classifier.load(to)
+    expected = Preprocessing(
+        image_size=(14, 14), channels=1, mean=(100.0,), std=(50.0,), shorter_side=16, interpolation="bicubic"
+    )
+    assert classifier.preprocessing == expected
+    assert classifier.class_names[3] == "digit 3"
+
+
+def test_weights_without_preprocessing_need_it_told(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bare.weights.h5"
+    Classifier.load(digits_run).model.save_weights(path)
+    to = tmp_path / "copy.keras"
+    assert convert.main([str(path), "--to", str(to)]) == 2
+    assert "Expected `preprocessing`, which" in capsys.readouterr().err
+    assert not to.exists()
+    told = ["--image-size", "8", "--mean", "77.9", "--std", "95.9"]
+    assert convert.main([str(path), "--to", str(to), *told]) == 0
+
+
+@pytest.mark.parametrize("program", [convert, recalibrate])
+def test_only_keras_files_are_written(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], program: ModuleType
+) -> None:
+    assert program.main([str(digits_run), "--to", str(tmp_path / "copy.h5")]) == 2
+    assert "Expected a file ending in .keras for --to" in capsys.readouterr().err
+
+
+def test_a_source_that_is_none_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for source, said in (
+        ("missing.pth", "missing.pth, which does not exist"),
+        ("imagenet", "Expected a network with published weights, one of resnet18"),
+        ("resnet18", "Expected weights in a file ending in .safetensors"),
+    ):
+        assert convert.main([source, "--to", str(tmp_path / "x.keras")]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_statistics_are_recalibrated_on_training_images(
+    digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "true.keras"
+    assert recalibrate.main([str(digits_run), "--to", str(to), "--images", "700", "--batch-size", "100"]) == 0
+    assert capsys.readouterr().out == f"{to}: statistics of 700 training images\n"
+    before, after = (Classifier.load(path).model.get_layer("stem_conv_bn") for path in (digits_run, to))
+    assert (before.moving_mean.numpy() != after.moving_mean.numpy()).any()
+    assert (before.gamma.numpy() == after.gamma.numpy()).all()
 
 
 def test_images_are_predicted_as_text_and_as_json(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from resnet_keras.exporting.pixel_model import in_float32, pixel_model
 from resnet_keras.exporting.proof import SAVED_MODEL, Tolerance, prove
 from resnet_keras.exporting.publish import ExportRefused, export
 from resnet_keras.exporting.saved_model import write_saved_model
+from resnet_keras.images import normalize
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.splits import open_split
 
@@ -41,7 +42,7 @@ def used(classifier: Classifier) -> Classifier:
     classifier.model.compile(
         "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=gives_logits(classifier.model))
     )
-    images = classifier.preprocessing.normalize(pixels(64, classifier.preprocessing.channels))
+    images = normalize(pixels(64, classifier.preprocessing.channels), classifier.preprocessing)
     for _ in range(3):
         classifier.model.train_on_batch(images, np.arange(64) % len(classifier.class_names))
     return classifier
@@ -82,7 +83,7 @@ def test_the_saved_model_has_the_signature_that_serving_expects(published: Path)
 def test_the_reported_numbers_are_those_of_a_run_by_hand(published: Path, digits_run: Path) -> None:
     classifier = Classifier.load(digits_run)
     test = open_split("digits", "test")
-    expected = classifier.probabilities(classifier.preprocessing.normalize(test.images))
+    expected = classifier.probabilities(normalize(test.images, classifier.preprocessing))
     report = json.loads((published / "export.json").read_text())
     for artefact in report["artefacts"][1:]:
         received = LiteRTModel(published / artefact["file"])(test.images)
@@ -175,7 +176,7 @@ def test_every_kind_of_network_converts_with_builtin_operators_alone(tmp_path: P
         folder = tmp_path / str(number)
         folder.mkdir()
         classifier = used(Classifier(model, RGB, tuple("abcde")))
-        expected = classifier.probabilities(RGB.normalize(images))
+        expected = classifier.probabilities(normalize(images, RGB))
         write_saved_model(pixel_model(classifier), folder / "float", "abcde", pixels=tf.float32)
         forms = ("float32", "int8")
         convert(folder / "float", pixels(64), {form: folder / f"{form}.tflite" for form in forms})
@@ -191,10 +192,19 @@ def test_every_kind_of_network_converts_with_builtin_operators_alone(tmp_path: P
         assert int8.input_type == "uint8", name
 
 
+def test_an_exported_bgr_network_takes_rgb_pixels() -> None:
+    bgr = replace(RGB, mean=RGB.mean[::-1], std=RGB.std[::-1], channel_order="bgr")
+    classifier = used(Classifier(models.ResNet20(classes=5), bgr, tuple("abcde")))
+    images = pixels(8)
+    found = np.log(pixel_model(classifier)(images.astype("float32")))
+    np.testing.assert_allclose(found, np.log(classifier.probabilities(normalize(images, bgr))), atol=1e-3)
+    assert np.abs(found - np.log(classifier.probabilities(normalize(images, RGB)))).max() > 0.1
+
+
 def test_the_saved_model_runs_in_a_process_without_this_package(published: Path, digits_run: Path) -> None:
     test = open_split("digits", "test")
     expected = Classifier.load(digits_run)
-    probabilities = expected.probabilities(expected.preprocessing.normalize(test.images[:7]))
+    probabilities = expected.probabilities(normalize(test.images[:7], expected.preprocessing))
     tolerance = Tolerance(difference=1e-4, agreement=1.0)
     proof = prove(SAVED_MODEL, published, test.images[:7], test.labels[:7], probabilities, tolerance)
     assert proof.faults == ()
@@ -227,6 +237,35 @@ def test_a_bf16_run_exports_within_tolerance(digits_run: Path, tmp_path: Path) -
     done = export(tmp_path / "half.keras", tmp_path, dataset="digits", formats=("float32",), log=lambda line: None)
     (proof,) = done.proofs
     test = open_split("digits", "test")
-    expected = classifier.probabilities(classifier.preprocessing.normalize(test.images))
+    expected = classifier.probabilities(normalize(test.images, classifier.preprocessing))
     received = LiteRTModel(done.path / proof.file)(test.images)
     np.testing.assert_allclose(received, expected, atol=1e-4)
+
+
+def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: Path) -> None:
+    bgr = replace(RGB, mean=(104.0, 117.0, 124.0), std=(60.0, 61.0, 62.0), channel_order="bgr")
+    # Reddish images, which are bluish to a network that takes their channels in the wrong order.
+    images = (pixels(64) * np.array([0.3, 0.3, 0.2]) + np.array([170, 60, 0])).astype(np.uint8)
+    keras.utils.set_random_seed(1)
+    model = models.build(TINY_BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
+    classifier = Classifier(model, bgr, tuple("abcde"))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    for shown in (images, images[..., ::-1]) * 20:
+        labels = np.full(64, int(shown[..., 0].mean() > shown[..., 2].mean()))
+        model.train_on_batch(normalize(shown, bgr), labels)
+    expected = classifier.probabilities(normalize(images[:8], bgr))
+    swapped = classifier.probabilities(normalize(images[:8, ..., ::-1], bgr))
+    assert np.abs(expected - swapped).max() > 0.5
+    for form, type_ in (("saved_model", tf.uint8), ("float", tf.float32)):
+        (tmp_path / form).mkdir()
+        write_saved_model(pixel_model(classifier), tmp_path / form / "1", "abcde", pixels=type_)
+    served = tf.saved_model.load(str(tmp_path / "saved_model" / "1")).signatures["serving_default"]
+    found = served(images=tf.constant(images[:8]))["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    files = {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")}
+    convert(tmp_path / "float" / "1", images, files)
+    for form, tolerance in (("float32", 1e-4), ("int8", 0.1)):
+        np.testing.assert_allclose(LiteRTModel(files[form])(images[:8]), expected, atol=tolerance, err_msg=form)
+        names = operators(files[form])
+        assert not any(name.startswith(("custom:", "Flex")) for name in names), form
+    assert LiteRTModel(files["int8"]).input_type == "uint8"

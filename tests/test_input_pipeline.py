@@ -21,6 +21,7 @@ from PIL import Image
 from resnet_keras.augmentation import augment, scaled_crop
 from resnet_keras.broken_images import broken_images, naming_broken_images, without
 from resnet_keras.datasets import Dataset
+from resnet_keras.images import crop, decode, normalize
 from resnet_keras.input_pipeline import (
     evaluation_batches,
     pixel_array,
@@ -261,11 +262,22 @@ def test_colour_noise_lies_along_the_principal_colours_of_imagenet() -> None:
     pixels = tf.fill((count, 2, 2, 3), 50.0)
     found = augment(pixels, replace(PLAIN, color_noise=0.1), chosen, seed(0)).numpy()
     assert np.ptp(found, axis=(1, 2)).max() == 0  # one shift for all of an image
-    shift = (found[:, 0, 0] - chosen.normalize(pixels).numpy()[0, 0, 0]) * std
+    shift = (found[:, 0, 0] - normalize(pixels, chosen).numpy()[0, 0, 0]) * std
     np.testing.assert_allclose(shift.mean(0), 0, atol=4 * np.sqrt(covariance.max() / count))
     np.testing.assert_allclose(np.cov(shift.T), covariance, rtol=0.05)
     np.testing.assert_allclose(shift.std(0), np.sqrt(np.diag(covariance)), rtol=0.02)
     assert shift.std(0) == pytest.approx([3.17, 3.22, 3.25], abs=0.1)  # levels of grey
+
+
+def test_a_bgr_network_sees_the_same_colours_varied_alike() -> None:
+    mean, std = (120.0, 110.0, 100.0), (58.0, 57.0, 56.0)
+    rgb = Preprocessing(image_size=(8, 8), channels=3, mean=mean, std=std)
+    bgr = replace(rgb, mean=mean[::-1], std=std[::-1], channel_order="bgr")
+    pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8))
+    for recipe in (replace(PLAIN, color_noise=0.1), VARIED["array"]):
+        wanted = augment(pixels, recipe, rgb, seed(0)).numpy()
+        np.testing.assert_allclose(augment(pixels, recipe, bgr, seed(0)).numpy()[..., ::-1], wanted, atol=1e-5)
+        assert np.abs(wanted - normalize(pixels, rgb)).mean() > 0.02
 
 
 def test_colour_noise_leaves_grey_images_alone() -> None:
@@ -327,7 +339,7 @@ def window(crop: np.ndarray, decoded: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("shorter_side", [(64, 64), (64, 120), (230, 300)])
 def test_a_crop_of_a_random_scale_is_the_slow_one(kind: str, shorter_side: tuple[int, int]) -> None:
     encoded = tf.constant(encode(kind))
-    decoded = CROP.decode(encoded).numpy()
+    decoded = decode(encoded, CROP.channels).numpy()
     whole = Image.fromarray(decoded)
     differences = []
     for step in range(12):
@@ -351,7 +363,7 @@ def test_a_crop_of_a_random_scale_is_the_slow_one(kind: str, shorter_side: tuple
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_scales_and_corners_of_crops_fill_their_ranges(kind: str) -> None:
     encoded = tf.constant(encode(kind))
-    decoded = CROP.decode(encoded).numpy()
+    decoded = decode(encoded, CROP.channels).numpy()
     places = [window(scaled_crop(encoded, CROP, (80, 160), seed(step)).numpy(), decoded) for step in range(200)]
     top, left, height, width = np.transpose(places)
     side = HEIGHT * 64 / height
@@ -418,11 +430,12 @@ def test_a_grey_jpeg_is_cropped_to_three_channels_or_one() -> None:
         np.testing.assert_allclose(found, np.full((64, 64, chosen.channels), 120), atol=1)
 
 
-def test_crops_of_an_image_differ_from_epoch_to_epoch(little_splits: dict[str, Split]) -> None:
+@pytest.mark.parametrize("kind", ["array", "files"])
+def test_crops_of_an_image_differ_from_epoch_to_epoch(little_splits: dict[str, Split], kind: str) -> None:
     recipe = replace(PLAIN, shorter_side=(8, 16))
     one: dict[int, np.ndarray] = {}
     other: dict[int, np.ndarray] = {}
-    for i, (pixels, _) in enumerate(batches_of(little_splits["files"], recipe)[:6]):
+    for i, (pixels, _) in enumerate(batches_of(little_splits[kind], recipe)[:6]):
         (one if i < 3 else other).update(zip(which(pixels), pixels, strict=True))
     assert sum((one[i] != other[i]).any() for i in range(2, IMAGES)) >= 8
 
@@ -467,31 +480,31 @@ def test_evaluation_crops_as_the_preprocessing_does(
     if isinstance(split, ArraySplit):
         originals = list(split.images)
     elif isinstance(split, FileSplit):
-        originals = [chosen.decode(tf.io.read_file(path)).numpy() for path in split.paths]
+        originals = [decode(tf.io.read_file(path), chosen.channels).numpy() for path in split.paths]
     else:
-        originals = [chosen.decode(encoded).numpy() for encoded, _ in split.records()]
+        originals = [decode(encoded, chosen.channels).numpy() for encoded, _ in split.records()]
     (found,) = [pixels for pixels, _ in evaluation_batches(split, chosen, 100).as_numpy_iterator()]
-    wanted = [chosen.crop(tf.constant(original)).numpy() for original in originals]
-    np.testing.assert_allclose(found, np.stack(wanted), atol=1e-2)
+    wanted = [crop(tf.constant(original), chosen).numpy() for original in originals]
+    np.testing.assert_array_equal(found, np.stack(wanted))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_array_of_pixels_holds_all_images_rounded(little_splits: dict[str, Split], kind: str) -> None:
+def test_an_array_of_pixels_holds_all_images_as_whole_numbers(little_splits: dict[str, Split], kind: str) -> None:
     chosen = replace(UNIT, image_size=(6, 6))
     pixels, labels = pixel_array(little_splits[kind], chosen)
     assert (pixels.shape, pixels.dtype) == ((IMAGES, 6, 6, 3), np.uint8)
     assert which(pixels) == list(range(IMAGES))
     assert labels.tolist() == [i % 2 for i in range(IMAGES)]
-    ((exact, _),) = pixel_batches(little_splits[kind], chosen, IMAGES).as_numpy_iterator()
-    np.testing.assert_allclose(pixels, exact, atol=0.5001)
+    ((wanted, _),) = pixel_batches(little_splits[kind], chosen, IMAGES).as_numpy_iterator()
+    np.testing.assert_array_equal(pixels, wanted)
 
 
 def test_images_in_memory_that_are_no_squares_are_cropped_not_squeezed() -> None:
     images = np.stack([ramps()[:64, :96], ramps()[100:164, 50:146]])
     split = ArraySplit(images, np.array([0, 1]), ("cat", "dog"), Dataset(source="tfds"))
     ((found, _),) = pixel_batches(split, CROP, 2).as_numpy_iterator()
-    wanted = np.stack([CROP.crop(tf.constant(image)).numpy() for image in images])
-    np.testing.assert_allclose(found, wanted, atol=1e-2)
+    wanted = np.stack([crop(tf.constant(image), CROP).numpy() for image in images])
+    np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize(("channels", "wanted"), [(1, 3), (3, 1)])
@@ -515,6 +528,21 @@ def test_the_preprocessing_of_a_recipe_has_its_size_and_the_colours_of_the_data(
     varied = replace(split, info=replace(info, image_size=None))
     assert preprocessing_of(own, varied).image_size == (224, 224)
     assert preprocessing_of(RECIPES["imagenet_resnet50"], varied).shorter_side == 256
+
+
+def test_weights_keep_the_preprocessing_that_they_were_trained_with() -> None:
+    info = Dataset(source="tfds", image_size=32, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    split = ArraySplit(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.int64), ("cat", "dog"), info)
+    trained = Preprocessing(
+        image_size=(224, 224), channels=3, mean=(9.0, 8.0, 7.0), std=(1.0, 1.0, 1.0), shorter_side=256,
+        interpolation="bicubic", channel_order="bgr",
+    )  # fmt: skip
+    assert preprocessing_of(RECIPES["finetune_resnet18"], split, trained) == trained
+    smaller = replace(RECIPES["finetune_resnet18"], image_size=128, shorter_side=(146, 183))
+    assert preprocessing_of(smaller, split, trained) == trained.at(128)
+    assert trained.at(128).shorter_side == 146
+    own = replace(smaller, test_shorter_side=150)
+    assert preprocessing_of(own, split, trained).shorter_side == 150
 
 
 # Broken images -----------------------------------------------------------------------------------------------------

@@ -178,12 +178,15 @@ def test_saved_resnet1202_opens_in_a_fresh_process(tmp_path: Path) -> None:
 
 def test_network_in_segments_computes_what_it_computes_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = randomise(build("resnet20"))
-    monkeypatch.setattr(models, "SEGMENT_BLOCKS", 4)
+    monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
     segmented = build("resnet20")
     inner = [layer for layer in segmented.layers if isinstance(layer, keras.Model)]
     assert [layer.name for layer in inner] == [
-        "stage1_block1_to_stage2_block1",
-        "stage2_block2_to_stage3_block2",
+        "stage1_block1_to_stage1_block2",
+        "stage1_block3_to_stage1_block3",
+        "stage2_block1_to_stage2_block2",
+        "stage2_block3_to_stage2_block3",
+        "stage3_block1_to_stage3_block2",
         "stage3_block3_to_stage3_block3",
     ]
     assert len(segmented.layers) < len(flat.layers) / 4
@@ -206,6 +209,7 @@ def test_arguments_up_to_name_are_those_of_keras_applications() -> None:
         "zero_channels",
         "bottleneck_stride",
         "batch_norm",
+        "output_stride",
     ]
 
 
@@ -465,12 +469,16 @@ def test_network_in_segments_computes_in_half_precision_throughout(
         ("resnet20", {"include_top": False, "pooling": "sum"}, r"`pooling` to be None, 'avg' or 'max'. Received"),
         ("resnet20", {"classes": 0}, r"`classes` to be a positive integer. Received: 0"),
         ("resnet20", {"classes": 10.0}, r"`classes` to be a positive integer. Received: 10.0"),
-        ("resnet20", {"weights": "imagenet"}, r"there are no weights to fetch by name. Received: weights='imagenet'"),
+        ("resnet20", {"weights": "imagenet"}, r"with published weights, one of resnet18, .* Received: resnet20"),
         ("resnet20", {"input_tensor": np.zeros((1, 32, 32, 3))}, r"`input_tensor` to be a Keras tensor"),
         ("resnet20", {"shortcut": "D"}, r"`shortcut` to be one of .* Received: 'D'"),
         ("resnet20", {"zero_channels": "left"}, r"`zero_channels` to be one of .* Received: 'left'"),
         ("resnet20", {"batch_norm": "none"}, r"`batch_norm` to be one of .* Received: 'none'"),
         ("resnet50", {"bottleneck_stride": "5x5"}, r"`bottleneck_stride` to be one of .* Received: '5x5'"),
+        ("resnet50", {"output_stride": 64}, r"`output_stride` to be one of \[4, 8, 16, 32\], .*resnet50.*: 64"),
+        ("resnet50", {"output_stride": 2}, r"`output_stride` to be one of \[4, 8, 16, 32\], .* Received: 2"),
+        ("plainnet20", {"output_stride": 8}, r"`output_stride` to be one of \[1, 2, 4\], .*plainnet20.* Received: 8"),
+        ("resnet18", {"output_stride": 16, "input_shape": (15, 16, 3)}, r"at least 16x16 pixels.*of \(15, 16, 3\)"),
         ("plainnet20", {"shortcut": "B"}, r"Expected no option of shortcuts: plainnet20 has none"),
         ("plainnet20", {"zero_channels": "around"}, r"Expected no option of shortcuts: plainnet20 has none"),
     ],

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras.classifier import Classifier
+from resnet_keras.images import normalize
 from resnet_keras.prediction import image_paths, predict
 from resnet_keras.splits import open_split
 
@@ -16,7 +17,7 @@ def test_a_file_gives_what_its_pixels_give(digits_run: Path, tmp_path: Path) -> 
     pixels = open_split("digits", "test").images[:3]
     for i, image in enumerate(pixels):
         (tmp_path / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
-    expected = classifier.probabilities(classifier.preprocessing.normalize(pixels))
+    expected = classifier.probabilities(normalize(pixels, classifier.preprocessing))
     found = list(predict(classifier, [tmp_path], top_k=10))
     assert [Path(prediction.path).name for prediction in found] == ["0.png", "1.png", "2.png"]
     for prediction, row in zip(found, expected, strict=True):

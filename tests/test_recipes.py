@@ -24,7 +24,8 @@ def test_every_named_recipe_names_a_known_network_and_data_set(name: str) -> Non
     recipe = RECIPES[name]
     assert recipe.model in ARCHITECTURES
     assert recipe.dataset in DATASETS
-    assert name == f"{recipe.dataset.removesuffix('2012')}_{recipe.model}"
+    prefix = recipe.dataset.removesuffix("2012") if recipe.weights is None else "finetune"
+    assert name == f"{prefix}_{recipe.model}"
     assert recipe.architecture == ARCHITECTURES[recipe.model]
 
 
@@ -87,6 +88,8 @@ def test_defaults_are_the_imagenet_recipe_without_its_augmentation() -> None:
         ("l2_on", "biases"),
         ("precision", "float64"),
         ("dataset", ""),
+        ("freeze", "stage5"),
+        ("train_images", 0),
         ("epochs", 0),
         ("epochs", -1),
         ("batch_size", 0),
@@ -199,3 +202,16 @@ def test_every_field_has_a_sentence_below_it() -> None:
     assert list(documented) == [field.name for field in fields(Recipe)]
     for field, text in documented.items():
         assert isinstance(text, str) and text.strip().endswith("."), f"no sentence below {field}"
+
+
+def test_fine_tuning_begins_with_weights_at_a_rate_far_below_that_of_training() -> None:
+    for name, recipe in RECIPES.items():
+        if name.startswith("finetune_"):
+            assert (recipe.weights, recipe.dataset) == ("imagenet", "folder")
+            assert recipe.peak_lr <= RECIPES[f"imagenet_{recipe.model}"].peak_lr / 10
+
+
+def test_options_that_are_not_given_are_the_networks_own() -> None:
+    recipe = Recipe(model="resnet50", dataset="folder")
+    assert (recipe.architecture.bottleneck_stride, recipe.architecture.zero_channels) == ("1x1", "behind")
+    assert replace(recipe, bottleneck_stride="3x3").architecture.bottleneck_stride == "3x3"

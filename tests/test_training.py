@@ -12,9 +12,14 @@ import tensorflow as tf
 
 from resnet_keras.classifier import Classifier
 from resnet_keras.datasets import DATASETS
+from resnet_keras.evaluation import Evaluation, evaluate
+from resnet_keras.input_pipeline import training_batches
+from resnet_keras.normalization import flat_layers
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES, Recipe
+from resnet_keras.splits import open_split
 from resnet_keras.training import compiled, shared_batch, train
+from resnet_keras.weights.loading import load_weights
 
 SHORT = replace(RECIPES["digits_resnet20"], epochs=4, batch_size=128, warmup_steps=4)
 
@@ -174,10 +179,109 @@ def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(tmp_
     assert "11 images" in said[1]
 
 
-def test_images_of_one_size_take_no_random_scale(tmp_path: Path) -> None:
-    recipe = replace(SHORT, image_size=8, shorter_side=(8, 16))
-    with pytest.raises(ValueError, match="Expected no `shorter_side` for digits"):
-        train(recipe, tmp_path)
+def test_images_of_one_size_are_scaled_at_random_too(tmp_path: Path) -> None:
+    recipe = replace(SHORT, epochs=1, image_size=12, shorter_side=(12, 18), train_images=256)
+    assert train(recipe, tmp_path, log=lambda line: None).images == 359
+    assert Classifier.load(tmp_path).preprocessing.image_size == (12, 12)
+
+
+# Weights to begin with ----------------------------------------------------------------------------------------------
+
+
+def folded(run: Path, path: Path) -> Path:
+    """Writes a run's network with its statistics folded into scale and offset, as some weights are published."""
+    classifier = Classifier.load(run)
+    for layer in flat_layers(classifier.model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            slope = gamma / np.sqrt(variance + layer.epsilon)
+            unit = np.sqrt(np.float64(1.0) + layer.epsilon)
+            layer.set_weights([slope * unit, beta - slope * mean, np.zeros_like(mean), np.ones_like(variance)])
+    classifier.save(path)
+    return path
+
+
+FINE = replace(SHORT, epochs=1, peak_lr=1e-30, warmup_lr=1e-30, l2=0.0, pad_pixels=0, train_images=600, batch_size=100)
+"""A recipe that hardly learns: what comes out is what went in, but for moving statistics."""
+
+
+def test_a_run_begins_with_the_weights_of_another_and_its_preprocessing(digits_run: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    recipe = replace(FINE, weights=str(digits_run), freeze="backbone")
+    result = train(recipe, tmp_path / "run", log=said.append)
+    for one, other in zip(weights_of(tmp_path / "run"), weights_of(digits_run), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert result == Evaluation(**json.loads((digits_run / "evaluation.json").read_text()))
+    assert Classifier.load(tmp_path / "run").preprocessing == Classifier.load(digits_run).preprocessing
+    assert any("600 images" in line for line in said)
+    table = next(line for line in said if line.startswith("part")).splitlines()
+    assert [row.split()[0] for row in table] == ["part", "stem", "stage1", "stage2", "stage3", "head"]
+    assert table[-1].split()[1:3] == ["650", "0"]
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["weights"] == str(digits_run.resolve())
+
+
+def test_frozen_parts_keep_weights_and_moving_statistics_bit_for_bit(digits_run: Path, tmp_path: Path) -> None:
+    train(replace(FINE, weights=str(digits_run), freeze="stage2", peak_lr=0.01), tmp_path, log=lambda line: None)
+    before, after = (Classifier.load(run).model for run in (digits_run, tmp_path))
+    for layer in flat_layers(after):
+        equal = [
+            np.array_equal(a, b)
+            for a, b in zip(layer.get_weights(), before.get_layer(layer.name).get_weights(), strict=True)
+        ]
+        if layer.name.startswith(("stem", "stage1", "stage2")):
+            assert all(equal), layer.name
+        elif equal:
+            assert not any(equal), layer.name
+
+
+def test_other_classes_get_a_new_head_which_begins_at_zero(digits_run: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", np.random.default_rng(0))
+    recipe = replace(FINE, dataset="folder", weights=str(digits_run), train_images=None, batch_size=6)
+    said: list[str] = []
+    train(recipe, tmp_path / "run", data_dir=tmp_path / "data", log=said.append)
+    assert any("stays as it was" in line and "one of 10 classes" in line for line in said)
+    fresh = Classifier.load(tmp_path / "run")
+    assert fresh.class_names == ("dark", "light")
+    np.testing.assert_allclose(fresh.model.get_layer("logits").kernel, 0, atol=1e-25)
+    kernels = [
+        model.get_layer("stage3_block3_conv2").kernel for model in (fresh.model, Classifier.load(digits_run).model)
+    ]
+    np.testing.assert_array_equal(*kernels)
+
+
+def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(digits_run: Path, tmp_path: Path) -> None:
+    path = folded(digits_run, tmp_path / "folded.keras")
+    split = open_split("digits", "test")
+    assert evaluate(Classifier.load(path), split).top1_error == evaluate(Classifier.load(digits_run), split).top1_error
+    said: list[str] = []
+    result = train(replace(FINE, weights=str(path)), tmp_path / "run", log=said.append)
+    assert "statistics of batch normalisation are restored" in said[0]
+    # Trained by batches, with statistics that move: had they stayed folded, the network would know nothing.
+    assert result.top1_error < 0.2
+    unrestored = compiled(replace(FINE, weights=str(path)), Classifier.load(path).preprocessing, 10, 6)
+    load_weights(unrestored, path)
+    unrestored.fit(
+        training_batches(open_split("digits", "train"), FINE, Classifier.load(path).preprocessing),
+        steps_per_epoch=6, verbose=0, shuffle=False,
+    )  # fmt: skip
+    lost = Classifier(unrestored, Classifier.load(path).preprocessing, tuple("0123456789"))
+    assert evaluate(lost, split).top1_error > 0.5
+
+
+def test_a_run_that_began_with_weights_goes_on_from_its_checkpoint(digits_run: Path, tmp_path: Path) -> None:
+    recipe = replace(SHORT, weights=str(digits_run), epochs=2, freeze_batch_norms=True)
+    train(recipe, tmp_path / "whole", log=lambda line: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", log=stop_after(1))
+    train(recipe, tmp_path / "parts", log=lambda line: None)
+    for one, other in zip(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_that_are_missing_end_the_run_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no_such.safetensors, which does not exist"):
+        train(replace(SHORT, weights="no_such.safetensors"), tmp_path / "run", log=lambda line: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_replicas_cannot_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Evaluates a run or a file, e.g. `resnet-evaluate runs/cifar10_resnet20`."""
+"""Evaluates runs or files, e.g. `resnet-evaluate runs/cifar10_resnet20 --crops ten`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,32 +17,49 @@ from resnet_keras.cli.program import run
 
 
 def evaluate(
-    source: tyro.conf.Positional[Path],
+    sources: tyro.conf.Positional[tuple[Path, ...]],
     *,
     split: str = "test",
     dataset: str | None = None,
     data_dir: Path | None = None,
+    crops: Literal["center", "ten", "full"] = "center",
+    scales: tuple[int, ...] = (),
+    flip: bool = False,
+    average: Literal["probabilities", "logits"] = "probabilities",
     batch_size: int = 128,
+    details: Path | None = None,
     skip_broken: bool = False,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Prints top-1 and top-5 error of a classifier on a split, each image seen once, cropped in the centre.
+    """Prints top-1 and top-5 error on a split, of a classifier or of several whose scores are averaged.
 
     Args:
-        source: Folder of a finished run, or a .keras file that one has written.
-        split: train or test; of a TFDS set, any split.
-        dataset: Data set; the run's own if None.
+        sources: Folders of finished runs, or .keras files with preprocessing and class names.
+        split: train or test; of a folder also all; of a TFDS set, any split.
+        dataset: Data set; that of the first run if None.
         data_dir: Where it lies; where the run had it if None.
-        batch_size: Images per step.
+        crops: What of an image is shown: its center, ten crops (corners, centre, mirrored), or the full image.
+        scales: Shorter sides in pixels to resize images to, averaged; the paper's five for full if there are none.
+        flip: Show each view mirrored, too.
+        average: What is averaged.
+        batch_size: Views per step.
+        details: Folder to write per-class accuracy and the confusion matrix to, as CSV and PNG.
         skip_broken: Leave out and count broken images, labels outside the classes and empty classes.
         json_output: Print JSON.
     """
-    classifier = resnet_keras.Classifier.load(source)
-    dataset, place = resnet_keras.dataset_of(source, dataset, data_dir)
-    tell = functools.partial(print, file=sys.stderr) if skip_broken else None
-    data = resnet_keras.open_whole(dataset, split, data_dir=place, skip=tell)
-    evaluation = resnet_keras.evaluate(classifier, data, batch_size=batch_size)
-    print(json.dumps(asdict(evaluation)) if json_output else f"{source} on {dataset}/{split}: {evaluation}")
+    if not sources:
+        raise ValueError("Expected a run's folder or a .keras file. Received: none")
+    classifiers = [resnet_keras.Classifier.load(source) for source in sources]
+    dataset, place = resnet_keras.dataset_of(sources[0], dataset, data_dir)
+    tell = functools.partial(print, file=sys.stderr)
+    data = resnet_keras.open_whole(dataset, split, data_dir=place, skip=tell if skip_broken else None)
+    views = resnet_keras.Views(crops=crops, scales=scales, flip=flip, average=average)
+    answers = resnet_keras.answer(classifiers, data, views=views, batch_size=batch_size, log=tell)
+    if details is not None:
+        resnet_keras.write_details(answers, details)
+    who = " + ".join(map(str, sources))
+    found = answers.evaluation
+    print(json.dumps(asdict(found)) if json_output else f"{who} on {dataset}/{split}: {found}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

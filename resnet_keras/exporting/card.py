@@ -29,8 +29,8 @@ def card(report: dict[str, Any]) -> str:
             "",
             f"Images as raw pixels 0–255, {shape}; out come the probabilities of {len(report['class_names'])} classes. "
             "Normalisation is inside. Larger images are resized so that their shorter side is "
-            f"{preprocessing['shorter_side'] or max(height, width)} pixels (bilinear, antialiased) and cropped in the "
-            "centre before they come in.",
+            f"{preprocessing['shorter_side'] or max(height, width)} pixels ({preprocessing['interpolation']}, "
+            "antialiased) and cropped in the centre before they come in.",
             "",
             f"Compared with the classifier that they were made from, on {first['images']} test images, of which it "
             f"has {first['classifier_accuracy']:.2%} right; int8 calibrated on {report['calibration_images']} training "

@@ -15,11 +15,13 @@ import tensorflow as tf
 from resnet_keras import atomic
 from resnet_keras.broken_images import naming_broken_images, open_whole
 from resnet_keras.classifier import Classifier
+from resnet_keras.copies import in_float32
 from resnet_keras.exporting.card import card
 from resnet_keras.exporting.litert import LITERT_FORMATS, convert
-from resnet_keras.exporting.pixel_model import in_float32, pixel_model
+from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.exporting.proof import SAVED_MODEL, Proof, Tolerance, prove
 from resnet_keras.exporting.saved_model import write_saved_model
+from resnet_keras.images import normalize
 from resnet_keras.input_pipeline import pixel_array
 from resnet_keras.normalization import flat_layers
 from resnet_keras.run_folder import dataset_of, versions
@@ -168,7 +170,7 @@ def _expected(classifier: Classifier, pixels: np.ndarray) -> tuple[np.ndarray, f
     Artefacts compute in float32. A network of half precision is compared in float32 too: its own rounding, of the
     order of 1e-2, would hide an artefact's faults.
     """
-    images = classifier.preprocessing.normalize(pixels)
+    images = normalize(pixels, classifier.preprocessing)
     trained = classifier.probabilities(images)
     if all(layer.compute_dtype == "float32" for layer in flat_layers(classifier.model)):
         return trained, 1.0

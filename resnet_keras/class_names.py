@@ -1,0 +1,61 @@
+"""Names of classes that weights in the wild are of and do not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def imagenet() -> tuple[str, ...]:
+    """Returns the names of ImageNet's 1000 classes (ILSVRC2012), in the order of their WordNet ids.
+
+    They are the first names that WordNet 3.0 has for them; the few that two classes share bear their WordNet ids.
+    """
+    lines = (resources.files("resnet_keras") / "data" / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split(" ", 1) for line in lines]
+    names = [name for _, name in pairs]
+    return tuple(name if names.count(name) == 1 else f"{name} ({wordnet_id})" for wordnet_id, name in pairs)
+
+
+def wordnet_ids() -> tuple[str, ...]:
+    """Returns the WordNet ids of ImageNet's 1000 classes, in order."""
+    lines = (resources.files("resnet_keras") / "data" / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line.split(" ", 1)[0] for line in lines)
+
+
+def places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
+    """Returns where each of `names` stands among other names, ImageNet's also by WordNet ids; `None` if one does not.
+
+    So a folder of some of ImageNet's classes can be told apart by a network of all of them.
+    """
+    known = {name: index for index, name in enumerate(among)}
+    if tuple(among) == imagenet():
+        known |= {wordnet_id: index for index, wordnet_id in enumerate(wordnet_ids())}
+    return [known[name] for name in names] if all(name in known for name in names) else None
+
+
+def assumed(classes: int) -> tuple[tuple[str, ...], str | None]:
+    """Returns names for a number of classes, and a sentence on what was assumed about them."""
+    if classes == 1000:
+        return imagenet(), "1000 classes are taken for ImageNet's"
+    if classes == 10:
+        return _CIFAR10, "10 classes are taken for CIFAR-10's"
+    return tuple(map(str, range(classes))), f"the names of the {classes} classes are not known: they are numbered"
+
+
+def read(path: str | Path) -> tuple[str, ...]:
+    """Returns the class names in a text file, one a line, in the order of the network's outputs.
+
+    Raises:
+        ValueError: The file is no text, or empty.
+    """
+    try:
+        names = tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Expected a text file of class names. Received: {path}, which is not text") from error
+    if not names:
+        raise ValueError(f"Expected class names, one a line. Received: {path}, which holds none")
+    return names

@@ -1,0 +1,46 @@
+"""Recalibrates batch normalisation, e.g. `resnet-recalibrate runs/r20 --to r20.keras`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+import resnet_keras
+from resnet_keras.cli.program import run
+
+
+def recalibrate(
+    source: tyro.conf.Positional[Path],
+    *,
+    to: Path,
+    dataset: str | None = None,
+    data_dir: Path | None = None,
+    images: int = 10_000,
+    batch_size: int = 128,
+) -> None:
+    """Writes a .keras file whose batch normalisations hold true averages over training images, not moving ones.
+
+    Args:
+        source: Folder of a finished run, or a .keras file with preprocessing and class names.
+        to: The .keras file to write.
+        dataset: Data set; the run's own if None.
+        data_dir: Where it lies; where the run had it if None.
+        images: How many training images to pass, at most.
+        batch_size: Images per batch, as many as in training.
+    """
+    if to.suffix != ".keras":
+        raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")
+    classifier = resnet_keras.Classifier.load(source)
+    dataset, place = resnet_keras.dataset_of(source, dataset, data_dir)
+    split = resnet_keras.sample(resnet_keras.open_split(dataset, "train", data_dir=place), images)
+    batches = resnet_keras.evaluation_batches(split, classifier.preprocessing, batch_size)
+    seen = resnet_keras.recalibrate(classifier.model, batches)
+    classifier.save(to)
+    print(f"{to}: statistics of {seen:,} training images")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `resnet-recalibrate`."""
+    return run(recalibrate, "resnet-recalibrate", argv)

@@ -1,0 +1,257 @@
+"""Tensors from PyTorch's checkpoints, without PyTorch and without running what they contain.
+
+A checkpoint is a pickle, a program that may call any function of the machine that reads it. The unpickler here knows
+the handful of names of which tensors are made, makes NumPy arrays of them, and refuses every other by its name.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import struct
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ml_dtypes
+import numpy as np
+
+SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt")
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # of files that PyTorch wrote before 1.6
+_LEGACY_PROTOCOL = 1001
+_ZIP_MAGIC = b"PK\x03\x04"
+_NUMBER_TYPES: dict[str, Any] = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+_WRAPPED_TIMES = 3
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Returns the tensors of a checkpoint by their names: those under `state_dict` or the like, if it is wrapped.
+
+    Raises:
+        ValueError: The file is damaged, cut short or no checkpoint; holds a global that is not part of a tensor (the
+            message names it); or holds no tensors.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = _from_zip(file) if file.read(4) == _ZIP_MAGIC else _from_legacy(file)
+        found = {str(name): tensor.array() for name, tensor in _state(content).items()}
+    except ForbiddenGlobal as error:
+        raise ValueError(f"Expected a checkpoint of tensors alone. Received: {path}, which {error}") from error
+    except (
+        OSError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, MemoryError,
+        RuntimeError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
+        raise ValueError(
+            f"Expected a whole checkpoint of PyTorch. Received: {path}, which can't be read: {error or type(error)}"
+        ) from error
+    if not found:
+        raise ValueError(
+            f"Expected tensors by name, alone or under {', '.join(_WRAPPERS)}. Received: {path}, which holds none"
+        )
+    return found
+
+
+class ForbiddenGlobal(ValueError):
+    """A pickle names something of which no tensor is made."""
+
+
+class _Closed:
+    """What a pickle names or makes is not the pickle's to change: it would change how the next file is read."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("it sets the state of what a tensor is made of")
+
+
+class _Storage(_Closed):
+    """The flat array behind tensors, of which several may share one; a legacy file gives the numbers last."""
+
+    def __init__(self, dtype: np.dtype, count: int, array: np.ndarray | None = None) -> None:
+        self.dtype, self.count, self.array = dtype, count, array
+
+
+class _NumberType(_Closed):
+    """Stands for a class of storages, e.g. `torch.FloatStorage`."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+
+
+class _Tensor(_Closed):
+    """A view of a storage, resolved once the numbers are there."""
+
+    def __init__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
+        self.storage, self.offset, self.size, self.stride = storage, offset, tuple(size), tuple(stride)
+
+    def array(self) -> np.ndarray:
+        """Returns the numbers, after making sure that they all lie in the storage."""
+        flat = self.storage.array
+        if flat is None:
+            raise ValueError("a storage has no numbers")
+        numbers = (self.offset, *self.size, *self.stride)
+        if len(self.size) != len(self.stride) or any(not isinstance(n, int) or n < 0 for n in numbers):
+            raise ValueError(f"a tensor of size {self.size} and stride {self.stride} at {self.offset} is impossible")
+        count = math.prod(self.size)
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
+        if count and (last >= flat.size or count > flat.size):
+            raise ValueError(f"a tensor of {self.size} does not fit in its storage of {flat.size} numbers")
+        if not count:
+            return np.empty(self.size, flat.dtype)
+        strides = tuple(step * flat.itemsize for step in self.stride)
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.size, strides).copy()
+
+
+class _RebuildTensor(_Closed):
+    """Stands for `torch._utils._rebuild_tensor_v2`."""
+
+    def __call__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> _Tensor:
+        if not isinstance(storage, _Storage):
+            raise ValueError("a tensor has no storage")
+        return _Tensor(storage, offset, size, stride)
+
+
+class _RebuildParameter(_Closed):
+    """Stands for `torch._utils._rebuild_parameter`."""
+
+    def __call__(self, data: _Tensor, *_: Any) -> _Tensor:
+        return data
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
+    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+    **{("torch", name): _NumberType(dtype) for name, dtype in _NUMBER_TYPES.items()},
+}
+
+
+class _WholeLines:
+    """A file that does not pass off what it has of its last line for the whole: names stand in lines."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.read = file, file.read
+
+    def readline(self) -> bytes:
+        line = self._file.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("it ends within a line")
+        return line
+
+
+class _Unpickler(pickle._Unpickler):
+    # The one in Python: that in C makes room for as many objects as the highest number that a pickle gives one.
+
+    def __init__(self, file: Any, storage: Callable[[tuple[Any, ...]], _Storage]) -> None:
+        super().__init__(_WholeLines(file), encoding="utf-8")
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _KNOWN[module, name]
+        except KeyError:
+            raise ForbiddenGlobal(f"names {module}.{name}; nothing of it was run") from None
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, number_type, *rest = pid
+        if kind != "storage" or not isinstance(number_type, _NumberType):
+            raise ValueError(f"it refers to {kind!r}, which is no storage")
+        return self._storage((number_type.dtype, *rest))
+
+
+def _from_zip(file: BinaryIO) -> Any:
+    """Reads the format since PyTorch 1.6: an archive of one pickle and a file of numbers for each storage."""
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        if len(names) != 1:
+            raise ValueError("the archive holds no data.pkl")
+        folder = names[0].removesuffix("data.pkl")
+        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+            raise ValueError("its numbers are big-endian")
+        storages: dict[str, _Storage] = {}
+
+        def storage(about: tuple[Any, ...]) -> _Storage:
+            dtype, key, _, count, *_ = about
+            if key not in storages:
+                member = _stored(archive, f"{folder}data/{key}")
+                if member.file_size != count * dtype.itemsize:
+                    raise ValueError(f"storage {key} has {member.file_size} bytes for {count} numbers of {dtype}")
+                content = archive.read(member)
+                storages[key] = _Storage(dtype, count, np.frombuffer(content, dtype))
+            if storages[key].dtype != dtype:
+                raise ValueError(f"storage {key} is of two types")
+            return storages[key]
+
+        return _Unpickler(io.BytesIO(archive.read(_stored(archive, names[0]))), storage).load()
+
+
+def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """Returns a member that is not compressed, as PyTorch leaves them: a small one could unpack to any size."""
+    member = archive.getinfo(name)
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+        raise ValueError(f"{name} is compressed")
+    return member
+
+
+def _from_legacy(file: BinaryIO) -> Any:
+    """Reads the format before PyTorch 1.6: pickles, the last of which lists the storages, then their numbers."""
+    length = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    storages: dict[str, _Storage] = {}
+
+    def no_storage(about: tuple[Any, ...]) -> _Storage:
+        raise ValueError("there is a storage where none belongs")
+
+    def storage(about: tuple[Any, ...]) -> _Storage:
+        dtype, key, _, count, *view = about
+        if view and view[0] is not None:
+            raise ValueError(f"storage {key} is a view of another, as in files older than PyTorch 0.4")
+        return storages.setdefault(key, _Storage(dtype, count))
+
+    if _Unpickler(file, no_storage).load() != _LEGACY_MAGIC or _Unpickler(file, no_storage).load() != _LEGACY_PROTOCOL:
+        raise ValueError("it is of no known format")
+    system = _Unpickler(file, no_storage).load()
+    if not system.get("little_endian", True):
+        raise ValueError("its numbers are big-endian")
+    content = _Unpickler(file, storage).load()
+    for key in _Unpickler(file, no_storage).load():
+        pending = storages[key]
+        count = int.from_bytes(file.read(8), "little")
+        if count != pending.count:
+            raise ValueError(f"storage {key} has {count} numbers in place of {pending.count}")
+        size = count * pending.dtype.itemsize
+        if size > length - file.tell():
+            raise EOFError(f"the file ends within storage {key}")
+        pending.array = np.frombuffer(file.read(size), pending.dtype)
+    return content
+
+
+def _state(content: Any) -> dict[str, _Tensor]:
+    """Returns the tensors of a checkpoint: those of the outermost dictionary, or of the one that it wraps."""
+    for _ in range(_WRAPPED_TIMES):
+        if not isinstance(content, Mapping):
+            break
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        tensors = {key: value for key, value in content.items() if isinstance(value, _Tensor)}
+        if inner is None and tensors:
+            return tensors
+        content = inner
+    return {}

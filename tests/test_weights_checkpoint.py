@@ -1,0 +1,327 @@
+"""Weights in our names: axes, folded biases, prefixes, what a configuration tells, and which network they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+from foreign_weights import SMALL, foreign, network, zeros
+
+from resnet_keras import models
+from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.models import build
+from resnet_keras.weights.checkpoint import architecture_of, checkpoint
+from resnet_keras.weights.keras_file import of_model
+from resnet_keras.weights.traits import Traits, traits_of
+
+BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(4, 6))
+
+
+def random(*shape: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+# Names and axes
+
+
+@pytest.mark.parametrize("library", ["torchvision", "cifar", "transformers", "keras.applications", "KerasHub"])
+def test_weights_arrive_under_our_names_in_keras_order_of_axes(library: str) -> None:
+    model = network(1, BOTTLENECK, input_shape=(16, 16, 3), classes=5)
+    expected = of_model(model)
+    found = checkpoint(foreign(model, library), "x")
+    assert found.tensors.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found.tensors[name], array, err_msg=name)
+    assert found.classes == 5
+    assert found.unexpected == found.passed_over == ()
+
+
+def test_each_axis_of_a_torch_kernel_goes_to_its_place() -> None:
+    kernel, dense = random(4, 3, 5, 7), random(10, 4)
+    arrays = {"conv1.weight": kernel, "layer1.0.conv1.weight": random(4, 4, 3, 3), "fc.weight": dense}
+    found = checkpoint(arrays, "x").tensors
+    for out, into, row, column in ((0, 0, 0, 0), (3, 2, 4, 6), (1, 2, 3, 4)):
+        assert found["stem_conv/kernel"][row, column, into, out] == kernel[out, into, row, column]
+    assert found["logits/kernel"][3, 7] == dense[7, 3]
+
+
+def test_each_tensor_keeps_the_name_that_its_source_gives_it() -> None:
+    found = checkpoint({f"module.{name}": a for name, a in foreign(zeros(SMALL), "cifar").items()}, "x")
+    assert found.names["stem_conv/kernel"] == ("module.conv1.weight",)
+    assert found.names["stage2_block1_conv2_bn/moving_variance"] == ("module.layer2.0.bn2.running_var",)
+    assert found.layout == "torchvision, timm"
+    assert found.source == "x"
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module.net."])
+def test_a_classifier_beside_the_network_is_found(prefix: str) -> None:
+    arrays = {f"{prefix}{name}": array for name, array in foreign(zeros(SMALL), "transformers").items()}
+    assert f"{prefix}classifier.1.weight" in arrays
+    assert f"{prefix}resnet.embedder.embedder.convolution.weight" in arrays
+    found = checkpoint(arrays, "x")
+    assert found.classes == 10
+    assert set(found.tensors) == set(zeros(SMALL))
+
+
+def test_what_has_no_place_is_told_from_what_is_no_weight() -> None:
+    arrays = foreign(zeros(SMALL), "cifar")
+    arrays |= {"bn1.num_batches_tracked": np.array(7), "fc.weight": random(10, 8), "ema.conv1.weight": random(1)}
+    found = checkpoint(arrays, "x")
+    assert found.passed_over == ("bn1.num_batches_tracked",)
+    assert found.unexpected == ("fc.weight", "ema.conv1.weight"), "there is a classifier `linear` already"
+    assert set(found.tensors) == set(zeros(SMALL))
+
+
+def test_a_backbone_has_no_classes() -> None:
+    arrays = {name: array for name, array in zeros(SMALL).items() if not name.startswith("logits")}
+    assert checkpoint(arrays, "x").classes is None
+
+
+@pytest.mark.parametrize("arrays", [{}, {"a/kernel": np.zeros(3)}, {"conv1.weight": np.zeros((4, 3, 3, 3))}])
+def test_weights_of_no_layout_name_their_source(arrays: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ValueError, match=r"Expected names as of one of these: .* in the/source$"):
+        checkpoint(arrays, "the/source")
+
+
+# Biases of convolutions, which our networks do not have
+
+
+@pytest.mark.parametrize(
+    ("library", "prefix"),
+    [("keras.applications", ""), ("KerasHub", ""), ("torchvision", "module."), ("transformers", "")],
+)
+def test_a_bias_is_taken_off_the_mean_that_is_subtracted_after_it(library: str, prefix: str) -> None:
+    model = network(2, BOTTLENECK, input_shape=(16, 16, 3), classes=5)
+    arrays = of_model(model)
+    kernels = [name for name in arrays if name.endswith("/kernel") and not name.startswith("logits")]
+    biases = {
+        name.replace("/kernel", "/bias"): random(arrays[name].shape[-1], seed=i) for i, name in enumerate(kernels)
+    }
+    found = checkpoint({f"{prefix}{n}": a for n, a in foreign(arrays | biases, library).items()}, "x")
+    assert found.tensors.keys() == arrays.keys()
+    for name, array in arrays.items():
+        bias = biases.get(name.replace("_bn/moving_mean", "/bias"))
+        expected = array if bias is None else (array.astype("float64") - bias).astype("float32")
+        np.testing.assert_array_equal(found.tensors[name], expected, err_msg=name)
+        assert len(found.names[name]) == (1 if bias is None else 2)
+
+
+@pytest.mark.parametrize("number_type", ["float32", "float64", "float16", ml_dtypes.bfloat16])
+def test_a_folded_bias_leaves_the_function_as_it_was(number_type: Any) -> None:
+    bias, mean = (random(6, seed=seed).astype(number_type) for seed in (1, 2))
+    arrays = zeros(SMALL) | {"stem_conv/bias": bias[:4], "stem_conv_bn/moving_mean": mean[:4]}
+    folded = checkpoint(arrays, "x").tensors["stem_conv_bn/moving_mean"]
+    x = random(100, 4, seed=5).astype("float64")
+    expected = x + bias[:4].astype("float64") - mean[:4].astype("float64")
+    np.testing.assert_allclose(x - folded, expected, atol=1e-6)
+    assert folded.dtype == "float32"
+
+
+def test_biases_of_classifier_and_normalisation_stay() -> None:
+    arrays = foreign(network(3), "cifar")
+    found = checkpoint(arrays, "x").tensors
+    np.testing.assert_array_equal(found["logits/bias"], arrays["linear.bias"])
+    np.testing.assert_array_equal(found["stem_conv_bn/beta"], arrays["bn1.bias"])
+
+
+@pytest.mark.parametrize(
+    "mean", [None, np.zeros(5, "float32"), np.zeros((1, 4), "float32"), np.zeros((), "float32")], ids=str
+)
+def test_a_bias_without_a_normalisation_after_it_is_refused(mean: np.ndarray | None) -> None:
+    arrays = foreign(zeros(SMALL), "cifar") | {"conv1.bias": random(4)}
+    del arrays["bn1.running_mean"]
+    if mean is not None:
+        arrays["bn1.running_mean"] = mean
+    with pytest.raises(
+        ValueError, match=r"Expected a batch normalisation after .* Received: conv1\.bias in x, which has none"
+    ):
+        checkpoint(arrays, "x")
+
+
+# Traits: what weights do not show
+
+
+def told(traits: Traits) -> tuple[str | None, str | None, float | None]:
+    return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
+
+
+@pytest.mark.parametrize(
+    ("library", "expected"),
+    [
+        ("torchvision", ("3x3", "around", 1e-5)),
+        ("transformers", ("3x3", "around", 1e-5)),
+        ("keras.applications", ("1x1", None, 1.001e-5)),
+        ("KerasHub", ("3x3", None, 1e-5)),
+    ],
+)
+def test_a_library_tells_what_its_weights_do_not(library: str, expected: tuple[Any, ...]) -> None:
+    arrays = foreign(zeros(BOTTLENECK), library)
+    assert told(checkpoint(arrays, "x").traits) == expected
+    assert told(checkpoint(arrays, "x", traits=Traits()).traits) == expected
+    others = Traits("1x1" if expected[0] == "3x3" else "3x3", "behind", 1e-3)
+    assert checkpoint(arrays, "x", traits=others).traits == others
+
+
+def test_our_own_weights_alone_tell_nothing_else() -> None:
+    assert checkpoint(zeros(BOTTLENECK), "x").traits == Traits()
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "expected"),
+    [
+        (SMALL, {}, (None, "behind", 1e-5)),
+        (SMALL, {"zero_channels": "around"}, (None, "around", 1e-5)),
+        (SMALL, {"shortcut": "B"}, (None, None, 1e-5)),
+        ("plainnet20", {}, (None, None, 1e-5)),
+        (BOTTLENECK, {}, ("1x1", None, 1e-5)),
+        (BOTTLENECK, {"bottleneck_stride": "3x3"}, ("3x3", None, 1e-5)),
+    ],
+)
+def test_a_configuration_tells_strides_zeros_and_epsilon(
+    row: Architecture | str, options: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    model = build(row, input_shape=(32, 32, 3), **options)
+    assert told(traits_of(model.get_config())) == expected
+
+
+def test_segments_tell_what_is_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
+    row = Architecture(
+        stem="cifar", block="bottleneck", repeats=(2, 2), widths=(4, 8), shortcut="A", zero_channels="around"
+    )
+    for stride in ("1x1", "3x3"):
+        model = build(row, input_shape=(16, 16, 3), bottleneck_stride=stride)
+        assert any(isinstance(layer, keras.Model) for layer in model.layers)
+        assert told(traits_of(model.get_config())) == (stride, "around", 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("widths", "zero_channels", "expected"),
+    [
+        ((4, 4), "around", None),
+        ((4, 5), "around", None),
+        ((4, 5), "behind", None),
+        ((4, 6), "around", "around"),
+        ((4, 6), "behind", "behind"),
+        ((4, 7), "around", "around"),
+        ((4, 5, 7), "around", "around"),
+        ((4, 5, 7), "behind", "behind"),
+    ],
+)
+def test_zeros_that_could_only_be_in_one_place_are_in_none(
+    widths: tuple[int, ...], zero_channels: Any, expected: Any
+) -> None:
+    row = Architecture(
+        stem="cifar",
+        block="basic",
+        repeats=(1,) * len(widths),
+        widths=widths,
+        shortcut="A",
+        zero_channels=zero_channels,
+    )
+    assert traits_of(build(row, input_shape=(8, 8, 3)).get_config()).zero_channels == expected
+
+
+def test_epsilons_that_differ_tell_none() -> None:
+    model = network(1)
+    model.get_layer("stem_conv_bn").epsilon = 1e-3
+    assert traits_of(model.get_config()).epsilon is None
+
+
+@pytest.mark.parametrize("config", [{}, [], None, "x", 3, {"layers": [1, "x", None]}, {"class_name": 3, "config": {}}])
+def test_a_configuration_of_nothing_tells_nothing(config: Any) -> None:
+    assert traits_of(config) == Traits()
+
+
+# Which network
+
+
+ALL = [*ARCHITECTURES.values(), SMALL, BOTTLENECK]
+
+
+@pytest.mark.parametrize("library", [None, "cifar", "torchvision", "transformers", "keras.applications", "KerasHub"])
+@pytest.mark.parametrize("row", [row for row in ALL if row.shortcut], ids=lambda row: row.name)
+def test_names_and_shapes_tell_the_network(row: Architecture, library: str | None) -> None:
+    weights = zeros(row)
+    found = architecture_of(checkpoint(foreign(weights, library) if library else weights, "x"))
+    strides = {"torchvision": "3x3", "cifar": "3x3", "transformers": "3x3", "KerasHub": "3x3"}
+    assert found == Architecture(
+        stem=row.stem,
+        block=row.block,
+        repeats=row.repeats,
+        widths=row.widths,
+        shortcut=row.shortcut,
+        bottleneck_stride=strides.get(library or "", "1x1"),
+        zero_channels="around" if library in ("torchvision", "cifar", "transformers") else "behind",
+    )
+    assert found.name == row.name
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_projections_tell_the_option(stem: Any, shortcut: Any) -> None:
+    for block in ("basic", "bottleneck"):
+        row = Architecture(stem=stem, block=block, repeats=(2, 3), widths=(4, 8), shortcut=shortcut)
+        assert architecture_of(checkpoint(zeros(row), "x")) == row
+
+
+def test_a_network_without_projections_is_taken_for_option_a() -> None:
+    assert architecture_of(checkpoint(zeros(ARCHITECTURES["plainnet20"]), "x")) == ARCHITECTURES["resnet20"]
+
+
+def test_channels_and_classes_do_not_matter() -> None:
+    assert architecture_of(checkpoint(zeros(SMALL, classes=3, channels=1), "x")) == SMALL
+
+
+def without(*starts: str) -> dict[str, np.ndarray]:
+    return {name: array for name, array in zeros(BOTTLENECK).items() if not name.startswith(starts)}
+
+
+def with_shape(name: str, *shape: int) -> dict[str, np.ndarray]:
+    return zeros(BOTTLENECK) | {name: np.zeros(shape, "float32")}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        (without("stage1"), r"stages of blocks \{2: \{1, 2\}\}"),
+        (without("stage2_block1"), r"stages of blocks \{1: \{1\}, 2: \{2\}\}"),
+        (without("stage"), r"stages of blocks \{\}"),
+        (without("stage2_block1_conv3"), "blocks of different kinds"),
+        (without("stage2_block1_conv2"), "blocks of different kinds"),
+        (with_shape("stage2_block1_conv3/kernel", 1, 1, 6, 12), "have not 4 times the channels of the others"),
+        (with_shape("stage0_block1_conv1/kernel", 1, 1, 6, 12), "stages of blocks"),
+    ],
+)
+def test_weights_of_no_network_like_ours_are_refused(arrays: dict[str, np.ndarray], problem: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"Expected the weights of a network of arXiv:1512.03385. Received: x, .*{problem}"
+    ):
+        architecture_of(checkpoint(arrays, "x"))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 3)])
+@pytest.mark.parametrize("name", ["stem_conv", "stage1_block1_conv2", "stage2_block1_conv3", "stage1_block1_conv1"])
+def test_kernels_of_too_few_axes_are_a_value_error(name: str, shape: tuple[int, ...]) -> None:
+    arrays = with_shape(f"{name}/kernel", *shape)
+    try:
+        architecture_of(checkpoint(arrays, "x"))
+    except ValueError as error:
+        assert "Received: x" in str(error)
+
+
+def test_a_classifier_without_axes_has_no_classes_or_is_a_value_error() -> None:
+    try:
+        assert checkpoint(with_shape("logits/kernel"), "x").classes is None
+    except ValueError as error:
+        assert "Expected" in str(error)
+
+
+@pytest.mark.parametrize("name", ["stage1", "stageX_block1_conv1", "stages_blocks_x", "stage1_block", "stage_block1_x"])
+def test_layers_that_are_only_called_like_ours_are_named(name: str) -> None:
+    arrays = zeros(BOTTLENECK) | {f"{name}/kernel": np.zeros((1, 1, 4, 4), "float32")}
+    with pytest.raises(ValueError, match="Expected the weights of a network of arXiv:1512.03385. Received: x, "):
+        architecture_of(checkpoint(arrays, "x"))
