@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras.images import with_channels
 from resnet_keras.input_pipeline import evaluation_batches, whole_images
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.splits import Split
@@ -58,7 +59,7 @@ def _crops(split: Split, preprocessings: Sequence[Preprocessing], views: Views, 
         return tuple(tuple(_views(image, preprocessing, views)) for preprocessing in preprocessings), label
 
     batches = (
-        whole_images(split, preprocessings[0].channels)
+        whole_images(split, max(each.channels for each in preprocessings))
         .map(cropped, tf.data.AUTOTUNE)
         .batch(max(1, batch_size // views.count))
         .prefetch(1)
@@ -80,7 +81,7 @@ def _whole(split: Split, preprocessings: Sequence[Preprocessing], views: Views, 
         inputs = ((view.numpy() for view in _views(stacked, each, views)) for each in preprocessings)
         return ViewBatch(np.array(places), inputs, np.array(labels))
 
-    pairs = whole_images(split, preprocessings[0].channels).prefetch(most)
+    pairs = whole_images(split, max(each.channels for each in preprocessings)).prefetch(most)
     for place, (image, label) in enumerate(pairs.as_numpy_iterator()):
         held.setdefault(image.shape, []).append((place, image, label))
         if len(held[image.shape]) == most:
@@ -93,4 +94,5 @@ def _whole(split: Split, preprocessings: Sequence[Preprocessing], views: Views, 
 
 def _views(image: tf.Tensor, preprocessing: Preprocessing, views: Views) -> Iterator[tf.Tensor]:
     """Yields what one classifier is shown of images, scale by scale."""
+    image = with_channels(image, preprocessing.channels)
     return (views.of(image, preprocessing, side) for side in views.sides(preprocessing))
