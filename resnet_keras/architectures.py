@@ -32,6 +32,7 @@ class PlannedBlock:
         stride: Of its first or second convolution, and of its shortcut.
         dilation: Of its 3x3 convolutions up to the one that has the stride, or would have it.
         dilation_after: Of its 3x3 convolutions after that one.
+        drop: Probability that training leaves its residual function out, for one image.
     """
 
     name: str
@@ -39,6 +40,7 @@ class PlannedBlock:
     stride: int
     dilation: int
     dilation_after: int
+    drop: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,10 @@ class Architecture:
             the "3x3" as in torchvision ("v1.5").
         output_stride: Pixels of the image per pixel of the last feature map. Stages that would go beyond it dilate
             their convolutions instead of halving (arXiv:1606.00915, §3.1); `None` leaves every stride in place.
+        stochastic_depth: Probability that training leaves the last block's residual function out, for one image; from
+            the first block on it rises to that, alike from block to block (arXiv:1603.09382, §3).
+        zero_init_residual: Whether the last scale of each residual function begins at 0, and each block as its shortcut
+            (arXiv:1706.02677, §5.1).
         batch_norm: Over which images batch normalisation takes its statistics under a distribution strategy: those
             of one replica, as in the paper, or those of all ("synchronized").
 
@@ -76,6 +82,8 @@ class Architecture:
     bottleneck_stride: BottleneckStride = "1x1"
     batch_norm: BatchNorm = "per_replica"
     output_stride: int | None = None
+    stochastic_depth: float = 0.0
+    zero_init_residual: bool = False
 
     def __post_init__(self) -> None:
         for field, choices in (
@@ -105,6 +113,13 @@ class Architecture:
             raise ValueError(
                 f"Expected `output_stride` to be one of {strides}, the strides of {self.name}'s stages, or None. "
                 f"Received: {self.output_stride!r}"
+            )
+        if not 0 <= self.stochastic_depth < 1:
+            raise ValueError(f"Expected `stochastic_depth` in [0, 1). Received: {self.stochastic_depth!r}")
+        if self.shortcut is None and (self.stochastic_depth or self.zero_init_residual):
+            raise ValueError(
+                "Expected neither `stochastic_depth` nor `zero_init_residual` without shortcuts. "
+                f"Received: {self.stochastic_depth}, {self.zero_init_residual}"
             )
         if self.shortcut == "A" and list(self.widths) != sorted(self.widths):
             raise ValueError(
@@ -142,6 +157,7 @@ class Architecture:
         """Every residual block, stage by stage."""
         plan = []
         reached, dilation = _STEM_STRIDE[self.stem], 1
+        drops = (self.stochastic_depth * i / sum(self.repeats) for i in range(1, sum(self.repeats) + 1))
         for stage, (repeats, width) in enumerate(zip(self.repeats, self.widths, strict=True), start=1):
             before = dilation
             halves = stage > 1 and 2 * reached <= self.total_stride
@@ -149,10 +165,9 @@ class Architecture:
                 reached *= 2
             elif stage > 1:
                 dilation *= 2
-            first = PlannedBlock(f"stage{stage}_block1", width, 2 if halves else 1, before, dilation)
-            others = (
-                PlannedBlock(f"stage{stage}_block{i}", width, 1, dilation, dilation) for i in range(2, repeats + 1)
-            )
+            first = PlannedBlock(f"stage{stage}_block1", width, 2 if halves else 1, before, dilation, next(drops))
+            names = (f"stage{stage}_block{i}" for i in range(2, repeats + 1))
+            others = [PlannedBlock(name, width, 1, dilation, dilation, next(drops)) for name in names]
             plan.append((first, *others))
         return tuple(plan)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 from resnet_keras.images import decode, normalize
@@ -21,7 +23,7 @@ def augment(pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, see
     """
     images = normalize(pixels, preprocessing)
     count = tf.shape(images)[0]
-    crop_seed, flip_seed, color_seed = tf.unstack(tf.random.split(seed, 3))
+    crop_seed, flip_seed, color_seed, erase_seed = tf.unstack(tf.random.split(seed, 4))
     if recipe.pad_pixels:
         height, width = preprocessing.image_size
         pad = recipe.pad_pixels
@@ -37,48 +39,84 @@ def augment(pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, see
         shift = 255.0 * tf.matmul(amounts * _COLOR_STD, _COLOR_AXES, transpose_b=True)
         shift = shift[:, ::-1] if preprocessing.channel_order == "bgr" else shift
         images += (shift / preprocessing.std)[:, None, None, :]
+    if recipe.erase:
+        images = tf.where(_erased(count, preprocessing.image_size, recipe.erase, erase_seed), 0.0, images)
     return images
 
 
-def scaled_crop(
-    encoded: tf.Tensor, preprocessing: Preprocessing, shorter_side: tuple[int, int], seed: tf.Tensor
-) -> tf.Tensor:
-    """Decodes a random crop of a randomly scaled image (§3.4): bytes -> float32 (*image_size, C), pixels 0–255.
+def _erased(count: tf.Tensor, size: tuple[int, int], probability: float, seed: tf.Tensor) -> tf.Tensor:
+    """Returns which pixels of each image are erased: bool (N, H, W, 1), a rectangle of 2 to 33 % of it, or none."""
+    which, area_seed, aspect_seed, corner_seed = tf.unstack(tf.random.split(seed, 4))
+    area = tf.random.stateless_uniform((count,), area_seed, 0.02, 0.33)
+    aspect = tf.exp(tf.random.stateless_uniform((count,), aspect_seed, -math.log(3.3), math.log(3.3)))
+    height = tf.minimum(tf.sqrt(area * aspect), 1.0)
+    width = tf.minimum(tf.sqrt(area / aspect), 1.0)
+    corner = tf.random.stateless_uniform((count, 2), corner_seed)
+    chosen = tf.random.stateless_uniform((count, 1, 1, 1), which) < probability
+    return chosen & rectangle(corner[:, 0] * (1 - height), corner[:, 1] * (1 - width), height, width, size)
 
-    Cropping what was scaled is scaling what was cropped, so of a JPEG only the crop is ever decoded. Unlike a test
-    image's, its pixels are not rounded to whole numbers.
+
+def rectangle(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Returns the pixels inside rectangles, whose places are parts of the image: four (N,) -> bool (N, H, W, 1)."""
+    rows = (tf.range(size[0], dtype=tf.float32) + 0.5) / size[0]
+    columns = (tf.range(size[1], dtype=tf.float32) + 0.5) / size[1]
+    inside_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
+    inside_columns = (columns >= left[:, None]) & (columns < (left + width)[:, None])
+    return (inside_rows[:, :, None] & inside_columns[:, None, :])[..., None]
+
+
+def random_crop(encoded: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+    """Decodes a random crop: bytes -> float32 (*image_size, C), pixels 0–255; see `random_crop_of`.
+
+    Of a JPEG only the crop is ever decoded.
     """
 
     def from_jpeg() -> tf.Tensor:
-        where = _scaled_window(tf.io.extract_jpeg_shape(encoded)[:2], preprocessing, shorter_side, seed)
+        where = _window(tf.io.extract_jpeg_shape(encoded)[:2], recipe, preprocessing, seed)
         image = tf.io.decode_and_crop_jpeg(
             encoded, where, channels=preprocessing.channels, dct_method="INTEGER_ACCURATE"
         )
         return tf.image.resize(image, preprocessing.image_size, preprocessing.interpolation, antialias=True)
 
     def from_other() -> tf.Tensor:
-        return scaled_crop_of(decode(encoded, preprocessing.channels), preprocessing, shorter_side, seed)
+        return random_crop_of(decode(encoded, preprocessing.channels), recipe, preprocessing, seed)
 
     image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
     image.set_shape((*preprocessing.image_size, preprocessing.channels))
     return image
 
 
-def scaled_crop_of(
-    image: tf.Tensor, preprocessing: Preprocessing, shorter_side: tuple[int, int], seed: tf.Tensor
-) -> tf.Tensor:
-    """Returns a random crop of a randomly scaled image (§3.4): (H, W, C) -> float32 (*image_size, C), pixels 0–255."""
-    top, left, height, width = tf.unstack(_scaled_window(tf.shape(image)[:2], preprocessing, shorter_side, seed))
+def random_crop_of(image: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+    """Returns a random crop of an image: (H, W, C) -> float32 (*image_size, C), pixels 0–255.
+
+    By `shorter_side` a crop of the randomly scaled image (§3.4), where cropping what was scaled is scaling what was
+    cropped; by `crop_area` one of random area and aspect (arXiv:1409.4842, §6). Unlike a test image's, its pixels are
+    not rounded to whole numbers.
+    """
+    top, left, height, width = tf.unstack(_window(tf.shape(image)[:2], recipe, preprocessing, seed))
     image = image[top : top + height, left : left + width]
     return tf.image.resize(image, preprocessing.image_size, preprocessing.interpolation, antialias=True)
 
 
-def _scaled_window(
-    size: tf.Tensor, preprocessing: Preprocessing, shorter_side: tuple[int, int], seed: tf.Tensor
-) -> tf.Tensor:
+def _window(size: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
     """Returns upper left corner and extent of what becomes the crop of an image of `size`, int32 (4,)."""
+    if recipe.crop_area is not None:
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.concat([size, [1]], 0),
+            tf.zeros((1, 0, 4)),
+            seed,
+            min_object_covered=0.0,
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=recipe.crop_area,
+            max_attempts=10,
+            use_image_if_no_bounding_boxes=True,
+        )
+        return tf.concat([begin[:2], extent[:2]], 0)
+    if recipe.shorter_side is None:
+        raise ValueError("Expected a recipe with `shorter_side` or `crop_area`. Received: one with neither")
     side_seed, corner_seed = tf.unstack(tf.random.split(seed, 2))
-    side = tf.random.stateless_uniform((), side_seed, shorter_side[0], shorter_side[1] + 1, tf.int32)
+    shortest, longest = recipe.shorter_side
+    side = tf.random.stateless_uniform((), side_seed, shortest, longest + 1, tf.int32)
     scale = tf.cast(tf.reduce_min(size), tf.float32) / tf.cast(side, tf.float32)
     crop = tf.constant(preprocessing.image_size, tf.float32)
     extent = tf.clip_by_value(tf.cast(tf.round(crop * scale), tf.int32), 1, size)

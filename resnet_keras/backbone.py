@@ -35,11 +35,12 @@ def features(model: keras.Model) -> keras.Model:
     last: dict[int, Any] = {}
     for layer in model.layers:
         if match := re.match(r"stage(\d+)_", layer.name):
-            last[int(match[1])] = layer.output
+            # What the layer gives here: `output` of a nested model would be of its own inside.
+            last[int(match[1])] = keras.Operation.output.fget(layer)
     if not last:
         raise ValueError(f"Expected a network of this package, with layers stage1_... Received: {model.name!r}")
     return keras.Model(
-        model.inputs, {f"C{stage + 1}": last[stage] for stage in sorted(last)}, name=f"{model.name}_features"
+        model.input, {f"C{stage + 1}": last[stage] for stage in sorted(last)}, name=f"{model.name}_features"
     )
 
 
@@ -58,7 +59,7 @@ def with_head(
     """
     if HEAD not in {layer.name for layer in model.layers}:
         raise ValueError(f"Expected a network with a classifier, a layer {HEAD!r}. Received: {model.name!r}, without")
-    if classes < 1:
+    if not isinstance(classes, int) or classes < 1:
         raise ValueError(f"Expected `classes` to be a positive integer. Received: {classes!r}")
     x = head(model.get_layer(HEAD).input, classes, classifier_activation)
-    return keras.Model(model.inputs, x, name=model.name)
+    return keras.Model(model.input, x, name=model.name)

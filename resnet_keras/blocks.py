@@ -20,12 +20,20 @@ def he_normal() -> keras.initializers.Initializer:
 
 
 def conv_bn(
-    x: Any, channels: int, kernel: int, stride: int, architecture: Architecture, *, name: str, dilation: int = 1
+    x: Any,
+    channels: int,
+    kernel: int,
+    stride: int,
+    architecture: Architecture,
+    *,
+    name: str,
+    dilation: int = 1,
+    last: bool = False,
 ) -> Any:
     """Convolves without bias, then normalises (§3.4): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels).
 
     Strided kernels are padded alike on both sides, as by the paper's framework; TensorFlow's "same" would put the
-    larger half behind, and its windows one pixel off.
+    larger half behind, and its windows one pixel off. The `last` of a residual function may begin with a scale of 0.
     """
     padding = "same" if stride == 1 else "valid"
     if kernel > 1 and stride > 1:
@@ -45,6 +53,7 @@ def conv_bn(
         momentum=MOMENTUM,
         epsilon=EPSILON,
         synchronized=architecture.batch_norm == "synchronized",
+        gamma_initializer="zeros" if last and architecture.zero_init_residual else "ones",
         name=f"{name}_bn",
     )(x)
 
@@ -84,7 +93,7 @@ def basic_residual(x: Any, plan: PlannedBlock, architecture: Architecture) -> An
     name, width = plan.name, plan.width
     x = conv_bn(x, width, 3, plan.stride, architecture, name=f"{name}_conv1", dilation=plan.dilation)
     x = relu(x, name=f"{name}_conv1_relu")
-    return conv_bn(x, width, 3, 1, architecture, name=f"{name}_conv2", dilation=plan.dilation_after)
+    return conv_bn(x, width, 3, 1, architecture, name=f"{name}_conv2", dilation=plan.dilation_after, last=True)
 
 
 def bottleneck_residual(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
@@ -96,7 +105,7 @@ def bottleneck_residual(x: Any, plan: PlannedBlock, architecture: Architecture) 
     dilation = plan.dilation_after if at_1x1 else plan.dilation
     x = conv_bn(x, width, 3, stride2, architecture, name=f"{name}_conv2", dilation=dilation)
     x = relu(x, name=f"{name}_conv2_relu")
-    return conv_bn(x, EXPANSION["bottleneck"] * width, 1, 1, architecture, name=f"{name}_conv3")
+    return conv_bn(x, EXPANSION["bottleneck"] * width, 1, 1, architecture, name=f"{name}_conv3", last=True)
 
 
 STEMS = {"imagenet": imagenet_stem, "cifar": cifar_stem}
@@ -107,6 +116,9 @@ def block(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
     """Returns relu(F(x) + shortcut(x)), or relu(F(x)) in a plain network (Fig. 2)."""
     residual = RESIDUALS[architecture.block](x, plan, architecture)
     if architecture.shortcut is not None:
+        if plan.drop:
+            # Whole residuals at a time, scaled by what is left of them on average: stochastic depth.
+            residual = layers.Dropout(plan.drop, noise_shape=(None, 1, 1, 1), name=f"{plan.name}_drop")(residual)
         around = shortcut(x, residual.shape[-1], plan.stride, architecture, name=plan.name)
         # The shortcut first: Keras walks a graph back along first inputs, recursively, and this path is the shorter.
         residual = layers.Add(name=f"{plan.name}_add")([around, residual])

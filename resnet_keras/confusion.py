@@ -80,8 +80,8 @@ def _draw(matrix: np.ndarray, names: Sequence[str]) -> Figure:
         figure.colorbar(picture, ax=axes, label="per cent of the class", shrink=0.8)
         axes.set(xlabel="taken for", ylabel="class")
         if few:
-            axes.set_xticks(range(len(names)), names, rotation=90)
-            axes.set_yticks(range(len(names)), names)
+            axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+            axes.set_yticks(range(len(names)), names, parse_math=False)
             for row, column in zip(*np.nonzero(matrix), strict=True):
                 color = "white" if parts[row, column] > 0.5 else "black"
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color, fontsize=7)

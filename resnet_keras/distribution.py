@@ -8,20 +8,30 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from resnet_keras.cluster import cluster
+from resnet_keras.multi_worker import mean_over_workers, spans_workers
 from resnet_keras.normalization import flat_layers
 
 
 def strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
     """Returns a `MirroredStrategy` over all visible GPUs, or over logical CPUs; `None` for a single device.
 
+    Where the environment describes several machines (see `cluster`), it is a `MultiWorkerMirroredStrategy` over the
+    GPUs of all of them, or their CPUs; it waits until all have come. Nothing of TensorFlow may have run before it.
+
     Args:
         cpu_replicas: Divide the CPU into this many devices and use those, not the GPUs. It is no faster than one;
             it shows, on any machine, what several devices will compute.
 
     Raises:
-        ValueError: `cpu_replicas` is below 1.
+        ValueError: `cpu_replicas` is below 1, or asked for with several machines.
         RuntimeError: TensorFlow has started with another number of logical CPUs.
     """
+    machines = cluster()
+    if machines is not None:
+        if cpu_replicas is not None:
+            raise ValueError(f"Expected no CPU replicas with several machines. Received: {cpu_replicas}")
+        return tf.distribute.MultiWorkerMirroredStrategy(machines.resolver)
     if cpu_replicas is None:
         gpus = tf.config.list_physical_devices("GPU")
         return tf.distribute.MirroredStrategy() if len(gpus) > 1 else None
@@ -73,9 +83,13 @@ class AverageStatistics(keras.callbacks.Callback):
     def _average(self) -> None:
         if self.chosen is None:
             return
-        for layer in flat_layers(self.model):
-            for variable in layer.non_trainable_variables:
-                copies = self.chosen.experimental_local_results(variable.value)
-                mean = tf.reduce_mean(tf.stack([copy.read_value() for copy in copies]), axis=0)
-                for copy in copies:
-                    copy.assign(mean)
+        statistics = [v for layer in flat_layers(self.model) for v in layer.non_trainable_variables]
+        copies = [self.chosen.experimental_local_results(variable.value) for variable in statistics]
+        means = [tf.reduce_mean(tf.stack([copy.read_value() for copy in group]), axis=0) for group in copies]
+        if means and spans_workers(self.chosen):
+            flat = mean_over_workers(self.chosen, tf.concat([tf.reshape(mean, (-1,)) for mean in means], 0))
+            parts = tf.split(flat, [tf.size(mean) for mean in means])
+            means = [tf.reshape(part, mean.shape) for part, mean in zip(parts, means, strict=True)]
+        for group, mean in zip(copies, means, strict=True):
+            for copy in group:
+                copy.assign(mean)

@@ -111,10 +111,14 @@ def answer(
         ValueError: The split has classes that the classifiers have not, or an image that does not decode; a scale is
             shorter than the crop, or too short for the network.
     """
+    if batch_size < 1:
+        raise ValueError(f"Expected `batch_size` of at least 1. Received: {batch_size}")
     members = [classifiers] if isinstance(classifiers, Classifier) else list(classifiers)
     shown = views or Views()
     _check(members, shown)
     split = _of_classes(split, members[0].class_names)
+    if not len(split):
+        raise ValueError("Expected a split with images. Received: an empty one")
     if shown.crops == "full":
         members = [replace(member, model=of_any_size(member.model)) for member in members]
     batches = view_batches(split, [member.preprocessing for member in members], shown, batch_size)
@@ -144,13 +148,18 @@ def _check(members: list[Classifier], views: Views) -> None:
                 f"Expected classifiers of the same {len(members[0].class_names)} classes. "
                 f"Received: one of {len(member.class_names)}"
             )
+        if member.class_names != members[0].class_names and set(member.class_names) == set(members[0].class_names):
+            raise ValueError(
+                "Expected classifiers with their classes in the same order. Received: "
+                f"{', '.join(members[0].class_names[:5])} ... and {', '.join(member.class_names[:5])} ..."
+            )
 
 
 def _of_classes(split: Split, class_names: tuple[str, ...]) -> Split:
-    """Returns a split of the classifier's classes: as it is, or one of some of them, by their names."""
-    if len(split.class_names) == len(class_names):
-        return split
+    """Returns a split of the classifier's classes: by their names where it has those, or as it is."""
     found = places(split.class_names, class_names)
+    if len(split.class_names) == len(class_names) and found in (None, list(range(len(class_names)))):
+        return split
     if found is None or isinstance(split, RecordSplit):
         raise ValueError(
             f"Expected a split of the classifier's {len(class_names)} classes, or a folder of some of them by their "

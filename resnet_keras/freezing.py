@@ -53,6 +53,7 @@ def freeze(model: keras.Model, up_to: Part | None = None, *, batch_norms: bool =
         raise ValueError(f"Expected `up_to` to be one of {', '.join(known)}, or None. Received: {up_to!r}")
     last = -1 if up_to is None else len(known) - 2 if up_to == "backbone" else known.index(up_to)
     frozen = set(known[: last + 1])
+    model.trainable = True  # or the layers' own would not count
     for layer in layers:
         resting = batch_norms and isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = not (_part(layer) in frozen or resting)

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.augmentation import augment, scaled_crop, scaled_crop_of
+from resnet_keras.augmentation import augment, random_crop, random_crop_of
 from resnet_keras.images import crop, decode, normalize, with_channels
+from resnet_keras.mixing import mix
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import Recipe
 from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split
@@ -59,7 +60,13 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
 
 def training_batches(
-    split: Split, recipe: Recipe, preprocessing: Preprocessing, *, first_step: int = 0, deterministic: bool = True
+    split: Split,
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    *,
+    first_step: int = 0,
+    deterministic: bool = True,
+    rows: range | None = None,
 ) -> tf.data.Dataset:
     """Returns the batches of a run from step `first_step` to its end, shuffled and augmented as the recipe says.
 
@@ -70,18 +77,25 @@ def training_batches(
         first_step: Steps of the run that are done already.
         deterministic: Whether batches must come in the order that the seed determines, at the price of waiting for
             a slow one.
+        rows: Of each batch, those that will be looked at, all if `None`: the others are not decoded, unless images are
+            mixed, and may hold anything.
 
     Returns:
-        A data set of float32 (batch, *image_size, C) and int64 (batch,).
+        A data set of float32 (batch, *image_size, C) and int64 (batch,), or float32 (batch, classes) of soft labels.
     """
     steps = steps_per_epoch(split, recipe.batch_size)
     if isinstance(split, ArraySplit):
         batches = _array_batches(split, recipe, preprocessing, first_step, steps)
     else:
-        batches = _encoded_batches(split, recipe, preprocessing, first_step, steps)
+        decoded = range(recipe.batch_size) if rows is None or recipe.soft_labels else rows
+        batches = _encoded_batches(split, recipe, preprocessing, first_step, steps, decoded)
 
     def augmented(step: tf.Tensor, pixels: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return augment(pixels, recipe, preprocessing, tf.stack([tf.cast(recipe.seed, tf.int64), step])), labels
+        seeds = tf.random.split(tf.stack([tf.cast(recipe.seed, tf.int64), step]), 2)
+        images = augment(pixels, recipe, preprocessing, seeds[0])
+        if not recipe.soft_labels:
+            return images, labels
+        return mix(images, labels, len(split.class_names), recipe, seeds[1])
 
     batches = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first_step, tf.int64)), batches).map(
         lambda step, batch: augmented(step, *batch), tf.data.AUTOTUNE
@@ -96,6 +110,14 @@ def evaluation_batches(split: Split, preprocessing: Preprocessing, batch_size: i
     if len(split) * int(np.prod(preprocessing.image_size)) * preprocessing.channels * 4 <= CACHE_BYTES:
         batches = batches.cache()
     return batches.with_options(_options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
+
+
+def validation_batches(split: Split, recipe: Recipe, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
+    """Returns what `evaluation_batches` does, with labels of the kind that the recipe trains on."""
+    batches = evaluation_batches(split, preprocessing, batch_size)
+    if not recipe.soft_labels:
+        return batches
+    return batches.map(lambda images, labels: (images, tf.one_hot(labels, len(split.class_names))), tf.data.AUTOTUNE)
 
 
 def pixel_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
@@ -158,23 +180,25 @@ def _array_batches(
         chosen = _shuffled(positions, epoch_images, len(split), recipe.seed)
         return _fitted(tf.gather(images, chosen), preprocessing), tf.gather(labels, chosen)
 
-    sides = recipe.shorter_side
-
     def cropped(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        assert sides
         chosen = _shuffled(position, epoch_images, len(split), recipe.seed)
         image = with_channels(images[chosen], preprocessing.channels)
         seed = tf.stack([tf.cast(recipe.seed, tf.int64), position])
-        return scaled_crop_of(image, preprocessing, sides, seed), labels[chosen]
+        return random_crop_of(image, recipe, preprocessing, seed), labels[chosen]
 
     positions = tf.data.Dataset.range(first_step * recipe.batch_size, recipe.epochs * epoch_images)
-    if sides:
+    if recipe.shorter_side or recipe.crop_area:
         return positions.map(cropped, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
     return positions.batch(recipe.batch_size, drop_remainder=True).map(gathered, tf.data.AUTOTUNE)
 
 
 def _encoded_batches(
-    split: FileSplit | RecordSplit, recipe: Recipe, preprocessing: Preprocessing, first_step: int, steps: int
+    split: FileSplit | RecordSplit,
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    first_step: int,
+    steps: int,
+    rows: range,
 ) -> tf.data.Dataset:
     epoch_images = steps * recipe.batch_size
     first = first_step * recipe.batch_size
@@ -199,13 +223,20 @@ def _encoded_batches(
 
     def cropped(position: tf.Tensor, record: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = record
-        if recipe.shorter_side is None:
+        if recipe.shorter_side is None and recipe.crop_area is None:
             return crop(decode(image, preprocessing.channels), preprocessing), label
         seed = tf.stack([tf.cast(recipe.seed, tf.int64), position])
-        return scaled_crop(image, preprocessing, recipe.shorter_side, seed), label
+        return random_crop(image, recipe, preprocessing, seed), label
+
+    def looked_at(position: tf.Tensor, record: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        row = position % recipe.batch_size
+        blank = tf.zeros((*preprocessing.image_size, preprocessing.channels))
+        own = (row >= rows.start) & (row < rows.stop)
+        return tf.cond(own, lambda: cropped(position, record)[0], lambda: blank), record[1]
 
     numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first, tf.int64)), encoded)
-    return numbered.map(cropped, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
+    shown = cropped if len(rows) == recipe.batch_size else looked_at
+    return numbered.map(shown, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
 
 
 def _encoded(split: FileSplit | RecordSplit) -> tf.data.Dataset:

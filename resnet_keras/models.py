@@ -53,6 +53,8 @@ def build(
     bottleneck_stride: BottleneckStride | None = None,
     batch_norm: BatchNorm | None = None,
     output_stride: int | None = None,
+    stochastic_depth: float | None = None,
+    zero_init_residual: bool | None = None,
 ) -> keras.Model:
     """Returns {what}, freshly initialised (arXiv:1502.01852) unless `weights` are given.
 
@@ -84,6 +86,8 @@ def build(
         output_stride: Pixels of the image per pixel of the last feature map, e.g. 16 or 8 in place of ResNet-50's 32.
             Stages that would go beyond it keep their input's height and width and dilate their 3x3 convolutions
             instead: every weight sees what it saw before, at more places (arXiv:1606.00915, §3.1).
+        stochastic_depth: Probability that training leaves the last block's residual function out (arXiv:1603.09382).
+        zero_init_residual: Whether each block begins as its shortcut (arXiv:1706.02677, §5.1).
 
     Returns:
         A functional model of normalised images (N, H, W, C): to float32 (N, classes) with the classifier; to
@@ -107,6 +111,8 @@ def build(
         "bottleneck_stride": bottleneck_stride,
         "batch_norm": batch_norm,
         "output_stride": output_stride,
+        "stochastic_depth": stochastic_depth,
+        "zero_init_residual": zero_init_residual,
     }
     if chosen.shortcut is None and (shortcut or zero_channels):
         raise ValueError(f"Expected no option of shortcuts: {chosen.name} has none. Received: {varied}")

@@ -50,7 +50,13 @@ class MomentumSGD(keras.optimizers.SGD):
 
 def optimizer(recipe: Recipe, learning_rate: Any) -> MomentumSGD:
     """Returns the recipe's optimiser, with its schedule."""
-    sgd = MomentumSGD(learning_rate=learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, l2=recipe.l2)
+    sgd = MomentumSGD(
+        learning_rate=learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        l2=recipe.l2,
+        global_clipnorm=recipe.clip_norm,
+    )
     if recipe.l2_on == "kernels":
         sgd.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     return sgd

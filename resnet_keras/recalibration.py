@@ -35,6 +35,9 @@ def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
     try:
         for layer in layers:  # the moving statistics become those of the batch
             layer.momentum, layer.trainable = 0.0, True
+            # Once: what is no number would stay one, times 0.
+            layer.moving_mean.assign(keras.ops.zeros_like(layer.moving_mean))
+            layer.moving_variance.assign(keras.ops.ones_like(layer.moving_variance))
         for batch in batches:
             inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
             model(inputs, training=True)
@@ -92,7 +95,7 @@ def unfold(model: keras.Model, batches: Iterable[Any]) -> int:
         ValueError: There are no batches, or the model has no batch normalisation.
     """
     layers = _batch_norms(model)
-    inside = keras.Model(model.inputs, [layer.input for layer in layers])
+    inside = keras.Model(model.input, [layer.input for layer in layers])
     sums = [np.zeros((2, layer.moving_mean.shape[0])) for layer in layers]
     images = 0
     for batch in batches:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from resnet_keras import atomic
 from resnet_keras.classifier import RUN_MODEL
 from resnet_keras.evaluation import Evaluation
+from resnet_keras.normalization import flat_layers
 from resnet_keras.recipes import Recipe
 
 History = list[dict[str, float]]
@@ -105,6 +106,7 @@ class RunFolder:
             shutil.rmtree(folder)
         with atomic.new_folder(folder) as aside:
             model.save_weights(aside / "state.weights.h5")
+            atomic.write_json(aside / "seeds.json", {name: state.numpy().tolist() for name, state in _seeds(model)})
             atomic.write_json(aside / "history.json", history)
         for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
             shutil.rmtree(old)
@@ -114,7 +116,10 @@ class RunFolder:
         for folder in self._checkpoints():
             try:
                 history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+                seeds = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))
                 model.load_weights(folder / "state.weights.h5")
+                for name, state in _seeds(model):
+                    state.assign(seeds[name])
             except (OSError, ValueError, KeyError) as error:
                 print(f"{folder} is damaged and left out: {error}")
                 continue
@@ -155,6 +160,12 @@ class RunFolder:
 
     def _checkpoints(self) -> Sequence[Path]:
         return sorted((self.path / "checkpoints").glob("epoch_*"), reverse=True)
+
+
+def _seeds(model: keras.Model) -> list[tuple[str, keras.Variable]]:
+    """Returns the states of the layers that draw random numbers, which Keras leaves out of its weights files."""
+    layers = [layer for layer in flat_layers(model) if isinstance(layer, keras.layers.Dropout)]
+    return [(layer.name, layer.seed_generator.state) for layer in layers]
 
 
 def versions() -> dict[str, Any]:

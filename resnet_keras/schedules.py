@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from resnet_keras.recipes import Recipe
@@ -12,10 +14,13 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
 
     The first `warmup_steps` have `warmup_lr`. A "step" schedule then has `peak_lr`, a tenth of it from the first of
     `lr_drops` on, a hundredth from the second, and so on. A "cosine" schedule rises from `warmup_lr` to `peak_lr`
-    during the warm-up and then falls along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run.
+    during the warm-up and then falls along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A
+    "one_cycle" schedule rises and falls along two lines (arXiv:1708.07120).
     """
     total = recipe.epochs * steps_per_epoch
-    warmup = min(recipe.warmup_steps, total - 1)
+    warmup = min(recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch), total - 1)
+    if recipe.schedule == "one_cycle":
+        return OneCycle(recipe.warmup_lr, recipe.peak_lr, warmup, total)
     if recipe.schedule == "cosine":
         if not warmup:
             return keras.optimizers.schedules.CosineDecay(recipe.peak_lr, decay_steps=total)
@@ -30,3 +35,29 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
     boundaries = [step - 1 for step in later] + [total - 1]
     rates = [starts[step] for step in sorted(starts)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [*rates, rates[-1]])
+
+
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises along a line and falls along another, to 0.
+
+    Args:
+        first: Rate of the first step.
+        peak: Rate of step `rise`.
+        rise: Steps of the rise.
+        total: Steps of the run.
+    """
+
+    def __init__(self, first: float, peak: float, rise: int, total: int) -> None:
+        super().__init__()
+        self.first, self.peak, self.rise, self.total = first, peak, rise, total
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the rate of a step, counted from 0."""
+        step = keras.ops.cast(step, "float32")
+        up = self.first + (self.peak - self.first) * step / max(self.rise, 1)
+        down = self.peak * (self.total - step) / (self.total - self.rise)
+        return keras.ops.where(step < self.rise, up, keras.ops.maximum(down, 0.0))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {"first": self.first, "peak": self.peak, "rise": self.rise, "total": self.total}

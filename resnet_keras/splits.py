@@ -62,10 +62,12 @@ class RecordSplit:
     info: Dataset
     left_out: tuple[int, ...] = ()
     limit: int | None = None
+    shard: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         whole = self.builder.info.splits[self.split].num_examples - len(self.left_out)
-        return whole if self.limit is None else min(whole, self.limit)
+        whole = whole if self.limit is None else min(whole, self.limit)
+        return len(range(self.shard[0], whole, self.shard[1]))
 
     def records(self) -> tf.data.Dataset:
         """Returns (bytes, label) in the order of the files, which is that of the set's preparation: shuffled."""
@@ -78,7 +80,8 @@ class RecordSplit:
             records = (
                 records.enumerate().filter(lambda i, _: tf.reduce_all(i != left_out)).map(lambda _, record: record)
             )
-        return records if self.limit is None else records.take(self.limit)
+        records = records if self.limit is None else records.take(self.limit)
+        return records if self.shard == (0, 1) else records.shard(self.shard[1], self.shard[0])
 
     def name_of(self, index: int) -> str:
         """Returns what to call image `index` in a message."""
@@ -136,6 +139,13 @@ def sample(split: Split, count: int) -> Split:
         return split
     by_class = np.argsort(split.labels, kind="stable")
     return subset(split, np.sort(by_class[np.linspace(0, len(split) - 1, count).round().astype(int)]))
+
+
+def part(split: Split, index: int, count: int) -> Split:
+    """Returns the images `index`, `index + count`, `index + 2 count` ... of a split."""
+    if isinstance(split, RecordSplit):
+        return replace(split, shard=(index, count))
+    return subset(split, np.arange(index, len(split), count))
 
 
 def with_classes(split: ArraySplit, what: str, skip: Callable[[str], None] | None = None) -> ArraySplit:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras import atomic, distribution
+from resnet_keras import atomic, distribution, multi_worker
 from resnet_keras.broken_images import naming_broken_images, open_whole
 from resnet_keras.classifier import Classifier
+from resnet_keras.cluster import cluster
 from resnet_keras.evaluation import Evaluation, evaluate
 from resnet_keras.freezing import freeze
 from resnet_keras.input_pipeline import (
@@ -23,6 +26,7 @@ from resnet_keras.input_pipeline import (
     preprocessing_of,
     steps_per_epoch,
     training_batches,
+    validation_batches,
 )
 from resnet_keras.models import build
 from resnet_keras.optimizers import optimizer
@@ -36,9 +40,11 @@ from resnet_keras.splits import Split, sample
 from resnet_keras.weights.checkpoint import HEAD, Checkpoint
 from resnet_keras.weights.keras_file import of_model
 from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.worker_batches import own_rows, training_part, validation_part
 
 _SAMPLES = 10
 _UNFOLDING_IMAGES = 512
+_UNFOLDING_BATCH = 32  # the inputs of all batch normalisations are held at once
 
 
 def train(
@@ -57,7 +63,8 @@ def train(
 
     Everything that the run leaves lies in `workdir` (see `RunFolder`). The same call again continues a run that was
     interrupted, from its last epoch, and returns the result of one that is finished. Of one device, of several GPUs
-    or of logical CPUs, `batch_size` is what all compute together in a step.
+    or of logical CPUs, `batch_size` is what all compute together in a step. On several machines (see `cluster`) each
+    makes the same call; the first alone writes to and reads from `workdir`, and all return its result.
 
     Args:
         recipe: What decides the result.
@@ -76,27 +83,45 @@ def train(
             batch does not divide among the replicas.
         FileNotFoundError: The data are missing.
         FloatingPointError: The loss is no longer a number; the last checkpoint is from before.
+        ConnectionError: Another of several machines has ended or cannot be reached.
     """
-    folder = RunFolder(workdir)
-    if folder.path.exists() and not folder.path.is_dir():
-        raise ValueError(f"Expected a folder as workdir. Received: {folder.path}, a file")
+    if Path(workdir).exists() and not Path(workdir).is_dir():
+        raise ValueError(f"Expected a folder as workdir. Received: {workdir}, a file")
     if recipe.weights and Path(recipe.weights).expanduser().exists():
         recipe = replace(recipe, weights=str(Path(recipe.weights).expanduser().resolve()))
+    if machines := cluster():
+        log(f"worker {machines.index} of {len(machines.workers)} at {machines.address}; waits until all have come")
     devices = distribution.strategy(cpu_replicas)
+    worker, workers = multi_worker.place(devices)
+    told = log if worker == 0 else _silent
+    reading = {"data_dir": data_dir, "download": download, "skip": told if skip_broken else None}
+    # The workers' rows of a batch fit together only if all have the same batches.
+    deterministic = deterministic or workers > 1
+    with multi_worker.naming_lost_workers(devices), multi_worker.own_folder(devices, workdir) as path:
+        return _train(recipe, RunFolder(path), devices, reading, deterministic, validate_epochs, told)
+
+
+def _train(
+    recipe: Recipe,
+    folder: RunFolder,
+    devices: tf.distribute.Strategy | None,
+    reading: dict[str, Any],
+    deterministic: bool,
+    validate_epochs: int,
+    log: Callable[[str], None],
+) -> Evaluation:
     count = distribution.replicas(devices)
     if recipe.batch_size % count:
         raise ValueError(f"Expected a `batch_size` that {count} replicas can share. Received: {recipe.batch_size}")
     # In full: a run is evaluated and exported from other folders, too.
+    data_dir = reading["data_dir"]
     data = {"data_dir": str(Path(data_dir).expanduser().resolve()) if data_dir else None, "replicas": count}
     if (folder.path / "recipe.json").is_file():
         folder.begin(recipe, data)
-        if (done := folder.evaluation()) is not None:
-            log(f"{folder.path} is finished")
-            return done
-    train_split, test_split = (
-        open_whole(recipe.dataset, split, data_dir=data_dir, download=download, skip=log if skip_broken else None)
-        for split in ("train", "test")
-    )
+    if (done := _agreed(devices, folder.evaluation())) is not None:
+        log(f"{folder.path} is finished")
+        return done
+    train_split, test_split = (open_whole(recipe.dataset, split, **reading) for split in ("train", "test"))
     if recipe.train_images:
         train_split = sample(train_split, recipe.train_images)
     steps = steps_per_epoch(train_split, recipe.batch_size)
@@ -110,24 +135,32 @@ def train(
     keras.utils.set_random_seed(recipe.seed)
     with _precision(recipe.precision), distribution.scope(devices):
         model = compiled(recipe, preprocessing, len(train_split.class_names), steps, weights=weights, log=log)
-    history = folder.restore_checkpoint(model)
+    history = json.loads(multi_worker.share(devices, json.dumps(folder.restore_checkpoint(model)).encode()))
+    multi_worker.share_state(devices, model)
     log(
         f"{recipe.model} on {recipe.dataset}: {model.count_params():,} parameters, {len(train_split):,} images, "
         f"{recipe.epochs} epochs of {steps} steps of {recipe.batch_size}, {count} replica{'s' if count > 1 else ''}"
         + (f", continued after epoch {len(history)}" if history else "")
     )
     batches = training_batches(
-        train_split, recipe, preprocessing, first_step=len(history) * steps, deterministic=deterministic
+        train_split,
+        recipe,
+        preprocessing,
+        first_step=len(history) * steps,
+        deterministic=deterministic,
+        rows=own_rows(devices, recipe.batch_size),
     )
-    with naming_broken_images(train_split, test_split):
+
+    def of_test(split: Split, size: int) -> tf.data.Dataset:
+        return validation_batches(split, recipe, preprocessing, size)
+
+    with naming_broken_images(train_split, test_split), multi_worker.mended(model, devices):
         model.fit(
-            batches,
+            training_part(devices, batches, recipe.batch_size),
             steps_per_epoch=steps,
             initial_epoch=len(history),
             epochs=recipe.epochs,
-            validation_data=evaluation_batches(
-                test_split, preprocessing, shared_batch(len(test_split), recipe.batch_size, count)
-            ),
+            validation_data=validation_part(devices, test_split, of_test, recipe.batch_size),
             validation_freq=validate_epochs,
             shuffle=False,  # the batches are
             callbacks=[
@@ -137,12 +170,27 @@ def train(
             ],
             verbose=0,
         )
+    if multi_worker.place(devices)[0]:
+        result = _agreed(devices, None)
+        assert result is not None
+        return result
     Classifier(model, preprocessing, train_split.class_names).save(folder.model)
     _write_samples(folder.samples, test_split, preprocessing)
     # Of the file, not of the model at hand: so the result is one that the file gives.
     evaluation = evaluate(Classifier.load(folder.model), test_split, batch_size=recipe.batch_size)
     folder.finish(evaluation)
+    _agreed(devices, evaluation)
     return evaluation
+
+
+def _agreed(devices: tf.distribute.Strategy | None, evaluation: Evaluation | None) -> Evaluation | None:
+    """Returns the chief's evaluation on every worker."""
+    found = json.loads(multi_worker.share(devices, json.dumps(asdict(evaluation) if evaluation else None).encode()))
+    return Evaluation(**found) if found else None
+
+
+def _silent(line: str) -> None:
+    """Takes the progress of a worker that is not the chief: it is the chief's."""
 
 
 def compiled(
@@ -167,6 +215,8 @@ def compiled(
             zero_channels=recipe.zero_channels,
             bottleneck_stride=recipe.bottleneck_stride,
             batch_norm=recipe.batch_norm,
+            stochastic_depth=recipe.stochastic_depth,
+            zero_init_residual=recipe.zero_init_residual,
         )
     for warning in said:
         log(str(warning.message))
@@ -178,11 +228,23 @@ def compiled(
         log(str(freeze(model, recipe.freeze, batch_norms=recipe.freeze_batch_norms)))
     model.compile(
         optimizer=optimizer(recipe, learning_rate(recipe, steps)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        loss=_loss(recipe),
+        metrics=[
+            keras.metrics.CategoricalAccuracy(name="accuracy")
+            if recipe.soft_labels
+            else keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        ],
     )
     model.optimizer.build(model.trainable_variables)  # here, in the scope of a strategy, and before a checkpoint loads
     return model
+
+
+def _loss(recipe: Recipe) -> keras.losses.Loss:
+    if recipe.loss == "binary":
+        return keras.losses.BinaryCrossentropy(from_logits=True)
+    if recipe.soft_labels:
+        return keras.losses.CategoricalCrossentropy(from_logits=True)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def _unfolded(weights: Checkpoint, recipe: Recipe, split: Split, preprocessing: Preprocessing) -> Checkpoint:
@@ -196,15 +258,10 @@ def _unfolded(weights: Checkpoint, recipe: Recipe, split: Split, preprocessing: 
         zero_channels=recipe.zero_channels,
         bottleneck_stride=recipe.bottleneck_stride,
     )
-    batches = evaluation_batches(sample(split, _UNFOLDING_IMAGES), preprocessing, min(recipe.batch_size, len(split)))
+    batches = evaluation_batches(sample(split, _UNFOLDING_IMAGES), preprocessing, _UNFOLDING_BATCH)
     unfold(model, batches.as_numpy_iterator())
     restored = {**weights.tensors, **of_model(model)}
     return replace(weights, tensors=restored)
-
-
-def shared_batch(images: int, batch_size: int, replicas: int) -> int:
-    """Returns the largest batch, up to `batch_size`, whose last one leaves no replica without an image."""
-    return next(b for b in range(batch_size, 0, -1) if images % b == 0 or images % b >= replicas)
 
 
 @contextmanager

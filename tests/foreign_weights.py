@@ -1,8 +1,9 @@
-"""Weights under other libraries' names and in PyTorch's files, written without those libraries."""
+"""Weights under other libraries' names and in their files, written without those libraries."""
 
 from __future__ import annotations
 
 import io
+import json
 import re
 import struct
 import zipfile
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import keras
 import ml_dtypes
 import numpy as np
+import safetensors.numpy
 from small_networks import drawn
 
 from resnet_keras.architectures import Architecture
@@ -330,4 +332,22 @@ def legacy_bytes(
 def write_torch(content: Any, path: Path, *, zipped: bool = True, **options: Any) -> Path:
     """Writes `torch_bytes` to a file."""
     path.write_bytes(torch_bytes(content, zipped=zipped, **options))
+    return path
+
+
+# Files and folders of safetensors
+
+
+def write_safetensors(arrays: Mapping[str, np.ndarray], path: Path) -> Path:
+    """Writes a file of safetensors."""
+    safetensors.numpy.save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    return path
+
+
+def write_folder(path: Path, arrays: Mapping[str, np.ndarray], **settings: Any) -> Path:
+    """Writes a folder as the hub has it: safetensors, and JSON of each of `settings`."""
+    path.mkdir(exist_ok=True)
+    write_safetensors(arrays, path / "model.safetensors")
+    for name, content in settings.items():
+        (path / f"{name}.json").write_text(content if isinstance(content, str) else json.dumps(content))
     return path

@@ -175,3 +175,22 @@ def test_output_stride_changes_neither_name_nor_depth(name: str) -> None:
     assert [[block.name for block in stage] for stage in dilated.blocks] == [
         [block.name for block in stage] for stage in row.blocks
     ]
+
+
+def test_stochastic_depth_rises_from_block_to_block() -> None:
+    row = dataclasses.replace(ARCHITECTURES["resnet20"], stochastic_depth=0.45)
+    drops = [plan.drop for stage in row.blocks for plan in stage]
+    assert drops == pytest.approx([0.05 * i for i in range(1, 10)])
+    assert all(plan.drop == 0 for stage in ARCHITECTURES["resnet20"].blocks for plan in stage)
+
+
+@pytest.mark.parametrize("fields", [{"stochastic_depth": 1.0}, {"stochastic_depth": -0.1}])
+def test_a_probability_out_of_its_range_raises(fields: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"`stochastic_depth` in \[0, 1\)\. Received: "):
+        dataclasses.replace(ARCHITECTURES["resnet20"], **fields)
+
+
+@pytest.mark.parametrize("fields", [{"stochastic_depth": 0.1}, {"zero_init_residual": True}])
+def test_a_plain_network_has_no_residuals_to_leave_out(fields: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="without shortcuts"):
+        dataclasses.replace(ARCHITECTURES["plainnet20"], **fields)

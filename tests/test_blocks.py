@@ -309,3 +309,30 @@ def test_every_convolution_of_a_network_starts_as_he_describes() -> None:
         assert np.abs(kernel).max() > 3.2 * sigma, path
     # Two draws of one seed would be the same numbers.
     assert not np.array_equal(kernels["stage1_block1_conv3/kernel"], kernels["stage2_block1_conv3/kernel"])
+
+
+def dropping(rate: float) -> keras.Model:
+    inputs = keras.Input((4, 4, 4))
+    plan = PlannedBlock("block", 4, 1, 1, 1, rate)
+    model = keras.Model(inputs, blocks.block(inputs, plan, SMALL))
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.1, 1.0, w.shape).astype("float32") for w in model.weights])
+    return model
+
+
+def test_stochastic_depth_leaves_whole_residuals_of_single_images_out_and_scales_the_others() -> None:
+    model = dropping(0.25)
+    images = np.random.default_rng(1).uniform(size=(2000, 4, 4, 4)).astype("float32")
+    whole = keras.Model(model.input, model.get_layer("block_conv2_bn").output)
+    drop = keras.Model(whole.output, model.get_layer("block_drop")(whole.output))
+    residuals = whole(images, training=False)
+    np.testing.assert_array_equal(drop(residuals, training=False), residuals)
+    kept = np.asarray(drop(residuals, training=True)) / np.asarray(residuals)
+    for share in kept.reshape(2000, -1):
+        assert np.ptp(share) < 1e-4
+        assert share[0] == pytest.approx(0.0) or share[0] == pytest.approx(4 / 3, rel=1e-5)
+    assert (kept[:, 0, 0, 0] == 0).mean() == pytest.approx(0.25, abs=0.04)
+
+
+def test_stochastic_depth_adds_a_layer_only_where_it_drops() -> None:
+    assert "block_drop" not in {layer.name for layer in dropping(0.0).layers}

@@ -21,9 +21,7 @@ from resnet_keras.normalization import BatchNormalization, flat_layers
 CASES = {
     "option A": TWO_STAGES,
     "option A, zeros around": replace(TWO_STAGES, zero_channels="around"),
-    "option B": replace(TWO_STAGES, shortcut="B"),
     "option C, bottleneck": replace(FOUR_STAGES, shortcut="C"),
-    "option A, bottleneck, v1.5": replace(FOUR_STAGES, shortcut="A", bottleneck_stride="3x3"),
     "plain": replace(TWO_STAGES, shortcut=None),
     "dilated": replace(FOUR_STAGES, output_stride=8),
 }

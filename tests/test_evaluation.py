@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -267,11 +268,13 @@ def test_a_probability_of_zero_has_a_finite_logarithm() -> None:
 
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize(
-    "views", [Views(), Views(crops="ten", average="logits"), Views(scales=(32, 40), flip=True)], ids=str
+    ("views", "count"),
+    [(Views(), 1), (Views(), 2), (Views(crops="ten", average="logits"), 2), (Views(scales=(32, 40), flip=True), 1)],
+    ids=str,
 )
-def test_answers_are_the_same_whatever_the_batches(files: FileSplit, views: Views, size: int) -> None:
-    expected = answer(classifiers(LINEAR[:2]), files, views=views)
-    found = answer(classifiers(LINEAR[:2]), files, views=views, batch_size=size)
+def test_answers_are_the_same_whatever_the_batches(files: FileSplit, views: Views, count: int, size: int) -> None:
+    expected = answer(classifiers(LINEAR[:count]), files, views=views)
+    found = answer(classifiers(LINEAR[:count]), files, views=views, batch_size=size)
     assert found.labels.tolist() == expected.labels.tolist() == files.labels.tolist()
     assert found.predicted.tolist() == expected.predicted.tolist()
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-4)
@@ -435,25 +438,26 @@ def test_a_broken_image_is_named(tmp_path: Path, views: Views, convolutional: li
 # Progress ----------------------------------------------------------------------------------------------------------
 
 
-def told(split: Split, views: Views, monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[str]:
-    monkeypatch.setattr(evaluation, "_REPORT_SECONDS", seconds)
+def told(split: Split, monkeypatch: pytest.MonkeyPatch, *, every: float) -> list[str]:
+    """Returns what is told of an evaluation whose every batch of four images takes two seconds."""
+    clock = itertools.count(100.0, 2.0)
+    monkeypatch.setattr(evaluation, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(evaluation, "_REPORT_SECONDS", every)
     lines: list[str] = []
-    answer(LINEAR[0].classifier, split, views=views, batch_size=4, log=lines.append)
+    answer(LINEAR[0].classifier, split, batch_size=4, log=lines.append)
     return lines
 
 
 def test_an_evaluation_tells_how_it_goes_on(files: FileSplit, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = answer(LINEAR[0].classifier, files).ranks >= 1
-    lines = told(files, Views(), monkeypatch, 0.0)
-    assert len(lines) == 3
-    for done, line in zip((4, 8, 11), lines, strict=True):
-        pattern = r"  (\d+) of 11 images, [\d,.]+ images/s, [\d,]+ s left, top-1 error so far ([\d.]+)%"
-        found = re.fullmatch(pattern, line)
-        assert found is not None, line
-        assert int(found[1]) == done
-        assert float(found[2]) == pytest.approx(100 * wrong[:done].mean(), abs=0.005)
-    assert ", 0 s left" in lines[-1]
+    errors = [f"{wrong[:done].mean():.2%}" for done in (4, 8, 11)]
+    assert told(files, monkeypatch, every=0.0) == [
+        f"  4 of 11 images, 2.0 images/s, 4 s left, top-1 error so far {errors[0]}",  # 3.5 s, to the even
+        f"  8 of 11 images, 2.0 images/s, 2 s left, top-1 error so far {errors[1]}",
+        f"  11 of 11 images, 1.8 images/s, 0 s left, top-1 error so far {errors[2]}",
+    ]
 
 
-def test_a_short_evaluation_tells_nothing(files: FileSplit, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told(files, Views(), monkeypatch, 60.0) == []
+def test_an_evaluation_tells_no_more_often_than_it_should(files: FileSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [line.split()[0] for line in told(files, monkeypatch, every=3.0)] == ["8"]
+    assert told(files, monkeypatch, every=60.0) == []

@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from resnet_keras.augmentation import augment, scaled_crop
+from resnet_keras.augmentation import augment, random_crop
 from resnet_keras.broken_images import broken_images, naming_broken_images, without
 from resnet_keras.datasets import Dataset
 from resnet_keras.images import crop, decode, normalize
@@ -47,6 +47,11 @@ VARIED = {
 """A recipe with all the augmentation that a kind of split can have."""
 
 KINDS = tuple(VARIED)
+
+
+def scaled_crop(encoded: Any, chosen: Preprocessing, shorter_side: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
+    recipe = replace(PLAIN, image_size=chosen.image_size[0], shorter_side=shorter_side)
+    return random_crop(encoded, recipe, chosen, seed)
 
 
 def gradient(i: int, height: int, width: int) -> np.ndarray:

@@ -210,6 +210,8 @@ def test_arguments_up_to_name_are_those_of_keras_applications() -> None:
         "bottleneck_stride",
         "batch_norm",
         "output_stride",
+        "stochastic_depth",
+        "zero_init_residual",
     ]
 
 
@@ -511,3 +513,13 @@ def test_config_of_a_network_holds_no_word_of_this_package(tmp_path: Path) -> No
     config = json.dumps(keras.saving.serialize_keras_object(build(BASIC, input_shape=(16, 16, 3))))
     assert "resnet_keras" not in config
     assert "keras.layers" in config
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+def test_blocks_of_zeroed_residuals_begin_as_their_shortcuts(name: str) -> None:
+    model = build(name, input_shape=(32, 32, 3), zero_init_residual=True)
+    last = "conv2_bn" if name == "resnet20" else "conv3_bn"
+    norms = [layer for layer in flat_layers(model) if layer.name.endswith("_bn")]
+    for layer in norms:
+        assert (np.asarray(layer.gamma) == (0.0 if layer.name.endswith(last) else 1.0)).all(), layer.name
+    assert sum(layer.name.endswith(last) for layer in norms) == sum(ARCHITECTURES[name].repeats)

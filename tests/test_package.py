@@ -15,6 +15,7 @@ PACKAGE = Path(resnet_keras.__file__).parent
 # A module imports only modules that stand before it. `exporting` and `cli` are last, in an order of their own.
 ORDER = (
     "atomic",
+    "local_workers",
     "architectures",
     "datasets",
     "recipes",
@@ -24,6 +25,7 @@ ORDER = (
     "splits",
     "broken_images",
     "augmentation",
+    "mixing",
     "input_pipeline",
     "class_names",
     "normalization",
@@ -51,6 +53,9 @@ ORDER = (
     "confusion",
     "prediction",
     "optimizers",
+    "cluster",
+    "multi_worker",
+    "worker_batches",
     "distribution",
     "run_folder",
     "progress",
@@ -71,8 +76,9 @@ ORDER = (
     "cli.recalibrate",
     "cli.export",
     "cli.networks",
+    "cli.workers",
 )
-WITHOUT_KERAS = ("atomic", "architectures", "datasets", "recipes", "preprocessing", "class_names")
+WITHOUT_KERAS = ("atomic", "local_workers", "architectures", "datasets", "recipes", "preprocessing", "class_names")
 WITHOUT_TENSORFLOW = (
     *WITHOUT_KERAS,
     "schedules",

@@ -15,8 +15,8 @@ from resnet_keras.recipes import RECIPES, Recipe
 
 CIFAR_TRAIN_IMAGES = 50_000
 IMAGENET_TRAIN_IMAGES = 1_281_167
-CIFAR = [name for name in RECIPES if name.startswith("cifar10_")]
-IMAGENET = [name for name in RECIPES if name.startswith("imagenet_")]
+CIFAR = [name for name in RECIPES if name.startswith("cifar10_") and "modern" not in name]
+IMAGENET = [name for name in RECIPES if name.startswith("imagenet_") and "torchvision" not in name]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -25,8 +25,13 @@ def test_every_named_recipe_names_a_known_network_and_data_set(name: str) -> Non
     assert recipe.model in ARCHITECTURES
     assert recipe.dataset in DATASETS
     prefix = recipe.dataset.removesuffix("2012") if recipe.weights is None else "finetune"
-    assert name == f"{prefix}_{recipe.model}"
-    assert recipe.architecture == ARCHITECTURES[recipe.model]
+    assert name in (
+        f"{prefix}_{recipe.model}",
+        f"{prefix}_modern_{recipe.model}",
+        f"{prefix}_torchvision_{recipe.model}",
+    )
+    options = {"bottleneck_stride": recipe.bottleneck_stride} if recipe.bottleneck_stride else {}
+    assert recipe.architecture == replace(ARCHITECTURES[recipe.model], **options)
 
 
 def test_every_network_of_the_paper_has_its_recipe() -> None:
@@ -89,6 +94,18 @@ def test_defaults_are_the_imagenet_recipe_without_its_augmentation() -> None:
         ("precision", "float64"),
         ("dataset", ""),
         ("freeze", "stage5"),
+        ("loss", "hinge"),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", -0.1),
+        ("mixup", -1.0),
+        ("cutmix", -1.0),
+        ("erase", 1.1),
+        ("clip_norm", 0.0),
+        ("warmup_epochs", -1.0),
+        ("stochastic_depth", 1.0),
+        ("crop_area", (0.0, 1.0)),
+        ("crop_area", (0.5, 0.4)),
+        ("crop_area", (0.5, 1.5)),
         ("train_images", 0),
         ("epochs", 0),
         ("epochs", -1),
@@ -215,3 +232,30 @@ def test_options_that_are_not_given_are_the_networks_own() -> None:
     recipe = Recipe(model="resnet50", dataset="folder")
     assert (recipe.architecture.bottleneck_stride, recipe.architecture.zero_channels) == ("1x1", "behind")
     assert replace(recipe, bottleneck_stride="3x3").architecture.bottleneck_stride == "3x3"
+
+
+def test_modern_recipes_differ_from_the_papers_in_what_their_comment_says() -> None:
+    paper, modern = RECIPES["cifar10_resnet20"], RECIPES["cifar10_modern_resnet20"]
+    changed = {key for key in vars(paper) if getattr(paper, key) != getattr(modern, key)}
+    assert changed == {"epochs", "schedule", "warmup_epochs", "nesterov", "l2"}
+    assert (modern.epochs, modern.schedule, modern.l2, modern.nesterov) == (200, "cosine", 5e-4, True)
+
+
+def test_torchvisions_recipe_is_that_of_its_references() -> None:
+    found = RECIPES["imagenet_torchvision_resnet50"]
+    assert (found.epochs, found.batch_size, found.peak_lr, found.momentum, found.l2) == (90, 256, 0.1, 0.9, 1e-4)
+    assert [round(drop * found.epochs) for drop in found.lr_drops] == [30, 60]
+    assert (found.crop_area, found.flip, found.color_noise) == ((0.08, 1.0), True, 0.0)
+    assert found.architecture.bottleneck_stride == "3x3"
+
+
+def test_a_crop_is_of_random_scale_or_of_random_area() -> None:
+    with pytest.raises(ValueError, match="`crop_area` to be None, where `shorter_side` is given"):
+        replace(RECIPES["imagenet_resnet50"], crop_area=(0.08, 1.0))
+
+
+@pytest.mark.parametrize("field", ["mixup", "cutmix", "label_smoothing"])
+def test_labels_are_soft_where_an_image_has_parts_of_classes(field: str) -> None:
+    assert not RECIPES["cifar10_resnet20"].soft_labels
+    assert replace(RECIPES["cifar10_resnet20"], **{field: 0.1}).soft_labels
+    assert replace(RECIPES["cifar10_resnet20"], loss="binary").soft_labels

@@ -124,3 +124,29 @@ def test_schedules_survive_keras_serialisation(recipe: Recipe) -> None:
     again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     for step in (0, 6, 7, 499, 500, 999):
         assert float(again(step)) == float(schedule(step))
+
+
+def test_one_cycle_rises_and_falls_along_lines() -> None:
+    recipe = replace(STEP, schedule="one_cycle", warmup_steps=200, warmup_lr=0.02)
+    found = rates(recipe, EPOCH, 0, 100, 199, 200, 201, 600, 999)
+    rise, fall = 0.08 / 200, 0.1 / 800
+    expected = [0.02, 0.06, 0.1 - rise, 0.1, 0.1 - fall, 0.05, fall]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_cycle_without_a_rise_starts_at_the_peak() -> None:
+    assert rates(replace(STEP, schedule="one_cycle"), EPOCH, 0, 500) == pytest.approx([0.1, 0.05], rel=1e-6)
+
+
+def test_a_schedule_of_one_cycle_survives_its_configuration() -> None:
+    schedule = learning_rate(replace(STEP, schedule="one_cycle", warmup_steps=10), EPOCH)
+    again = type(schedule).from_config(schedule.get_config())
+    assert [float(again(step)) for step in (0, 5, 10, 700)] == [float(schedule(step)) for step in (0, 5, 10, 700)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_epochs_of_warm_up_are_steps_of_the_data(schedule: str) -> None:
+    by_epochs = replace(STEP, schedule=schedule, warmup_epochs=2.5, warmup_steps=10)
+    by_steps = replace(STEP, schedule=schedule, warmup_steps=260)
+    steps = (0, 1, 259, 260, 261, 999)
+    assert rates(by_epochs, EPOCH, *steps) == pytest.approx(rates(by_steps, EPOCH, *steps))

@@ -18,8 +18,9 @@ from resnet_keras.normalization import flat_layers
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES, Recipe
 from resnet_keras.splits import open_split
-from resnet_keras.training import compiled, shared_batch, train
+from resnet_keras.training import compiled, train
 from resnet_keras.weights.loading import load_weights
+from resnet_keras.worker_batches import shared_batch
 
 SHORT = replace(RECIPES["digits_resnet20"], epochs=4, batch_size=128, warmup_steps=4)
 
@@ -185,6 +186,29 @@ def test_images_of_one_size_are_scaled_at_random_too(tmp_path: Path) -> None:
     assert Classifier.load(tmp_path).preprocessing.image_size == (12, 12)
 
 
+RICH = replace(
+    SHORT, epochs=3, schedule="one_cycle", warmup_epochs=1, nesterov=True, clip_norm=5.0, label_smoothing=0.1,
+    mixup=0.2, cutmix=1.0, erase=0.2, stochastic_depth=0.2, zero_init_residual=True,
+)  # fmt: skip
+"""All that a recipe can vary at once."""
+
+
+@pytest.mark.parametrize("loss", ["softmax", "binary"])
+def test_a_recipe_with_everything_learns_and_goes_on_to_the_same_weights(tmp_path: Path, loss: str) -> None:
+    recipe = replace(RICH, loss=loss)
+    whole = train(recipe, tmp_path / "whole", log=lambda line: None)
+    with (tmp_path / "whole" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    # Validation counts right answers as the final evaluation does, whatever labels the training had.
+    assert float(rows[-1]["val_accuracy"]) == pytest.approx(1 - whole.top1_error, abs=1e-6)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", log=stop_after(2))
+    train(recipe, tmp_path / "parts", log=lambda line: None)
+    for one, other in zip(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # Weights to begin with ----------------------------------------------------------------------------------------------
 
 
@@ -256,16 +280,17 @@ def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(digi
     said: list[str] = []
     result = train(replace(FINE, weights=str(path)), tmp_path / "run", log=said.append)
     assert "statistics of batch normalisation are restored" in said[0]
-    # Trained by batches, with statistics that move: had they stayed folded, the network would know nothing.
     assert result.top1_error < 0.2
-    unrestored = compiled(replace(FINE, weights=str(path)), Classifier.load(path).preprocessing, 10, 6)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        restored = float(next(csv.DictReader(file))["loss"])
+    # In training each batch is normalised by its own statistics: a folded network is another one then.
+    preprocessing = Classifier.load(path).preprocessing
+    unrestored = compiled(replace(FINE, weights=str(path)), preprocessing, 10, 6)
     load_weights(unrestored, path)
-    unrestored.fit(
-        training_batches(open_split("digits", "train"), FINE, Classifier.load(path).preprocessing),
-        steps_per_epoch=6, verbose=0, shuffle=False,
-    )  # fmt: skip
-    lost = Classifier(unrestored, Classifier.load(path).preprocessing, tuple("0123456789"))
-    assert evaluate(lost, split).top1_error > 0.5
+    batches = training_batches(open_split("digits", "train"), FINE, preprocessing)
+    history = unrestored.fit(batches, steps_per_epoch=6, verbose=0, shuffle=False).history
+    assert restored < 0.5
+    assert history["loss"][0] > 2 * restored
 
 
 def test_a_run_that_began_with_weights_goes_on_from_its_checkpoint(digits_run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -316,6 +317,19 @@ def test_h5_file_of_another_make_is_refused(tmp_path: Path, make: Callable[[h5py
     with h5py.File(tmp_path / "net.h5", "w") as file:
         make(file)
     refused(tmp_path / "net.h5", r"Expected a whole weights file. Received: .* which can't be read")
+
+
+def test_an_array_of_more_numbers_than_the_file_has_bytes_is_refused(tmp_path: Path) -> None:
+    # HDF5 fills what is not stored: 8 kB that would become 256 MB.
+    with h5py.File(tmp_path / "net.weights.h5", "w") as file:
+        file.create_group("layers/conv/vars").attrs["name"] = "conv"
+        file.create_dataset("layers/conv/vars/0", (2**16, 2**10), "float32", chunks=True)
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "net.weights.h5", "Expected a whole weights file. Received: .* which can't be read")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # Files made to mislead. A link could carry any file of the machine into a model that is then published.

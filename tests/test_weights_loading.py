@@ -444,6 +444,16 @@ def test_zeros_in_another_place_are_refused_with_the_remedy(tmp_path: Path) -> N
     load_weights(behind, found, zero_channels="behind")
 
 
+def test_shortcuts_left_out_are_another_network(tmp_path: Path) -> None:
+    plain, residual = (
+        network(1, replace(SMALL, shortcut=option), input_shape=(8, 8, 3), classes=5) for option in (None, "A")
+    )
+    refused(residual, plain, "Expected a plain network for plainnet6. Received: 'resnet6', a residual network")
+    refused(plain, residual, "Expected a residual network for resnet6. Received: 'plainnet6', a plain network")
+    for saved, model in ((plain, residual), (residual, plain)):  # a file of weights does not tell
+        assert load_weights(model, write(saved, tmp_path / "net.weights.h5")).problems == ()
+
+
 def test_places_without_effect_are_no_mismatch() -> None:
     row = Architecture(stem="cifar", block="bottleneck", repeats=(2,), widths=(4,), shortcut="C")
     load_weights(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import subprocess
 import sys
@@ -526,6 +527,39 @@ def test_compressed_numbers_are_refused(tmp_path: Path) -> None:
     refused(write_torch(TWO, tmp_path / "x.pth", compressed=("data/1",)), "Expected a whole checkpoint")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_compressed_byte_order_is_not_unpacked(tmp_path: Path, method: int, damaged: bool) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled({}))
+        archive.writestr("archive/byteorder", b" " * 20_000_000, compress_type=method)
+    changed = bytearray(content.getvalue())
+    if damaged:
+        start = changed.find(b"archive/byteorder") + len("archive/byteorder")
+        changed[start + 4] ^= 0xFF
+    (tmp_path / "x.pth").write_bytes(changed)
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "x.pth", "Expected a whole checkpoint")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_tensors_of_one_storage_take_its_room_once(tmp_path: Path) -> None:
+    # A name takes 100 bytes in a file; each could ask for the whole storage again.
+    flat = np.zeros(1_000_000, "uint8")
+    tensors = {f"x{i}": Tensor(flat, (1_000_000,), (1,)) for i in range(100)}
+    path = write_torch(tensors, tmp_path / "x.pth")
+    tracemalloc.start()
+    try:
+        assert len(read(path)) == 100
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_compressed_pickle_is_not_unpacked(tmp_path: Path) -> None:
     data = pickled({"x": Raw(b"X" + (40_000_000).to_bytes(4, "little") + b" " * 40_000_000)})
     (tmp_path / "x.pth").write_bytes(zip_bytes(data, {}, compressed=("data.pkl",)))
@@ -592,7 +626,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_small_pickle_takes_little_memory(tmp_path: Path) -> None:
-    # one; 4 bytes can ask for 32 GB.
+    # Python's unpickler in C makes room for as many objects as the highest number that a pickle gives one: 4 bytes can
+    # ask for 32 GB.
     (tmp_path / "x.th").write_bytes(b"\x80\x02}r" + (3_000_000).to_bytes(4, "little") + b".")
     tracemalloc.start()
     try:

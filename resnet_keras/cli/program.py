@@ -14,6 +14,9 @@ import tyro
 USER_ERROR = 2
 """Exit status when the input was at fault, as argparse has it."""
 
+LOST_WORKER = 3
+"""Exit status when another of several machines was lost: the same command again goes on."""
+
 
 def run(function: Callable[..., int | None], name: str, argv: Sequence[str] | None) -> int:
     """Calls `function` with the arguments that `argv` (the process's own if `None`) gives; returns its status.
@@ -32,6 +35,9 @@ def run(function: Callable[..., int | None], name: str, argv: Sequence[str] | No
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, FloatingPointError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return USER_ERROR
+    except ConnectionError as error:  # of another worker, not of the input
+        print(f"{name}: {error}", file=sys.stderr)
+        return LOST_WORKER
 
 
 def _start_tensorflow() -> None:

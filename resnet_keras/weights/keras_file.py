@@ -138,6 +138,8 @@ def _array(group: h5py.Group, key: str) -> np.ndarray:
         return np.asarray(node).view(ml_dtypes.bfloat16)  # a type that HDF5 does not know
     if node.shape is None or node.dtype.kind not in "fiu":
         raise KeyError(f"{group.name}/{key} holds no real numbers")
+    if node.id.get_storage_size() < node.nbytes:  # HDF5 would fill up what is not there, to any size
+        raise KeyError(f"{group.name}/{key} is not as large in the file as it says")
     return np.asarray(node)
 
 

@@ -29,12 +29,31 @@ def check_other_networks(path: Path) -> None:
     config = _json(path)
     told = {key: config.get(key) for key in ("architecture", "hidden_act", "downsample_in_first_stage")}
     others = (
-        isinstance(told["architecture"], str) and not re.fullmatch(r"(tv_)?resnet\d+", told["architecture"]),
+        isinstance(told["architecture"], str)
+        and not re.fullmatch(r"(tv_|gluon_)?resnet\d+(_v1b)?", told["architecture"]),
         told["hidden_act"] not in (None, "relu"),
         told["downsample_in_first_stage"] not in (None, False),
     )
     if any(others):
         raise ValueError(f"Expected the settings of a network of arXiv:1512.03385. Received: {path}, with {told}")
+
+
+def check_keras_hub(folder: Path) -> None:
+    """Refuses the settings of KerasHub's networks that have the weights of ours and compute something else.
+
+    Raises:
+        ValueError: They tell of a vd network, a pre-activation network, or of other strides.
+    """
+    for name in ("config.json", "task.json"):
+        settings = _json(folder / name).get("config", {})
+        config = settings.get("backbone", {}).get("config", settings) if isinstance(settings, dict) else {}
+        strides = config.get("stackwise_num_strides", [1, 2, 2, 2])
+        kind = config.get("block_type", "basic_block")
+        if str(kind).endswith("_vd") or config.get("use_pre_activation") or strides != [1, *[2] * (len(strides) - 1)]:
+            raise ValueError(
+                f"Expected the settings of a network of arXiv:1512.03385. Received: {folder / name}, with {kind}, "
+                f"strides {strides}"
+            )
 
 
 def told(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:

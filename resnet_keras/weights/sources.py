@@ -18,6 +18,7 @@ from resnet_keras.weights import keras_file, published, torch_file
 from resnet_keras.weights.checkpoint import Checkpoint, checkpoint
 from resnet_keras.weights.settings import (
     MALFORMED,
+    check_keras_hub,
     check_other_networks,
     labels_of,
     preprocessing_of_keras_hub,
@@ -123,6 +124,10 @@ def _from_folder(folder: Path) -> Checkpoint:
         return _from_archive(files[0])
     if files[0].suffix != ".h5":
         return _from_hub_files(files[0])
+    try:
+        check_keras_hub(folder)
+    except MALFORMED as error:
+        raise ValueError(f"Expected settings as KerasHub writes them. Received: {folder}: {error}") from error
     arrays = {name: array for file in files for name, array in keras_file.read(file).items()}
     return _completed(
         checkpoint(arrays, str(folder)), preprocessing=told(preprocessing_of_keras_hub, folder / "preprocessor.json")

@@ -115,7 +115,7 @@ class _Tensor(_Closed):
         if not count:
             return np.empty(self.size, flat.dtype)
         strides = tuple(step * flat.itemsize for step in self.stride)
-        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.size, strides).copy()
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.size, strides, writeable=False)
 
 
 class _RebuildTensor(_Closed):
@@ -184,7 +184,8 @@ def _from_zip(file: BinaryIO) -> Any:
         if len(names) != 1:
             raise ValueError("the archive holds no data.pkl")
         folder = names[0].removesuffix("data.pkl")
-        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        order = f"{folder}byteorder"
+        if order in archive.namelist() and archive.read(_stored(archive, order)) != b"little":
             raise ValueError("its numbers are big-endian")
         storages: dict[str, _Storage] = {}
 

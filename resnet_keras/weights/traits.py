@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,13 +39,12 @@ def traits_of(config: Mapping[str, Any]) -> Traits:
     strides: dict[str, int] = {}
     zeros: set[ZeroChannels] = set()
     epsilons: set[float] = set()
-    adds = dilates = False
+    adds = False
     try:
         for layer in _layers(config):
             kind, fields = layer["class_name"], layer["config"]
             if kind in ("Conv2D", "MaxPooling2D"):
                 strides[str(fields["name"])] = int(max(fields["strides"]))
-                dilates |= max(fields.get("dilation_rate", (1,))) > 1
             elif kind == "Pad":
                 before, after = fields["pad_width"][-1]
                 zeros |= {"around"} if before else {"behind"} if after > 1 else set()
@@ -57,6 +57,11 @@ def traits_of(config: Mapping[str, Any]) -> Traits:
         ) from error
     bottlenecks = [name.removesuffix("_conv3") for name in strides if name.endswith("_conv3")]
     strided = [name for name in bottlenecks if max(strides.get(f"{name}_conv{k}", 1) for k in (1, 2)) > 1]
+    stages: dict[int, int] = {}
+    for name, stride in strides.items():
+        if match := re.match(r"stage(\d+)_block1_conv", name):
+            stages[int(match[1])] = max(stages.get(int(match[1]), 1), stride)
+    dilates = any(stride == 1 for stage, stride in stages.items() if stage > 1)
     path = [stride for name, stride in strides.items() if not name.endswith("_projection")]
     return Traits(
         bottleneck_stride=("1x1" if strides[f"{strided[0]}_conv1"] > 1 else "3x3") if strided else None,

@@ -1,0 +1,110 @@
+"""Several workers on this machine, to try out what several machines will do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import IO, Any
+
+END_SECONDS = 60.0
+"""Once a worker has failed, the others may end by themselves, and tell why, for so long."""
+
+_KILL_SECONDS = 10.0  # a process inside TensorFlow hears of a signal late, or not at all
+
+
+def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = None) -> int:
+    """Runs a command as `count` workers with a TF_CONFIG each, over loopback; returns the first failure's status.
+
+    They compute on the CPU, whose cores they share: of several GPUs on one machine, one process makes better use. Each
+    line that they say is written after the worker's number. SIGINT and SIGTERM are passed on to all. If one fails, the
+    others have `END_SECONDS` to end, too. A worker that a signal ended counts as 128 and its number, as in a shell.
+
+    Raises:
+        ValueError: There is no command, or `count` is below 1.
+        FileNotFoundError: There is no such command.
+    """
+    if count < 1 or not command:
+        raise ValueError(f"Expected at least 1 worker and a command. Received: {count}, {' '.join(command) or 'none'}")
+    if shutil.which(command[0]) is None:
+        raise FileNotFoundError(f"Expected a command that can be run. Received: {command[0]}")
+    workers: list[subprocess.Popen[str]] = []
+    signalled: list[float] = []
+
+    def forward(number: int, frame: Any) -> None:
+        signalled.append(time.monotonic())
+        for worker in workers:
+            if worker.poll() is None:
+                worker.send_signal(number)
+
+    lock = threading.Lock()
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(signal.signal, number, signal.signal(number, forward))
+        for i, environment in enumerate(worker_environments(count)):
+            worker = subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            )
+            workers.append(worker)
+            stack.callback(worker.kill)
+            reader = threading.Thread(target=_pass_on, args=(f"[{i}] ", worker, out or sys.stdout, lock), daemon=True)
+            reader.start()
+            stack.callback(reader.join, timeout=5)
+        return _wait(workers, signalled)
+
+
+def worker_environments(count: int, base: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
+    """Returns an environment for each of `count` workers on free ports of loopback, with their part of the cores."""
+    with ExitStack() as stack:  # all are open at once, so that all differ
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    return [
+        {
+            "TF_NUM_INTRAOP_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
+            "PYTHONUNBUFFERED": "1",
+            **base,
+            "CUDA_VISIBLE_DEVICES": "",
+            "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}),
+        }
+        for index in range(count)
+    ]
+
+
+def _wait(workers: Sequence[subprocess.Popen[str]], signalled: Sequence[float]) -> int:
+    """Waits for all; returns the first failure's status, or 0."""
+    first, deadline, end = 0, float("inf"), subprocess.Popen.terminate
+    while None in [worker.poll() for worker in workers]:
+        time.sleep(0.1)
+        failed = [worker.returncode for worker in workers if worker.returncode]
+        if failed and not first:
+            first, deadline = failed[0], time.monotonic() + END_SECONDS
+        if signalled and end is subprocess.Popen.terminate:
+            deadline = min(deadline, signalled[0] + _KILL_SECONDS)
+        if time.monotonic() > deadline:
+            for worker in workers:
+                end(worker)
+            deadline, end = time.monotonic() + _KILL_SECONDS, subprocess.Popen.kill
+    first = first or next((worker.returncode for worker in workers if worker.returncode), 0)
+    return first if first >= 0 else 128 - first
+
+
+def _pass_on(prefix: str, worker: subprocess.Popen[str], out: IO[str], lock: threading.Lock) -> None:
+    assert worker.stdout is not None
+    with worker.stdout:
+        for line in worker.stdout:
+            with lock:
+                out.write(prefix + line.rstrip("\n") + "\n")
+                out.flush()
