@@ -59,6 +59,7 @@ ORDER = (
     "distribution",
     "run_folder",
     "progress",
+    "compilation",
     "training",
     "exporting.litert_converter",
     "exporting.saved_model_runner",

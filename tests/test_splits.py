@@ -217,8 +217,22 @@ def test_train_without_test_raises_and_names_the_folders_looked_for(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["digits", "folder"])
 def test_an_unknown_split_raises_and_lists_the_known(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"one of train, test\. Received: 'training'"):
+    known = {"digits": "train, test", "folder": "train, test, all"}[name]
+    with pytest.raises(ValueError, match=rf"one of {known}\. Received: 'training'"):
         open_split(name, "training", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("parted", [False, True])
+def test_all_images_of_a_folder_are_those_of_both_parts(tmp_path: Path, parted: bool) -> None:
+    if parted:
+        write_images(tmp_path / "train", {"cat": 4, "dog": 3})
+        write_images(tmp_path / "test", {"cat": 2, "dog": 1})
+    else:
+        write_images(tmp_path, {"cat": 6, "dog": 4})
+    train, test, both = (open_split("folder", split, data_dir=tmp_path) for split in ("train", "test", "all"))
+    assert isinstance(train, FileSplit) and isinstance(test, FileSplit) and isinstance(both, FileSplit)
+    assert sorted(both.paths) == sorted(train.paths + test.paths)
+    assert [both.class_names[label] for label in both.labels] == ["cat"] * 6 + ["dog"] * 4
 
 
 @pytest.mark.parametrize(("labels", "first"), [([0, 1, 2, 3], "3 for image 3"), ([0, -1, 5], "-1 for image 1")])

@@ -18,6 +18,7 @@ from resnet_keras.architectures import Architecture
 from resnet_keras.images import crop, normalize
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.weights.keras_file import of_model
+from resnet_keras.weights.settings import check_keras_hub
 from resnet_keras.weights.sources import open_checkpoint
 from resnet_keras.weights.traits import Traits
 

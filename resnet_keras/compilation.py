@@ -1,0 +1,95 @@
+"""The network that a run begins with: built, given its weights, frozen in part, compiled."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import keras
+
+from resnet_keras.freezing import freeze
+from resnet_keras.input_pipeline import evaluation_batches
+from resnet_keras.models import build
+from resnet_keras.optimizers import optimizer
+from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.recalibration import unfold
+from resnet_keras.recipes import Recipe
+from resnet_keras.schedules import learning_rate
+from resnet_keras.splits import Split, sample
+from resnet_keras.weights.checkpoint import HEAD, Checkpoint
+from resnet_keras.weights.keras_file import of_model
+
+_UNFOLDING_IMAGES = 512
+_UNFOLDING_BATCH = 32  # the inputs of all batch normalisations are held at once
+
+
+def compiled(
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    classes: int,
+    steps: int,
+    *,
+    weights: Checkpoint | None = None,
+    log: Callable[[str], None] = print,
+) -> keras.Model:
+    """Returns the recipe's network, of logits, with its initial weights, compiled for `steps` steps per epoch."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = build(
+            recipe.model,
+            input_shape=(*preprocessing.image_size, preprocessing.channels),
+            classes=classes,
+            classifier_activation=None,
+            weights=weights,
+            shortcut=recipe.shortcut,
+            zero_channels=recipe.zero_channels,
+            bottleneck_stride=recipe.bottleneck_stride,
+            batch_norm=recipe.batch_norm,
+            stochastic_depth=recipe.stochastic_depth,
+            zero_init_residual=recipe.zero_init_residual,
+        )
+    for warning in said:
+        log(str(warning.message))
+    if weights and weights.classes != classes:
+        # A new head on a trained backbone: of features this large, random logits would shake the backbone at first.
+        kernel = model.get_layer(HEAD).kernel
+        kernel.assign(keras.ops.zeros_like(kernel))
+    if recipe.freeze or recipe.freeze_batch_norms:
+        log(str(freeze(model, recipe.freeze, batch_norms=recipe.freeze_batch_norms)))
+    model.compile(
+        optimizer=optimizer(recipe, learning_rate(recipe, steps)),
+        loss=_loss(recipe),
+        metrics=[
+            keras.metrics.CategoricalAccuracy(name="accuracy")
+            if recipe.soft_labels
+            else keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        ],
+    )
+    model.optimizer.build(model.trainable_variables)  # here, in the scope of a strategy, and before a checkpoint loads
+    return model
+
+
+def _loss(recipe: Recipe) -> keras.losses.Loss:
+    if recipe.loss == "binary":
+        return keras.losses.BinaryCrossentropy(from_logits=True)
+    if recipe.soft_labels:
+        return keras.losses.CategoricalCrossentropy(from_logits=True)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def unfolded(weights: Checkpoint, recipe: Recipe, split: Split, preprocessing: Preprocessing) -> Checkpoint:
+    """Returns the same network with statistics of batch normalisation, as some training images give them."""
+    model = build(
+        recipe.model,
+        input_shape=(*preprocessing.image_size, preprocessing.channels),
+        include_top=False,
+        weights=weights,
+        shortcut=recipe.shortcut,
+        zero_channels=recipe.zero_channels,
+        bottleneck_stride=recipe.bottleneck_stride,
+    )
+    batches = evaluation_batches(sample(split, _UNFOLDING_IMAGES), preprocessing, _UNFOLDING_BATCH)
+    unfold(model, batches.as_numpy_iterator())
+    restored = {**weights.tensors, **of_model(model)}
+    return replace(weights, tensors=restored)
