@@ -11,7 +11,7 @@ from foreign_weights import SMALL, network
 from resnet_keras import models
 from resnet_keras.architectures import Architecture
 from resnet_keras.models import build
-from resnet_keras.weights.traits import Traits, traits_of
+from resnet_keras.weights.traits import Traits, traits_of, traits_of_model
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(4, 6))
 
@@ -141,3 +141,25 @@ def test_layers_within_layers_without_end_are_refused() -> None:
     config["layers"] = [config]
     with pytest.raises(ValueError, match="Expected a configuration as Keras writes it. Received: RecursionError"):
         traits_of(config)
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("resnet20", {}),
+        ("resnet20", {"zero_channels": "around"}),
+        ("plainnet20", {}),
+        ("resnet50", {"bottleneck_stride": "3x3"}),
+        ("resnet50", {"output_stride": 8}),
+    ],
+)
+def test_the_layers_of_a_network_tell_what_its_configuration_does(network: str, options: dict[str, Any]) -> None:
+    model = build(network, input_shape=(32, 32, 3), **options)
+    assert traits_of_model(model) == traits_of(model.get_config())
+    assert traits_of_model(model).epsilon == 1e-5
+
+
+def test_the_layers_of_nested_models_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = traits_of_model(build("resnet20", zero_channels="around"))
+    monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
+    assert traits_of_model(build("resnet20", zero_channels="around")) == whole

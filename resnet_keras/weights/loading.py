@@ -12,7 +12,7 @@ import numpy as np
 from resnet_keras.normalization import flat_layers
 from resnet_keras.weights.checkpoint import HEAD, Checkpoint
 from resnet_keras.weights.sources import open_checkpoint
-from resnet_keras.weights.traits import Traits, traits_of
+from resnet_keras.weights.traits import Traits, traits_of_model
 
 _SHOWN = 5
 
@@ -173,7 +173,7 @@ def _shown(problems: tuple[str, ...]) -> list[str]:
 
 
 def _check_traits(model: keras.Model, expected: Traits, found: Checkpoint) -> None:
-    own = traits_of(model.get_config())
+    own = traits_of_model(model)
     if expected.plain is not None and own.plain is not None and expected.plain != own.plain:
         kinds = {True: "a plain network", False: "a residual network"}
         raise ValueError(

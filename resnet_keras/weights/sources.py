@@ -27,7 +27,7 @@ from resnet_keras.weights.settings import (
     told,
     traits_of_transformers,
 )
-from resnet_keras.weights.traits import Traits, traits_of
+from resnet_keras.weights.traits import Traits, traits_of, traits_of_model
 
 CLASSIFIER_MEMBER = "classifier.json"
 """What a `.keras` file of ours holds beside what Keras writes: preprocessing and class names."""
@@ -112,7 +112,7 @@ def _from_archive(path: Path) -> Checkpoint:
 def _traits_of_model(model: keras.Model) -> Traits | None:
     """Returns the traits of a model of ours; of another library's, its layout tells them."""
     ours = any(layer.name == "stem_conv" for layer in model.layers)
-    return traits_of(model.get_config()) if ours else None
+    return traits_of_model(model) if ours else None
 
 
 def _from_folder(folder: Path) -> Checkpoint:

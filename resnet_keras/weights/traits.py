@@ -30,7 +30,15 @@ class Traits:
     output_stride: int | None = None
 
 
-def traits_of(config: Mapping[str, Any]) -> Traits:
+def traits_of_model(model: Any) -> Traits:
+    """Returns the traits of a network of ours, from its layers.
+
+    Not from `get_config`: on other backends, too, Keras loads TensorFlow for that.
+    """
+    return traits_of(_described(model))
+
+
+def traits_of(config: Any) -> Traits:
     """Returns the traits of a network of ours, from its configuration as `get_config` or a `.keras` file has it.
 
     Raises:
@@ -82,3 +90,16 @@ def _layers(config: Any) -> Iterable[Mapping[str, Any]]:
     elif isinstance(config, (list, tuple)):
         for value in config:
             yield from _layers(value)
+
+
+def _described(model: Any) -> list[Mapping[str, Any]]:
+    """Returns what `traits_of` asks of each layer, those of nested models too, as a configuration has it."""
+    found: list[Mapping[str, Any]] = []
+    for operation in model.operations:
+        if hasattr(operation, "operations"):
+            found.extend(_described(operation))
+        else:
+            asked = ("name", "strides", "pad_width", "epsilon")
+            fields = {key: getattr(operation, key) for key in asked if hasattr(operation, key)}
+            found.append({"class_name": type(operation).__name__, "config": fields})
+    return found
