@@ -23,7 +23,7 @@ def augment(pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, see
     """
     images = normalize(pixels, preprocessing)
     count = tf.shape(images)[0]
-    crop_seed, flip_seed, color_seed, erase_seed = tf.unstack(tf.random.split(seed, 4))
+    crop_seed, flip_seed, color_seed = tf.unstack(tf.random.split(seed, 3))
     if recipe.pad_pixels:
         height, width = preprocessing.image_size
         pad = recipe.pad_pixels
@@ -40,7 +40,9 @@ def augment(pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, see
         shift = shift[:, ::-1] if preprocessing.channel_order == "bgr" else shift
         images += (shift / preprocessing.std)[:, None, None, :]
     if recipe.erase:
-        images = tf.where(_erased(count, preprocessing.image_size, recipe.erase, erase_seed), 0.0, images)
+        images = tf.where(
+            _erased(count, preprocessing.image_size, recipe.erase, tf.random.fold_in(seed, 1)), 0.0, images
+        )
     return images
 
 

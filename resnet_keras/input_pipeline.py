@@ -91,11 +91,11 @@ def training_batches(
         batches = _encoded_batches(split, recipe, preprocessing, first_step, steps, decoded)
 
     def augmented(step: tf.Tensor, pixels: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        seeds = tf.random.split(tf.stack([tf.cast(recipe.seed, tf.int64), step]), 2)
-        images = augment(pixels, recipe, preprocessing, seeds[0])
+        seed = tf.stack([tf.cast(recipe.seed, tf.int64), step])
+        images = augment(pixels, recipe, preprocessing, seed)
         if not recipe.soft_labels:
             return images, labels
-        return mix(images, labels, len(split.class_names), recipe, seeds[1])
+        return mix(images, labels, len(split.class_names), recipe, tf.random.fold_in(seed, 2))
 
     batches = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first_step, tf.int64)), batches).map(
         lambda step, batch: augmented(step, *batch), tf.data.AUTOTUNE
