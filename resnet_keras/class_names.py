@@ -14,16 +14,20 @@ def imagenet() -> tuple[str, ...]:
 
     They are the first names that WordNet 3.0 has for them; the few that two classes share bear their WordNet ids.
     """
-    lines = (resources.files("resnet_keras") / "data" / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
-    pairs = [line.split(" ", 1) for line in lines]
+    pairs = _imagenet()
     names = [name for _, name in pairs]
     return tuple(name if names.count(name) == 1 else f"{name} ({wordnet_id})" for wordnet_id, name in pairs)
 
 
 def wordnet_ids() -> tuple[str, ...]:
     """Returns the WordNet ids of ImageNet's 1000 classes, in order."""
+    return tuple(wordnet_id for wordnet_id, _ in _imagenet())
+
+
+def _imagenet() -> list[list[str]]:
+    """Returns the WordNet id and the name of each class."""
     lines = (resources.files("resnet_keras") / "data" / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line.split(" ", 1)[0] for line in lines)
+    return [line.split(" ", 1) for line in lines]
 
 
 def places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:

@@ -59,6 +59,20 @@ class Layout:
         return re.fullmatch(self.passed_over, name) is not None
 
 
+def _keras_modules(stage: str, *, head: str) -> tuple[tuple[str, str], ...]:
+    """Returns the modules of Keras's own libraries, which differ in what they call a stage and a head."""
+    block = rf"{stage}(?P<s>\d+)_block(?P<b>\d+)"
+    return (
+        (r"conv1_conv", "stem_conv"),
+        (r"conv1_bn", "stem_conv_bn"),
+        (rf"{block}_0_conv", "stage{s}_block{b}_projection"),
+        (rf"{block}_0_bn", "stage{s}_block{b}_projection_bn"),
+        (rf"{block}_(?P<k>\d)_conv", "stage{s}_block{b}_conv{k}"),
+        (rf"{block}_(?P<k>\d)_bn", "stage{s}_block{b}_conv{k}_bn"),
+        (head, "logits"),
+    )
+
+
 LAYOUTS = (
     Layout(
         name="torchvision, timm",
@@ -112,15 +126,7 @@ LAYOUTS = (
         name="keras.applications",
         axes="keras",
         anchors=("conv1_conv/kernel", "conv2_block1_1_conv/kernel"),
-        modules=(
-            (r"conv1_conv", "stem_conv"),
-            (r"conv1_bn", "stem_conv_bn"),
-            (r"conv(?P<s>\d+)_block(?P<b>\d+)_0_conv", "stage{s}_block{b}_projection"),
-            (r"conv(?P<s>\d+)_block(?P<b>\d+)_0_bn", "stage{s}_block{b}_projection_bn"),
-            (r"conv(?P<s>\d+)_block(?P<b>\d+)_(?P<k>\d)_conv", "stage{s}_block{b}_conv{k}"),
-            (r"conv(?P<s>\d+)_block(?P<b>\d+)_(?P<k>\d)_bn", "stage{s}_block{b}_conv{k}_bn"),
-            (r"predictions|probs", "logits"),
-        ),
+        modules=_keras_modules("conv", head="predictions|probs"),
         first=(2, 1, 1),
         bottleneck_stride="1x1",
         epsilon=1.001e-5,
@@ -129,15 +135,7 @@ LAYOUTS = (
         name="KerasHub",
         axes="keras",
         anchors=("conv1_conv/kernel", "stack0_block0_1_conv/kernel"),
-        modules=(
-            (r"conv1_conv", "stem_conv"),
-            (r"conv1_bn", "stem_conv_bn"),
-            (r"stack(?P<s>\d+)_block(?P<b>\d+)_0_conv", "stage{s}_block{b}_projection"),
-            (r"stack(?P<s>\d+)_block(?P<b>\d+)_0_bn", "stage{s}_block{b}_projection_bn"),
-            (r"stack(?P<s>\d+)_block(?P<b>\d+)_(?P<k>\d)_conv", "stage{s}_block{b}_conv{k}"),
-            (r"stack(?P<s>\d+)_block(?P<b>\d+)_(?P<k>\d)_bn", "stage{s}_block{b}_conv{k}_bn"),
-            (r"predictions", "logits"),
-        ),
+        modules=_keras_modules("stack", head="predictions"),
         first=(0, 0, 1),
         bottleneck_stride="3x3",
         epsilon=1e-5,
