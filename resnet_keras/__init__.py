@@ -11,7 +11,9 @@ from typing import Any
 _EXPORTS = {
     "architectures": ("ARCHITECTURES", "Architecture"),
     "datasets": ("DATASETS", "Dataset"),
-    "recipes": ("RECIPES", "Recipe"),
+    "recipe": ("Recipe",),
+    "recipes": ("RECIPES",),
+    "results": ("PUBLISHED", "Published", "recipe_table"),
     "preprocessing": ("Preprocessing",),
     "splits": ("open_split", "sample"),
     "broken_images": ("open_whole",),
@@ -36,6 +38,8 @@ _EXPORTS = {
     "input_pipeline": ("evaluation_batches",),
     "prediction": ("Prediction", "predict"),
     "run_folder": ("RunFolder", "dataset_of"),
+    "run_table": ("RunTable", "table_of_runs"),
+    "dry_run": ("Plan", "dry_run"),
     "training": ("train",),
     "exporting.publish": ("Export", "ExportRefused", "export"),
 }

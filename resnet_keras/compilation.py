@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import keras
+import tensorflow as tf
 
 from resnet_keras.freezing import freeze
 from resnet_keras.input_pipeline import evaluation_batches
@@ -14,7 +15,7 @@ from resnet_keras.models import build
 from resnet_keras.optimizers import optimizer
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recalibration import unfold
-from resnet_keras.recipes import Recipe
+from resnet_keras.recipe import Recipe
 from resnet_keras.schedules import learning_rate
 from resnet_keras.splits import Split, sample
 from resnet_keras.weights.checkpoint import HEAD, Checkpoint
@@ -31,24 +32,13 @@ def compiled(
     steps: int,
     *,
     weights: Checkpoint | None = None,
+    steps_per_execution: int = 1,
     log: Callable[[str], None] = print,
 ) -> keras.Model:
     """Returns the recipe's network, of logits, with its initial weights, compiled for `steps` steps per epoch."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        model = build(
-            recipe.model,
-            input_shape=(*preprocessing.image_size, preprocessing.channels),
-            classes=classes,
-            classifier_activation=None,
-            weights=weights,
-            shortcut=recipe.shortcut,
-            zero_channels=recipe.zero_channels,
-            bottleneck_stride=recipe.bottleneck_stride,
-            batch_norm=recipe.batch_norm,
-            stochastic_depth=recipe.stochastic_depth,
-            zero_init_residual=recipe.zero_init_residual,
-        )
+        model = network(recipe, preprocessing, classes, weights=weights, any_size=bool(recipe.train_sizes))
     for warning in said:
         log(str(warning.message))
     if weights and weights.classes != classes:
@@ -65,9 +55,40 @@ def compiled(
             if recipe.soft_labels
             else keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         ],
+        steps_per_execution=steps_per_execution,
     )
     model.optimizer.build(model.trainable_variables)  # here, in the scope of a strategy, and before a checkpoint loads
+    if not tf.distribute.has_strategy():
+        # Likewise the metrics, which Keras otherwise builds in the first step. Under a strategy it does so before.
+        labels = keras.ops.zeros((1, classes) if recipe.soft_labels else (1,))
+        model.compute_metrics(None, labels, keras.ops.zeros((1, classes)))
+        model.reset_metrics()
     return model
+
+
+def network(
+    recipe: Recipe,
+    preprocessing: Preprocessing,
+    classes: int,
+    *,
+    weights: Checkpoint | None = None,
+    any_size: bool = False,
+) -> keras.Model:
+    """Returns the recipe's network, of logits, for images of one size or of any."""
+    size = (None, None) if any_size else preprocessing.image_size
+    return build(
+        recipe.model,
+        input_shape=(*size, preprocessing.channels),
+        classes=classes,
+        classifier_activation=None,
+        weights=weights,
+        shortcut=recipe.shortcut,
+        zero_channels=recipe.zero_channels,
+        bottleneck_stride=recipe.bottleneck_stride,
+        batch_norm=recipe.batch_norm,
+        stochastic_depth=recipe.stochastic_depth,
+        zero_init_residual=recipe.zero_init_residual,
+    )
 
 
 def _loss(recipe: Recipe) -> keras.losses.Loss:

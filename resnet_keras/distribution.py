@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,6 +17,9 @@ from resnet_keras.normalization import flat_layers
 def strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
     """Returns a `MirroredStrategy` over all visible GPUs, or over logical CPUs; `None` for a single device.
 
+    On Keras's JAX backend, several of its devices share each batch by `keras.distribution.DataParallel`, which is set
+    for the process, and the strategy is `None`; `on_one_device` undoes it.
+
     Where the environment describes several machines (see `cluster`), it is a `MultiWorkerMirroredStrategy` over the
     GPUs of all of them, or their CPUs; it waits until all have come. Nothing of TensorFlow may have run before it.
 
@@ -27,6 +31,10 @@ def strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
         ValueError: `cpu_replicas` is below 1, or asked for with several machines.
         RuntimeError: TensorFlow has started with another number of logical CPUs.
     """
+    if keras.backend.backend() == "jax":
+        if len(keras.distribution.list_devices()) > 1:
+            keras.distribution.set_distribution(keras.distribution.DataParallel())
+        return None
     machines = cluster()
     if machines is not None:
         if cpu_replicas is not None:
@@ -52,6 +60,12 @@ def strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(cpu_replicas)])
 
 
+def on_one_device() -> None:
+    """Ends the sharing of batches among JAX's devices, for batches of any size."""
+    if keras.distribution.distribution() is not None:
+        keras.distribution.set_distribution(None)
+
+
 def scope(chosen: tf.distribute.Strategy | None) -> AbstractContextManager:
     """Returns the context in which to create variables."""
     return nullcontext() if chosen is None else chosen.scope()
@@ -60,6 +74,19 @@ def scope(chosen: tf.distribute.Strategy | None) -> AbstractContextManager:
 def replicas(chosen: tf.distribute.Strategy | None) -> int:
     """Returns over how many devices a batch is spread."""
     return 1 if chosen is None else chosen.num_replicas_in_sync
+
+
+def can_share(images: int) -> bool:
+    """Tells whether the devices can share batches of so many images: JAX's need equal parts, TensorFlow's do not."""
+    spread = keras.distribution.distribution()
+    return spread is None or images % spread.device_mesh.devices.size == 0
+
+
+def copies(chosen: tf.distribute.Strategy | None) -> Callable[[keras.Variable], Sequence]:
+    """Returns a function that gives a variable's copies, one for each replica of this process."""
+    if chosen is None:
+        return lambda variable: [variable]
+    return lambda variable: chosen.experimental_local_results(variable.value)
 
 
 class AverageStatistics(keras.callbacks.Callback):
@@ -74,13 +101,14 @@ class AverageStatistics(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Averages before validation."""
-        self._average()
+        self.average()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Averages before a checkpoint."""
-        self._average()
+        self.average()
 
-    def _average(self) -> None:
+    def average(self) -> None:
+        """Averages now. With several workers, all must call it."""
         if self.chosen is None:
             return
         statistics = [v for layer in flat_layers(self.model) for v in layer.non_trainable_variables]

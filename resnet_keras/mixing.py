@@ -5,7 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 
 from resnet_keras.augmentation import rectangle
-from resnet_keras.recipes import Recipe
+from resnet_keras.recipe import Recipe
+
+WHOLE_FROM = 0.2
+"""Part of a mixed image from which on its class counts as whole, where `mixed_labels` says so (arXiv:2110.00476)."""
 
 
 def mix(
@@ -15,20 +18,20 @@ def mix(
 
     MixUp (arXiv:1710.09412, Eqn. 1) adds two images, CutMix (arXiv:1905.04899, Eqn. 1 and 2) cuts a patch of one into
     the other; each image has its own proportion, and its partner is as far from the end of the batch as it is from the
-    beginning. Labels are smoothed first (arXiv:1512.00567, §7).
+    beginning. Labels are mixed, then smoothed (arXiv:1512.00567, §7).
 
     Args:
         images: Float32 (N, H, W, C).
         labels: Classes (N,).
         classes: How many there are.
-        recipe: Its `mixup`, `cutmix` and `label_smoothing` apply.
+        recipe: Its `mixup`, `cutmix`, `mixed_labels` and `label_smoothing` apply.
         seed: Two integers; equal seeds give equal results.
 
     Returns:
-        Images, and float32 (N, classes) of sum 1.
+        Images, and float32 (N, classes), of sum 1 unless mixed labels are whole.
     """
     kind_seed, share_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
-    targets = tf.one_hot(labels, classes) * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+    hot = tf.one_hot(labels, classes)
     if recipe.mixup and recipe.cutmix:
         images, shares = tf.cond(
             tf.random.stateless_uniform((), kind_seed) < 0.5,
@@ -40,9 +43,12 @@ def mix(
     elif recipe.cutmix:
         images, shares = _cut(images, recipe.cutmix, share_seed, place_seed)
     else:
-        return images, targets
+        return images, hot * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
     shares = shares[:, None]
-    return images, shares * targets + (1 - shares) * targets[::-1]
+    mixed = shares * hot + (1 - shares) * hot[::-1]
+    if recipe.mixed_labels == "whole":
+        mixed = tf.cast(mixed > WHOLE_FROM, tf.float32)
+    return images, mixed * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
 
 
 def _mixed_up(images: tf.Tensor, alpha: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+
+from resnet_keras.overriding import overriding
 
 _METRICS_FAULT = 'strategy.reduce("MEAN", v, axis=0)'
 _BUILD_FAULT = "self.distribute_strategy.reduce("
@@ -67,15 +69,8 @@ def mended(model: keras.Model, chosen: tf.distribute.Strategy | None) -> Iterato
         mends["_maybe_symbolic_build"] = _building_from_own_batch(model, chosen)
     if metrics_fail:
         mends |= {name: _with_axis(getattr(model, name)) for name in ("train_step", "test_step")}
-    for name, function in mends.items():
-        object.__setattr__(model, name, function)  # past Keras's own, which would keep track of it
-    model.train_function = model.test_function = None
-    try:
+    with overriding(model, **mends):
         yield
-    finally:
-        for name in mends:
-            object.__delattr__(model, name)
-        model.train_function = model.test_function = None
 
 
 def faults() -> tuple[bool, bool]:
@@ -119,6 +114,11 @@ def mean_over_workers(chosen: tf.distribute.Strategy, values: tf.Tensor) -> tf.T
     return chosen.reduce("MEAN", chosen.experimental_distribute_values_from_function(lambda _: values), axis=None)
 
 
+def anyone(chosen: tf.distribute.Strategy, holds: bool) -> bool:
+    """Tells every worker whether it holds for any of them. All must call it."""
+    return bool(mean_over_workers(chosen, tf.constant(float(holds))) > 0)
+
+
 def share(chosen: tf.distribute.Strategy | None, message: bytes) -> bytes:
     """Returns the chief's message on every worker. All must call it, and wait for each other in it."""
     if chosen is None or not spans_workers(chosen):
@@ -130,11 +130,11 @@ def share(chosen: tf.distribute.Strategy | None, message: bytes) -> bytes:
     return _of_chief(chosen, content).astype(np.uint8).tobytes() if length else b""
 
 
-def share_state(chosen: tf.distribute.Strategy | None, model: keras.Model) -> None:
-    """Gives every worker the chief's weights and state of the optimiser. All must call it."""
+def share_variables(chosen: tf.distribute.Strategy | None, variables: Iterable[keras.Variable]) -> None:
+    """Gives every worker the chief's values. All must call it."""
     if chosen is None or not spans_workers(chosen):
         return
-    variables = list({id(v): v for v in (*model.variables, *model.optimizer.variables)}.values())
+    variables = list({id(variable): variable for variable in variables}.values())
     whole = [v for v in variables if "int" in v.dtype]
     for group, kind in ((whole, np.int64), ([v for v in variables if "int" not in v.dtype], np.float32)):
         if not group:

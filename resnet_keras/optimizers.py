@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as the paper's framework does it (arXiv:1512.03385, §3.4)."""
+"""Stochastic gradient descent as the paper's framework does it (arXiv:1512.03385, §3.4), and LAMB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from resnet_keras.recipes import Recipe
+from resnet_keras.recipe import Recipe
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -48,15 +48,67 @@ class MomentumSGD(keras.optimizers.SGD):
         return {**super().get_config(), "l2": self.l2}
 
 
-def optimizer(recipe: Recipe, learning_rate: Any) -> MomentumSGD:
+class Lamb(keras.optimizers.Lamb):
+    """`keras.optimizers.Lamb` with weight decay where its paper has it (arXiv:1904.00962, Algorithm 2).
+
+    Keras's own `weight_decay` shrinks the weights beside the step; here the decay is a part of the update, whose length
+    becomes that of the weight. What does not decay, such as batch normalisation, takes Adam's step as it is, as in the
+    code that trained the networks of arXiv:2110.00476.
+
+    Args:
+        decay: What times a weight is added to its update.
+        **kwargs: Those of `keras.optimizers.Lamb`.
+    """
+
+    def __init__(self, *, decay: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.decay = decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Takes one step for one variable."""
+        index = self._get_variable_index(variable)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        dtype = variable.dtype
+        gradient = keras.ops.cast(gradient, dtype)
+        step = keras.ops.cast(self.iterations + 1, dtype)
+        self.assign_add(momentum, (gradient - momentum) * (1 - self.beta_1))
+        self.assign_add(velocity, (keras.ops.square(gradient) - velocity) * (1 - self.beta_2))
+        mean = keras.ops.convert_to_tensor(momentum) / (1 - keras.ops.power(keras.ops.cast(self.beta_1, dtype), step))
+        square = keras.ops.convert_to_tensor(velocity) / (1 - keras.ops.power(keras.ops.cast(self.beta_2, dtype), step))
+        update = mean / (keras.ops.sqrt(square) + self.epsilon)
+        trust = 1.0
+        if self.decay and self._use_weight_decay(variable):
+            weight = keras.ops.convert_to_tensor(variable)
+            update = update + self.decay * weight
+            lengths = [keras.ops.sqrt(keras.ops.sum(keras.ops.square(part))) for part in (weight, update)]
+            longer = keras.ops.minimum(*lengths) > 0
+            trust = keras.ops.where(longer, lengths[0] / keras.ops.where(longer, lengths[1], 1.0), 1.0)
+        self.assign_sub(variable, keras.ops.cast(learning_rate, dtype) * trust * update)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {**super().get_config(), "decay": self.decay}
+
+
+def optimizer(recipe: Recipe, learning_rate: Any) -> MomentumSGD | Lamb:
     """Returns the recipe's optimiser, with its schedule."""
-    sgd = MomentumSGD(
-        learning_rate=learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        l2=recipe.l2,
-        global_clipnorm=recipe.clip_norm,
-    )
+    chosen: MomentumSGD | Lamb
+    if recipe.optimizer == "lamb":
+        chosen = Lamb(
+            learning_rate=learning_rate,
+            decay=recipe.weight_decay,
+            epsilon=1e-6,
+            global_clipnorm=recipe.clip_norm,
+        )
+    else:
+        chosen = MomentumSGD(
+            learning_rate=learning_rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            l2=recipe.l2,
+            weight_decay=recipe.weight_decay or None,
+            global_clipnorm=recipe.clip_norm,
+        )
     if recipe.l2_on == "kernels":
-        sgd.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    return sgd
+        chosen.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return chosen

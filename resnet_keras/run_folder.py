@@ -8,7 +8,6 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -19,14 +18,11 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from resnet_keras import atomic
+from resnet_keras.checkpoints import History
 from resnet_keras.classifier import RUN_MODEL
 from resnet_keras.evaluation import Evaluation
-from resnet_keras.normalization import flat_layers
-from resnet_keras.recipes import Recipe
+from resnet_keras.recipe import Recipe
 
-History = list[dict[str, float]]
-
-_KEPT_CHECKPOINTS = 2
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
@@ -51,29 +47,44 @@ class RunFolder:
         return self.path / "samples"
 
     @property
+    def checkpoints(self) -> Path:
+        """Of a run that is not finished."""
+        return self.path / "checkpoints"
+
+    @property
     def tensorboard(self) -> Path:
         """TensorBoard's logs."""
         return self.path / "tensorboard"
+
+    def check(self, recipe: Recipe) -> bool:
+        """Tells whether the folder holds this run already.
+
+        Raises:
+            ValueError: It holds a run of another recipe that has come somewhere: to a checkpoint, or to its end.
+        """
+        file = self.path / "recipe.json"
+        if not file.is_file():
+            return False
+        wanted = json.loads(json.dumps(asdict(recipe)))
+        there = json.loads(file.read_text(encoding="utf-8"))
+        differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
+        if differing and (self.model.is_file() or any(self.checkpoints.glob("*"))):
+            changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
+            raise ValueError(
+                f"Expected the recipe that {self.path} was begun with, or another folder. Received: {changes}"
+            )
+        return not differing
 
     def begin(self, recipe: Recipe, data: dict[str, Any]) -> None:
         """Writes what is to be done; or, if the folder holds a run, makes sure that it is the same.
 
         Raises:
-            ValueError: The folder holds a run of another recipe.
+            ValueError: As of `check`.
         """
-        file = self.path / "recipe.json"
-        wanted = json.loads(json.dumps(asdict(recipe)))
-        if file.is_file():
-            there = json.loads(file.read_text(encoding="utf-8"))
-            differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
-            if differing:
-                changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
-                raise ValueError(
-                    f"Expected the recipe that {self.path} was begun with, or another folder. Received: {changes}"
-                )
+        if self.check(recipe):
             return
         atomic.write_json(self.path / "run.json", {**versions(), **data})
-        atomic.write_json(file, wanted)
+        atomic.write_json(self.path / "recipe.json", asdict(recipe))
 
     def recipe(self) -> Recipe:
         """Returns the recipe of the run.
@@ -97,34 +108,7 @@ class RunFolder:
     def finish(self, evaluation: Evaluation) -> None:
         """Writes the result; what only an unfinished run needs goes."""
         atomic.write_json(self.path / "evaluation.json", asdict(evaluation))
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-
-    def save_checkpoint(self, model: keras.Model, history: History) -> None:
-        """Writes weights, optimiser and history after an epoch; older checkpoints go when the new one is whole."""
-        folder = self.path / "checkpoints" / f"epoch_{len(history):05d}"
-        if folder.exists():  # a damaged one, which the run has gone back behind
-            shutil.rmtree(folder)
-        with atomic.new_folder(folder) as aside:
-            model.save_weights(aside / "state.weights.h5")
-            atomic.write_json(aside / "seeds.json", {name: state.numpy().tolist() for name, state in _seeds(model)})
-            atomic.write_json(aside / "history.json", history)
-        for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
-            shutil.rmtree(old)
-
-    def restore_checkpoint(self, model: keras.Model) -> History:
-        """Loads the last whole checkpoint into a model with a built optimiser; returns its history, or an empty one."""
-        for folder in self._checkpoints():
-            try:
-                history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
-                seeds = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))
-                model.load_weights(folder / "state.weights.h5")
-                for name, state in _seeds(model):
-                    state.assign(seeds[name])
-            except (OSError, ValueError, KeyError) as error:
-                print(f"{folder} is damaged and left out: {error}")
-                continue
-            return history
-        return []
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def write_history(self, history: History) -> None:
         """Writes `history.csv`, a line per epoch."""
@@ -157,15 +141,6 @@ class RunFolder:
         if not file.is_file():
             raise FileNotFoundError(f"Expected the folder of a run. Received: {self.path}, without {name}")
         return json.loads(file.read_text(encoding="utf-8"))
-
-    def _checkpoints(self) -> Sequence[Path]:
-        return sorted((self.path / "checkpoints").glob("epoch_*"), reverse=True)
-
-
-def _seeds(model: keras.Model) -> list[tuple[str, keras.Variable]]:
-    """Returns the states of the layers that draw random numbers, which Keras leaves out of its weights files."""
-    layers = [layer for layer in flat_layers(model) if isinstance(layer, keras.layers.Dropout)]
-    return [(layer.name, layer.seed_generator.state) for layer in layers]
 
 
 def versions() -> dict[str, Any]:

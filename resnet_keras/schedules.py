@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from resnet_keras.recipes import Recipe
+from resnet_keras.recipe import Recipe
 
 
 def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -15,21 +15,23 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
     The first `warmup_steps` have `warmup_lr`. A "step" schedule then has `peak_lr`, a tenth of it from the first of
     `lr_drops` on, a hundredth from the second, and so on. A "cosine" schedule rises from `warmup_lr` to `peak_lr`
     during the warm-up and then falls along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A
-    "one_cycle" schedule rises and falls along two lines (arXiv:1708.07120).
+    "one_cycle" schedule rises and falls along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in
+    proportion to the batch.
     """
+    peak, first = recipe.peak_lr * recipe.lr_scale, recipe.warmup_lr * recipe.lr_scale
     total = recipe.epochs * steps_per_epoch
     warmup = min(recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch), total - 1)
     if recipe.schedule == "one_cycle":
-        return OneCycle(recipe.warmup_lr, recipe.peak_lr, warmup, total)
+        return OneCycle(first, peak, warmup, total)
     if recipe.schedule == "cosine":
         if not warmup:
-            return keras.optimizers.schedules.CosineDecay(recipe.peak_lr, decay_steps=total)
+            return keras.optimizers.schedules.CosineDecay(peak, decay_steps=total)
         return keras.optimizers.schedules.CosineDecay(
-            recipe.warmup_lr, decay_steps=total - warmup, warmup_target=recipe.peak_lr, warmup_steps=warmup
+            first, decay_steps=total - warmup, warmup_target=peak, warmup_steps=warmup
         )
-    starts = {0: recipe.warmup_lr if warmup else recipe.peak_lr, warmup: recipe.peak_lr}
+    starts = {0: first if warmup else peak, warmup: peak}
     for i, fraction in enumerate(recipe.lr_drops, start=1):
-        starts[max(round(fraction * total), warmup)] = recipe.peak_lr * 0.1**i
+        starts[max(round(fraction * total), warmup)] = peak * 0.1**i
     # Keras counts a boundary to the interval before it, and wants at least one: the end of the run does no harm.
     later = sorted(starts)[1:]
     boundaries = [step - 1 for step in later] + [total - 1]

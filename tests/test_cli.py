@@ -9,14 +9,14 @@ from types import ModuleType
 import pytest
 
 from resnet_keras.classifier import Classifier
-from resnet_keras.cli import convert, evaluate, export, networks, predict, recalibrate, train
+from resnet_keras.cli import convert, evaluate, export, networks, predict, recalibrate, recipes, runs, train
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = {
     "train": train, "evaluate": evaluate, "predict": predict, "convert": convert, "recalibrate": recalibrate,
-    "export": export, "networks": networks,
+    "export": export, "networks": networks, "recipes": recipes, "runs": runs,
 }  # fmt: skip
 
 

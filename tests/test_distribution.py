@@ -27,11 +27,12 @@ import keras
 import numpy as np
 from resnet_keras import distribution
 from resnet_keras.architectures import ARCHITECTURES, Architecture
-from resnet_keras.input_pipeline import preprocessing_of, training_batches
+from resnet_keras.input_pipeline import preprocessing_of
+from resnet_keras.training_batches import training_batches
 from resnet_keras.normalization import BatchNormalization
 from resnet_keras.recipes import RECIPES
 from resnet_keras.splits import open_split
-from resnet_keras.training import compiled
+from resnet_keras.compilation import compiled
 
 devices = distribution.strategy(2)
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(4, 8, 16), shortcut="B")

@@ -27,12 +27,11 @@ from resnet_keras.input_pipeline import (
     pixel_array,
     pixel_batches,
     preprocessing_of,
-    steps_per_epoch,
-    training_batches,
 )
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES, Recipe
 from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, sample
+from resnet_keras.training_batches import steps_per_epoch, training_batches
 
 IMAGES = 12
 """Images of each little split; image i is 20 * i of 255 all over."""
@@ -361,8 +360,9 @@ def test_a_crop_of_a_random_scale_is_the_slow_one(kind: str, shorter_side: tuple
         box = (left, top, min(left + width, WIDTH), min(top + height, HEIGHT))
         slow = np.asarray(whole.resize((64, 64), Image.Resampling.BILINEAR, box=box)).astype(np.float32)
         differences.append(np.abs(found - slow).mean())
-    # Measured: 0.39, of which Pillow's rounding makes about 0.25; a window one pixel off would make 1.7 and more.
-    assert max(differences) < 0.5
+    # Measured: 0.39, of which Pillow's rounding makes about 0.25, and 0.51 where a JPEG is decoded at half its size; a
+    # window one pixel off would make 1.7 and more.
+    assert max(differences) < 0.6
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
@@ -685,7 +685,8 @@ import json
 import numpy as np
 from resnet_keras import distribution
 from resnet_keras.datasets import Dataset
-from resnet_keras.input_pipeline import evaluation_batches, training_batches
+from resnet_keras.input_pipeline import evaluation_batches
+from resnet_keras.training_batches import training_batches
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import Recipe
 from resnet_keras.splits import ArraySplit

@@ -20,10 +20,11 @@ import tensorflow as tf
 from resnet_keras import multi_worker
 from resnet_keras.cli import workers as program
 from resnet_keras.cluster import Cluster, cluster
-from resnet_keras.input_pipeline import preprocessing_of, training_batches
+from resnet_keras.input_pipeline import preprocessing_of
 from resnet_keras.local_workers import run_workers, worker_environments
 from resnet_keras.recipes import Recipe
 from resnet_keras.splits import open_split, part
+from resnet_keras.training_batches import training_batches
 from resnet_keras.worker_batches import replica_batch
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import keras
-from resnet_keras import training, worker_batches
+from resnet_keras import run, training, worker_batches
 from resnet_keras.architectures import ARCHITECTURES, Architecture
 from resnet_keras.cluster import cluster
 from resnet_keras.recipes import RECIPES
@@ -50,7 +51,7 @@ recipe = replace(recipe, freeze_batch_norms=True, peak_lr=0.02)
 seen, evaluated, models = [], [], []
 cut = worker_batches.training_part
 whole = worker_batches.validation_part
-build = training.compiled
+build = run.compiled
 
 def compiled(*args, **kwargs):
     models.append(build(*args, **kwargs))
@@ -69,7 +70,7 @@ def validation_part(chosen, split, batches_of, size):
         evaluated.append(np.asarray(chosen.experimental_local_results(images)[0] if chosen else images))
     return parts
 
-training.compiled, training.training_part, training.validation_part = compiled, training_part, validation_part
+run.compiled, run.training_part, run.validation_part = compiled, training_part, validation_part
 evaluation = training.train(recipe, work)
 np.savez(
     out / f"{name}.npz",

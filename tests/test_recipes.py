@@ -11,12 +11,15 @@ import pytest
 
 from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.datasets import DATASETS
-from resnet_keras.recipes import RECIPES, Recipe
+from resnet_keras.recipe import Recipe
+from resnet_keras.recipes import RECIPES
+from resnet_keras.results import PUBLISHED, recipe_table
 
 CIFAR_TRAIN_IMAGES = 50_000
 IMAGENET_TRAIN_IMAGES = 1_281_167
-CIFAR = [name for name in RECIPES if name.startswith("cifar10_") and "modern" not in name]
-IMAGENET = [name for name in RECIPES if name.startswith("imagenet_") and "torchvision" not in name]
+CIFAR = [f"cifar10_{name}" for name, row in ARCHITECTURES.items() if row.stem == "cifar"]
+IMAGENET = [f"imagenet_{name}" for name, row in ARCHITECTURES.items() if row.stem == "imagenet"]
+KINDS = ("", "modern_", "fast_", "torchvision_", "torchvision_v2_", "a1_", "a2_", "a3_")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -25,13 +28,17 @@ def test_every_named_recipe_names_a_known_network_and_data_set(name: str) -> Non
     assert recipe.model in ARCHITECTURES
     assert recipe.dataset in DATASETS
     prefix = recipe.dataset.removesuffix("2012") if recipe.weights is None else "finetune"
-    assert name in (
-        f"{prefix}_{recipe.model}",
-        f"{prefix}_modern_{recipe.model}",
-        f"{prefix}_torchvision_{recipe.model}",
-    )
+    assert name in [f"{prefix}_{kind}{recipe.model}" for kind in KINDS]
     options = {"bottleneck_stride": recipe.bottleneck_stride} if recipe.bottleneck_stride else {}
+    options["stochastic_depth"] = recipe.stochastic_depth
     assert recipe.architecture == replace(ARCHITECTURES[recipe.model], **options)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_error_is_of_a_recipe(name: str) -> None:
+    error = PUBLISHED[name].error
+    assert name in RECIPES
+    assert error is None or 5 < error < 35
 
 
 def test_every_network_of_the_paper_has_its_recipe() -> None:
@@ -107,6 +114,22 @@ def test_defaults_are_the_imagenet_recipe_without_its_augmentation() -> None:
         ("crop_area", (0.5, 0.4)),
         ("crop_area", (0.5, 1.5)),
         ("train_images", 0),
+        ("optimizer", "adam"),
+        ("mixed_labels", "half"),
+        ("policy", "auto"),
+        ("policy_layers", 0),
+        ("policy_magnitude", 10.5),
+        ("policy_spread", -1.0),
+        ("interpolation", "nearest"),
+        ("train_sizes", (2,)),
+        ("train_sizes", (32,) * 121),  # more than epochs
+        ("accumulate", 0),
+        ("accumulate", 3),  # of 256
+        ("repeats", 0),
+        ("ema", 1.0),
+        ("weight_decay", -0.1),
+        ("lr_batch_size", 0),
+        ("alternate_flip", True),  # without flips
         ("epochs", 0),
         ("epochs", -1),
         ("batch_size", 0),
@@ -247,6 +270,54 @@ def test_torchvisions_recipe_is_that_of_its_references() -> None:
     assert [round(drop * found.epochs) for drop in found.lr_drops] == [30, 60]
     assert (found.crop_area, found.flip, found.color_noise) == ((0.08, 1.0), True, 0.0)
     assert found.architecture.bottleneck_stride == "3x3"
+
+
+def test_torchvisions_second_recipe_is_that_of_its_references() -> None:
+    found = RECIPES["imagenet_torchvision_v2_resnet50"]
+    assert (found.epochs, found.batch_size, found.peak_lr, found.momentum, found.l2) == (600, 1024, 0.5, 0.9, 2e-5)
+    assert (found.schedule, found.warmup_epochs, found.warmup_lr, found.l2_on) == ("cosine", 5, 0.005, "kernels")
+    assert (found.label_smoothing, found.mixup, found.cutmix, found.erase) == (0.1, 0.2, 1.0, 0.1)
+    assert (found.policy, found.repeats, found.train_sizes, found.test_shorter_side) == ("trivial", 4, (176,), 232)
+    # There, every 32 steps the average takes 1024 x 32 x (1 - 0.99998) / 600 of the weights.
+    assert found.ema**32 == pytest.approx(1 - 1024 * 32 * (1 - 0.99998) / 600, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("procedure", "expected"),
+    [
+        ("a1", (600, 5e-3, 0.01, 0.2, 0.1, 7.0, 3, 0.05, ())),
+        ("a2", (300, 5e-3, 0.02, 0.1, 0.0, 7.0, 3, 0.05, ())),
+        ("a3", (100, 8e-3, 0.02, 0.1, 0.0, 6.0, 1, 0.0, (160,))),
+    ],
+)
+def test_procedures_of_resnet_strikes_back_are_those_of_its_table_2(procedure: str, expected: tuple) -> None:
+    found = RECIPES[f"imagenet_{procedure}_resnet50"]
+    varied = ("epochs", "peak_lr", "weight_decay", "mixup", "label_smoothing", "policy_magnitude", "repeats")
+    assert tuple(getattr(found, field) for field in (*varied, "stochastic_depth", "train_sizes")) == expected
+    assert (found.optimizer, found.batch_size, found.loss, found.cutmix) == ("lamb", 2048, "binary", 1.0)
+    assert (found.policy, found.policy_layers, found.policy_spread) == ("rand", 2, 0.5)
+    assert (found.schedule, found.warmup_epochs, found.l2_on) == ("cosine", 5, "kernels")
+    assert int(224 / 0.95) == found.test_shorter_side == 235
+
+
+def test_the_table_has_a_line_for_each_recipe_and_lists_them_to_whoever_asks_for_another() -> None:
+    lines = recipe_table().splitlines()
+    assert len(lines) == 2 + len(RECIPES)
+    assert recipe_table(["cifar10_resnet20"]).splitlines()[2].startswith("| cifar10_resnet20 | 164 | arXiv:1512.03385")
+    with pytest.raises(ValueError, match="Expected one of digits_resnet20, .*Received: 'resnet20'"):
+        recipe_table(["resnet20"])
+
+
+def test_the_size_in_training_changes_in_equal_parts() -> None:
+    recipe = replace(RECIPES["cifar10_resnet20"], epochs=5, train_sizes=(16, 24, 32))
+    assert [recipe.size_in(epoch) for epoch in range(5)] == [16, 16, 24, 24, 32]
+    assert RECIPES["cifar10_resnet20"].size_in(3) is None
+
+
+def test_rates_are_in_proportion_to_the_batch_where_they_are_for_one() -> None:
+    recipe = RECIPES["imagenet_torchvision_resnet50"]
+    assert replace(recipe, batch_size=1024).lr_scale == 4
+    assert replace(recipe, batch_size=1024, lr_batch_size=None).lr_scale == 1
 
 
 def test_a_crop_is_of_random_scale_or_of_random_area() -> None:

@@ -11,14 +11,15 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras.classifier import Classifier
+from resnet_keras.compilation import compiled
 from resnet_keras.datasets import DATASETS
 from resnet_keras.evaluation import Evaluation, evaluate
-from resnet_keras.input_pipeline import training_batches
 from resnet_keras.normalization import flat_layers
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES, Recipe
 from resnet_keras.splits import open_split
-from resnet_keras.training import compiled, train
+from resnet_keras.training import train
+from resnet_keras.training_batches import training_batches
 from resnet_keras.weights.loading import load_weights
 from resnet_keras.worker_batches import shared_batch
 
@@ -42,7 +43,7 @@ def weights_of(run: Path) -> list[np.ndarray]:
 def test_a_run_leaves_recipe_versions_history_curves_model_samples_and_result(digits_run: Path) -> None:
     names = {path.name for path in digits_run.iterdir()}
     files = {"recipe.json", "run.json", "history.csv", "curves.png", "model.keras", "evaluation.json"}
-    assert names == files | {"tensorboard", "samples"}
+    assert names == files | {"tensorboard", "samples", ".lock"}
     with (digits_run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
@@ -77,11 +78,12 @@ def test_an_interrupted_run_ends_in_the_weights_of_one_that_was_not(tmp_path: Pa
 def test_a_damaged_checkpoint_is_left_out_and_the_one_before_used(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(SHORT, tmp_path, log=stop_after(3))
-    last = sorted((tmp_path / "checkpoints").iterdir())[-1] / "state.weights.h5"
+    last = sorted((tmp_path / "checkpoints").iterdir())[-1] / "state.safetensors"
     last.write_bytes(last.read_bytes()[:5000])
     said: list[str] = []
     train(SHORT, tmp_path, log=said.append)
-    assert "continued after epoch 2" in said[0]
+    assert "step_000000033 is damaged and left out: state.safetensors is not what was written" in said[0]
+    assert "continued after epoch 2" in said[1]
 
 
 def test_a_finished_run_is_not_trained_again(digits_run: Path) -> None:
@@ -103,9 +105,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp
         train(SHORT, tmp_path, log=stop_after(1))
     diverging = replace(SHORT, peak_lr=1e30)
     (tmp_path / "recipe.json").unlink()
-    with pytest.raises(FloatingPointError, match=r"finite loss\. Received: .* the last checkpoint is of epoch 1"):
+    with pytest.raises(FloatingPointError, match=r"finite loss\. Received: .* the last checkpoint is of step 11"):
         train(diverging, tmp_path)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00001"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000000011"]
 
 
 def test_seeds_decide_the_result(tmp_path: Path) -> None:

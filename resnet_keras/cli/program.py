@@ -11,11 +11,16 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from resnet_keras.stopping import Preempted
+
 USER_ERROR = 2
 """Exit status when the input was at fault, as argparse has it."""
 
 LOST_WORKER = 3
 """Exit status when another of several machines was lost: the same command again goes on."""
+
+PREEMPTED = 4
+"""Exit status when a SIGTERM ended a run, which is saved: the same command again goes on."""
 
 
 def run(function: Callable[..., int | None], name: str, argv: Sequence[str] | None) -> int:
@@ -32,12 +37,20 @@ def run(function: Callable[..., int | None], name: str, argv: Sequence[str] | No
     settings = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     try:
         return tyro.cli(started, args=argv, prog=name, config=settings, use_underscores=False) or 0
-    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, FloatingPointError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return USER_ERROR
     except ConnectionError as error:  # of another worker, not of the input
-        print(f"{name}: {error}", file=sys.stderr)
-        return LOST_WORKER
+        return _told(name, error, LOST_WORKER)
+    except Preempted as error:
+        return _told(name, error, PREEMPTED)
+    except OSError as error:
+        # Of the library's own messages without the number that Python puts in front.
+        return _told(name, error if error.filename is not None else error.strerror or error, USER_ERROR)
+    except (ValueError, FloatingPointError, MemoryError) as error:
+        return _told(name, error, USER_ERROR)
+
+
+def _told(name: str, what: object, status: int) -> int:
+    print(f"{name}: {what}", file=sys.stderr)
+    return status
 
 
 def _start_tensorflow() -> None:

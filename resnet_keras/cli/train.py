@@ -10,7 +10,8 @@ import tyro
 
 import resnet_keras
 from resnet_keras.cli.program import run
-from resnet_keras.recipes import RECIPES, Recipe
+from resnet_keras.recipe import Recipe
+from resnet_keras.recipes import RECIPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +29,18 @@ class Job:
     """Train on this many logical CPUs, to try out several devices; all visible GPUs if None."""
     skip_broken: bool = False
     """Leave out and count broken images, labels outside the classes and empty classes, instead of stopping."""
+    skip_broken_steps: bool = False
+    """Leave out and count steps whose loss or result is not finite, instead of stopping."""
+    checkpoint_steps: int | None = 1000
+    """Steps between two checkpoints amid an epoch; none there if None."""
+    steps_per_execution: int = 1
+    """Steps that TensorFlow does at once, at most."""
     deterministic: bool = True
     """Keep the order of the images that the seed determines."""
     validate_epochs: int = 1
     """Epochs between two looks at the test images, for the curves."""
+    dry_run: bool = False
+    """Tell what the run would do, draw its schedule and a batch into the folder, and stop."""
 
 
 _JOBS = tyro.extras.subcommand_type_from_defaults(
@@ -47,11 +56,14 @@ def train(job: _JOBS) -> None:  # type: ignore[valid-type]
     Args:
         job: Recipe, folder and devices.
     """
-    evaluation = resnet_keras.train(
-        job.recipe,  # type: ignore[attr-defined]
-        **{field: getattr(job, field) for field in Job.__dataclass_fields__ if field != "recipe"},
-    )
-    print(f"{evaluation}; see {job.workdir}")  # type: ignore[attr-defined]
+    arguments = {field: getattr(job, field) for field in Job.__dataclass_fields__}
+    recipe, workdir = arguments.pop("recipe"), arguments.pop("workdir")
+    if arguments.pop("dry_run"):
+        reading = {field: arguments[field] for field in ("data_dir", "download", "cpu_replicas", "skip_broken")}
+        print(resnet_keras.dry_run(recipe, workdir, **reading))
+        return
+    evaluation = resnet_keras.train(recipe, workdir, **arguments)
+    print(f"{evaluation}; see {workdir}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,337 @@
+"""What happens to a run when something goes wrong: `python benchmarks/faults.py`.
+
+Each fault is injected into a real run of `resnet-train`, in a process of its own. Then the cause is taken away and the
+same command is given again; at the end the weights are compared, bit for bit, with those of a run that nothing happened
+to. The table is printed and written to `faults.md`. It takes a few minutes and computes on the CPU.
+
+A full disk needs a small file system, and a folder that must not be written to any more an attribute (`chattr +i`);
+both only root can make: `--small-disk DIR` mounts a tmpfs of 10 MB there, and takes it away again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_keras.classifier import Classifier
+from resnet_keras.local_workers import worker_environments
+from resnet_keras.run_folder import versions
+
+SHORT = ("--epochs", "2", "--batch-size", "32", "--warmup-steps", "4", "--checkpoint-steps", "10", "--ema", "0.9")
+DIGITS = ("digits_resnet20", *SHORT)
+PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    fault: str
+    happened: str
+    again: str
+    lost: str
+
+    def __str__(self) -> str:
+        """Returns it in Markdown."""
+        return f"| {self.fault} | {self.happened} | {self.again} | {self.lost} |"
+
+
+class Training:
+    """A run of `resnet-train` in a process of its own, and what it says."""
+
+    def __init__(self, workdir: Path, arguments: Sequence[str], **options: object) -> None:
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (as long as the process)
+        command = [sys.executable, str(PROGRAM), *arguments, "--workdir", str(workdir)]
+        self.workdir = workdir
+        self.process = subprocess.Popen(command, stdout=self.said, stderr=subprocess.STDOUT, **options)  # type: ignore[call-overload]
+
+    def until_checkpoint(self, step: int) -> Training:
+        """Waits until the run has written the checkpoint of a step, or one after it."""
+        while self.process.poll() is None:
+            found = [int(path.name[5:]) for path in (self.workdir / "checkpoints").glob("step_*")]
+            if max(found, default=0) >= step:
+                break
+            time.sleep(0.02)
+        return self
+
+    def end(self, number: signal.Signals | None = None) -> tuple[int, str]:
+        """Sends a signal, if one is given; returns status and last line when the process has ended."""
+        if number is not None:
+            self.process.send_signal(number)
+        self.process.wait()
+        self.said.seek(0)
+        lines = [line.strip() for line in self.said.read().splitlines() if line.strip()]
+        return self.process.returncode, lines[-1] if lines else ""
+
+    def continued(self) -> str:
+        """Returns from where the run has gone on."""
+        self.said.seek(0)
+        line = next((line for line in self.said.read().splitlines() if "replica" in line), "")
+        return line.partition(", continued ")[2].strip() or "from the beginning"
+
+
+def same(one: Path, other: Path) -> bool:
+    """Tells whether two runs ended in the same weights, bit for bit."""
+    weights = (Classifier.load(run).model.get_weights() for run in (one, other))
+    return all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def told(ended: tuple[int, str]) -> str:
+    """Returns status and message for the table."""
+    status, line = ended
+    message = line.removeprefix("resnet-train: ").replace("|", "/").replace(str(ROOT), "").replace(str(Path.cwd()), "")
+    return f"status {status}: {message}" if status >= 0 else f"ended by signal {-status}"
+
+
+def again(run: Path, whole: Path, arguments: Sequence[str], fault: str, ended: tuple[int, str], work: str) -> Row:
+    """Gives the same command once more, and returns the fault's line."""
+    second = Training(run, arguments)
+    status, line = second.end()
+    if status:
+        return Row(fault, told(ended), f"status {status}: {line}", "**the run**")
+    verdict = "nothing" if same(run, whole) else "**other weights**"
+    return Row(
+        fault, told(ended), f"continued {second.continued()}; ended as if nothing had been", f"{verdict}; {work}"
+    )
+
+
+def interrupted(number: signal.Signals, fault: str, work: str) -> Callable[[Path, Path], Row]:
+    """Returns a fault: a signal amid an epoch."""
+
+    def inject(run: Path, whole: Path) -> Row:
+        ended = Training(run, DIGITS).until_checkpoint(20).end(number)
+        return again(run, whole, DIGITS, fault, ended, work)
+
+    return inject
+
+
+def damaged(change: Callable[[bytes], bytes], fault: str) -> Callable[[Path, Path], Row]:
+    """Returns a fault: the last checkpoint is not what was written."""
+
+    def inject(run: Path, whole: Path) -> Row:
+        Training(run, DIGITS).until_checkpoint(20).end(signal.SIGKILL)
+        last = max((run / "checkpoints").glob("step_*")) / "state.safetensors"
+        last.write_bytes(change(last.read_bytes()))
+        row = again(run, whole, DIGITS, fault, (0, ""), "the work since the checkpoint before")
+        return Row(fault, "noticed when the run is continued; told by its name and left out", row.again, row.lost)
+
+    return inject
+
+
+def no_number(run: Path, whole: Path) -> Row:
+    """A loss that is not finite."""
+    ended = Training(run, (*DIGITS, "--peak-lr", "1e30")).end()
+    left = sorted(path.name for path in (run / "checkpoints").glob("*"))
+    return Row(
+        "loss is NaN (learning rate 1e30)", told(ended), "with another recipe, in another folder", f"kept: {left}"
+    )
+
+
+def no_number_skipped(run: Path, whole: Path) -> Row:
+    """The same, with steps left out."""
+    ended = Training(run, (*DIGITS, "--peak-lr", "1e30", "--skip-broken-steps")).end()
+    line = (run / "history.csv").read_text().splitlines()
+    skipped = dict(zip(line[0].split(","), line[-1].split(","), strict=True)).get("skipped")
+    happened = f"status {ended[0]}: {skipped} steps skipped and counted, weights finite"
+    return Row("the same, `--skip-broken-steps`", happened, "not needed", "the skipped steps")
+
+
+def twice(run: Path, whole: Path) -> Row:
+    """A second run in the folder of one that goes on."""
+    long = (*DIGITS, "--epochs", "500")
+    first = Training(run, long).until_checkpoint(10)
+    ended = Training(run, long).end()
+    before = len((run / "history.csv").read_text().splitlines())
+    time.sleep(10)
+    lost = "nothing" if len((run / "history.csv").read_text().splitlines()) > before else "**the first run**"
+    first.end(signal.SIGTERM)
+    return Row("a second run in the same folder", told(ended), "the first goes on", lost)
+
+
+def images(root: Path) -> None:
+    """Writes a little data set of JPEG images."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 64), ("test", 8)):
+        for name, level in (("dark", 60), ("light", 190)):
+            folder = root / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                pixels = rng.normal(level, 30, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+                (folder / f"{i}.jpg").write_bytes(tf.io.encode_jpeg(pixels).numpy())
+
+
+def with_images(root: Path) -> tuple[str, ...]:
+    """Returns a run on the little data set."""
+    size = ("--image-size", "32", "--flip", "--dataset", "folder", "--data-dir")
+    return ("cifar10_resnet20", *size, str(root), "--epochs", "6", "--batch-size", "8", "--checkpoint-steps", "4")
+
+
+def vanished(run: Path, whole: Path) -> Row:
+    """Images that go while the run reads them."""
+    data = run.parent / "images"
+    images(data)
+    undisturbed = run.parent / "images_whole"
+    Training(undisturbed, with_images(data)).end()
+    first = Training(run, with_images(data)).until_checkpoint(8)
+    (data / "train").rename(data / "gone")
+    ended = first.end()
+    (data / "gone").rename(data / "train")
+    return again(run, undisturbed, with_images(data), "images vanish", ended, "the work since the last checkpoint")
+
+
+def broken(run: Path, whole: Path) -> Row:
+    """An image that is cut short."""
+    data = run.parent / "broken"
+    images(data)
+    file = data / "train" / "dark" / "3.jpg"
+    content = file.read_bytes()
+    file.write_bytes(content[:200])
+    ended = Training(run, with_images(data)).end()
+    file.write_bytes(content)
+    undisturbed = run.parent / "broken_whole"
+    Training(undisturbed, with_images(data)).end()
+    return again(
+        run, undisturbed, with_images(data), "an image is cut short", ended, "the work since the last checkpoint"
+    )
+
+
+def no_memory(run: Path, whole: Path) -> Row:
+    """A batch that does not fit."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, 12 * 2**30))
+
+    large = ("digits_resnet20", "--image-size", "256", "--batch-size", "1024", "--epochs", "1", "--no-deterministic")
+    ended = Training(run, large, preexec_fn=limit).end()
+    happened = f"{told(ended)}, in TensorFlow's own code for CPUs; on a GPU it reports, and `--accumulate` is proposed"
+    return Row(
+        "out of memory (12 GB for 1,024 images of 256x256)", happened, "as after `kill -9`", "as after `kill -9`"
+    )
+
+
+def full_disk(disk: Path) -> Callable[[Path, Path], Row]:
+    """A disk that fills up while the run writes to it."""
+
+    def inject(run: Path, whole: Path) -> Row:
+        run = disk / "run"
+        first = Training(run, DIGITS).until_checkpoint(10)
+        filler = disk / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"0" * 4096)
+            except OSError:
+                pass
+        ended = first.end()
+        filler.unlink()
+        return again(run, whole, DIGITS, "disk full", ended, "the work since the last checkpoint")
+
+    return inject
+
+
+def no_permission(run: Path, whole: Path) -> Row:
+    """A folder that must not be written to any more."""
+    first = Training(run, DIGITS).until_checkpoint(10)
+    folder = str(run / "checkpoints")
+    subprocess.run(["chattr", "+i", folder], check=True)
+    try:
+        ended = first.end()
+    finally:
+        subprocess.run(["chattr", "-i", folder], check=True)
+    return again(run, whole, DIGITS, "write permission is taken away", ended, "the work since the last checkpoint")
+
+
+def lost_worker(run: Path, whole: Path) -> Row:
+    """One of two workers is killed."""
+    environments = worker_environments(2)
+    plain = (*DIGITS[:-2], "--epochs", "4")  # without the average, in batches for two
+    workers = [Training(run if i == 0 else run.parent / "other", plain, env=env) for i, env in enumerate(environments)]
+    workers[0].until_checkpoint(20)
+    workers[1].process.kill()
+    begun = time.monotonic()
+    status, line = workers[0].end()
+    seconds = time.monotonic() - begun
+    workers = [
+        Training(run if i == 0 else run.parent / "other", plain, env=env)
+        for i, env in enumerate(worker_environments(2))
+    ]
+    statuses = [worker.end()[0] for worker in workers]
+    message = f"the other ended after {seconds:.0f} s, status {status}: {line.partition('Received: ')[2][:60]} ..."
+    went_on = f"continued {workers[0].continued()}; statuses {statuses}"
+    return Row("one of two workers is killed", message, went_on, "the work since the last checkpoint")
+
+
+ROOT = Path(tempfile.gettempdir())
+
+
+def main() -> None:
+    """Injects all faults, prints and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small-disk", type=Path, help="an empty folder to mount a small file system on, as root")
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
+    arguments = parser.parse_args()
+    work = "the work since the last checkpoint"
+    faults: list[Callable[[Path, Path], Row]] = [
+        interrupted(signal.SIGKILL, "kill -9 amid an epoch", work),
+        interrupted(signal.SIGTERM, "SIGTERM amid an epoch", "no work"),
+        damaged(lambda content: content[: len(content) // 2], "the last checkpoint is cut short"),
+        damaged(
+            lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:], "one bit of it is flipped"
+        ),
+        no_number,
+        no_number_skipped,
+        twice,
+        vanished,
+        broken,
+        no_memory,
+        lost_worker,
+    ]
+    if arguments.small_disk:
+        faults += [full_disk(arguments.small_disk), no_permission]
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(arguments.small_disk)], check=True)
+    made = {key: value for key, value in versions().items() if key in ("tensorflow", "keras", "commit")}
+    lines = [
+        "# Faults",
+        "",
+        "`python benchmarks/faults.py`, " + ", ".join(f"{key} {value}" for key, value in made.items()),
+        "",
+        "| fault | what happened | the same command again | lost |",
+        "|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            global ROOT
+            ROOT = Path(temporary)
+            whole = ROOT / "whole"
+            Training(whole, DIGITS).end()
+            for i, inject in enumerate(faults):
+                run = ROOT / str(i) / "run"
+                run.parent.mkdir()
+                lines.append(str(inject(run, whole)))
+                print(lines[-1], flush=True)
+                shutil.rmtree(run.parent)
+    finally:
+        if arguments.small_disk:
+            subprocess.run(["umount", str(arguments.small_disk)], check=True)
+    arguments.to.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

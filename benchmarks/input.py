@@ -1,0 +1,75 @@
+"""Speed of the training input without a network, beside a naive pipeline: `python benchmarks/input.py --photos DIR`.
+
+For each recipe, all the stages of its input and the naive pipelines take turns, so that whatever else the machine does
+falls on all of them; rates and ratios are medians over the turns. Recipes of CIFAR read `--cifar`, TFDS's folder; those
+of digits what the package has; all others `--photos`, a folder of class folders. The tables are printed and written to
+`input.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from resnet_keras.input_meter import measure, table, training_images
+from resnet_keras.recipes import RECIPES
+from resnet_keras.run_folder import versions
+
+NAMES = (
+    "imagenet_resnet50",
+    "imagenet_torchvision_resnet50",
+    "finetune_resnet18",
+    "cifar10_resnet20",
+    "cifar10_modern_resnet20",
+)
+PHOTO_BATCH = 32
+
+
+def section(name: str, arguments: argparse.Namespace) -> str:
+    """Returns the heading and the table of a recipe."""
+    recipe = RECIPES[name]
+    if recipe.dataset in ("folder", "imagenet2012"):
+        recipe, data_dir = replace(recipe, dataset="folder", batch_size=PHOTO_BATCH), arguments.photos
+    else:
+        data_dir = arguments.cifar
+    split = training_images(recipe, data_dir=data_dir)
+    stages = measure(recipe, split, seconds=arguments.seconds, turns=arguments.turns)
+    what = "photographs" if recipe.dataset == "folder" else f"images of {recipe.dataset}"
+    return f"## {name}\n\n{len(split):,} {what}, batches of {recipe.batch_size}.\n\n{table(stages)}"
+
+
+def main() -> None:
+    """Measures, prints and writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=NAMES, metavar="RECIPE")
+    parser.add_argument("--photos", type=Path, help="folder of class folders with photographs")
+    parser.add_argument("--cifar", type=Path, help="folder of TensorFlow Datasets")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
+    arguments = parser.parse_args()
+    made = {key: value for key, value in versions().items() if key in ("tensorflow", "commit")}
+    parts = [
+        "# Training input, without a network",
+        f"`python benchmarks/input.py` on {os.cpu_count()} CPU cores ({platform.machine()}), "
+        + ", ".join(f"{key} {value}" for key, value in made.items())
+        + f"; medians over {arguments.turns} turns of {arguments.seconds:g} s. Each stage holds those above it, but "
+        "decoding whole images is there for comparison: a crop is decoded instead. Naive is what one writes first, "
+        "the image decoded whole, then resized, cropped, mirrored and normalised in one parallel `map`, with "
+        "`tf.image.resize` as it is and, as ours, antialiased; see `resnet_keras.input_meter.naive_batches`. CPU time "
+        "is that of all cores, and less disturbed by other programs.",
+    ]
+    print("\n\n".join(parts))
+    for name in arguments.recipes:
+        parts.append(section(name, arguments))
+        print(f"\n{parts[-1]}", flush=True)
+    arguments.to.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Prints what runs came to, a line per recipe, e.g. `resnet-runs runs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import resnet_keras
+from resnet_keras import atomic
+from resnet_keras.cli.program import run
+
+
+def runs(
+    sources: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    csv: Path | None = None,
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Prints a Markdown table: error over seeds, time and speed of each recipe, and the runs that are not finished.
+
+    Args:
+        sources: Folders of runs, or folders that hold some at any depth.
+        csv: File to write a line for each run to.
+        json_output: Print JSON.
+    """
+    table = resnet_keras.table_of_runs(sources)
+    if csv is not None:
+        atomic.write_text(csv, table.as_csv())
+    print(json.dumps(table.as_dict(), indent=2) if json_output else table)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `resnet-runs`."""
+    return run(runs, "resnet-runs", argv)

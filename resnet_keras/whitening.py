@@ -1,0 +1,44 @@
+"""A stem that begins by decorrelating patches of the images (arXiv:2404.00498, section 3.1)."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+_PATCHES = 100_000
+_FLOOR = 5e-4  # of an eigenvalue, as there: what hardly varies is noise
+
+
+def whiten(model: keras.Model, images: np.ndarray, seed: int = 0) -> None:
+    """Gives a network's stem the principal components of the images' patches, each scaled to a variance of 1.
+
+    A component and its negative are two filters, for of the two the rectification after them lets one half through
+    each. Of as many components as there is room for, those of the largest variance are taken; filters that are left
+    over stay as they are.
+
+    Args:
+        model: Its first convolution is `stem_conv`.
+        images: Normalised (N, H, W, C), no smaller than the convolution's kernel.
+        seed: Decides which patches are looked at.
+
+    Raises:
+        ValueError: The images have other channels than the network, or are smaller than a patch.
+    """
+    layer = model.get_layer("stem_conv")
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    height, width, channels, filters = kernel.shape
+    if images.ndim != 4 or images.shape[3] != channels or images.shape[1] < height or images.shape[2] < width:
+        raise ValueError(
+            f"Expected images of {channels} channels and at least {height}x{width} pixels. Received: {images.shape}"
+        )
+    rng = np.random.default_rng(seed)
+    which = rng.integers(len(images), size=_PATCHES)
+    tops = rng.integers(images.shape[1] - height + 1, size=_PATCHES)[:, None, None]
+    lefts = rng.integers(images.shape[2] - width + 1, size=_PATCHES)[:, None, None]
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    patches = images[which[:, None, None], tops + rows, lefts + columns].reshape(_PATCHES, -1)
+    values, vectors = np.linalg.eigh(np.cov(patches.astype(np.float64), rowvar=False))
+    count = min(filters // 2, len(values))
+    chosen = vectors[:, ::-1][:, :count] / np.sqrt(values[::-1][:count] + _FLOOR)
+    kernel[..., : 2 * count] = np.concatenate([chosen, -chosen], axis=1).reshape(height, width, channels, 2 * count)
+    layer.kernel.assign(kernel)
