@@ -39,7 +39,7 @@ _EXPORTS = {
     "prediction": ("Prediction", "predict"),
     "run_folder": ("RunFolder", "dataset_of"),
     "run_table": ("RunTable", "table_of_runs"),
-    "dry_run": ("Plan", "dry_run"),
+    "plan": ("Plan", "dry_run"),
     "training": ("train",),
     "exporting.publish": ("Export", "ExportRefused", "export"),
 }

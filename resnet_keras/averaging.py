@@ -64,6 +64,7 @@ class WeightAverage:
 
     def begin(self) -> None:
         """Begins anew, as the network now is."""
+        self.steps.assign(0)
         for weight, average in zip(self.weights, self.averages, strict=True):
             average.assign(keras.ops.convert_to_numpy(weight))
 

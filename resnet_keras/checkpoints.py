@@ -75,30 +75,39 @@ class Checkpoints:
 
         Raises:
             OSError: It cannot be written; those before are as they were.
+            FloatingPointError: A variable is not finite: there would be nothing to go on from.
         """
         tensors = {
             f"{name}#{i}": keras.ops.convert_to_numpy(copy)
             for name, variable in variables.items()
             for i, copy in enumerate(self.copies(variable))
         }
+        broken = [name for name, value in tensors.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+        if broken:
+            raise FloatingPointError(
+                f"Expected finite values in a checkpoint. Received: others in {broken[0].partition('#')[0]} and "
+                f"{len(broken) - 1} more at step {progress.step}; {self.kept()}"
+            )
         folder = self.path / f"step_{progress.step:09d}"
-        if folder.exists():  # a damaged one, which the run has gone back behind, or one from before the validation
-            shutil.rmtree(folder)
+        fresh = self.path / f".{folder.name}"
         content = save(tensors)
         try:
-            with atomic.new_folder(folder) as aside:
+            shutil.rmtree(fresh, ignore_errors=True)
+            with atomic.new_folder(fresh) as aside:
                 (aside / "state.safetensors").write_bytes(content)
-                atomic.write_json(
-                    aside / "progress.json", {**asdict(progress), "sha256": hashlib.sha256(content).hexdigest()}
-                )
+                atomic.write_json(aside / "progress.json", {**asdict(progress), "sha256": _sum(progress, content)})
+            if folder.exists():  # one from before the validation, or a damaged one, which the run has gone back behind
+                shutil.rmtree(folder)
+            fresh.rename(folder)
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(
                 error.errno,
                 f"Expected to write {folder}. Received: {reason}; {self.kept()}, and the same command goes on",
             ) from error
-        for old in self._folders()[_KEPT:]:
-            shutil.rmtree(old)
+        later = [other for other in self._folders() if other > folder]  # damaged ones, too
+        for other in (*later, *self._folders()[len(later) + _KEPT :], *self.path.glob(".*")):
+            shutil.rmtree(other, ignore_errors=True)
 
     def last(self) -> int | None:
         """Returns the step of the last checkpoint; `None` if there is none."""
@@ -116,10 +125,12 @@ class Checkpoints:
             try:
                 content = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
                 tensors = (folder / "state.safetensors").read_bytes()
-                if hashlib.sha256(tensors).hexdigest() != content.pop("sha256"):
-                    raise ValueError("state.safetensors is not what was written")
-                return Progress(**content), load(tensors)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                expected = content.pop("sha256")
+                progress = Progress(**content)
+                if _sum(progress, tensors) != expected:
+                    raise ValueError("it is not what was written")
+                return progress, load(tensors)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 log(f"{folder} is damaged and left out: {error}")
         return None
 
@@ -145,3 +156,7 @@ class Checkpoints:
 
     def _folders(self) -> list[Path]:
         return sorted(self.path.glob("step_*"), reverse=True)
+
+
+def _sum(progress: Progress, content: bytes) -> str:
+    return hashlib.sha256(json.dumps(asdict(progress)).encode() + content).hexdigest()

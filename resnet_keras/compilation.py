@@ -12,7 +12,7 @@ import tensorflow as tf
 from resnet_keras.freezing import freeze
 from resnet_keras.input_pipeline import evaluation_batches
 from resnet_keras.models import build
-from resnet_keras.optimizers import optimizer
+from resnet_keras.optimizers import LossScale, optimizer
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recalibration import unfold
 from resnet_keras.recipe import Recipe
@@ -47,8 +47,9 @@ def compiled(
         kernel.assign(keras.ops.zeros_like(kernel))
     if recipe.freeze or recipe.freeze_batch_norms:
         log(str(freeze(model, recipe.freeze, batch_norms=recipe.freeze_batch_norms)))
+    chosen = optimizer(recipe, learning_rate(recipe, steps))
     model.compile(
-        optimizer=optimizer(recipe, learning_rate(recipe, steps)),
+        optimizer=LossScale(chosen) if recipe.precision == "mixed_float16" else chosen,
         loss=_loss(recipe),
         metrics=[
             keras.metrics.CategoricalAccuracy(name="accuracy")

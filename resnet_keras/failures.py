@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,8 +45,8 @@ def naming_failures(recipe: Recipe) -> Iterator[None]:
 
 def _reason(message: str) -> str:
     """Returns the line of TensorFlow's message that tells why, and not where in its graph."""
-    where = ("Graph execution error", "Detected at", "File ", "[[", "Hint:", "{{")
-    lines = [line.strip() for line in message.splitlines()]
+    where = ("Graph execution error", "Detected at", "File ", "[[", "Hint:")
+    lines = [re.sub(r"^\{\{.*?\}\}\s*", "", line.strip()) for line in message.splitlines()]
     return next((line for line in lines if line and not line.startswith(where)), message[:200])
 
 
@@ -74,6 +75,10 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Stops watching."""
+        self.over.set()
+
+    def close(self) -> None:
+        """Stops watching, however the training has ended."""
         self.over.set()
 
     def _watch(self, over: threading.Event) -> None:

@@ -90,6 +90,22 @@ class Lamb(keras.optimizers.Lamb):
         return {**super().get_config(), "decay": self.decay}
 
 
+class LossScale(keras.optimizers.LossScaleOptimizer):
+    """`keras.optimizers.LossScaleOptimizer`, of one mind on all replicas.
+
+    Keras's own looks at the first replica's gradients alone: where those of another are too large for half precision,
+    all would learn from them.
+    """
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Takes a step, or lowers the scale on all replicas if a gradient of any of them is not finite."""
+        if keras.backend.backend() == "tensorflow" and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in grads])
+            broken = tf.distribute.get_replica_context().all_reduce("sum", 1.0 - tf.cast(finite, tf.float32))
+            grads = [tf.where(broken > 0, tf.constant(float("nan"), gradient.dtype), gradient) for gradient in grads]
+        super().apply(grads, trainable_variables)
+
+
 def optimizer(recipe: Recipe, learning_rate: Any) -> MomentumSGD | Lamb:
     """Returns the recipe's optimiser, with its schedule."""
     chosen: MomentumSGD | Lamb

@@ -70,7 +70,8 @@ class Record(keras.callbacks.Callback):
             recipe, steps, every, notice, together, log,
         )  # fmt: skip
         self.restored: dict[str, Any] = {}
-        self.offset = 0
+        self.offset = self.done = 0
+        self.complete = bool(progress.logs)  # of the epoch that goes on
         self.drawn = self.begun = self.told = self.saved = time.monotonic()
         self.counters: dict[str, keras.Variable] = {}
 
@@ -85,7 +86,7 @@ class Record(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Tells of a long epoch every few seconds; saves when it is time, or when the process is to end."""
         now = time.monotonic()
-        done = self.offset + batch + 1
+        done = self.done = self.offset + batch + 1
         seconds = self.progress.seconds + now - self.begun
         here = replace(self.progress, step=len(self.progress.history) * self.steps + done, seconds=seconds)
         if done == self.steps:
@@ -112,6 +113,12 @@ class Record(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes the epoch down and tells its result."""
+        if not self.complete:
+            raise ValueError(
+                f"Expected images for {self.recipe.epochs * self.steps} steps. Received: no more after step "
+                f"{epoch * self.steps + self.done}; the data set has fewer images than it says"
+            )
+        self.complete = False
         logs = {key: float(value) for key, value in (logs or {}).items()}
         self._check(logs)
         images = self.steps * self.recipe.batch_size
@@ -144,7 +151,7 @@ class Record(keras.callbacks.Callback):
 
     def _end_of_steps(self, here: Progress, logs: Any, now: float) -> None:
         """Stops the clock before validation; saves first, if that would be much work lost."""
-        self.progress.seconds = here.seconds
+        self.progress.seconds, self.complete = here.seconds, True
         self.begun = now  # of the validation
         if self.together is None and (self.notice.received or now - self.saved > _BEFORE_VALIDATION_SECONDS):
             self._save(replace(here, logs={key: float(value) for key, value in logs.items()}), logs)

@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from resnet_keras.whitening import whiten
 from resnet_keras.worker_batches import own_rows, training_part, validation_part
 
 _SAMPLES = 10
+_SKIPS = "skips"
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,14 @@ def carry_out(
         )
         average = WeightAverage(model, recipe.ema) if recipe.ema else None
         skips = SkipBroken(model, average.variables if average else ()) if running.skip_broken_steps else None
-    variables = state(model, [*(average.variables if average else ()), *([skips.count] if skips else ())])
+    variables = state(model, average.variables if average else ())
+    if skips:
+        variables[_SKIPS] = skips.count
     statistics = distribution.AverageStatistics(devices)
     statistics.set_model(model)
     if restored:
-        checkpoints.restore(restored, variables)
+        # Steps may be left out from any checkpoint on.
+        checkpoints.restore(restored, {k: v for k, v in variables.items() if k != _SKIPS or f"{k}#0" in restored})
     elif recipe.whiten and not progress.step:
         whiten(model, start.some_images(), recipe.seed)
         if average:
@@ -103,11 +107,12 @@ def carry_out(
     )
     record.restored = restored
     record.counters = {"skipped": skips.count} if skips else {}
+    watch = Watch(log)
     callbacks = [
         statistics,
         record,
         *([ValidateAverage(average)] if average else ()),
-        Watch(log),
+        watch,
         keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False, profile_batch=0),
     ]
 
@@ -124,11 +129,13 @@ def carry_out(
         _stepping(model, recipe, average, skips),
         multi_worker.mended(model, devices),
         notice.looked_at(),
+        closing(watch),
     ):
         if progress.logs:
             _validate(model, validation, record, [call for call in callbacks[:3] if call is not record], running)
         for phase in phases(recipe, steps, progress.step):
             size = phase.image_size
+            model.train_function = None  # traced anew, as in a run that goes on from here: else its last bits differ
             batches = training_batches(
                 start.train_split,
                 recipe,
@@ -149,11 +156,6 @@ def carry_out(
                 callbacks=callbacks,
                 verbose=0,
             )
-            if progress.step != phase.last_step:
-                raise ValueError(
-                    f"Expected images for {phase.last_step} steps. Received: no more after step {progress.step}; the "
-                    f"data set has fewer images than it says"
-                )
     if multi_worker.place(devices)[0]:
         if average:
             average.give()  # all must call it
@@ -210,11 +212,12 @@ def _validate(model: keras.Model, validation: Any, record: Record, others: list[
     """Ends an epoch whose steps are done, and whose validation was interrupted."""
     epoch = len(record.progress.history)
     logs = dict(record.progress.logs)
-    if (epoch + 1) % running.validate_epochs == 0:
+    if validation is not None and (epoch + 1) % running.validate_epochs == 0:
         found = model.evaluate(validation, callbacks=[*others, record], return_dict=True, verbose=0)
         logs |= {f"val_{name}": value for name, value in found.items()}
-    record.set_model(model)
-    record.on_epoch_end(epoch, logs)
+    for callback in (*others, record):
+        callback.set_model(model)
+        callback.on_epoch_end(epoch, logs)
 
 
 def _final(model: keras.Model, recipe: Recipe, preprocessing: Preprocessing, classes: int) -> keras.Model:

@@ -81,6 +81,8 @@ class RunFolder:
         Raises:
             ValueError: As of `check`.
         """
+        for aside in self.path.glob(".aside-*"):  # of a process that was killed while it wrote
+            shutil.rmtree(aside, ignore_errors=True)
         if self.check(recipe):
             return
         atomic.write_json(self.path / "run.json", {**versions(), **data})

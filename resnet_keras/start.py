@@ -60,6 +60,19 @@ class Start:
         return normalize(pixels, self.preprocessing).numpy()
 
 
+def check_batch(recipe: Recipe, replicas: int) -> None:
+    """Makes sure that replicas can share a recipe's batches.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    if recipe.batch_size % (replicas * recipe.accumulate):
+        parts = f" in {recipe.accumulate} parts each" if recipe.accumulate > 1 else ""
+        raise ValueError(
+            f"Expected a `batch_size` that {replicas} replicas can share{parts}. Received: {recipe.batch_size}"
+        )
+
+
 def prepared(recipe: Recipe, reading: dict[str, Any], log: Callable[[str], None]) -> Start:
     """Opens a recipe's images and weights.
 

@@ -18,7 +18,7 @@ from resnet_keras.locking import only_run
 from resnet_keras.recipe import Recipe
 from resnet_keras.run import Running, agreed, carry_out
 from resnet_keras.run_folder import RunFolder
-from resnet_keras.start import prepared
+from resnet_keras.start import check_batch, prepared
 from resnet_keras.stopping import Notice
 
 
@@ -75,7 +75,12 @@ def train(
     """
     if Path(workdir).exists() and not Path(workdir).is_dir():
         raise ValueError(f"Expected a folder as workdir. Received: {workdir}, a file")
-    for name, value in (("checkpoint_steps", checkpoint_steps), ("steps_per_execution", steps_per_execution)):
+    counts = {
+        "checkpoint_steps": checkpoint_steps,
+        "steps_per_execution": steps_per_execution,
+        "validate_epochs": validate_epochs,
+    }
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"Expected `{name}` of at least 1. Received: {value}")
     if recipe.weights and Path(recipe.weights).expanduser().exists():
@@ -121,17 +126,14 @@ def _train(
         return done
     start = prepared(recipe, reading, log)
     with only_run(folder.path):
+        if (done := agreed(devices, folder.evaluation())) is not None:  # meanwhile, by another process
+            return done
         folder.begin(recipe, data)
         return carry_out(start, folder, devices, running, notice, log)
 
 
 def _check_devices(recipe: Recipe, devices: tf.distribute.Strategy | None, running: Running) -> None:
-    count = distribution.replicas(devices)
-    if recipe.batch_size % (count * recipe.accumulate):
-        parts = f" in {recipe.accumulate} parts each" if recipe.accumulate > 1 else ""
-        raise ValueError(
-            f"Expected a `batch_size` that {count} replicas can share{parts}. Received: {recipe.batch_size}"
-        )
+    check_batch(recipe, distribution.replicas(devices))
     own_steps = {"accumulate": recipe.accumulate > 1, "ema": bool(recipe.ema), "skip": running.skip_broken_steps}
     if keras.backend.backend() != "tensorflow" and any(own_steps.values()):
         asked = ", ".join(name for name, wanted in own_steps.items() if wanted)

@@ -77,7 +77,7 @@ ORDER = (
     "failures",
     "compilation",
     "start",
-    "dry_run",
+    "plan",
     "run",
     "training",
     "exporting.litert_converter",

@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_is_left_out_and_the_one_before_used(tmp_path: Path
     last.write_bytes(last.read_bytes()[:5000])
     said: list[str] = []
     train(SHORT, tmp_path, log=said.append)
-    assert "step_000000033 is damaged and left out: state.safetensors is not what was written" in said[0]
+    assert "step_000000033 is damaged and left out: it is not what was written" in said[0]
     assert "continued after epoch 2" in said[1]
 
 

@@ -19,8 +19,9 @@ from resnet_keras.normalization import flat_layers
 from resnet_keras.phases import phases
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipe import Recipe
+from resnet_keras.run_folder import RunFolder
 from resnet_keras.schedules import learning_rate
-from resnet_keras.start import Start, precision, prepared
+from resnet_keras.start import Start, check_batch, precision, prepared
 from resnet_keras.training_batches import training_batches
 
 _SHOWN = 32
@@ -86,6 +87,8 @@ def dry_run(
     """
     devices = distribution.strategy(cpu_replicas)
     replicas = distribution.replicas(devices)
+    check_batch(recipe, replicas)
+    RunFolder(workdir).check(recipe)
     reading = {"data_dir": data_dir, "download": download, "skip": print if skip_broken else None}
     start = prepared(recipe, reading, print)
     classes = len(start.train_split.class_names)
