@@ -156,14 +156,12 @@ def carry_out(
                 callbacks=callbacks,
                 verbose=0,
             )
+    if average:
+        average.give()
     if multi_worker.place(devices)[0]:
-        if average:
-            average.give()  # all must call it
         result = agreed(devices, None)
         assert result is not None
         return result
-    if average:
-        average.give()
     Classifier(_final(model, recipe, preprocessing, len(classes)), preprocessing, classes).save(folder.model)
     _write_samples(folder.samples, start.test_split, preprocessing)
     distribution.on_one_device()

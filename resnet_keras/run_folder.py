@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ class RunFolder:
         if not file.is_file():
             return False
         wanted = json.loads(json.dumps(asdict(recipe)))
-        there = json.loads(file.read_text(encoding="utf-8"))
+        # What recipes could not vary yet when the run was begun was as it is by default.
+        defaults = {field.name: field.default for field in fields(recipe) if field.default is not MISSING}
+        there = json.loads(json.dumps(defaults)) | json.loads(file.read_text(encoding="utf-8"))
         differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
         if differing and (self.model.is_file() or any(self.checkpoints.glob("*"))):
             changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)

@@ -1,5 +1,6 @@
 """Run folders: what is written, and what is read back."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,3 +50,27 @@ def test_a_history_draws_and_lists_epochs_with_and_without_validation(tmp_path: 
 
 def test_versions_name_what_a_result_depends_on() -> None:
     assert {"resnet_keras", "tensorflow", "keras", "python", "commit"} <= versions().keys()
+
+
+def test_a_run_of_before_a_field_was_there_is_the_same_by_its_default(tmp_path: Path) -> None:
+    recipe = RECIPES["digits_resnet20"]
+    folder = RunFolder(tmp_path)
+    folder.begin(recipe, {})
+    (tmp_path / "model.keras").write_bytes(b"")
+    file = tmp_path / "recipe.json"
+    content = json.loads(file.read_text())
+    del content["ema"]
+    file.write_text(json.dumps(content))
+    assert folder.check(recipe)
+    with pytest.raises(ValueError, match=r"ema=0.9 \(begun with 0.0\)"):
+        folder.check(replace(recipe, ema=0.9))
+
+
+def test_a_recipe_may_change_until_a_run_has_come_somewhere(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin(RECIPES["digits_resnet20"], {})
+    folder.begin(replace(RECIPES["digits_resnet20"], accumulate=2), {})
+    assert folder.recipe().accumulate == 2
+    (tmp_path / "checkpoints" / "step_000000001").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"accumulate=1 \(begun with 2\)"):
+        folder.begin(RECIPES["digits_resnet20"], {})
