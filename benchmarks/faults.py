@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,9 @@ from resnet_keras.run_folder import versions
 
 SHORT = ("--epochs", "2", "--batch-size", "32", "--warmup-steps", "4", "--checkpoint-steps", "10", "--ema", "0.9")
 DIGITS = ("digits_resnet20", *SHORT)
+PLACES: list[Path] = []
+"""Folders of this machine, which the table leaves out."""
+
 PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
 
 
@@ -95,7 +99,10 @@ def same(one: Path, other: Path) -> bool:
 def told(ended: tuple[int, str]) -> str:
     """Returns status and message for the table."""
     status, line = ended
-    message = line.removeprefix("resnet-train: ").replace("|", "/").replace(str(ROOT), "").replace(str(Path.cwd()), "")
+    message = line.removeprefix("resnet-train: ").replace("|", "/")
+    for place in (*PLACES, Path.cwd()):
+        message = message.replace(str(place), "")
+    message = message.replace(socket.gethostname(), "HOST")
     return f"status {status}: {message}" if status >= 0 else f"ended by signal {-status}"
 
 
@@ -139,7 +146,10 @@ def no_number(run: Path, whole: Path) -> Row:
     ended = Training(run, (*DIGITS, "--peak-lr", "1e30")).end()
     left = sorted(path.name for path in (run / "checkpoints").glob("*"))
     return Row(
-        "loss is NaN (learning rate 1e30)", told(ended), "with another recipe, in another folder", f"kept: {left}"
+        "loss is NaN (learning rate 1e30)",
+        told(ended),
+        "with another recipe, in another folder",
+        "nothing" if not left else f"kept: {left}",
     )
 
 
@@ -277,9 +287,6 @@ def lost_worker(run: Path, whole: Path) -> Row:
     return Row("one of two workers is killed", message, went_on, "the work since the last checkpoint")
 
 
-ROOT = Path(tempfile.gettempdir())
-
-
 def main() -> None:
     """Injects all faults, prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -304,6 +311,7 @@ def main() -> None:
     ]
     if arguments.small_disk:
         faults += [full_disk(arguments.small_disk), no_permission]
+        PLACES.append(arguments.small_disk)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(arguments.small_disk)], check=True)
     made = {key: value for key, value in versions().items() if key in ("tensorflow", "keras", "commit")}
     lines = [
@@ -317,12 +325,12 @@ def main() -> None:
     print("\n".join(lines))
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            global ROOT
-            ROOT = Path(temporary)
-            whole = ROOT / "whole"
+            root = Path(temporary)
+            PLACES.append(root)
+            whole = root / "whole"
             Training(whole, DIGITS).end()
             for i, inject in enumerate(faults):
-                run = ROOT / str(i) / "run"
+                run = root / str(i) / "run"
                 run.parent.mkdir()
                 lines.append(str(inject(run, whole)))
                 print(lines[-1], flush=True)

@@ -45,9 +45,10 @@ def naming_failures(recipe: Recipe) -> Iterator[None]:
 
 def _reason(message: str) -> str:
     """Returns the line of TensorFlow's message that tells why, and not where in its graph."""
-    where = ("Graph execution error", "Detected at", "File ", "[[", "Hint:")
+    where = ("Graph execution error", "Detected at", "File ", "[[", "Hint:", "<stack traces")
     lines = [re.sub(r"^\{\{.*?\}\}\s*", "", line.strip()) for line in message.splitlines()]
-    return next((line for line in lines if line and not line.startswith(where)), message[:200])
+    found = next((line for line in lines if line and not line.startswith(where)), message[:200])
+    return found.rsplit(": ", 1)[-1] if found.startswith("Error in user-defined function") else found
 
 
 class Watch(keras.callbacks.Callback):

@@ -123,7 +123,7 @@ def test_seeds_decide_the_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_trains_and_leaves_the_global_policy_alone(tmp_path: Path, precision: str) -> None:
     before = keras.config.dtype_policy().name
-    train(replace(SHORT, epochs=2, precision=precision), tmp_path, log=lambda line: None)
+    train(replace(SHORT, epochs=2, precision=precision, train_images=256), tmp_path, log=lambda line: None)
     assert keras.config.dtype_policy().name == before
     model = Classifier.load(tmp_path).model
     assert model.get_layer("stage1_block1_conv1").compute_dtype == precision.removeprefix("mixed_")
