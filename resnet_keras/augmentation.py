@@ -49,9 +49,8 @@ def augment(
         shift = shift[:, ::-1] if preprocessing.channel_order == "bgr" else shift
         images = by_rows(tf.add, images, (shift / preprocessing.std)[:, None, :])
     if recipe.erase:
-        images = tf.where(
-            _erased(count, preprocessing.image_size, recipe.erase, tf.random.fold_in(seed, 1)), 0.0, images
-        )
+        erased = _erased(count, preprocessing.image_size, recipe.erase, tf.random.fold_in(seed, 1))
+        images = tf.where(tf.broadcast_to(erased, tf.shape(images)), tf.zeros_like(images), images)
     return images
 
 
