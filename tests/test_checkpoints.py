@@ -4,8 +4,7 @@ import errno
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,17 @@ import pytest
 
 from resnet_keras.checkpoints import Checkpoints, Progress, metrics, state
 from resnet_keras.optimizers import Lamb, MomentumSGD
+from resnet_keras.start import precision
 
 
 def itself(variable: keras.Variable) -> Sequence:
     return [variable]
 
 
-@contextmanager
-def computing_in(policy: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def compiled(seed: int, optimizer: str = "sgd", policy: str = "float32", width: int = 4) -> keras.Model:
     """Returns a network with batch normalisation and dropout, whose random states depend on `seed`."""
     keras.utils.set_random_seed(seed)
-    with computing_in(policy):
+    with precision(policy):
         layers = keras.layers
         network = keras.Sequential(
             [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +15,7 @@ from resnet_keras.architectures import Architecture
 from resnet_keras.copies import in_float32, of_any_size
 from resnet_keras.models import build
 from resnet_keras.normalization import BatchNormalization, flat_layers
+from resnet_keras.start import precision
 
 CASES = {
     "option A": TWO_STAGES,
@@ -25,16 +24,6 @@ CASES = {
     "plain": replace(TWO_STAGES, shortcut=None),
     "dilated": replace(FOUR_STAGES, output_stride=8),
 }
-
-
-@contextmanager
-def precision(policy: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def network(own: Architecture = TWO_STAGES, policy: str = "float32", **options: Any) -> keras.Model:
