@@ -14,6 +14,7 @@ from resnet_keras.input_pipeline import evaluation_batches
 from resnet_keras.models import build
 from resnet_keras.optimizers import LossScale, optimizer
 from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.quantization import quantized
 from resnet_keras.recalibration import unfold
 from resnet_keras.recipe import Recipe
 from resnet_keras.schedules import learning_rate
@@ -40,7 +41,8 @@ def compiled(
         warnings.simplefilter("always")
         model = network(recipe, preprocessing, classes, weights=weights, any_size=bool(recipe.train_sizes))
     for warning in said:
-        log(str(warning.message))
+        if issubclass(warning.category, UserWarning):  # not what libraries tell each other
+            log(str(warning.message))
     if weights and weights.classes != classes:
         # A new head on a trained backbone: of features this large, random logits would shake the backbone at first.
         kernel = model.get_layer(HEAD).kernel
@@ -77,7 +79,7 @@ def network(
 ) -> keras.Model:
     """Returns the recipe's network, of logits, for images of one size or of any."""
     size = (None, None) if any_size else preprocessing.image_size
-    return build(
+    model = build(
         recipe.model,
         input_shape=(*size, preprocessing.channels),
         classes=classes,
@@ -90,6 +92,19 @@ def network(
         stochastic_depth=recipe.stochastic_depth,
         zero_init_residual=recipe.zero_init_residual,
     )
+    return quantized(model) if recipe.qat else model
+
+
+def teacher(
+    recipe: Recipe, preprocessing: Preprocessing, classes: int, weights: Checkpoint | None
+) -> keras.Model | None:
+    """Returns the network of the initial weights, of logits, which a recipe's network learns from, if it does."""
+    if not recipe.distill:
+        return None
+    any_size = bool(recipe.train_sizes)
+    model = network(replace(recipe, qat=False), preprocessing, classes, weights=weights, any_size=any_size)
+    model.trainable = False
+    return model
 
 
 def _loss(recipe: Recipe) -> keras.losses.Loss:

@@ -54,6 +54,10 @@ class Recipe:
     """Last part of the network that does not learn, with all before it; none if None."""
     freeze_batch_norms: bool = False
     """Whether all batch normalisations rest, also in parts that learn."""
+    qat: bool = False
+    """Whether the network learns to compute in int8 (arXiv:1712.05877), with batch normalisation folded."""
+    distill: bool = False
+    """Whether it learns what the network of the initial weights answers, in place of the labels (arXiv:1503.02531)."""
     train_images: int | None = None
     """Train on at most this many images, the classes in their proportions; all if None."""
     image_size: int | None = None
@@ -168,6 +172,11 @@ class Recipe:
         self._expect(self.batch_size % self.accumulate == 0, "accumulate", f"a divisor of {self.batch_size}")
         self._expect(self.flip or not self.alternate_flip, "alternate_flip", "False without `flip`")
         self._expect(not self.whiten or self.weights is None, "whiten", "False, where `weights` are given")
+        self._expect(
+            not self.qat or self.precision == "float32", "precision", "float32 with `qat`, which rounds by itself"
+        )
+        self._expect(not self.qat or self.batch_norm == "per_replica", "batch_norm", "per_replica with `qat`, at rest")
+        self._expect(not (self.distill and self.loss == "binary"), "loss", "softmax with `distill`")
 
     def _expect(self, holds: bool, field: str, expected: str) -> None:
         if not holds:
@@ -192,7 +201,7 @@ class Recipe:
     @property
     def soft_labels(self) -> bool:
         """Whether an image may have parts of several classes, or each class is judged for itself."""
-        return bool(self.mixup or self.cutmix or self.label_smoothing or self.loss == "binary")
+        return bool(self.mixup or self.cutmix or self.label_smoothing or self.loss == "binary" or self.distill)
 
     @property
     def crops_each_image(self) -> bool:

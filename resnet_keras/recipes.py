@@ -146,6 +146,23 @@ _PROCEDURES = {
     ),
 }
 _WARM = {"warmup_steps": 400, "warmup_lr": 0.01}  # §4.2, for 110 layers: "about 400 iterations"
+
+
+def _in_int8(recipe: Recipe) -> Recipe:
+    """Returns a recipe by which a trained network, `--weights`, learns to compute in int8 what it did in floats."""
+    return replace(
+        recipe,
+        qat=True,
+        distill=True,
+        epochs=5,
+        schedule="cosine",
+        peak_lr=1e-3,
+        warmup_steps=100,
+        warmup_lr=1e-4,
+        l2=0.0,
+    )
+
+
 IMAGENET_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 """Residual networks for ImageNet, which most recipes are for."""
 
@@ -176,6 +193,11 @@ RECIPES: dict[str, Recipe] = {
         for procedure, recipe in _PROCEDURES.items()
         for name in IMAGENET_NETWORKS
     },
+    **{
+        f"cifar10_qat_{name}": _in_int8(replace(_CIFAR10, model=name))
+        for name in ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+    },
+    **{f"imagenet_qat_{name}": _in_int8(replace(_IMAGENET, model=name)) for name in IMAGENET_NETWORKS},
     **{f"cifar10_fast_{name}": replace(_FAST, model=name) for name in ("resnet20", "resnet32", "resnet44", "resnet56")},
     **{
         f"cifar10_modern_{name}": replace(_MODERN, model=name)

@@ -20,7 +20,7 @@ from resnet_keras.averaging import ValidateAverage, WeightAverage
 from resnet_keras.broken_images import naming_broken_images
 from resnet_keras.checkpoints import Checkpoints, Progress, state
 from resnet_keras.classifier import Classifier
-from resnet_keras.compilation import compiled, network
+from resnet_keras.compilation import compiled, network, teacher
 from resnet_keras.evaluation import Evaluation, evaluate
 from resnet_keras.failures import Watch
 from resnet_keras.input_pipeline import pixel_array, validation_batches
@@ -28,18 +28,20 @@ from resnet_keras.overriding import overriding
 from resnet_keras.phases import phases
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.progress import Record, Together
+from resnet_keras.quantization import calibrate
 from resnet_keras.recipe import Recipe
 from resnet_keras.run_folder import RunFolder
 from resnet_keras.splits import Split, sample
 from resnet_keras.start import Start, precision
 from resnet_keras.stopping import Notice
 from resnet_keras.training_batches import training_batches
-from resnet_keras.training_step import SkipBroken, in_parts
+from resnet_keras.training_step import SkipBroken, distilling, in_parts
 from resnet_keras.views import Views
 from resnet_keras.whitening import whiten
 from resnet_keras.worker_batches import own_rows, training_part, validation_part
 
 _SAMPLES = 10
+_CALIBRATION_BATCH = 100
 _SKIPS = "skips"
 
 
@@ -74,6 +76,7 @@ def carry_out(
         model = compiled(
             recipe, preprocessing, len(classes), steps, weights=start.weights, steps_per_execution=at_once, log=log
         )
+        answers = teacher(recipe, preprocessing, len(classes), start.weights)
         average = WeightAverage(model, recipe.ema) if recipe.ema else None
         skips = SkipBroken(model, average.variables if average else ()) if running.skip_broken_steps else None
     variables = state(model, average.variables if average else ())
@@ -84,8 +87,12 @@ def carry_out(
     if restored:
         # Steps may be left out from any checkpoint on.
         checkpoints.restore(restored, {k: v for k, v in variables.items() if k != _SKIPS or f"{k}#0" in restored})
-    elif recipe.whiten and not progress.step:
-        whiten(model, start.some_images(), recipe.seed)
+    elif (recipe.whiten or recipe.qat) and not progress.step:
+        images = start.some_images()
+        if recipe.whiten:
+            whiten(model, images, recipe.seed)
+        if recipe.qat:
+            calibrate(model, np.array_split(images, -(-len(images) // _CALIBRATION_BATCH)))
         if average:
             average.begin()
     multi_worker.share_variables(devices, variables.values())
@@ -126,7 +133,7 @@ def carry_out(
         log(f"no validation before the end: JAX's devices cannot share {len(start.test_split):,} test images equally")
     with (
         naming_broken_images(start.train_split, start.test_split),
-        _stepping(model, recipe, average, skips),
+        _stepping(model, recipe, answers, average, skips),
         multi_worker.mended(model, devices),
         notice.looked_at(),
         closing(watch),
@@ -194,10 +201,15 @@ def _continued(progress: Progress, steps: int) -> str:
 
 @contextmanager
 def _stepping(
-    model: keras.Model, recipe: Recipe, average: WeightAverage | None, skips: SkipBroken | None
+    model: keras.Model,
+    recipe: Recipe,
+    answers: keras.Model | None,
+    average: WeightAverage | None,
+    skips: SkipBroken | None,
 ) -> Iterator[None]:
     """Makes the model's training step what the recipe asks for; Keras's own stays what it is where that will do."""
     step = in_parts(model, recipe.accumulate) if recipe.accumulate > 1 else model.train_step
+    step = distilling(answers, step) if answers else step
     step = average.after(step) if average else step
     step = skips.guarding(step) if skips else step
     with ExitStack() as stack:

@@ -141,6 +141,19 @@ def sample(split: Split, count: int) -> Split:
     return subset(split, np.sort(by_class[np.linspace(0, len(split) - 1, count).round().astype(int)]))
 
 
+def balanced(split: Split, count: int) -> Split:
+    """Returns about `count` images of a split, as many of each class as there are; of a stream the first."""
+    if isinstance(split, RecordSplit) or count >= len(split):
+        return sample(split, count)
+    classes = np.unique(split.labels)
+    # The rank of each image within its class, so that the classes take turns.
+    order = np.argsort(split.labels, kind="stable")
+    first = np.searchsorted(split.labels[order], classes)
+    ranks = np.empty(len(split), np.int64)
+    ranks[order] = np.arange(len(split)) - np.repeat(first, np.diff([*first, len(split)]))
+    return subset(split, np.sort(np.lexsort((split.labels, ranks))[:count]))
+
+
 def part(split: Split, index: int, count: int) -> Split:
     """Returns the images `index`, `index + count`, `index + 2 count` ... of a split."""
     if isinstance(split, RecordSplit):

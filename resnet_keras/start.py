@@ -90,6 +90,12 @@ def prepared(recipe: Recipe, reading: dict[str, Any], log: Callable[[str], None]
         train_split = sample(train_split, recipe.train_images)
     steps = steps_per_epoch(train_split, recipe.batch_size)
     weights = open_checkpoint(recipe.weights, recipe.model) if recipe.weights else None
+    if (recipe.qat or recipe.distill) and (weights is None or weights.classes != len(train_split.class_names)):
+        found = "none" if weights is None else f"{weights.source}, of {weights.classes} classes"
+        raise ValueError(
+            f"Expected `weights` of a network of the {len(train_split.class_names)} classes, trained in floats, to "
+            f"begin with (--weights RUN) for `qat` and `distill`. Received: {found}"
+        )
     preprocessing = preprocessing_of(recipe, train_split, weights.preprocessing if weights else None)
     if weights and is_folded(weights):
         weights = unfolded(weights, recipe, train_split, preprocessing)

@@ -135,6 +135,7 @@ def _train(
 def _check_devices(recipe: Recipe, devices: tf.distribute.Strategy | None, running: Running) -> None:
     check_batch(recipe, distribution.replicas(devices))
     own_steps = {"accumulate": recipe.accumulate > 1, "ema": bool(recipe.ema), "skip": running.skip_broken_steps}
+    own_steps |= {"qat": recipe.qat, "distill": recipe.distill}
     if keras.backend.backend() != "tensorflow" and any(own_steps.values()):
         asked = ", ".join(name for name, wanted in own_steps.items() if wanted)
         raise ValueError(f"Expected KERAS_BACKEND=tensorflow for {asked}. Received: {keras.backend.backend()}")

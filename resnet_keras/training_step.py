@@ -47,6 +47,16 @@ def in_parts(model: keras.Model, parts: int) -> Step:
     return step
 
 
+def distilling(teacher: keras.Model, step: Step) -> Step:
+    """Returns a step that learns what `teacher`, a network of logits, answers, whatever the labels say."""
+
+    def stepped(data: Any) -> dict[str, Any]:
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return step((x, tf.nn.softmax(tf.stop_gradient(teacher(x, training=False)))))
+
+    return stepped
+
+
 class SkipBroken:
     """Leaves steps out that would make anything of a run infinite or no number, and counts them.
 

@@ -14,12 +14,16 @@ import tensorflow as tf
 
 from resnet_keras import architectures, models
 from resnet_keras.classifier import Classifier, gives_logits
+from resnet_keras.copies import in_float32
 from resnet_keras.exporting import publish
-from resnet_keras.exporting.litert import LITERT_FORMATS, LiteRTModel, convert, operators
-from resnet_keras.exporting.pixel_model import in_float32, pixel_model
+from resnet_keras.exporting.litert import LITERT_FORMATS, convert, operators
+from resnet_keras.exporting.options import DEFAULT_FORMATS
+from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.exporting.proof import SAVED_MODEL, Tolerance, prove
 from resnet_keras.exporting.publish import ExportRefused, export
+from resnet_keras.exporting.runner import LiteRTModel
 from resnet_keras.exporting.saved_model import write_saved_model
+from resnet_keras.exporting.warm_up import WARM_UP
 from resnet_keras.images import normalize
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.splits import open_split
@@ -52,14 +56,18 @@ def test_an_export_holds_five_artefacts_a_report_and_a_card(published: Path) -> 
     assert published.name == "1"
     names = {path.name for path in published.iterdir()}
     assert names >= {"saved_model.pb", "variables", "assets", "export.json", "README.md"}
-    assert names >= {f"{form}.tflite" for form in LITERT_FORMATS}
+    assert names >= {f"{form}.tflite" for form in LITERT_FORMATS[:4]}
+    assert (published / WARM_UP).is_file()
     report = json.loads((published / "export.json").read_text())
-    assert [artefact["form"] for artefact in report["artefacts"]] == ["saved_model", *LITERT_FORMATS]
+    assert [artefact["form"] for artefact in report["artefacts"]] == list(DEFAULT_FORMATS)
     for artefact in report["artefacts"]:
         assert artefact["faults"] == []
         assert artefact["images"] == 359
         assert artefact["agreement"] >= 0.98
-        assert artefact["latency_ms"] > 0
+        assert {(each["threads"], each["batch"]) for each in artefact["latencies"]} >= {(1, 1), (1, 8)}
+        assert all(0 < each["p50_ms"] <= each["p95_ms"] for each in artefact["latencies"])
+        assert 10e6 < artefact["peak_memory_bytes"] < 2e9
+        assert len(artefact["sha256"]) == 64
         assert not any(name.startswith(("custom:", "Flex")) for name in artefact["operators"])
     saved_model, float32, float16, _, int8 = report["artefacts"]
     assert max(saved_model["difference"], float32["difference"]) <= 1e-4
@@ -71,13 +79,29 @@ def test_an_export_holds_five_artefacts_a_report_and_a_card(published: Path) -> 
     assert f"{int8['agreement']:.2%}" in card
 
 
-def test_the_saved_model_has_the_signature_that_serving_expects(published: Path) -> None:
-    signature = tf.saved_model.load(str(published)).signatures["serving_default"]
-    (images,) = signature.structured_input_signature[1].values()
-    assert (images.name, images.dtype, images.shape.as_list()) == ("images", tf.uint8, [None, 8, 8, 1])
-    (name,) = signature.structured_outputs
-    assert name == "probabilities"
-    assert signature.structured_outputs[name].shape.as_list() == [None, 10]
+def test_the_saved_model_has_the_signatures_that_serving_expects(published: Path) -> None:
+    signatures = tf.saved_model.load(str(published)).signatures
+    found = {
+        name: (
+            {key: (spec.dtype, spec.shape.as_list()) for key, spec in signature.structured_input_signature[1].items()},
+            {key: (spec.dtype, spec.shape.as_list()) for key, spec in signature.structured_outputs.items()},
+        )
+        for name, signature in signatures.items()
+    }
+    images = {"images": (tf.uint8, [None, None, None, 1])}
+    assert found == {
+        "serving_default": (images, {"probabilities": (tf.float32, [None, 10])}),
+        "serve_bytes": (
+            {"image_bytes": (tf.string, [None])},
+            {
+                "classes": (tf.int32, [None, 5]),
+                "names": (tf.string, [None, 5]),
+                "scores": (tf.float32, [None, 5]),
+                "probabilities": (tf.float32, [None, 5]),
+            },
+        ),
+        "features": (images, {"features": (tf.float32, [None, 64]), "logits": (tf.float32, [None, 10])}),
+    }
 
 
 def test_the_reported_numbers_are_those_of_a_run_by_hand(published: Path, digits_run: Path) -> None:
@@ -86,7 +110,7 @@ def test_the_reported_numbers_are_those_of_a_run_by_hand(published: Path, digits
     expected = classifier.probabilities(normalize(test.images, classifier.preprocessing))
     report = json.loads((published / "export.json").read_text())
     for artefact in report["artefacts"][1:]:
-        received = LiteRTModel(published / artefact["file"])(test.images)
+        (received,) = LiteRTModel(published / artefact["file"])(test.images).values()
         assert artefact["difference"] == pytest.approx(np.abs(received - expected).max(), abs=1e-6)
         assert artefact["agreement"] == (received.argmax(1) == expected.argmax(1)).mean()
         assert artefact["accuracy"] == (received.argmax(1) == test.labels).mean()
@@ -126,23 +150,27 @@ def test_a_wrong_artefact_is_found_out(digits_run: Path, tmp_path: Path, monkeyp
         kernel.assign(-kernel)
         return model
 
+    def spoilt_network(classifier: Classifier, folder: Path, **options: str) -> None:
+        model = keras.models.clone_model(classifier.model)
+        model.set_weights([*classifier.model.get_weights()[:-2], *(-w for w in classifier.model.get_weights()[-2:])])
+        write_saved_model(replace(classifier, model=model), folder, **options)
+
     monkeypatch.setattr(publish, "pixel_model", spoilt)
-    with pytest.raises(ExportRefused) as refused:
+    monkeypatch.setattr(publish, "write_saved_model", spoilt_network)
+    with pytest.raises(ExportRefused, match="int8: the layers that lose most") as refused:
         export(digits_run, tmp_path, formats=("saved_model", "int8"), test_images=50, log=lambda line: None)
     assert all(proof.faults for proof in refused.value.proofs)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_numbers_that_are_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    about = {"latency_ms": 1.0, "input": "uint8", "operators": {}, "faults": []}
-    expected = np.full((2, 3), 1 / 3, np.float32)
-    monkeypatch.setattr(
-        "resnet_keras.exporting.proof._run_litert", lambda path, images: (np.full((2, 3), value, np.float32), about)
-    )
-    (tmp_path / "x.tflite").write_bytes(b"")
+def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
+    model = pixel_model(Classifier(models.PlainNet20(classes=5), RGB, tuple("abcde")))
+    model.trainable_weights[-1].assign([np.nan, 0.0, 0.0, 0.0, 0.0])
+    convert(model, pixels(1), {"float32": tmp_path / "x.tflite"})
     tolerance = Tolerance(difference=1e-4, agreement=0.0)
-    proof = prove("float32", tmp_path / "x.tflite", pixels(2), np.zeros(2, int), expected, tolerance)
-    assert len(proof.faults) == 2
+    proof = prove(
+        "float32", tmp_path / "x.tflite", pixels(2), np.zeros(2, int), np.zeros((2, 5), np.float32), tolerance
+    )
+    assert proof.faults == ("a probability differs by nan, more than 1.00e-04", "a probability is not finite")
 
 
 def test_a_network_of_half_precision_is_rebuilt_in_float32() -> None:
@@ -177,12 +205,14 @@ def test_every_kind_of_network_converts_with_builtin_operators_alone(tmp_path: P
         folder.mkdir()
         classifier = used(Classifier(model, RGB, tuple("abcde")))
         expected = classifier.probabilities(normalize(images, RGB))
-        write_saved_model(pixel_model(classifier), folder / "float", "abcde", pixels=tf.float32)
         forms = ("float32", "int8")
-        convert(folder / "float", pixels(64), {form: folder / f"{form}.tflite" for form in forms})
+        convert(pixel_model(classifier), pixels(64), {form: folder / f"{form}.tflite" for form in forms})
         float32, int8 = (LiteRTModel(folder / f"{form}.tflite") for form in forms)
-        np.testing.assert_allclose(float32(images), expected, atol=1e-4, err_msg=name)
-        np.testing.assert_allclose(int8(images), expected, atol=0.2, err_msg=name)
+        for batch in (1, 2, 8):  # by the same file
+            (found,) = float32(images[:batch]).values()
+            np.testing.assert_allclose(found, expected[:batch], atol=1e-4, err_msg=name)
+        (found,) = int8(images).values()
+        np.testing.assert_allclose(found, expected, atol=0.2, err_msg=name)
         counts = operators(folder / "int8.tflite")
         assert not any(operator.startswith("custom:") for operator in counts), name
         assert counts["QUANTIZE"] >= 1, name
@@ -204,21 +234,26 @@ def test_an_exported_bgr_network_takes_rgb_pixels() -> None:
 def test_the_saved_model_runs_in_a_process_without_this_package(published: Path, digits_run: Path) -> None:
     test = open_split("digits", "test")
     expected = Classifier.load(digits_run)
-    probabilities = expected.probabilities(normalize(test.images[:7], expected.preprocessing))
+    logits = expected.model.predict_on_batch(normalize(test.images[:7], expected.preprocessing))
     tolerance = Tolerance(difference=1e-4, agreement=1.0)
-    proof = prove(SAVED_MODEL, published, test.images[:7], test.labels[:7], probabilities, tolerance)
+    proof = prove(SAVED_MODEL, published, test.images[:7], test.labels[:7], logits, tolerance)
     assert proof.faults == ()
-    assert "FusedBatchNormV3" in proof.operators
+    assert proof.logit_difference is not None
+    assert proof.logit_difference < 1e-3
+    # Folded, and constant.
+    assert not {"FusedBatchNormV3", "Rsqrt", "ReadVariableOp"} & set(proof.operators)
+    assert proof.operators["Conv2D"] == 19
 
 
 def test_a_failed_conversion_says_what_the_converter_said(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="Expected a SavedModel that converts to float32"):
-        convert(tmp_path / "nothing", pixels(1), {"float32": tmp_path / "x.tflite"})
+    model = pixel_model(Classifier(models.PlainNet20(classes=5), RGB, tuple("abcde")))
+    with pytest.raises(RuntimeError, match=r"Expected a network that converts to int4. Received:(.|\n)*Traceback"):
+        convert(model, pixels(1), {"int4": tmp_path / "nowhere" / "x.tflite"})
 
 
 def test_the_converter_needs_nothing_of_this_package() -> None:
     folder = Path(publish.__file__).parent
-    for program in ("litert_converter.py", "saved_model_runner.py"):
+    for program in ("litert_converter.py", "runner.py"):
         assert "resnet_keras" not in [line.split()[1] for line in (folder / program).read_text().splitlines()
                                       if line.startswith(("import ", "from "))]  # fmt: skip
         done = subprocess.run([sys.executable, "-m", "py_compile", str(folder / program)], check=False)
@@ -238,7 +273,7 @@ def test_a_bf16_run_exports_within_tolerance(digits_run: Path, tmp_path: Path) -
     (proof,) = done.proofs
     test = open_split("digits", "test")
     expected = classifier.probabilities(normalize(test.images, classifier.preprocessing))
-    received = LiteRTModel(done.path / proof.file)(test.images)
+    (received,) = LiteRTModel(done.path / proof.file)(test.images).values()
     np.testing.assert_allclose(received, expected, atol=1e-4)
 
 
@@ -256,16 +291,15 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
     expected = classifier.probabilities(normalize(images[:8], bgr))
     swapped = classifier.probabilities(normalize(images[:8, ..., ::-1], bgr))
     assert np.abs(expected - swapped).max() > 0.5
-    for form, type_ in (("saved_model", tf.uint8), ("float", tf.float32)):
-        (tmp_path / form).mkdir()
-        write_saved_model(pixel_model(classifier), tmp_path / form / "1", "abcde", pixels=type_)
-    served = tf.saved_model.load(str(tmp_path / "saved_model" / "1")).signatures["serving_default"]
+    write_saved_model(classifier, tmp_path / "1")
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"]
     found = served(images=tf.constant(images[:8]))["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     files = {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")}
-    convert(tmp_path / "float" / "1", images, files)
+    convert(pixel_model(classifier), images, files)
     for form, tolerance in (("float32", 1e-4), ("int8", 0.1)):
-        np.testing.assert_allclose(LiteRTModel(files[form])(images[:8]), expected, atol=tolerance, err_msg=form)
+        (found,) = LiteRTModel(files[form])(images[:8]).values()
+        np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=form)
         names = operators(files[form])
         assert not any(name.startswith(("custom:", "Flex")) for name in names), form
     assert LiteRTModel(files["int8"]).input_type == "uint8"

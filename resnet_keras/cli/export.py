@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 import resnet_keras
 from resnet_keras.cli.program import run
+from resnet_keras.exporting.options import ExportOptions
 
 REFUSED = 1
 """Exit status when an artefact lies outside its tolerance."""
@@ -24,18 +25,7 @@ def export(
     version: int | None = None,
     dataset: str | None = None,
     data_dir: Path | None = None,
-    formats: tuple[Literal["saved_model", "float32", "float16", "dynamic_range", "int8"], ...] = (
-        "saved_model",
-        "float32",
-        "float16",
-        "dynamic_range",
-        "int8",
-    ),
-    test_images: int = 1000,
-    calibration_images: int = 256,
-    probability_tolerance: float = 1e-4,
-    float16_tolerance: float = 1e-2,
-    agreement: float = 0.98,
+    options: tyro.conf.OmitArgPrefixes[ExportOptions] = ExportOptions(),  # noqa: B008  (frozen)
     skip_broken: bool = False,
 ) -> int:
     """Publishes a SavedModel, and LiteRT files beside it, each proven equal to the classifier on real images.
@@ -47,17 +37,20 @@ def export(
         version: Number of the version; the next free one if None.
         dataset: Data set to calibrate and compare on; the run's own if None.
         data_dir: Where it lies; where the run had it if None.
-        formats: What to write.
-        test_images: Test images to compare on, at most.
-        calibration_images: Training images that set the scales of int8.
-        probability_tolerance: Largest difference of a probability, for saved_model and float32.
-        float16_tolerance: The same for float16.
-        agreement: Smallest fraction of images with the same most probable class.
+        options: What is written, and how far it may be off.
         skip_broken: Leave out and count broken images, labels outside the classes and empty classes.
     """
-    options = {key: value for key, value in locals().items() if key != "source"}
     try:
-        done = resnet_keras.export(source, **options)
+        done = resnet_keras.export(
+            source,
+            to,
+            name=name,
+            version=version,
+            dataset=dataset,
+            data_dir=data_dir,
+            skip_broken=skip_broken,
+            **asdict(options),
+        )
     except resnet_keras.ExportRefused as refused:
         print(f"resnet-export: {refused}", file=sys.stderr)
         return REFUSED

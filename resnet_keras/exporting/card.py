@@ -2,53 +2,131 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 
 def card(report: dict[str, Any]) -> str:
     """Returns a model card in Markdown, made of an export's report alone."""
+    artefacts = report["artefacts"]
+    first = artefacts[0]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if version)
+    recipe = report["recipe"]
+    trained = f", trained by a recipe of {recipe['epochs']} epochs on {recipe['dataset']}" if recipe else ""
+    int8 = " and to compute in int8" if report["trained_for_int8"] else ""
+    sections = [
+        f"# {report['model']} on {report['dataset']}",
+        f"Made from `{report['source']}` (SHA-256 `{report['weights_sha256'][:16]}...`){trained}{int8}.",
+        _input(report),
+        f"Compared with the classifier that they were made from, on {first['images']} test images, of which it has "
+        f"{first['classifier_accuracy']:.2%} right; integers calibrated on {report['calibration_images']} training "
+        "images. Each artefact ran in a process of its own, whose largest memory, libraries included, is given.",
+        _table(
+            [
+                "artefact",
+                "pixels",
+                "MB",
+                "largest difference: probability",
+                "logit",
+                "top-1 agreement",
+                "accuracy",
+                "memory, MB",
+            ],
+            [
+                [
+                    f"`{_place(each)}`",
+                    each["input"],
+                    f"{each['size_bytes'] / 1e6:.2f}",
+                    f"{each['difference']:.1e}",
+                    "" if each["logit_difference"] is None else f"{each['logit_difference']:.1e}",
+                    f"{each['agreement']:.2%}",
+                    f"{each['accuracy']:.2%}",
+                    f"{each['peak_memory_bytes'] / 1e6:.0f}",
+                ]
+                for each in artefacts
+            ],
+        ),
+        "Milliseconds of a call, the median and what 95 % of the calls do not exceed:",
+        _latencies(artefacts),
+        *_serving(report),
+        "Classes, in the order of the probabilities: " + _classes(report["class_names"]) + ".",
+        *_operators(artefacts),
+        *_layers(artefacts),
+        f"Made with {versions}.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _input(report: dict[str, Any]) -> str:
     preprocessing = report["preprocessing"]
     height, width = preprocessing["image_size"]
-    shape = f"N x {height} x {width} x {preprocessing['channels']}"
-    rows = [
-        f"| `{_place(artefact)}` | {artefact['input']} | {artefact['size_bytes'] / 1e6:.2f} | "
-        f"{artefact['latency_ms']:.2f} | {artefact['difference']:.1e} | {artefact['agreement']:.2%} | "
-        f"{artefact['accuracy']:.2%} |"
-        for artefact in report["artefacts"]
-    ]
-    first = report["artefacts"][0]
-    operators = [
-        f"- `{_place(artefact)}`: " + ", ".join(f"{name} {count}" for name, count in artefact["operators"].items())
-        for artefact in report["artefacts"]
-        if artefact["form"] != "saved_model"
-    ]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if version)
-    return "\n".join(
-        [
-            f"# {report['model']} on {report['dataset']}",
-            "",
-            f"Images as raw pixels 0–255, {shape}; out come the probabilities of {len(report['class_names'])} classes. "
-            "Normalisation is inside. Larger images are resized so that their shorter side is "
-            f"{preprocessing['shorter_side'] or max(height, width)} pixels ({preprocessing['interpolation']}, "
-            "antialiased) and cropped in the centre before they come in.",
-            "",
-            f"Compared with the classifier that they were made from, on {first['images']} test images, of which it "
-            f"has {first['classifier_accuracy']:.2%} right; int8 calibrated on {report['calibration_images']} training "
-            "images. Latency is the median over single images on all cores of the machine that exported.",
-            "",
-            "| artefact | pixels | MB | ms | largest difference of a probability | top-1 agreement | accuracy |",
-            "|---|---|---:|---:|---:|---:|---:|",
-            *rows,
-            "",
-            "Classes, in the order of the probabilities: " + _classes(report["class_names"]) + ".",
-            "",
-            "Operators:",
-            *operators,
-            "",
-            f"Made with {versions}.",
-            "",
-        ]
+    return (
+        f"Images as raw pixels 0–255, N x {height} x {width} x {preprocessing['channels']}; out come the probabilities "
+        f"of {len(report['class_names'])} classes. Normalisation is inside. Larger images are resized so that their "
+        f"shorter side is {preprocessing['shorter_side'] or max(height, width)} pixels "
+        f"({preprocessing['interpolation']}, antialiased) and cropped in the centre before they come in."
     )
+
+
+def _serving(report: dict[str, Any]) -> list[str]:
+    if not any(each["form"] == "saved_model" for each in report["artefacts"]):
+        return []
+    options = report["options"]
+    sizes = "any height and width, resized and cropped inside" if options["sizes"] == "any" else "one size"
+    k = min(options["top_k"], len(report["class_names"]))
+    return [
+        f"The SavedModel computes in {options['precision']} and takes any number of images:",
+        _table(
+            ["signature", "takes", "returns"],
+            [
+                ["`serving_default`", f"`images` {options['pixels']}, of {sizes}", "`probabilities`"],
+                [
+                    "`serve_bytes`",
+                    "`image_bytes`: JPEG, PNG, GIF or BMP files",
+                    f"of the {k} most probable `classes`, `names`, `scores` (logits) and `probabilities`",
+                ],
+                ["`features`", "`images`, likewise", "`features`, which the head sees, and `logits`"],
+            ],
+        ),
+    ]
+
+
+def _latencies(artefacts: list[dict[str, Any]]) -> str:
+    kinds = sorted({(each["threads"], each["batch"]) for artefact in artefacts for each in artefact["latencies"]})
+    rows = []
+    for artefact in artefacts:
+        found = {(each["threads"], each["batch"]): each for each in artefact["latencies"]}
+        cells = [f"{found[k]['p50_ms']:.2f} / {found[k]['p95_ms']:.2f}" if k in found else "" for k in kinds]
+        rows.append([f"`{_place(artefact)}`", *cells])
+    heads = [f"{batch} image{'s' * (batch > 1)}, {threads} thread{'s' * (threads > 1)}" for threads, batch in kinds]
+    return _table(["artefact", *heads], rows)
+
+
+def _operators(artefacts: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for artefact in artefacts:
+        if artefact["form"] != "saved_model":
+            used = ", ".join(f"{name} {count}" for name, count in artefact["operators"].items())
+            left = Counter(artefact["undelegated"])
+            alone = ", ".join(f"{name} {count}" for name, count in sorted(left.items()))
+            where = f"; not by XNNPACK: {alone}" if left else "; all by XNNPACK"
+            lines.append(f"- `{_place(artefact)}`: {used}{where}")
+    return ["Operators:\n\n" + "\n".join(lines)] if lines else []
+
+
+def _layers(artefacts: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"What `{_place(artefact)}` loses, layer by layer: the root mean square error of each output, as a part of the "
+        "output's own.\n\n"
+        + _table(["layer", "error"], [[each["layer"], f"{each['error']:.1%}"] for each in artefact["layers"]])
+        for artefact in artefacts
+        if artefact["layers"]
+    ]
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _place(artefact: dict[str, Any]) -> str:

@@ -2,65 +2,72 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+import keras
 import numpy as np
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 
-LITERT_FORMATS = ("float32", "float16", "dynamic_range", "int8")
+from resnet_keras.quantization import is_quantized
+
+LITERT_FORMATS = ("float32", "float16", "dynamic_range", "int8", "int16")
+Int8Edge = Literal["uint8", "float32"]
 
 _CONVERTER = Path(__file__).with_name("litert_converter.py")
 _SHOWN_LINES = 15
+_TOGETHER_BYTES = 32 << 20  # above it, each format has a process of its own, for the converter keeps its memory
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
-def convert(saved_model: Path, calibration: np.ndarray, artefacts: dict[str, Path]) -> None:
-    """Converts a SavedModel of float32 pixels to each of the formats that `artefacts` gives a file for.
+def convert(
+    model: keras.Model,
+    calibration: np.ndarray,
+    artefacts: Mapping[str, Path],
+    *,
+    batch: int | None = None,
+    int8_input: Int8Edge = "uint8",
+    int8_output: Int8Edge = "float32",
+    log: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Converts a pixel model to each of the formats that `artefacts` gives a file for.
 
     Args:
-        saved_model: Folder of the SavedModel.
-        calibration: Pixels uint8 (N, H, W, C) whose activations set the scales of "int8".
+        model: See `pixel_model`.
+        calibration: Pixels uint8 (N, H, W, C) whose activations set the scales of "int8" and "int16"; of a network
+            that was trained for int8 they are not looked at.
         artefacts: File of each format.
+        batch: Images in a call; `None` leaves it to the caller, who resizes the input (from 1, as the file is).
+        int8_input: Type of the pixels, 0–255 in both, that "int8" takes.
+        int8_output: Type of the probabilities that "int8" returns; in uint8 they are 256ths.
+        log: Takes a line for each file.
 
     Raises:
         RuntimeError: The converter failed; the message ends with what it said.
     """
-    images = saved_model.with_name("calibration.npy")
-    np.save(images, calibration)
-    pairs = [word for form, path in artefacts.items() for word in (form, str(path))]
-    command = [sys.executable, str(_CONVERTER), str(saved_model), str(images), *pairs]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = "\n".join(done.stderr.splitlines()[-_SHOWN_LINES:])
-        raise RuntimeError(f"Expected a SavedModel that converts to {', '.join(artefacts)}. Received:\n{said}")
-
-
-class LiteRTModel:
-    """A `.tflite` file of one input and one output, ready to run."""
-
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
-        self._interpreter = Interpreter(str(path), num_threads=threads)
-        self._interpreter.allocate_tensors()
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
-
-    @property
-    def input_type(self) -> str:
-        """What the pixels (0–255) are given as."""
-        return np.dtype(self._input["dtype"]).name
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns probabilities: pixels uint8 (N, H, W, C) -> float32 (N, classes), one image at a time."""
-        return np.concatenate([self._one(image[None]) for image in images])
-
-    def _one(self, image: np.ndarray) -> Any:
-        self._interpreter.set_tensor(self._input["index"], image.astype(self._input["dtype"]))
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output["index"])
+    weights = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    size = sum(array.nbytes for array in weights)
+    with tempfile.TemporaryDirectory() as scratch:
+        saved_model, images = Path(scratch) / "saved_model", Path(scratch) / "calibration.npy"
+        np.save(images, calibration)
+        _write_graph(model, saved_model, batch)
+        whole = dict(artefacts)
+        for part in [whole] if size <= _TOGETHER_BYTES else [{form: path} for form, path in whole.items()]:
+            job = {
+                "saved_model": str(saved_model),
+                "calibration": str(images),
+                "artefacts": {form: str(path) for form, path in part.items()},
+                "int8_input": int8_input,
+                "int8_output": int8_output,
+                "trained_for_int8": is_quantized(model),
+            }
+            _run(job, log)
 
 
 def operators(path: Path) -> dict[str, int]:
@@ -74,3 +81,35 @@ def operators(path: Path) -> dict[str, int]:
             name = f"custom:{code.customCode.decode()}" if code.customCode else _BUILTIN_NAMES[builtin]
             counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items()))
+
+
+def _write_graph(model: keras.Model, folder: Path, batch: int | None) -> None:
+    """Writes a model as a SavedModel with one signature, of float32 pixels."""
+    constants = [
+        [keras.ops.convert_to_numpy(variable) for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    ]
+
+    @tf.function(input_signature=[tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, name="images")])
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        given = [[tf.constant(value) for value in values] for values in constants]
+        outputs, _ = model.stateless_call(*given, images, training=False)
+        return {"probabilities": outputs}
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
+
+
+def _run(job: dict[str, object], log: Callable[[str], None]) -> None:
+    # Isolated: TensorFlow looks for a module called `litert`, and must not find the one beside the converter.
+    command = [sys.executable, "-I", str(_CONVERTER), json.dumps(job)]
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if line.startswith("converted to "):
+                    log(line.rstrip())
+        if process.returncode != 0:
+            said.seek(0)
+            told = "\n".join(said.read().splitlines()[-_SHOWN_LINES:])
+            forms = ", ".join(job["artefacts"])  # type: ignore[arg-type]
+            raise RuntimeError(f"Expected a network that converts to {forms}. Received:\n{told}")

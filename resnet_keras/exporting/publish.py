@@ -5,31 +5,38 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from resnet_keras import atomic
 from resnet_keras.broken_images import naming_broken_images, open_whole
-from resnet_keras.classifier import Classifier
+from resnet_keras.classifier import Classifier, gives_logits
 from resnet_keras.copies import in_float32
 from resnet_keras.exporting.card import card
+from resnet_keras.exporting.layer_errors import LayerError, layer_errors, worst
 from resnet_keras.exporting.litert import LITERT_FORMATS, convert
+from resnet_keras.exporting.litert_metadata import add_metadata
+from resnet_keras.exporting.options import ExportOptions, Format
 from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.exporting.proof import SAVED_MODEL, Proof, Tolerance, prove
+from resnet_keras.exporting.report import report_of
 from resnet_keras.exporting.saved_model import write_saved_model
+from resnet_keras.exporting.warm_up import write_warm_up
 from resnet_keras.images import normalize
 from resnet_keras.input_pipeline import pixel_array
 from resnet_keras.normalization import flat_layers
-from resnet_keras.run_folder import dataset_of, versions
-from resnet_keras.splits import sample
+from resnet_keras.quantization import is_quantized
+from resnet_keras.run_folder import dataset_of
+from resnet_keras.splits import balanced, sample
 
-FORMATS = (SAVED_MODEL, *LITERT_FORMATS)
 REPORT = "export.json"
 CARD = "README.md"
+
+_LAYER_IMAGES = 16
+_LOW = 0.01  # of agreement, above what is refused: from there on the layers are looked at
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,9 @@ def export(
     version: int | None = None,
     dataset: str | None = None,
     data_dir: str | Path | None = None,
-    formats: Sequence[str] = FORMATS,
-    test_images: int = 1000,
-    calibration_images: int = 256,
-    probability_tolerance: float = 1e-4,
-    float16_tolerance: float = 1e-2,
-    agreement: float = 0.98,
     skip_broken: bool = False,
     log: Callable[[str], None] = print,
+    **options: Any,
 ) -> Export:
     """Publishes a classifier in `to/name/version`: a SavedModel, LiteRT files beside it, a report and a card.
 
@@ -79,25 +81,19 @@ def export(
         dataset: Data set to calibrate on (its training images) and to compare on (its test images); the run's own if
             `None`.
         data_dir: Where it lies; where the run had it if `None`.
-        formats: Some of `FORMATS`.
-        test_images: How many real test images each artefact is compared on, at most.
-        calibration_images: How many real training images set the scales of "int8".
-        probability_tolerance: Largest difference of a probability allowed to the SavedModel and to "float32".
-        float16_tolerance: The same for "float16".
-        agreement: Smallest fraction of equal top-1 classes allowed to any artefact.
         skip_broken: Leave out images that are broken or have no class; see `open_whole`.
         log: Takes the lines of progress.
+        **options: Fields of `ExportOptions`: formats, precision, tolerances.
 
     Raises:
         FileNotFoundError: No such run or file, or its data set is not where it was.
         FileExistsError: The version exists.
-        ValueError: An unknown format; a data set of other classes; no data set named for a file.
+        ValueError: An unknown format or option; a data set of other classes; no data set named for a file.
         ExportRefused: An artefact is outside its tolerance. Nothing is published or replaced.
     """
-    unknown = [form for form in formats if form not in FORMATS]
-    if unknown or not formats:
-        raise ValueError(f"Expected `formats` among {', '.join(FORMATS)}. Received: {', '.join(unknown) or 'none'}")
+    wanted = ExportOptions(**options)
     classifier = Classifier.load(source)
+    formats = wanted.formats_for(quantized=is_quantized(classifier.model))
     dataset, data_dir = dataset_of(source, dataset, data_dir)
     home = Path(to) / (name or Path(source).resolve().stem)
     folder = home / str(_free_version(home) if version is None else version)
@@ -112,29 +108,33 @@ def export(
             f"Received: {dataset}, of {len(test.class_names)}"
         )
     with naming_broken_images(test, train):
-        pixels, labels = pixel_array(sample(test, test_images), classifier.preprocessing)
-        calibration, _ = pixel_array(sample(train, calibration_images), classifier.preprocessing)
+        pixels, labels = pixel_array(sample(test, wanted.test_images), classifier.preprocessing)
+        calibration, _ = pixel_array(balanced(train, wanted.calibration_images), classifier.preprocessing)
     expected, trained = _expected(classifier, pixels)
-
-    tolerances = {form: Tolerance(difference=None, agreement=agreement) for form in FORMATS}
-    for form in (SAVED_MODEL, "float32"):
-        tolerances[form] = Tolerance(difference=probability_tolerance, agreement=agreement)
-    tolerances["float16"] = Tolerance(difference=float16_tolerance, agreement=agreement)
-
+    if not trained >= wanted.agreement:
+        raise ValueError(
+            f"Expected the network, in float32, to agree with itself as trained, in half precision, on "
+            f"{wanted.agreement:.2%} of the images. Received: {trained:.2%}"
+        )
+    tolerances = {form: _tolerance(form, wanted, is_quantized(classifier.model)) for form in formats}
+    refused = home / f"refused-{folder.name}.json"
     with atomic.new_folder(folder) as aside:
-        if not trained >= agreement:
-            raise ValueError(
-                f"Expected the network, in float32, to agree with itself as trained, in half precision, on "
-                f"{agreement:.2%} of the images. Received: {trained:.2%}"
-            )
         log(f"writing {', '.join(formats)}")
-        artefacts = _write(classifier, aside, formats, calibration)
-        proofs = []
+        artefacts = _write(classifier, aside, home.name, formats, wanted, calibration, log)
+        proofs, layers = [], {}
         for form, path in artefacts.items():
-            proofs.append(prove(form, path, pixels, labels, expected, tolerances[form]))
-            log(_line(proofs[-1]))
-        report = _report(source, classifier, dataset, proofs, tolerances, calibration_images=len(calibration))
-        refused = home / f"refused-{folder.name}.json"
+            proof = prove(form, path, pixels, labels, expected, tolerances[form])
+            if form in ("int8", "int16") and proof.agreement < wanted.agreement + _LOW:
+                layers[form] = _layers(classifier, artefacts, form, pixels[:_LAYER_IMAGES])
+                if proof.faults and layers[form]:
+                    proof = replace(proof, faults=(*proof.faults, worst(layers[form])))
+            if form == SAVED_MODEL:
+                proof = replace(proof, file=".")
+            proofs.append(proof)
+            log(_line(proof))
+        report = report_of(
+            source, classifier, dataset, wanted, proofs, tolerances, layers, calibration_images=len(calibration)
+        )
         if any(proof.faults for proof in proofs):
             atomic.write_json(refused, report)
             raise ExportRefused(proofs, refused)
@@ -144,64 +144,94 @@ def export(
     return Export(folder, tuple(proofs))
 
 
-def _write(classifier: Classifier, folder: Path, formats: Sequence[str], calibration: np.ndarray) -> dict[str, Path]:
+def _tolerance(form: Format, options: ExportOptions, quantized: bool) -> Tolerance:
+    """Returns what an artefact may differ by; where roundings to int8 fall may differ in all but the last bits."""
+    difference = {
+        SAVED_MODEL: options.bfloat16_tolerance if options.precision == "bfloat16" else options.probability_tolerance,
+        "float32": options.probability_tolerance,
+        "float16": options.float16_tolerance,
+    }.get(form)
+    return Tolerance(difference=None if quantized else difference, agreement=options.agreement)
+
+
+def _write(
+    classifier: Classifier,
+    folder: Path,
+    name: str,
+    formats: Sequence[Format],
+    options: ExportOptions,
+    calibration: np.ndarray,
+    log: Callable[[str], None],
+) -> dict[Format, Path]:
     """Writes the artefacts into `folder`; returns where each is."""
-    model = pixel_model(classifier)
-    artefacts: dict[str, Path] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        if SAVED_MODEL in formats:
+    artefacts: dict[Format, Path] = {}
+    if SAVED_MODEL in formats:
+        with tempfile.TemporaryDirectory() as scratch:
             written = Path(scratch) / "served"
-            write_saved_model(model, written, classifier.class_names, pixels=tf.uint8)
+            write_saved_model(
+                classifier,
+                written,
+                precision=options.precision,
+                pixels=options.pixels,
+                sizes=options.sizes,
+                top_k=options.top_k,
+            )
+            write_warm_up(written, name, classifier.preprocessing, options.pixels)
             for part in written.iterdir():
                 shutil.move(part, folder / part.name)
-            artefacts[SAVED_MODEL] = folder
-        litert = {form: folder / f"{form}.tflite" for form in LITERT_FORMATS if form in formats}
-        if litert:
-            # A graph of float32 pixels: the converter gives "int8" its uint8 input itself.
-            source = Path(scratch) / "convertible"
-            write_saved_model(model, source, classifier.class_names, pixels=tf.float32)
-            convert(source, calibration, litert)
-    return {**artefacts, **litert}
+        artefacts["saved_model"] = folder
+    litert = {form: folder / f"{form}.tflite" for form in LITERT_FORMATS if form in formats}
+    if litert:
+        convert(
+            pixel_model(classifier),
+            calibration,
+            litert,
+            batch=options.batch,
+            int8_input=options.int8_input,
+            int8_output=options.int8_output,
+            log=log,
+        )
+        for path in litert.values():
+            add_metadata(path, classifier)
+    return {**artefacts, **litert}  # type: ignore[dict-item]
+
+
+def _layers(
+    classifier: Classifier, artefacts: dict[Format, Path], form: Format, pixels: np.ndarray
+) -> list[LayerError]:
+    """Returns where a file in integers loses what one in floats computes."""
+    if is_quantized(classifier.model):
+        return []  # it has no file in floats to compare with
+    with tempfile.TemporaryDirectory() as scratch:
+        reference = artefacts.get("float32")
+        if reference is None:
+            reference = Path(scratch) / "float32.tflite"
+            convert(pixel_model(classifier), pixels, {"float32": reference})
+        return layer_errors(reference, artefacts[form], pixels)
 
 
 def _expected(classifier: Classifier, pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the probabilities that artefacts must have, and how often their top-1 is that of the trained network.
+    """Returns the logits that artefacts must have, and how often their top-1 is that of the trained network.
 
     Artefacts compute in float32. A network of half precision is compared in float32 too: its own rounding, of the
     order of 1e-2, would hide an artefact's faults.
     """
     images = normalize(pixels, classifier.preprocessing)
-    trained = classifier.probabilities(images)
+    trained = _logits(classifier, images)
     if all(layer.compute_dtype == "float32" for layer in flat_layers(classifier.model)):
         return trained, 1.0
-    expected = replace(classifier, model=in_float32(classifier.model)).probabilities(images)
+    expected = _logits(replace(classifier, model=in_float32(classifier.model)), images)
     return expected, float((expected.argmax(1) == trained.argmax(1)).mean())
+
+
+def _logits(classifier: Classifier, images: Any) -> np.ndarray:
+    outputs = np.asarray(classifier.model.predict_on_batch(images), np.float32)
+    return outputs if gives_logits(classifier.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
 
 
 def _free_version(home: Path) -> int:
     taken = [int(path.name) for path in home.glob("*") if path.name.isdigit()]
     return max(taken, default=0) + 1
-
-
-def _report(
-    source: str | Path,
-    classifier: Classifier,
-    dataset: str,
-    proofs: Sequence[Proof],
-    tolerances: dict[str, Tolerance],
-    *,
-    calibration_images: int,
-) -> dict[str, Any]:
-    return {
-        "source": str(source),
-        "model": classifier.model.name,
-        "dataset": dataset,
-        "class_names": list(classifier.class_names),
-        "preprocessing": classifier.preprocessing.to_json(),
-        "calibration_images": calibration_images,
-        "versions": versions(),
-        "artefacts": [{**asdict(proof), "tolerance": asdict(tolerances[proof.form])} for proof in proofs],
-    }
 
 
 def _line(proof: Proof) -> str:

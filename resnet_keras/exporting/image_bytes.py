@@ -1,0 +1,115 @@
+"""What comes into a serving graph: image files and pixels, checked, decoded, put upright, resized and cropped."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from resnet_keras.images import crop, decode
+from resnet_keras.orientation import oriented
+from resnet_keras.preprocessing import Preprocessing
+
+MOST_PIXELS = 89_478_485
+"""Of an image, as it comes and as it is resized: a quarter of a gigabyte, and the number from which Pillow warns."""
+
+_JPEG, _PNG, _GIF, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
+
+
+def decoded(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Returns the network's view of image files: bytes (N,) -> whole pixels in float32 (N, *image_size, C).
+
+    Each is decoded, put upright, resized and cropped as the classifier expects. Of an animation the first frame counts.
+
+    Raises:
+        tf.errors.InvalidArgumentError: In the graph, for no files, for one that is no whole JPEG, PNG, GIF or BMP, or
+            of more than `MOST_PIXELS`.
+    """
+    shape = (*preprocessing.image_size, preprocessing.channels)
+
+    def one(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        number, file = numbered
+        with tf.control_dependencies([_known(file, number)]):
+            size = _size(tf.identity(file))
+        with tf.control_dependencies([_not_too_large(size, preprocessing)]):
+            image = oriented(decode(tf.identity(file), preprocessing.channels), file)
+        return tf.ensure_shape(tf.cast(crop(image, preprocessing), tf.float32), shape)
+
+    with tf.control_dependencies([_some(encoded)]):
+        numbers = tf.range(tf.size(encoded))
+    return tf.map_fn(one, (numbers, encoded), fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+
+def fitted(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Returns images of the network's size as they are, others resized and cropped: (N, H, W, C) -> float32.
+
+    Raises:
+        tf.errors.InvalidArgumentError: In the graph, for no images, for images without a pixel, or of more than
+            `MOST_PIXELS`.
+    """
+    height, width = preprocessing.image_size
+    with tf.control_dependencies([_some(pixels)]):
+        pixels = tf.identity(pixels)
+    if tuple(pixels.shape[1:3]) == (height, width):
+        return tf.cast(pixels, tf.float32)
+    size = tf.shape(pixels, tf.int64)[1:3]
+    with tf.control_dependencies([_not_too_large(size, preprocessing)]):
+        pixels = tf.cast(pixels, tf.float32)
+    result = tf.cond(
+        tf.reduce_all(size == (height, width)), lambda: pixels, lambda: tf.cast(crop(pixels, preprocessing), tf.float32)
+    )
+    return tf.ensure_shape(result, (None, height, width, preprocessing.channels))
+
+
+def _some(images: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for an empty batch, which TensorFlow's convolutions refuse in words of theirs."""
+    return tf.debugging.Assert(tf.shape(images)[0] > 0, ["Expected at least one image. Received an empty batch"])
+
+
+def _known(file: tf.Tensor, number: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for a file that is no image."""
+    known = tf.reduce_any([_begins(file, magic) for magic in (_JPEG, _PNG, _GIF, _BMP)])
+    return tf.debugging.Assert(
+        known, ["Expected a JPEG, PNG, GIF or BMP image. Received something else, as image number", number]
+    )
+
+
+def _not_too_large(size: tf.Tensor, preprocessing: Preprocessing) -> tf.Operation:
+    """Returns an operation that fails for images that would take too much memory, of height and width (2,)."""
+    shorter, longer = tf.reduce_min(size), tf.reduce_max(size)
+    side = max(preprocessing.shorter_side or 0, *preprocessing.image_size)
+    resized = side * longer // tf.maximum(shorter, 1) * tf.maximum(shorter, side)
+    return tf.debugging.Assert(
+        (shorter > 0) & (shorter * longer <= MOST_PIXELS) & (resized <= MOST_PIXELS),
+        [
+            f"Expected images of 1 to {MOST_PIXELS} pixels, also where their shorter side is resized to {side}. "
+            "Received a height and width of",
+            size,
+        ],
+    )
+
+
+def _size(file: tf.Tensor) -> tf.Tensor:
+    """Returns height and width, int64 (2,), as the file's header tells them."""
+    header = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 0, 26), tf.uint8), tf.int64)
+    header = tf.concat([header, tf.zeros([26], tf.int64)], 0)
+
+    def sides(height: int, width: int, *, of: int, big: bool) -> tf.Tensor:
+        weights = [1 << 8 * place for place in (reversed(range(of)) if big else range(of))]
+        values = tf.stack([tf.reduce_sum(header[at : at + of] * weights) for at in (height, width)])
+        # A BMP whose rows go downwards has a negative height.
+        values = tf.where(values >= 1 << 31, (1 << 32) - values, values)
+        # A header cut short is for the decoder to refuse.
+        return tf.where(tf.reduce_all(values > 0), values, 1)
+
+    return tf.case(
+        [
+            (_begins(file, _JPEG), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64)),
+            (_begins(file, _PNG), lambda: sides(20, 16, of=4, big=True)),
+            (_begins(file, _GIF), lambda: sides(8, 6, of=2, big=False)),
+        ],
+        default=lambda: sides(22, 18, of=4, big=False),
+    )
+
+
+def _begins(file: tf.Tensor, magic: bytes) -> tf.Tensor:
+    # `substr` refuses a start beyond the end, not a length.
+    return tf.strings.substr(file, 0, len(magic)) == magic

@@ -1,0 +1,252 @@
+"""Networks that learn to compute in int8: quantisation as their forward pass sees it (arXiv:1712.05877, §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from resnet_keras.folding import norms_of_convolutions, scale_and_shift
+from resnet_keras.normalization import flat_layers
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+_PACKAGE = "resnet_keras"
+_RANGE_MOMENTUM = 0.99
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class FakeQuant(keras.layers.Layer):
+    """Rounds what goes through it to the 256 values that int8 has between a smallest and a largest one.
+
+    Zero is one of the values, so that padding is exact. Gradients go through where the input lies within the range
+    (straight-through estimator). The range follows the smallest and largest value of the batches in training, by a
+    moving average, unless it is `fixed`.
+
+    Args:
+        range: The smallest and the largest value to begin with.
+        fixed: Whether it stays.
+    """
+
+    def __init__(self, range: tuple[float, float] = (0.0, 0.0), fixed: bool = True, **kwargs: Any) -> None:
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                f"Expected KERAS_BACKEND=tensorflow for a quantised network. Received: {keras.backend.backend()}"
+            )
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.range, self.fixed = tuple(map(float, range)), fixed
+        self.seen: list[tuple[float, float]] | None = None  # while `calibrate` looks
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the range's two ends."""
+        self.low, self.high = (
+            self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
+            for name, value in zip(("low", "high"), self.range, strict=True)
+        )
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns `inputs`, quantised."""
+        if self.seen is not None:
+            self.seen.append((float(tf.reduce_min(inputs)), float(tf.reduce_max(inputs))))
+            return inputs
+        if training and self.trainable and not self.fixed:
+            for end, found in ((self.low, tf.reduce_min(inputs)), (self.high, tf.reduce_max(inputs))):
+                end.assign(end * _RANGE_MOMENTUM + tf.stop_gradient(found) * (1 - _RANGE_MOMENTUM))
+        low, high = tf.minimum(self.low.value, 0.0), tf.maximum(self.high.value, 1e-8)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {**super().get_config(), "range": self.range, "fixed": self.fixed}
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class QuantizedConv2D(keras.layers.Conv2D):
+    """A convolution with the batch normalisation after it, both at rest in its scale and bias, of int8 kernels.
+
+    The kernel that learns is the convolution's own; what is rounded, to 255 values for each output channel, and
+    convolved with, is the kernel times the scale. So the network learns at the pace that it had.
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the kernel, the bias and the scale."""
+        super().build(input_shape)
+        self.scale = self.add_weight(name="scale", shape=(self.filters,), initializer="ones", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        """Convolves `inputs` (N, H, W, C)."""
+        kernel = _int8_kernel(self.kernel.value * self.scale.value)
+        outputs = keras.ops.conv(
+            inputs, kernel, strides=self.strides, padding=self.padding, dilation_rate=self.dilation_rate
+        )
+        return tf.nn.bias_add(outputs, self.bias.value)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Puts the scale beside what a convolution keeps in a file."""
+        super().save_own_variables(store)
+        store["scale"] = keras.ops.convert_to_numpy(self.scale)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes back what `save_own_variables` has put."""
+        for name, variable in (("0", self.kernel), ("1", self.bias), ("scale", self.scale)):
+            variable.assign(store[name])
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class QuantizedDense(keras.layers.Dense):
+    """A dense layer whose kernel is rounded to 255 values, the same for all outputs."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Multiplies `inputs` (N, C)."""
+        largest = tf.maximum(tf.reduce_max(tf.abs(self.kernel.value)), 1e-8)
+        kernel = tf.quantization.fake_quant_with_min_max_vars(
+            self.kernel.value, -largest, largest, num_bits=8, narrow_range=True
+        )
+        return tf.nn.bias_add(tf.matmul(inputs, kernel), self.bias.value)
+
+
+def quantized(model: keras.Model) -> keras.Model:
+    """Returns a copy of a network that computes as it would in int8, for training and export.
+
+    Batch normalisation is folded into the convolutions, where it rests. Every convolution and dense layer has int8
+    kernels, and everything that int8 kernels write to memory is rounded: the input, what comes out of a convolution or
+    a sum, rectified where a ReLU follows, the pooled features and the logits. The ranges are unknown: see `calibrate`.
+
+    Args:
+        model: A functional network of logits, in float32, whose every batch normalisation follows a convolution.
+
+    Raises:
+        ValueError: The network has a batch normalisation elsewhere, is quantised already, or is not in float32.
+    """
+    layers = flat_layers(model)
+    norms = norms_of_convolutions(model)
+    folded_away = {norm.name for norm in norms.values()}
+    _check(model, folded_away)
+    rectified = _feeding_a_relu(layers)
+    inputs: dict[int, Any] = {}
+
+    def copied(layer: Any) -> Any:
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.Conv2D):
+            return QuantizedConv2D.from_config({**config, "use_bias": True})
+        if isinstance(layer, keras.layers.Dense):
+            return QuantizedDense.from_config({**config, "use_bias": True})
+        return layer.__class__.from_config(config)
+
+    def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        name = getattr(layer, "name", None)
+        if not args or not hasattr(args[0], "_keras_history"):
+            return layer(*args, **kwargs)
+        before = args[0]._keras_history.operation
+        if isinstance(before, keras.layers.InputLayer) and before.name == model.input.name:
+            if id(args[0]) not in inputs:
+                inputs[id(args[0])] = FakeQuant(name=f"{before.name}_range")(args[0])
+            args = (inputs[id(args[0])], *args[1:])
+        outputs = args[0] if name in folded_away else layer(*args, **kwargs)
+        if not isinstance(layer, _WRITERS) or name in norms or name in rectified:
+            return outputs
+        return FakeQuant(fixed=False, name=f"{name}_range")(outputs)
+
+    copy = keras.models.clone_model(model, clone_function=copied, call_function=called, recursive=True)
+    originals = {layer.name: layer for layer in layers}
+    for layer in flat_layers(copy):
+        if isinstance(layer, QuantizedConv2D):
+            _give(layer, originals[layer.name], norms.get(layer.name))
+        elif isinstance(layer, QuantizedDense):
+            _give_dense(layer, originals[layer.name])
+    return copy
+
+
+def calibrate(model: keras.Model, batches: Iterable[Any]) -> int:
+    """Sets the ranges of a quantised network to what images need; returns how many images there were.
+
+    A range is the mean, over the batches, of the smallest and the largest value; that of the input is the smallest and
+    the largest of all.
+
+    Args:
+        model: A network from `quantized`.
+        batches: Normalised images (N, H, W, C).
+
+    Raises:
+        ValueError: There are no batches, or the network has no ranges.
+    """
+    ranges = [layer for layer in flat_layers(model) if isinstance(layer, FakeQuant)]
+    if not ranges:
+        raise ValueError(f"Expected a quantised network. Received: {model.name!r}, which is not")
+    for layer in ranges:
+        layer.seen = []
+    images = 0
+    try:
+        for batch in batches:
+            model(batch, training=False)
+            images += len(batch)
+        if not images:
+            raise ValueError("Expected at least one batch of images. Received: none")
+        for layer in ranges:
+            low, high = np.transpose(layer.seen or [])
+            layer.low.assign(low.min() if layer.fixed else low.mean())
+            layer.high.assign(high.max() if layer.fixed else high.mean())
+    finally:
+        for layer in ranges:
+            layer.seen = None
+    return images
+
+
+def is_quantized(model: keras.Model) -> bool:
+    """Tells whether a network computes as in int8."""
+    return any(isinstance(layer, FakeQuant) for layer in flat_layers(model))
+
+
+_WRITERS = (
+    keras.layers.BatchNormalization, keras.layers.Conv2D, keras.layers.ReLU, keras.layers.Add,
+    keras.layers.GlobalAveragePooling2D, keras.layers.Dense,
+)  # fmt: skip
+
+
+def _check(model: keras.Model, folded_away: set[str]) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"Expected KERAS_BACKEND=tensorflow to quantise. Received: {keras.backend.backend()}")
+    layers = flat_layers(model)
+    norms = [layer.name for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    left = [name for name in norms if name not in folded_away]
+    if left or is_quantized(model):
+        raise ValueError(
+            "Expected a network whose every batch normalisation follows a convolution, and not quantised yet. "
+            f"Received: {model.name!r}, with {', '.join(left[:3]) or 'quantised layers'}"
+        )
+    if any(layer.compute_dtype != "float32" for layer in layers):
+        raise ValueError(f"Expected a network in float32 to quantise. Received: {model.name!r}, in reduced precision")
+
+
+def _feeding_a_relu(layers: list[keras.layers.Layer]) -> set[str]:
+    """Returns the names of the layers whose outputs only a ReLU reads, which int8 kernels apply before they round."""
+    return {
+        layer.name
+        for layer in layers
+        if len(layer._outbound_nodes) == 1 and isinstance(layer._outbound_nodes[0].operation, keras.layers.ReLU)
+    }
+
+
+def _give(layer: QuantizedConv2D, original: keras.layers.Conv2D, norm: Any) -> None:
+    layer.kernel.assign(original.kernel.value)
+    bias = keras.ops.convert_to_numpy(original.bias.value).astype(np.float64) if original.use_bias else 0.0
+    scale, shift = scale_and_shift(norm) if norm is not None else (1.0, 0.0)
+    layer.scale.assign(np.broadcast_to(scale, layer.scale.shape))
+    layer.bias.assign(np.broadcast_to(scale * bias + shift, layer.bias.shape))
+
+
+def _give_dense(layer: QuantizedDense, original: keras.layers.Dense) -> None:
+    layer.kernel.assign(original.kernel.value)
+    layer.bias.assign(original.bias.value if original.use_bias else np.zeros(layer.bias.shape))
+
+
+def _int8_kernel(kernel: Any) -> Any:
+    """Returns kernels (h, w, C, channels) rounded to 255 values, symmetric about 0, for each output channel."""
+    # A channel of zeros alone would have no range; TensorFlow wants one.
+    largest = tf.maximum(tf.reduce_max(tf.abs(kernel), axis=(0, 1, 2)), 1e-8)
+    return tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        kernel, -largest, largest, num_bits=8, narrow_range=True
+    )
