@@ -92,7 +92,7 @@ def network(
         stochastic_depth=recipe.stochastic_depth,
         zero_init_residual=recipe.zero_init_residual,
     )
-    return quantized(model) if recipe.qat else model
+    return quantized(model, preprocessing.std) if recipe.qat else model
 
 
 def teacher(

@@ -61,6 +61,18 @@ def norms_of_convolutions(model: keras.Model) -> dict[str, keras.layers.BatchNor
     return found
 
 
+def entrance(model: keras.Model) -> keras.layers.Conv2D | None:
+    """Returns the convolution that alone reads a network's input, through padding at most; `None` if there is none."""
+    layer = model.get_layer(model.input._keras_history.operation.name)
+    while len(layer._outbound_nodes) == 1:
+        layer = layer._outbound_nodes[0].operation
+        if isinstance(layer, keras.layers.Conv2D):
+            return layer
+        if not isinstance(layer, keras.layers.ZeroPadding2D):
+            return None
+    return None
+
+
 def scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
     """Returns what a batch normalisation at rest multiplies by and then adds, float64 (C,) each."""
     mean, variance = (_values(value) for value in (norm.moving_mean, norm.moving_variance))

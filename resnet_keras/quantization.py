@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from resnet_keras.folding import norms_of_convolutions, scale_and_shift
+from resnet_keras.folding import entrance, norms_of_convolutions, scale_and_shift
 from resnet_keras.normalization import flat_layers
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+
+PIXELS_SCALE, PIXELS_RANGE = "pixels_scale", "pixels_range"
+"""The layers of a quantised network that give its channels one scale, and that round them."""
 
 _PACKAGE = "resnet_keras"
 _RANGE_MOMENTUM = 0.99
@@ -108,20 +111,26 @@ class QuantizedDense(keras.layers.Dense):
         return tf.nn.bias_add(tf.matmul(inputs, kernel), self.bias.value)
 
 
-def quantized(model: keras.Model) -> keras.Model:
+def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
     """Returns a copy of a network that computes as it would in int8, for training and export.
 
     Batch normalisation is folded into the convolutions, where it rests. Every convolution and dense layer has int8
     kernels, and everything that int8 kernels write to memory is rounded: the input, what comes out of a convolution or
     a sum, rectified where a ReLU follows, the pooled features and the logits. The ranges are unknown: see `calibrate`.
 
+    What of the input is rounded is the pixels less their mean, for that is what an int8 file takes: the channels, which
+    have been divided by different deviations, get one scale, and the first convolution makes up for it.
+
     Args:
         model: A functional network of logits, in float32, whose every batch normalisation follows a convolution.
+        std: What the pixels were divided by, one for each channel of the input, or one for all.
 
     Raises:
-        ValueError: The network has a batch normalisation elsewhere, is quantised already, or is not in float32.
+        ValueError: The network has a batch normalisation elsewhere, is quantised already, is not in float32, or does
+            not begin with a convolution.
     """
     layers = flat_layers(model)
+    ratio = np.asarray(std, np.float64) / np.mean(std)
     norms = norms_of_convolutions(model)
     folded_away = {norm.name for norm in norms.values()}
     _check(model, folded_away)
@@ -143,7 +152,8 @@ def quantized(model: keras.Model) -> keras.Model:
         before = args[0]._keras_history.operation
         if isinstance(before, keras.layers.InputLayer) and before.name == model.input.name:
             if id(args[0]) not in inputs:
-                inputs[id(args[0])] = FakeQuant(name=f"{before.name}_range")(args[0])
+                pixels = keras.layers.Rescaling(ratio.tolist(), name=PIXELS_SCALE)(args[0])
+                inputs[id(args[0])] = FakeQuant(name=PIXELS_RANGE)(pixels)
             args = (inputs[id(args[0])], *args[1:])
         outputs = args[0] if name in folded_away else layer(*args, **kwargs)
         if not isinstance(layer, _WRITERS) or name in norms or name in rectified:
@@ -157,6 +167,8 @@ def quantized(model: keras.Model) -> keras.Model:
             _give(layer, originals[layer.name], norms.get(layer.name))
         elif isinstance(layer, QuantizedDense):
             _give_dense(layer, originals[layer.name])
+    first = copy.get_layer(entrance(model).name)  # type: ignore[union-attr]
+    first.kernel.assign(keras.ops.convert_to_numpy(first.kernel.value) / ratio[:, None])
     return copy
 
 
@@ -217,6 +229,8 @@ def _check(model: keras.Model, folded_away: set[str]) -> None:
             "Expected a network whose every batch normalisation follows a convolution, and not quantised yet. "
             f"Received: {model.name!r}, with {', '.join(left[:3]) or 'quantised layers'}"
         )
+    if entrance(model) is None:
+        raise ValueError(f"Expected a network that begins with a convolution. Received: {model.name!r}")
     if any(layer.compute_dtype != "float32" for layer in layers):
         raise ValueError(f"Expected a network in float32 to quantise. Received: {model.name!r}, in reduced precision")
 

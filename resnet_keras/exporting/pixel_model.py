@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 
 from resnet_keras.classifier import Classifier, gives_logits
-from resnet_keras.folding import folded
-from resnet_keras.preprocessing import Preprocessing
-from resnet_keras.quantization import FakeQuant, is_quantized
+from resnet_keras.folding import entrance, folded
+from resnet_keras.quantization import PIXELS_RANGE, PIXELS_SCALE, FakeQuant, is_quantized
 
 
 def pixel_model(classifier: Classifier) -> keras.Model:
     """Returns preprocessing, network and softmax as one model: float32 pixels 0–255 (N, H, W, C) -> (N, classes).
 
     Height and width are those of the classifier's preprocessing, and colours are RGB. Whatever precision the network
-    was trained in, this one computes in float32, and its convolutions do what batch normalisation did. Where the
-    network was trained for int8, what comes before it is quantised as well.
+    was trained in, this one computes in float32, and its convolutions do what batch normalisation did. The first of
+    them divides by the pixels' deviation, too, so that pixels are rounded to int8 once, less their mean.
     """
     preprocessing = classifier.preprocessing
-    scale, offset = _scale_and_offset(preprocessing)
-    quantized = is_quantized(classifier.model)
+    network = folded(classifier.model)
     pixels = keras.Input((*preprocessing.image_size, preprocessing.channels), dtype="float32", name="images")
-    x = FakeQuant((0.0, 255.0), name="pixels_range")(pixels) if quantized else pixels
+    x = pixels
+    if is_quantized(network):
+        x = FakeQuant((0.0, 255.0), name="raw_range")(x)
     if preprocessing.channel_order == "bgr":
         x = keras.ops.take(x, [2, 1, 0], axis=-1)  # to LiteRT a GATHER, which has an int8 kernel
-    if quantized:
-        x = keras.layers.Rescaling(scale=scale, dtype="float32", name="scale")(x)
-        x = FakeQuant((0.0, 255.0 * max(scale)), name="scale_range")(x)
-        x = keras.layers.Rescaling(scale=1.0, offset=offset, dtype="float32", name="offset")(x)
+    mean, std = (np.asarray(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
+    x = keras.ops.subtract(x, mean)
+    if is_quantized(network):
+        x = _without_scale(network, std)(x)
+    elif (first := entrance(network)) is not None:
+        first.kernel.assign(keras.ops.convert_to_numpy(first.kernel.value) / std[:, None])
+        x = network(x)
     else:
-        x = keras.layers.Rescaling(scale=scale, offset=offset, dtype="float32", name="normalize")(x)
-    x = folded(classifier.model)(x)
+        x = network(keras.ops.divide(x, std))
     if gives_logits(classifier.model):
         x = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
     return keras.Model(pixels, x, name=classifier.model.name)
 
 
-def _scale_and_offset(preprocessing: Preprocessing) -> tuple[list[float], list[float]]:
-    scale = [1 / std for std in preprocessing.std]
-    return scale, [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
+def _without_scale(network: keras.Model, std: np.ndarray) -> keras.Model:
+    """Returns a quantised network of pixels less their mean, in place of those divided by the deviation as well.
+
+    Its channels have one scale; with the range, it goes over from the pixels to the first kernel.
+    """
+    scale, bounds = network.get_layer(PIXELS_SCALE), network.get_layer(PIXELS_RANGE)
+    one = float(np.mean(std))
+    body = keras.Model(scale.output, network.output, name=network.name)
+    for end in (bounds.low, bounds.high):
+        end.assign(end.value * one)
+    first = next(layer for layer in body.layers if isinstance(layer, keras.layers.Conv2D))
+    first.kernel.assign(first.kernel.value / one)
+    return body
