@@ -116,7 +116,7 @@ def answer(
     members = [classifiers] if isinstance(classifiers, Classifier) else list(classifiers)
     shown = views or Views()
     _check(members, shown)
-    split = _of_classes(split, members[0].class_names)
+    split = of_classes(split, members[0].class_names)
     if not len(split):
         raise ValueError("Expected a split with images. Received: an empty one")
     if shown.crops == "full":
@@ -155,8 +155,12 @@ def _check(members: list[Classifier], views: Views) -> None:
             )
 
 
-def _of_classes(split: Split, class_names: tuple[str, ...]) -> Split:
-    """Returns a split of the classifier's classes: by their names where it has those, or as it is."""
+def of_classes(split: Split, class_names: tuple[str, ...]) -> Split:
+    """Returns a split of a classifier's classes: by their names where it has those, or as it is.
+
+    Raises:
+        ValueError: It has another number of classes, and not by names that the classifier knows.
+    """
     found = places(split.class_names, class_names)
     if len(split.class_names) == len(class_names) and found in (None, list(range(len(class_names)))):
         return split

@@ -229,10 +229,10 @@ def _check(model: keras.Model, folded_away: set[str]) -> None:
             "Expected a network whose every batch normalisation follows a convolution, and not quantised yet. "
             f"Received: {model.name!r}, with {', '.join(left[:3]) or 'quantised layers'}"
         )
-    if entrance(model) is None:
-        raise ValueError(f"Expected a network that begins with a convolution. Received: {model.name!r}")
     if any(layer.compute_dtype != "float32" for layer in layers):
         raise ValueError(f"Expected a network in float32 to quantise. Received: {model.name!r}, in reduced precision")
+    if entrance(model) is None:
+        raise ValueError(f"Expected a network that begins with a convolution. Received: {model.name!r}")
 
 
 def _feeding_a_relu(layers: list[keras.layers.Layer]) -> set[str]:

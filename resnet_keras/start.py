@@ -12,6 +12,7 @@ import numpy as np
 
 from resnet_keras.broken_images import open_whole
 from resnet_keras.compilation import unfolded
+from resnet_keras.evaluation import of_classes
 from resnet_keras.images import normalize
 from resnet_keras.input_pipeline import pixel_array, preprocessing_of
 from resnet_keras.preprocessing import Preprocessing
@@ -90,6 +91,9 @@ def prepared(recipe: Recipe, reading: dict[str, Any], log: Callable[[str], None]
         train_split = sample(train_split, recipe.train_images)
     steps = steps_per_epoch(train_split, recipe.batch_size)
     weights = open_checkpoint(recipe.weights, recipe.model) if recipe.weights else None
+    if (recipe.qat or recipe.distill) and weights and weights.class_names:
+        # A folder of some of its classes, with the head as it is.
+        train_split, test_split = (of_classes(split, weights.class_names) for split in (train_split, test_split))
     if (recipe.qat or recipe.distill) and (weights is None or weights.classes != len(train_split.class_names)):
         found = "none" if weights is None else f"{weights.source}, of {weights.classes} classes"
         raise ValueError(

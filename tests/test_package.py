@@ -86,6 +86,7 @@ ORDER = (
     "exporting.litert_converter",
     "exporting.runner",
     "exporting.running",
+    "exporting.export_meter",
     "exporting.image_bytes",
     "exporting.pixel_model",
     "exporting.saved_model",

@@ -14,7 +14,17 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from resnet_keras.datasets import DATASETS, Dataset
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, sample, subset, with_classes
+from resnet_keras.splits import (
+    ArraySplit,
+    FileSplit,
+    RecordSplit,
+    Split,
+    balanced,
+    open_split,
+    sample,
+    subset,
+    with_classes,
+)
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -474,3 +484,16 @@ def test_a_sample_of_records_is_the_first_of_them(tmp_path: Path) -> None:
         assert [encoded.numpy() for encoded, _ in fewer.records()] == whole[:count]
     again = sample(sample(split, 3), 5)
     assert len(again) == len(list(again.records())) == 3  # type: ignore[union-attr]
+
+
+def test_a_balanced_sample_has_as_many_of_each_class_as_there_are() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 20)
+    rng = np.random.default_rng(0)
+    rng.shuffle(labels)
+    split = ArraySplit(np.arange(73, dtype=np.uint8).reshape(73, 1, 1, 1), labels, ("a", "b", "c"), DATASETS["digits"])
+    for count, expected in ((9, [3, 3, 3]), (15, [6, 3, 6]), (10, [4, 3, 3]), (2, [1, 1, 0]), (100, [50, 3, 20])):
+        found = balanced(split, count)
+        np.testing.assert_array_equal(np.bincount(found.labels, minlength=3), expected)
+        assert len(np.unique(found.images)) == len(found)
+    everyday = sample(split, 9)
+    assert np.bincount(everyday.labels, minlength=3)[1] < 3

@@ -1,11 +1,12 @@
-"""Measures parts of a training, e.g. `resnet-bench input imagenet_resnet50 --data-dir ~/tensorflow_datasets`."""
+"""Measures parts of a training, or artefacts, e.g. `resnet-bench export saved_models/r50/1 --peers`."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -36,21 +37,63 @@ _JOBS = tyro.extras.subcommand_type_from_defaults(
 )
 
 
-def bench(meter: tyro.conf.Positional[Literal["input"]], job: _JOBS) -> None:  # type: ignore[valid-type]
-    """Prints how fast a recipe's training images come, without a network, stage by stage, beside a naive pipeline.
+@dataclass(frozen=True)
+class Input:
+    """How fast a recipe's training images come, without a network, stage by stage, beside a naive pipeline."""
+
+    job: _JOBS  # type: ignore[valid-type]
+
+
+@dataclass(frozen=True)
+class Export:
+    """How fast artefacts answer, one after another in turns: any SavedModel, .tflite or .onnx, also other people's."""
+
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """SavedModels' folders and files; of a folder that resnet-export has written, everything in it."""
+    peers: bool = False
+    """Beside them, keras.applications' own export, and OpenVINO and ONNX Runtime where they are installed."""
+    network: Literal["resnet50", "resnet101", "resnet152"] = "resnet50"
+    """Of the peers."""
+    threads: tuple[int, ...] | None = None
+    """Numbers of threads; one, and as many as there are cores, if None."""
+    batches: tuple[int, ...] = (1, 16)
+    """Images in a call."""
+    seconds: float = 2.0
+    """Length of a turn."""
+    turns: int = 3
+    """How often each has its turn; what is printed are medians."""
+
+
+def bench(
+    what: Annotated[Input, tyro.conf.subcommand("input")] | Annotated[Export, tyro.conf.subcommand("export")],
+) -> None:
+    """Prints speeds.
 
     Args:
-        meter: What to measure: the input.
-        job: Recipe, data and time.
+        what: What to measure.
     """
     # Not at the top: `--help` needs no TensorFlow.
-    from resnet_keras.input_meter import measure, table, training_images
+    if isinstance(what, Input):
+        from resnet_keras import input_meter
 
-    options = {field: getattr(job, field) for field in Job.__dataclass_fields__}
-    recipe, turns = options["recipe"], options["turns"]
-    split = training_images(recipe, data_dir=options["data_dir"], download=options["download"])
-    stages = measure(recipe, split, seconds=options["seconds"], turns=turns)
-    print(f"{len(split)} images in batches of {recipe.batch_size}, medians over {turns} turns:\n{table(stages)}")
+        job: Job = what.job
+        split = input_meter.training_images(job.recipe, data_dir=job.data_dir, download=job.download)
+        stages = input_meter.measure(job.recipe, split, seconds=job.seconds, turns=job.turns)
+        size = f"{len(split)} images in batches of {job.recipe.batch_size}"
+        print(f"{size}, medians over {job.turns} turns:\n{input_meter.table(stages)}")
+        return
+    from resnet_keras.exporting import export_meter
+
+    with tempfile.TemporaryDirectory() as scratch:
+        mine = export_meter.contenders(what.paths)
+        others = export_meter.peers(what.network, Path(scratch)) if what.peers else []
+        measured = export_meter.measure(
+            [*mine, *others], threads=what.threads, batches=what.batches, seconds=what.seconds, turns=what.turns
+        )
+    against = len(mine) if others else 0
+    print(f"milliseconds per image, medians over {what.turns} turns, and how many times as fast as the", end=" ")
+    print(f"{'peer' if others else 'first'}, {measured[against].contender.name}:")
+    print(export_meter.table(measured, against))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -99,7 +99,7 @@ def prove(
         labels: Their classes (N,).
         expected: The classifier's logits (N, classes).
         tolerance: What is refused.
-        batches: Images in a call, where it is timed; of a file for one batch alone, that.
+        batches: Images in a call, where it is timed.
 
     Raises:
         RuntimeError: The artefact does not run.
@@ -107,12 +107,10 @@ def prove(
     kind = "saved_model" if form == SAVED_MODEL else "litert"
     threads = default_threads()
     with running(kind, path, threads[-1]) as runner:
-        about = runner.ask("about")
-        ((_, pixel_input),) = about["inputs"].items()
-        only = pixel_input["shape"][0]
-        received, logs = _answers(form, path, runner, pixels, only or 64)
+        about = runner.about
+        (pixel_input,) = about["inputs"].values()
+        received, logs = _answers(form, path, runner, pixels, runner.only_batch or 64)
         memory = runner.ask("memory")
-    batches = (only,) if only else batches
     (measured,) = latencies([(kind, path)], threads=threads, batches=batches, seconds=_SECONDS)
     wanted = np.exp(_log_softmax(expected))
     difference = float(np.abs(received - wanted).max())

@@ -15,6 +15,7 @@ from resnet_keras import atomic
 from resnet_keras.broken_images import naming_broken_images, open_whole
 from resnet_keras.classifier import Classifier, gives_logits
 from resnet_keras.copies import in_float32
+from resnet_keras.evaluation import of_classes
 from resnet_keras.exporting.card import card
 from resnet_keras.exporting.layer_errors import LayerError, layer_errors, worst
 from resnet_keras.exporting.litert import LITERT_FORMATS, convert
@@ -102,11 +103,7 @@ def export(
 
     skip = log if skip_broken else None
     test, train = (open_whole(dataset, split, data_dir=data_dir, skip=skip) for split in ("test", "train"))
-    if len(test.class_names) != len(classifier.class_names):
-        raise ValueError(
-            f"Expected a data set of the classifier's {len(classifier.class_names)} classes. "
-            f"Received: {dataset}, of {len(test.class_names)}"
-        )
+    test, train = (of_classes(split, classifier.class_names) for split in (test, train))
     with naming_broken_images(test, train):
         pixels, labels = pixel_array(sample(test, wanted.test_images), classifier.preprocessing)
         calibration, _ = pixel_array(balanced(train, wanted.calibration_images), classifier.preprocessing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ import numpy as np
 _RUNNER = Path(__file__).with_name("runner.py")
 _SHOWN = 2000
 _WARM_UP = 3
-_CALLS = 5
+_CALLS, _MOST_CALLS = 5, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,17 @@ class Runner:
             f"Expected an artefact that runs. Received: {self._path}, status {status}:\n{self._said.read()[-_SHOWN:]}"
         )
 
+    @functools.cached_property
+    def about(self) -> dict[str, Any]:
+        """Inputs, operators and what else the artefact tells of itself."""
+        return self.ask("about")
+
+    @property
+    def only_batch(self) -> int | None:
+        """Images in a call of an artefact that takes no other number of them."""
+        (first, *_) = self.about["inputs"].values()
+        return first["shape"][0]
+
     def outputs(self, images: np.ndarray, batch: int = 64) -> dict[str, np.ndarray]:
         """Returns the outputs (N, ...) for images (N, H, W, C), in batches."""
         with tempfile.TemporaryDirectory() as scratch:
@@ -106,7 +118,7 @@ def latencies(
     Args:
         contenders: Kind and place of each.
         threads: Numbers of threads, one after another.
-        batches: Images in a call, one after another.
+        batches: Images in a call, one after another; an artefact of a fixed number is measured with that.
         seconds: About how long each contender's turn lasts, five calls at least.
         turns: How often each has its turn.
 
@@ -121,14 +133,14 @@ def latencies(
                 times: list[list[float]] = [[] for _ in runners]
                 for turn in range(turns):
                     for runner, each in zip(runners, times, strict=True):
-                        warm = runner.ask("time", batch=batch, calls=_WARM_UP if turn == 0 else 1)
+                        images = runner.only_batch or batch
+                        warm = runner.ask("time", batch=images, calls=_WARM_UP if turn == 0 else 1)
                         calls = max(_CALLS, int(1000 * seconds / max(warm[-1], 1e-3)))
-                        each.extend(runner.ask("time", batch=batch, calls=min(calls, 1000)))
-                for each, result in zip(times, found, strict=True):
-                    p50, p95 = np.percentile(each, [50, 95])
-                    result.append(
-                        Latency(threads=count, batch=batch, p50_ms=float(p50), p95_ms=float(p95), calls=len(each))
-                    )
+                        each.extend(runner.ask("time", batch=images, calls=min(calls, _MOST_CALLS)))
+                for runner, each, result in zip(runners, times, found, strict=True):
+                    p50, p95 = map(float, np.percentile(each, [50, 95]))
+                    images = runner.only_batch or batch
+                    result.append(Latency(threads=count, batch=images, p50_ms=p50, p95_ms=p95, calls=len(each)))
     return found
 
 
