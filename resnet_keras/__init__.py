@@ -18,6 +18,8 @@ _EXPORTS = {
     "splits": ("open_split", "sample"),
     "broken_images": ("open_whole",),
     "normalization": ("BatchNormalization", "fuse"),
+    "folding": ("folded",),
+    "quantization": ("calibrate", "quantized"),
     "models": (
         "build",
         *(f"ResNet{depth}" for depth in (18, 34, 50, 101, 152, 20, 32, 44, 56, 110, 1202)),
@@ -41,6 +43,8 @@ _EXPORTS = {
     "run_table": ("RunTable", "table_of_runs"),
     "plan": ("Plan", "dry_run"),
     "training": ("train",),
+    "exporting.options": ("ExportOptions",),
+    "exporting.saved_model": ("write_saved_model",),
     "exporting.publish": ("Export", "ExportRefused", "export"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

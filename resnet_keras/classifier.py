@@ -14,6 +14,7 @@ import numpy as np
 from resnet_keras import atomic
 from resnet_keras.normalization import fuse
 from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.quantization import LAYERS
 from resnet_keras.weights.keras_file import read_member
 from resnet_keras.weights.sources import CLASSIFIER_MEMBER
 
@@ -67,7 +68,7 @@ class Classifier:
                 f"Expected a .keras file with its preprocessing and class names, as a run or `Classifier.save` writes "
                 f"it, or `resnet-convert` makes it of other weights. Received: {path}, which has none"
             )
-        model = fuse(keras.saving.load_model(path, compile=False))
+        model = fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
         return cls(model, Preprocessing(**about["preprocessing"]), tuple(about["class_names"]))
 
     def probabilities(self, images: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from resnet_keras.classifier import Classifier
 from resnet_keras.images import crop, decode, normalize
+from resnet_keras.orientation import oriented
 from resnet_keras.splits import IMAGE_SUFFIXES
 
 _BATCH = 32
@@ -47,7 +48,7 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def predict(classifier: Classifier, paths: Sequence[str | Path], *, top_k: int = 5) -> Iterator[Prediction]:
-    """Yields the `top_k` most probable classes of each image, resized and cropped as the classifier expects.
+    """Yields the `top_k` most probable classes of each image, upright, resized and cropped as the classifier expects.
 
     Raises:
         FileNotFoundError: A path does not exist, or a folder holds no image.
@@ -67,8 +68,9 @@ def predict(classifier: Classifier, paths: Sequence[str | Path], *, top_k: int =
 
 def _image(classifier: Classifier, path: Path) -> tf.Tensor:
     preprocessing = classifier.preprocessing
+    encoded = tf.constant(path.read_bytes())
     try:
-        image = decode(tf.constant(path.read_bytes()), preprocessing.channels)
+        image = oriented(decode(encoded, preprocessing.channels), encoded)
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"Expected a whole JPEG, PNG, GIF or BMP image. Received: {path}") from error
     return normalize(crop(image, preprocessing), preprocessing)

@@ -17,11 +17,10 @@ if keras.backend.backend() == "tensorflow":
 PIXELS_SCALE, PIXELS_RANGE = "pixels_scale", "pixels_range"
 """The layers of a quantised network that give its channels one scale, and that round them."""
 
-_PACKAGE = "resnet_keras"
 _RANGE_MOMENTUM = 0.99
 
 
-@keras.saving.register_keras_serializable(_PACKAGE)
+@keras.saving.register_keras_serializable("resnet_keras")
 class FakeQuant(keras.layers.Layer):
     """Rounds what goes through it to the 256 values that int8 has between a smallest and a largest one.
 
@@ -66,7 +65,7 @@ class FakeQuant(keras.layers.Layer):
         return {**super().get_config(), "range": self.range, "fixed": self.fixed}
 
 
-@keras.saving.register_keras_serializable(_PACKAGE)
+@keras.saving.register_keras_serializable("resnet_keras")
 class QuantizedConv2D(keras.layers.Conv2D):
     """A convolution with the batch normalisation after it, both at rest in its scale and bias, of int8 kernels.
 
@@ -98,7 +97,7 @@ class QuantizedConv2D(keras.layers.Conv2D):
             variable.assign(store[name])
 
 
-@keras.saving.register_keras_serializable(_PACKAGE)
+@keras.saving.register_keras_serializable("resnet_keras")
 class QuantizedDense(keras.layers.Dense):
     """A dense layer whose kernel is rounded to 255 values, the same for all outputs."""
 
@@ -109,6 +108,10 @@ class QuantizedDense(keras.layers.Dense):
             self.kernel.value, -largest, largest, num_bits=8, narrow_range=True
         )
         return tf.nn.bias_add(tf.matmul(inputs, kernel), self.bias.value)
+
+
+LAYERS = {layer.__name__: layer for layer in (FakeQuant, QuantizedConv2D, QuantizedDense)}
+"""What Keras must know by name to open a quantised network from a file (`custom_objects`)."""
 
 
 def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:

@@ -1,0 +1,124 @@
+"""Exports side by side: `python benchmarks/exports.py [VERSION_FOLDER ...]`.
+
+Speed: ResNet-50 with random weights and statistics in every format, beside keras.applications' own export of it, and
+that in OpenVINO and ONNX Runtime where installed. Accuracy: what `export.json` tells in the folders that are named, as
+`resnet-export` has written them. The tables are printed and written to `exports.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from resnet_keras.classifier import Classifier
+from resnet_keras.exporting.export_meter import Contender, contenders, measure, peers, table
+from resnet_keras.exporting.litert import LITERT_FORMATS, convert
+from resnet_keras.exporting.pixel_model import pixel_model
+from resnet_keras.exporting.saved_model import write_saved_model
+from resnet_keras.models import build
+from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.run_folder import versions
+
+PREPROCESSING = Preprocessing(
+    image_size=(224, 224), channels=3, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4), shorter_side=256
+)
+
+
+def classifier(network: str) -> Classifier:
+    """Returns a network with random weights; statistics of 0 and 1 would let TensorFlow leave out all biases."""
+    model = build(network, classifier_activation=None)
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if variable.path.endswith(("moving_mean", "beta", "bias")):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+        if variable.path.endswith("gamma"):
+            variable.assign(rng.uniform(0.3, 0.7, variable.shape))
+    return Classifier(model, PREPROCESSING, tuple(map(str, range(model.output_shape[1]))))
+
+
+def ours(network: str, folder: Path) -> list[Contender]:
+    """Writes a network in every format."""
+    chosen = classifier(network)
+    for precision in ("float32", "bfloat16"):
+        write_saved_model(chosen, folder / precision, precision=precision)
+    files = {form: folder / f"{form}.tflite" for form in LITERT_FORMATS}
+    noise = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), dtype=np.uint8)
+    convert(pixel_model(chosen), noise, files, log=print)
+    found = contenders([folder / "float32", folder / "bfloat16", *files.values()])
+    kinds = {"saved_model": "SavedModel", "litert": "LiteRT"}
+    return [
+        Contender(f"resnet_keras {network}, {kinds[each.kind]} {each.path.stem}", each.kind, each.path)
+        for each in found
+    ]
+
+
+def accuracy(folders: list[Path]) -> list[str]:
+    """Returns a line for each artefact in the folders, of their own reports."""
+    heads = ["network, data", "artefact", "MB", "ms", "agreement", "accuracy", "of the network", "images"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * 6]
+    for folder in folders:
+        report: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+        trained = ", trained for int8" if report["trained_for_int8"] else ""
+        for each in report["artefacts"]:
+            time = next(t["p50_ms"] for t in reversed(each["latencies"]) if t["batch"] == 1)
+            cells = [
+                f"{report['model']}, {report['dataset']}{trained}",
+                each["form"],
+                f"{each['size_bytes'] / 1e6:.2f}",
+                f"{time:.2f}",
+                f"{each['agreement']:.2%}",
+                f"{each['accuracy']:.2%}",
+                f"{each['classifier_accuracy']:.2%}",
+                f"{each['images']:,}",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def main() -> None:
+    """Measures and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path, help="versions that resnet-export has published")
+    parser.add_argument("--network", default="resnet50", help="of the speeds; resnet50, resnet101 or resnet152")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        mine = ours(arguments.network, Path(scratch))
+        others = peers(arguments.network, Path(scratch))
+        # Together, so that all have their turns in the same minutes.
+        found = measure([*mine, *others], batches=(1, 16), turns=arguments.turns, seconds=arguments.seconds)
+    about = versions()
+    lines = [
+        "# Exports, side by side",
+        "",
+        f"`python benchmarks/exports.py` on {os.cpu_count()} CPU cores ({platform.machine()}), commit "
+        f"{about['commit']}, tensorflow {about['tensorflow']}, keras {about['keras']}; medians over {arguments.turns} "
+        "turns. Milliseconds per image, in brackets how many times as fast as `model.export` of keras.applications. "
+        "XNNPACK has no kernels for int16, which is why that is slow.",
+        "",
+        table(found, against=len(mine)),
+    ]
+    if arguments.folders:
+        lines += [
+            "",
+            "Accuracy on real images, and milliseconds of a single one on all cores, as `resnet-export` reports them:",
+            "",
+            *accuracy(arguments.folders),
+        ]
+    page = "\n".join(lines) + "\n"
+    print(page)
+    Path(__file__).with_name("exports.md").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
