@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 _HEADER_BYTES = 1 << 17  # Exif lies in one of the first segments, each of at most 64 KiB
-_ORIENTATION = 0x0112
+_ORIENTATION, _LONG = 0x0112, 4
 _MOST_ENTRIES = 1 << 12
 
 
@@ -51,9 +51,12 @@ def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
         # All segments before the scan (FFDA) have a length; what is no marker, or the end, has none to go on by.
         return (marker >= 0xFFC0) & (marker != 0xFFDA) & (marker != 0xFFD9) & ~is_exif(at)
 
-    (at,) = tf.while_loop(
-        goes_on, lambda at: [at + 2 + tf.maximum(_number(data, at + 2, 2, True), 2)], [tf.constant(2)]
-    )
+    def next_segment(at: tf.Tensor) -> list[tf.Tensor]:
+        length = tf.maximum(_number(data, at + 2, 2, True), 2)
+        # Before a marker there may be any number of bytes FF to fill up (ITU T.81, B.1.1.2).
+        return [tf.where(_number(data, at, 2, True) == 0xFFFF, at + 1, at + 2 + length)]
+
+    (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2)])
     return tf.cond(is_exif(at), lambda: _of_tiff(data, at + 10), lambda: tf.constant(1))
 
 
@@ -63,7 +66,10 @@ def _of_tiff(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     count = tf.minimum(_number(data, directory, 2, big), _MOST_ENTRIES)
     entries = directory + 2 + 12 * tf.range(count)
     found = tf.boolean_mask(entries, _number(data, entries, 2, big) == _ORIENTATION)
-    value = _number(data, tf.concat([found, [tf.size(data)]], 0)[0] + 8, 2, big)
+    entry = tf.concat([found, [tf.size(data)]], 0)[0]
+    # Of two bytes, as the standard has it, or of four, as some write it.
+    long = _number(data, entry + 2, 2, big) == _LONG
+    value = tf.where(long, _number(data, entry + 8, 4, big), _number(data, entry + 8, 2, big))
     return tf.where((value >= 1) & (value <= 8), value, 1)
 
 

@@ -146,6 +146,18 @@ _PROCEDURES = {
     ),
 }
 _WARM = {"warmup_steps": 400, "warmup_lr": 0.01}  # §4.2, for 110 layers: "about 400 iterations"
+# Handwritten digits of 8x8 pixels, in the package: the whole path in minutes on any machine.
+_DIGITS = Recipe(
+    model="resnet20",
+    dataset="digits",
+    epochs=40,
+    batch_size=32,
+    schedule="cosine",
+    peak_lr=0.05,
+    warmup_steps=40,
+    pad_pixels=1,
+    l2=5e-4,
+)
 
 
 def _in_int8(recipe: Recipe) -> Recipe:
@@ -157,8 +169,7 @@ def _in_int8(recipe: Recipe) -> Recipe:
         epochs=5,
         schedule="cosine",
         peak_lr=1e-3,
-        warmup_steps=100,
-        warmup_lr=1e-4,
+        warmup_steps=0,
         l2=0.0,
     )
 
@@ -167,18 +178,8 @@ IMAGENET_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152
 """Residual networks for ImageNet, which most recipes are for."""
 
 RECIPES: dict[str, Recipe] = {
-    # Handwritten digits of 8x8 pixels, in the package: the whole path in minutes on any machine.
-    "digits_resnet20": Recipe(
-        model="resnet20",
-        dataset="digits",
-        epochs=40,
-        batch_size=32,
-        schedule="cosine",
-        peak_lr=0.05,
-        warmup_steps=40,
-        pad_pixels=1,
-        l2=5e-4,
-    ),
+    "digits_resnet20": _DIGITS,
+    "digits_qat_resnet20": _in_int8(_DIGITS),
     # From weights of ImageNet to images of one's own: --data-dir, and --weights FILE if not by the network.
     **{f"finetune_{name}": replace(_FINETUNE, model=name) for name in IMAGENET_NETWORKS},
     **{

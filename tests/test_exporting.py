@@ -303,3 +303,24 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
         names = operators(files[form])
         assert not any(name.startswith(("custom:", "Flex")) for name in names), form
     assert LiteRTModel(files["int8"]).input_type == "uint8"
+
+
+@pytest.mark.slow
+def test_resnet_1202_converts_to_floats_and_integers(tmp_path: Path) -> None:
+    model = models.ResNet1202(classifier_activation=None)
+    for variable in model.variables:
+        if variable.path.endswith("gamma") and "conv2" in variable.path:
+            variable.assign(np.full(variable.shape, 0.05))  # lest 600 sums of random blocks overflow int8's ranges
+    classifier = Classifier(model, RGB, tuple(map(str, range(10))))
+    images = pixels(4)
+    expected = classifier.probabilities(normalize(images, RGB))
+    files = {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")}
+    said: list[str] = []
+    convert(pixel_model(classifier), images, files, log=said.append)
+    assert [line.split()[2] for line in said] == ["float32", "int8"]
+    for form, tolerance in (("float32", 1e-3), ("int8", 0.3)):
+        counts = operators(files[form])
+        assert counts["CONV_2D"] == 1201
+        assert not any(name.startswith("custom:") for name in counts)
+        (found,) = LiteRTModel(files[form], threads=2)(images).values()
+        np.testing.assert_allclose(found, expected, atol=tolerance)

@@ -224,16 +224,7 @@ def test_deep_networks_in_segments_are_quantised(tmp_path: Path) -> None:
 
 
 def test_training_for_int8_begins_at_trained_weights_and_goes_on_bit_for_bit(digits_run: Path, tmp_path: Path) -> None:
-    recipe = replace(
-        RECIPES["digits_resnet20"],
-        qat=True,
-        distill=True,
-        weights=str(digits_run),
-        epochs=2,
-        peak_lr=0.002,
-        warmup_steps=0,
-        l2=0.0,
-    )
+    recipe = replace(RECIPES["digits_qat_resnet20"], weights=str(digits_run), epochs=2)
     evaluation = train(recipe, tmp_path / "whole", log=lambda line: None)
     float_error = 1 - 0.98
     assert evaluation.top1_error <= float_error + 0.02

@@ -19,7 +19,7 @@ CIFAR_TRAIN_IMAGES = 50_000
 IMAGENET_TRAIN_IMAGES = 1_281_167
 CIFAR = [f"cifar10_{name}" for name, row in ARCHITECTURES.items() if row.stem == "cifar"]
 IMAGENET = [f"imagenet_{name}" for name, row in ARCHITECTURES.items() if row.stem == "imagenet"]
-KINDS = ("", "modern_", "fast_", "torchvision_", "torchvision_v2_", "a1_", "a2_", "a3_")
+KINDS = ("", "qat_", "modern_", "fast_", "torchvision_", "torchvision_v2_", "a1_", "a2_", "a3_")
 
 
 @pytest.mark.parametrize("name", RECIPES)

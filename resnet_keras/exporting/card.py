@@ -82,7 +82,7 @@ def _serving(report: dict[str, Any]) -> list[str]:
                 ["`serving_default`", f"`images` {options['pixels']}, of {sizes}", "`probabilities`"],
                 [
                     "`serve_bytes`",
-                    "`image_bytes`: JPEG, PNG, GIF or BMP files",
+                    "`image_bytes`: JPEG or PNG files",
                     f"of the {k} most probable `classes`, `names`, `scores` (logits) and `probabilities`",
                 ],
                 ["`features`", "`images`, likewise", "`features`, which the head sees, and `logits`"],

@@ -11,17 +11,17 @@ from resnet_keras.preprocessing import Preprocessing
 MOST_PIXELS = 89_478_485
 """Of an image, as it comes and as it is resized: a quarter of a gigabyte, and the number from which Pillow warns."""
 
-_JPEG, _PNG, _GIF, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 def decoded(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Returns the network's view of image files: bytes (N,) -> whole pixels in float32 (N, *image_size, C).
 
-    Each is decoded, put upright, resized and cropped as the classifier expects. Of an animation the first frame counts.
+    Each is decoded, put upright, resized and cropped as the classifier expects.
 
     Raises:
-        tf.errors.InvalidArgumentError: In the graph, for no files, for one that is no whole JPEG, PNG, GIF or BMP, or
-            of more than `MOST_PIXELS`.
+        tf.errors.InvalidArgumentError: In the graph, for no files, for one that is no whole JPEG or PNG, or of more
+            than `MOST_PIXELS`.
     """
     shape = (*preprocessing.image_size, preprocessing.channels)
 
@@ -52,7 +52,7 @@ def fitted(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
         return tf.cast(pixels, tf.float32)
     size = tf.shape(pixels, tf.int64)[1:3]
     with tf.control_dependencies([_not_too_large(size, preprocessing)]):
-        pixels = tf.cast(pixels, tf.float32)
+        pixels = tf.cast(tf.identity(pixels), tf.float32)
     result = tf.cond(
         tf.reduce_all(size == (height, width)), lambda: pixels, lambda: tf.cast(crop(pixels, preprocessing), tf.float32)
     )
@@ -66,17 +66,18 @@ def _some(images: tf.Tensor) -> tf.Operation:
 
 def _known(file: tf.Tensor, number: tf.Tensor) -> tf.Operation:
     """Returns an operation that fails for a file that is no image."""
-    known = tf.reduce_any([_begins(file, magic) for magic in (_JPEG, _PNG, _GIF, _BMP)])
+    # Not GIF, whose frames may be more and larger than its header tells, nor BMP, whose palettes TensorFlow ignores.
     return tf.debugging.Assert(
-        known, ["Expected a JPEG, PNG, GIF or BMP image. Received something else, as image number", number]
+        _begins(file, _JPEG) | _begins(file, _PNG),
+        ["Expected a JPEG or PNG image. Received something else, as image number", number],
     )
 
 
 def _not_too_large(size: tf.Tensor, preprocessing: Preprocessing) -> tf.Operation:
     """Returns an operation that fails for images that would take too much memory, of height and width (2,)."""
-    shorter, longer = tf.reduce_min(size), tf.reduce_max(size)
+    shorter, longer = (tf.cast(reduce(size), tf.float64) for reduce in (tf.reduce_min, tf.reduce_max))
     side = max(preprocessing.shorter_side or 0, *preprocessing.image_size)
-    resized = side * longer // tf.maximum(shorter, 1) * tf.maximum(shorter, side)
+    resized = side * longer / tf.maximum(shorter, 1.0) * tf.maximum(shorter, side)
     return tf.debugging.Assert(
         (shorter > 0) & (shorter * longer <= MOST_PIXELS) & (resized <= MOST_PIXELS),
         [
@@ -89,25 +90,17 @@ def _not_too_large(size: tf.Tensor, preprocessing: Preprocessing) -> tf.Operatio
 
 def _size(file: tf.Tensor) -> tf.Tensor:
     """Returns height and width, int64 (2,), as the file's header tells them."""
-    header = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 0, 26), tf.uint8), tf.int64)
-    header = tf.concat([header, tf.zeros([26], tf.int64)], 0)
-
-    def sides(height: int, width: int, *, of: int, big: bool) -> tf.Tensor:
-        weights = [1 << 8 * place for place in (reversed(range(of)) if big else range(of))]
-        values = tf.stack([tf.reduce_sum(header[at : at + of] * weights) for at in (height, width)])
-        # A BMP whose rows go downwards has a negative height.
-        values = tf.where(values >= 1 << 31, (1 << 32) - values, values)
-        # A header cut short is for the decoder to refuse.
-        return tf.where(tf.reduce_all(values > 0), values, 1)
-
-    return tf.case(
-        [
-            (_begins(file, _JPEG), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64)),
-            (_begins(file, _PNG), lambda: sides(20, 16, of=4, big=True)),
-            (_begins(file, _GIF), lambda: sides(8, 6, of=2, big=False)),
-        ],
-        default=lambda: sides(22, 18, of=4, big=False),
+    return tf.cond(
+        _begins(file, _JPEG), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64), lambda: _png_size(file)
     )
+
+
+def _png_size(file: tf.Tensor) -> tf.Tensor:
+    header = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 0, 24), tf.uint8), tf.int64)
+    header = tf.concat([header, tf.zeros([24], tf.int64)], 0)
+    width, height = (tf.reduce_sum(header[at : at + 4] * [1 << 24, 1 << 16, 1 << 8, 1]) for at in (16, 20))
+    # A header cut short is for the decoder to refuse.
+    return tf.maximum(tf.stack([height, width]), 1)
 
 
 def _begins(file: tf.Tensor, magic: bytes) -> tf.Tensor:
