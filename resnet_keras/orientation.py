@@ -6,6 +6,7 @@ import tensorflow as tf
 
 _HEADER_BYTES = 1 << 17  # Exif lies in one of the first segments, each of at most 64 KiB
 _ORIENTATION, _LONG = 0x0112, 4
+_MOST_SEGMENTS = 1000  # before Exif; there are no such files but to keep a server busy
 _MOST_ENTRIES = 1 << 12
 
 
@@ -56,7 +57,7 @@ def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
         # Before a marker there may be any number of bytes FF to fill up (ITU T.81, B.1.1.2).
         return [tf.where(_number(data, at, 2, True) == 0xFFFF, at + 1, at + 2 + length)]
 
-    (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2)])
+    (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2)], maximum_iterations=_MOST_SEGMENTS)
     return tf.cond(is_exif(at), lambda: _of_tiff(data, at + 10), lambda: tf.constant(1))
 
 

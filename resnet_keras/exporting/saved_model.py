@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,6 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from resnet_keras import atomic
 from resnet_keras.classifier import Classifier, gives_logits
 from resnet_keras.exporting.image_bytes import decoded, fitted
 from resnet_keras.folding import folded
@@ -76,13 +76,13 @@ def write_saved_model(
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return network(fitted(images, preprocessing))
 
-    asset = folder.parent / "class_names.txt"
-    atomic.write_text(asset, "".join(f"{name}\n" for name in classifier.class_names))
     module = tf.Module()
-    module.class_names = tf.saved_model.Asset(str(asset))
-    signatures = {"serving_default": serve, "serve_bytes": serve_bytes, "features": features}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
-    asset.unlink()
+    with tempfile.TemporaryDirectory() as scratch:
+        asset = Path(scratch) / "class_names.txt"
+        asset.write_text("".join(f"{name}\n" for name in classifier.class_names), encoding="utf-8")
+        module.class_names = tf.saved_model.Asset(str(asset))
+        signatures = {"serving_default": serve, "serve_bytes": serve_bytes, "features": features}
+        tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _network(classifier: Classifier, precision: Precision) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
