@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, subset
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.subsets import subset
 
 _NAMED = 5
 

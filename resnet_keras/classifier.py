@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from resnet_keras import atomic
+from resnet_keras.int8_layers import LAYERS
 from resnet_keras.normalization import fuse
 from resnet_keras.preprocessing import Preprocessing
-from resnet_keras.quantization import LAYERS
 from resnet_keras.weights.keras_file import read_member
 from resnet_keras.weights.sources import CLASSIFIER_MEMBER
 

@@ -18,7 +18,8 @@ from resnet_keras.quantization import quantized
 from resnet_keras.recalibration import unfold
 from resnet_keras.recipe import Recipe
 from resnet_keras.schedules import learning_rate
-from resnet_keras.splits import Split, sample
+from resnet_keras.splits import Split
+from resnet_keras.subsets import sample
 from resnet_keras.weights.checkpoint import HEAD, Checkpoint
 from resnet_keras.weights.keras_file import of_model
 

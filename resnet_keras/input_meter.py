@@ -15,7 +15,8 @@ from resnet_keras.datasets import dataset
 from resnet_keras.input_pipeline import preprocessing_of, whole_images
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipe import Recipe
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, sample
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.subsets import sample
 from resnet_keras.training_batches import SHUFFLE_IMAGES, training_batches
 
 NAIVE, ANTIALIASED = "naive", "naive, antialiased"

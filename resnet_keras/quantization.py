@@ -9,109 +9,11 @@ import keras
 import numpy as np
 
 from resnet_keras.folding import entrance, norms_of_convolutions, scale_and_shift
+from resnet_keras.int8_layers import FakeQuant, QuantizedConv2D, QuantizedDense
 from resnet_keras.normalization import flat_layers
-
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
 
 PIXELS_SCALE, PIXELS_RANGE = "pixels_scale", "pixels_range"
 """The layers of a quantised network that give its channels one scale, and that round them."""
-
-_RANGE_MOMENTUM = 0.99
-
-
-@keras.saving.register_keras_serializable("resnet_keras")
-class FakeQuant(keras.layers.Layer):
-    """Rounds what goes through it to the 256 values that int8 has between a smallest and a largest one.
-
-    Zero is one of the values, so that padding is exact. Gradients go through where the input lies within the range
-    (straight-through estimator). The range follows the smallest and largest value of the batches in training, by a
-    moving average, unless it is `fixed`.
-
-    Args:
-        range: The smallest and the largest value to begin with.
-        fixed: Whether it stays.
-    """
-
-    def __init__(self, range: tuple[float, float] = (0.0, 0.0), fixed: bool = True, **kwargs: Any) -> None:
-        if keras.backend.backend() != "tensorflow":
-            raise ValueError(
-                f"Expected KERAS_BACKEND=tensorflow for a quantised network. Received: {keras.backend.backend()}"
-            )
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.range, self.fixed = tuple(map(float, range)), fixed
-        self.seen: list[tuple[float, float]] | None = None  # while `calibrate` looks
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the range's two ends."""
-        self.low, self.high = (
-            self.add_weight(name=name, shape=(), initializer=keras.initializers.Constant(value), trainable=False)
-            for name, value in zip(("low", "high"), self.range, strict=True)
-        )
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns `inputs`, quantised."""
-        if self.seen is not None:
-            self.seen.append((float(tf.reduce_min(inputs)), float(tf.reduce_max(inputs))))
-            return inputs
-        if training and self.trainable and not self.fixed:
-            for end, found in ((self.low, tf.reduce_min(inputs)), (self.high, tf.reduce_max(inputs))):
-                end.assign(end * _RANGE_MOMENTUM + tf.stop_gradient(found) * (1 - _RANGE_MOMENTUM))
-        low, high = tf.minimum(self.low.value, 0.0), tf.maximum(self.high.value, 1e-8)
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments."""
-        return {**super().get_config(), "range": self.range, "fixed": self.fixed}
-
-
-@keras.saving.register_keras_serializable("resnet_keras")
-class QuantizedConv2D(keras.layers.Conv2D):
-    """A convolution with the batch normalisation after it, both at rest in its scale and bias, of int8 kernels.
-
-    The kernel that learns is the convolution's own; what is rounded, to 255 values for each output channel, and
-    convolved with, is the kernel times the scale. So the network learns at the pace that it had.
-    """
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the kernel, the bias and the scale."""
-        super().build(input_shape)
-        self.scale = self.add_weight(name="scale", shape=(self.filters,), initializer="ones", trainable=False)
-
-    def call(self, inputs: Any) -> Any:
-        """Convolves `inputs` (N, H, W, C)."""
-        kernel = _int8_kernel(self.kernel.value * self.scale.value)
-        outputs = keras.ops.conv(
-            inputs, kernel, strides=self.strides, padding=self.padding, dilation_rate=self.dilation_rate
-        )
-        return tf.nn.bias_add(outputs, self.bias.value)
-
-    def save_own_variables(self, store: Any) -> None:
-        """Puts the scale beside what a convolution keeps in a file."""
-        super().save_own_variables(store)
-        store["scale"] = keras.ops.convert_to_numpy(self.scale)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Takes back what `save_own_variables` has put."""
-        for name, variable in (("0", self.kernel), ("1", self.bias), ("scale", self.scale)):
-            variable.assign(store[name])
-
-
-@keras.saving.register_keras_serializable("resnet_keras")
-class QuantizedDense(keras.layers.Dense):
-    """A dense layer whose kernel is rounded to 255 values, the same for all outputs."""
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Multiplies `inputs` (N, C)."""
-        largest = tf.maximum(tf.reduce_max(tf.abs(self.kernel.value)), 1e-8)
-        kernel = tf.quantization.fake_quant_with_min_max_vars(
-            self.kernel.value, -largest, largest, num_bits=8, narrow_range=True
-        )
-        return tf.nn.bias_add(tf.matmul(inputs, kernel), self.bias.value)
-
-
-LAYERS = {layer.__name__: layer for layer in (FakeQuant, QuantizedConv2D, QuantizedDense)}
-"""What Keras must know by name to open a quantised network from a file (`custom_objects`)."""
 
 
 def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
@@ -258,12 +160,3 @@ def _give(layer: QuantizedConv2D, original: keras.layers.Conv2D, norm: Any) -> N
 def _give_dense(layer: QuantizedDense, original: keras.layers.Dense) -> None:
     layer.kernel.assign(original.kernel.value)
     layer.bias.assign(original.bias.value if original.use_bias else np.zeros(layer.bias.shape))
-
-
-def _int8_kernel(kernel: Any) -> Any:
-    """Returns kernels (h, w, C, channels) rounded to 255 values, symmetric about 0, for each output channel."""
-    # A channel of zeros alone would have no range; TensorFlow wants one.
-    largest = tf.maximum(tf.reduce_max(tf.abs(kernel), axis=(0, 1, 2)), 1e-8)
-    return tf.quantization.fake_quant_with_min_max_vars_per_channel(
-        kernel, -largest, largest, num_bits=8, narrow_range=True
-    )

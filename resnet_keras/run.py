@@ -31,9 +31,10 @@ from resnet_keras.progress import Record, Together
 from resnet_keras.quantization import calibrate
 from resnet_keras.recipe import Recipe
 from resnet_keras.run_folder import RunFolder
-from resnet_keras.splits import Split, sample
+from resnet_keras.splits import Split
 from resnet_keras.start import Start, precision
 from resnet_keras.stopping import Notice
+from resnet_keras.subsets import sample
 from resnet_keras.training_batches import training_batches
 from resnet_keras.training_step import SkipBroken, distilling, in_parts
 from resnet_keras.views import Views

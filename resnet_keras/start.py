@@ -18,7 +18,8 @@ from resnet_keras.input_pipeline import pixel_array, preprocessing_of
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recalibration import is_folded
 from resnet_keras.recipe import Recipe
-from resnet_keras.splits import Split, sample
+from resnet_keras.splits import Split
+from resnet_keras.subsets import sample
 from resnet_keras.training_batches import steps_per_epoch
 from resnet_keras.weights.checkpoint import Checkpoint
 from resnet_keras.weights.sources import open_checkpoint

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from resnet_keras.multi_worker import place, spans_workers
-from resnet_keras.splits import Split, part
+from resnet_keras.splits import Split
+from resnet_keras.subsets import part
 
 
 def training_part(

@@ -19,7 +19,8 @@ from resnet_keras.classifier import Classifier
 from resnet_keras.datasets import Dataset
 from resnet_keras.evaluation import Evaluation, answer, evaluate, ranks
 from resnet_keras.preprocessing import Preprocessing
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, sample
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.subsets import sample
 from resnet_keras.views import Views
 
 CHOSEN = Preprocessing(image_size=(8, 8), channels=1, mean=(77.9,), std=(95.9,))

@@ -30,7 +30,8 @@ from resnet_keras.input_pipeline import (
 )
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipes import RECIPES, Recipe
-from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, sample
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.subsets import sample
 from resnet_keras.training_batches import steps_per_epoch, training_batches
 
 IMAGES = 12

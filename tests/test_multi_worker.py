@@ -23,7 +23,8 @@ from resnet_keras.cluster import Cluster, cluster
 from resnet_keras.input_pipeline import preprocessing_of
 from resnet_keras.local_workers import run_workers, worker_environments
 from resnet_keras.recipes import Recipe
-from resnet_keras.splits import open_split, part
+from resnet_keras.splits import open_split
+from resnet_keras.subsets import part
 from resnet_keras.training_batches import training_batches
 from resnet_keras.worker_batches import replica_batch
 

@@ -14,17 +14,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from resnet_keras.datasets import DATASETS, Dataset
-from resnet_keras.splits import (
-    ArraySplit,
-    FileSplit,
-    RecordSplit,
-    Split,
-    balanced,
-    open_split,
-    sample,
-    subset,
-    with_classes,
-)
+from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, with_classes
+from resnet_keras.subsets import balanced, sample, subset
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from resnet_keras.classifier import Classifier, gives_logits
 from resnet_keras.folding import entrance, folded
-from resnet_keras.quantization import PIXELS_RANGE, PIXELS_SCALE, FakeQuant, is_quantized
+from resnet_keras.int8_layers import FakeQuant
+from resnet_keras.quantization import PIXELS_RANGE, PIXELS_SCALE, is_quantized
 
 
 def pixel_model(classifier: Classifier) -> keras.Model:

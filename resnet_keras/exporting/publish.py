@@ -31,7 +31,7 @@ from resnet_keras.input_pipeline import pixel_array
 from resnet_keras.normalization import flat_layers
 from resnet_keras.quantization import is_quantized
 from resnet_keras.run_folder import dataset_of
-from resnet_keras.splits import balanced, sample
+from resnet_keras.subsets import balanced, sample
 
 REPORT = "export.json"
 CARD = "README.md"
