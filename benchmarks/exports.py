@@ -45,13 +45,12 @@ def classifier(network: str) -> Classifier:
     return Classifier(model, PREPROCESSING, tuple(map(str, range(model.output_shape[1]))))
 
 
-def ours(network: str, folder: Path) -> list[Contender]:
-    """Writes a network in every format."""
+def ours(network: str, folder: Path, formats: list[str]) -> list[Contender]:
+    """Writes a network as a SavedModel of both precisions, and in formats of LiteRT."""
     chosen = classifier(network)
     for precision in ("float32", "bfloat16"):
         write_saved_model(chosen, folder / precision, precision=precision)
-    # Without int16: XNNPACK has no kernels for it, and a call would take half a minute.
-    files = {form: folder / f"{form}.tflite" for form in LITERT_FORMATS if form != "int16"}
+    files = {form: folder / f"{form}.tflite" for form in formats}
     noise = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), dtype=np.uint8)
     convert(pixel_model(chosen), noise, files, log=print)
     found = contenders([folder / "float32", folder / "bfloat16", *files.values()])
@@ -90,11 +89,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path, help="versions that resnet-export has published")
     parser.add_argument("--network", default="resnet50", help="of the speeds; resnet50, resnet101 or resnet152")
+    # Without int16: XNNPACK has no kernels for it, and a call would take half a minute.
+    forms = [form for form in LITERT_FORMATS if form != "int16"]
+    parser.add_argument("--formats", nargs="+", choices=LITERT_FORMATS, default=forms, help="of LiteRT")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        mine = ours(arguments.network, Path(scratch))
+        mine = ours(arguments.network, Path(scratch), arguments.formats)
         others = peers(arguments.network, Path(scratch))
         # Together, so that all have their turns in the same minutes.
         found = measure([*mine, *others], batches=(1, 16), turns=arguments.turns, seconds=arguments.seconds)

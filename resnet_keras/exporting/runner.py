@@ -138,7 +138,9 @@ class OpenVINOModel:
 
     def operators(self) -> dict[str, int]:
         """Returns how often each operator stands in the compiled graph."""
-        return dict(Counter(node.get_rt_info()["layerType"] for node in self._model.get_runtime_model().get_ops()))
+        return dict(
+            Counter(str(node.get_rt_info()["layerType"].value) for node in self._model.get_runtime_model().get_ops())
+        )
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the outputs for a batch."""
