@@ -134,6 +134,7 @@ def test_kernels_have_255_values_per_channel_of_the_scaled_kernel() -> None:
     ids=["option A", "bottleneck"],
 )
 def test_int8_computes_what_the_quantised_network_does(model: object, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(1)
     network = model()  # type: ignore[operator]
     images = normalize(pixels(), RGB)
     rounded = quantized(network, RGB.std)
