@@ -20,7 +20,7 @@ from resnet_keras.datasets import Dataset
 from resnet_keras.evaluation import Evaluation, answer, evaluate, ranks
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
-from resnet_keras.subsets import sample
+from resnet_keras.subsets import sample, subset
 from resnet_keras.views import Views
 
 CHOSEN = Preprocessing(image_size=(8, 8), channels=1, mean=(77.9,), std=(95.9,))
@@ -308,7 +308,7 @@ def test_records_are_evaluated_as_the_same_images_in_memory(
     records = sample(open_split("cifar10", "test", data_dir=folder), 20)
     assert isinstance(records, RecordSplit)
     member = slow.convolutional(CENTRE, whole.class_names, 3).classifier
-    expected = answer(member, splits.subset(whole, np.arange(20)), views=views)
+    expected = answer(member, subset(whole, np.arange(20)), views=views)
     found = answer(member, records, views=views, batch_size=7)
     assert found.labels.tolist() == expected.labels.tolist()
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-3)
