@@ -112,7 +112,8 @@ def prove(
         received, logs = _answers(form, path, runner, pixels, runner.only_batch or 64)
         memory = runner.ask("memory")
     (measured,) = latencies([(kind, path)], threads=threads, batches=batches, seconds=_SECONDS)
-    wanted = np.exp(_log_softmax(expected))
+    true_logs = _log_softmax(expected)
+    wanted = np.exp(true_logs)
     difference = float(np.abs(received - wanted).max())
     agreement = float((received.argmax(1) == wanted.argmax(1)).mean())
     used = about["operators"] if form == SAVED_MODEL else operators(path)
@@ -123,7 +124,7 @@ def prove(
         sha256=hashlib.sha256((path / "saved_model.pb" if path.is_dir() else path).read_bytes()).hexdigest(),
         images=len(pixels),
         difference=difference,
-        logit_difference=None if logs is None else float(np.abs(logs - _log_softmax(expected))[wanted > _SEEN].max()),
+        logit_difference=None if logs is None else float(np.abs(logs - true_logs)[wanted > _SEEN].max()),
         agreement=agreement,
         accuracy=float((received.argmax(1) == labels).mean()),
         classifier_accuracy=float((wanted.argmax(1) == labels).mean()),
