@@ -9,7 +9,8 @@ import importlib
 from typing import Any
 
 _EXPORTS = {
-    "architectures": ("ARCHITECTURES", "Architecture"),
+    "architecture": ("Architecture",),
+    "architectures": ("ARCHITECTURES", "FAMILY"),
     "datasets": ("DATASETS", "Dataset"),
     "recipe": ("Recipe",),
     "recipes": ("RECIPES",),
@@ -26,7 +27,8 @@ _EXPORTS = {
         *(f"ResNet{depth}" for depth in (18, 34, 50, 101, 152, 20, 32, 44, 56, 110, 1202)),
         *(f"PlainNet{depth}" for depth in (18, 34, 20, 32, 44, 56, 110)),
     ),
-    "weights.checkpoint": ("Checkpoint", "architecture_of"),
+    "weights.checkpoint": ("Checkpoint",),
+    "weights.shapes": ("architecture_of",),
     "weights.loading": ("Report", "load_weights"),
     "weights.sources": ("open_checkpoint",),
     "complexity": ("complexity_table", "multiply_adds"),

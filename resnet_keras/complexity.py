@@ -60,7 +60,8 @@ def complexity(name: str) -> Complexity:
     row = architecture(name)
     model = build(name)
     layers = {layer.name: layer for layer in flat_layers(model)}
-    last = (layers[f"stage{i}_block{repeats}_relu"] for i, repeats in enumerate(row.repeats, start=1))
+    end = "add" if row.activation == "before" else "relu"
+    last = (layers[f"stage{i}_block{repeats}_{end}"] for i, repeats in enumerate(row.repeats, start=1))
     return Complexity(
         name, row.depth, parameters(model), multiply_adds(model), tuple(tuple(layer.output.shape[1:]) for layer in last)
     )

@@ -9,12 +9,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from resnet_keras.architectures import BottleneckStride, ZeroChannels
+from resnet_keras.architecture import BottleneckStride, ZeroChannels
 from resnet_keras.classifier import Classifier
 from resnet_keras.models import build
 from resnet_keras.preprocessing import Preprocessing
-from resnet_keras.weights.checkpoint import Checkpoint, architecture_of
+from resnet_keras.weights.checkpoint import Checkpoint
 from resnet_keras.weights.loading import Report, load_weights
+from resnet_keras.weights.shapes import architecture_of
 from resnet_keras.weights.sources import open_checkpoint
 
 

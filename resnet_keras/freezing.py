@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
-from resnet_keras.architectures import Part
+from resnet_keras.architecture import Part
 from resnet_keras.normalization import flat_layers
 
 

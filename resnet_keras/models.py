@@ -12,17 +12,16 @@ from typing import Any, Concatenate, Literal, ParamSpec
 import keras
 from keras import layers
 
-from resnet_keras.architectures import (
-    ARCHITECTURES,
+from resnet_keras.architecture import (
     Architecture,
     BatchNorm,
     BottleneckStride,
     PlannedBlock,
     Shortcut,
     ZeroChannels,
-    architecture,
 )
-from resnet_keras.blocks import STEMS, block, head
+from resnet_keras.architectures import ARCHITECTURES, architecture
+from resnet_keras.blocks import STEMS, block, head, normalized, relu
 from resnet_keras.weights.checkpoint import Checkpoint
 from resnet_keras.weights.loading import load_weights
 from resnet_keras.weights.sources import open_checkpoint
@@ -66,7 +65,7 @@ def build(
         >>> model.compile("sgd", "sparse_categorical_crossentropy")
 
     Args:
-        network: A name in `ARCHITECTURES`, or an `Architecture` of your own.
+        network: A name in `ARCHITECTURES` or `FAMILY`, or an `Architecture` of your own.
         include_top: Whether the network ends in its classifier: average pooling, "logits", `classifier_activation`.
         weights: Whence to take them, see `resnet_keras.open_checkpoint`: our own or another library's file, folder or
             model, or the name of published ones, such as "imagenet". Where `bottleneck_stride` and `zero_channels` are
@@ -105,6 +104,7 @@ def build(
     if isinstance(found, Checkpoint) and isinstance(network, str):
         bottleneck_stride = bottleneck_stride or found.traits.bottleneck_stride
         zero_channels = zero_channels or (found.traits.zero_channels if chosen.shortcut else None)
+        chosen = found.traits.of(chosen)
     varied = {
         "shortcut": shortcut,
         "zero_channels": zero_channels,
@@ -175,7 +175,7 @@ def _input(
 
 def _body(x: Any, chosen: Architecture) -> Any:
     """Applies the stem and all blocks: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
-    x = STEMS[chosen.stem](x, chosen.widths[0], chosen)
+    x = STEMS[chosen.stem](x, chosen.stem_width or chosen.widths[0], chosen)
     deep = sum(chosen.repeats) > SEGMENT_BLOCKS
     for stage in chosen.blocks:
         for start in range(0, len(stage), SEGMENT_BLOCKS):
@@ -185,6 +185,8 @@ def _body(x: Any, chosen: Architecture) -> Any:
                 continue
             inner = keras.Input(x.shape[1:], dtype=x.dtype)
             x = keras.Model(inner, _blocks(inner, part, chosen), name=f"{part[0].name}_to_{part[-1].name}")(x)
+    if chosen.activation == "before":
+        x = relu(normalized(x, chosen, name="final_bn"), name="final_relu")
     return x
 
 

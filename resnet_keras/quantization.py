@@ -31,8 +31,8 @@ def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
         std: What the pixels were divided by, one for each channel of the input, or one for all.
 
     Raises:
-        ValueError: The network has a batch normalisation elsewhere, is quantised already, is not in float32, or does
-            not begin with a convolution.
+        ValueError: The network has a batch normalisation elsewhere or squeeze-and-excitation, is quantised already, is
+            not in float32, or does not begin with a convolution.
     """
     layers = flat_layers(model)
     ratio = np.asarray(std, np.float64) / np.mean(std)
@@ -133,6 +133,11 @@ def _check(model: keras.Model, folded_away: set[str]) -> None:
         raise ValueError(
             "Expected a network whose every batch normalisation follows a convolution, and not quantised yet. "
             f"Received: {model.name!r}, with {', '.join(left[:3]) or 'quantised layers'}"
+        )
+    if any(isinstance(layer, keras.layers.Multiply) for layer in layers):
+        raise ValueError(
+            f"Expected a network without squeeze-and-excitation, whose products int8 training does not round. "
+            f"Received: {model.name!r}"
         )
     if any(layer.compute_dtype != "float32" for layer in layers):
         raise ValueError(f"Expected a network in float32 to quantise. Received: {model.name!r}, in reduced precision")

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from resnet_keras.architectures import (
+from resnet_keras.architecture import (
     Architecture,
     BatchNorm,
     BottleneckStride,
     Part,
     Shortcut,
     ZeroChannels,
-    architecture,
 )
+from resnet_keras.architectures import architecture
 
 Schedule = Literal["step", "cosine", "one_cycle"]
 Loss = Literal["softmax", "binary"]

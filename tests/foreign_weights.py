@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 from small_networks import drawn
 
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.models import build
 from resnet_keras.normalization import flat_layers
 

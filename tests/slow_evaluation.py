@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from small_networks import drawn
 
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.classifier import Classifier
 from resnet_keras.models import build
 from resnet_keras.preprocessing import Preprocessing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 
 TWO_STAGES = Architecture(stem="cifar", block="basic", repeats=(3, 2), widths=(4, 8), shortcut="A")
 """With `models.SEGMENT_BLOCKS` at 2, it is three nested models."""

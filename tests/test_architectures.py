@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from resnet_keras.architectures import ARCHITECTURES, EXPANSION, Architecture, PlannedBlock, architecture
+from resnet_keras.architecture import EXPANSION, Architecture, PlannedBlock
+from resnet_keras.architectures import ARCHITECTURES, architecture
 
 # Table 1: depth, the blocks of its columns, and how often each is repeated in conv2_x to conv5_x.
 TABLE_1 = [
@@ -72,7 +73,10 @@ def test_unknown_name_raises_and_lists_the_known_ones(name: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"stem": "imagenet22k"}, r"`stem` to be one of \('imagenet', 'cifar'\). Received: 'imagenet22k'"),
+        (
+            {"stem": "imagenet22k"},
+            r"`stem` to be one of \('imagenet', 'cifar', 'deep', 'strided'\). Received: 'imagenet22k'",
+        ),
         ({"block": "preactivation"}, r"`block` to be one of \('basic', 'bottleneck'\). Received: 'preactivation'"),
         ({"shortcut": "D"}, r"`shortcut` to be one of \('A', 'B', 'C', None\). Received: 'D'"),
         ({"zero_channels": "before"}, r"`zero_channels` to be one of .* Received: 'before'"),
@@ -186,7 +190,7 @@ def test_stochastic_depth_rises_from_block_to_block() -> None:
 
 @pytest.mark.parametrize("fields", [{"stochastic_depth": 1.0}, {"stochastic_depth": -0.1}])
 def test_a_probability_out_of_its_range_raises(fields: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"`stochastic_depth` in \[0, 1\)\. Received: "):
+    with pytest.raises(ValueError, match=r"`stochastic_depth` to be in \[0, 1\)\. Received: "):
         dataclasses.replace(ARCHITECTURES["resnet20"], **fields)
 
 

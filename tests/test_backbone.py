@@ -12,7 +12,8 @@ import pytest
 from small_networks import FOUR_STAGES, TWO_STAGES, drawn, images
 
 from resnet_keras import models
-from resnet_keras.architectures import ARCHITECTURES, EXPANSION, Architecture
+from resnet_keras.architecture import EXPANSION, Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.backbone import features, with_head
 from resnet_keras.models import build
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.models import build
 
 NEEDS = {"openvino": ("openvino", "scipy"), "jax": ("jax",)}
@@ -37,7 +37,7 @@ import sys
 from pathlib import Path
 import keras
 import numpy as np
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.models import build
 
 folder, backend, networks = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_keras import blocks
-from resnet_keras.architectures import Architecture, PlannedBlock
+from resnet_keras.architecture import Architecture, PlannedBlock
 from resnet_keras.models import build
 
 SMALL = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8))
@@ -118,7 +118,7 @@ def test_option_a_is_exactly_subsampling_and_zeros(
 ) -> None:
     option_a = replace(SMALL, shortcut="A", zero_channels=zero_channels)
     inputs = keras.Input((*size, 3))
-    model = keras.Model(inputs, blocks.shortcut(inputs, 8, stride, option_a, name="block"))
+    model = keras.Model(inputs, blocks.shortcut(inputs, inputs, 8, planned(8, stride), option_a))
     x = normal(2, *size, 3)
     expected = np.zeros((2, -(-size[0] // stride), -(-size[1] // stride), 8), "float32")
     expected[..., front : front + 3] = x[:, ::stride, ::stride]
@@ -129,7 +129,7 @@ def test_option_a_is_exactly_subsampling_and_zeros(
 @pytest.mark.parametrize("option", ["A", "B"])
 def test_shortcut_of_equal_shape_is_the_identity(option: Any) -> None:
     inputs = keras.Input((8, 8, 4))
-    assert blocks.shortcut(inputs, 4, 1, replace(SMALL, shortcut=option), name="block") is inputs
+    assert blocks.shortcut(inputs, inputs, 4, planned(4, 1), replace(SMALL, shortcut=option)) is inputs
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from keras.src.applications import resnet
 from keras.src.legacy.saving import legacy_h5_format
 from small_networks import drawn
 
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.class_names import wordnet_ids
 from resnet_keras.classifier import Classifier
 from resnet_keras.conversion import convert, largest_difference

@@ -11,7 +11,7 @@ import pytest
 from small_networks import FOUR_STAGES, TWO_STAGES, drawn, images
 
 from resnet_keras import models
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.copies import in_float32, of_any_size
 from resnet_keras.models import build
 from resnet_keras.normalization import BatchNormalization, flat_layers

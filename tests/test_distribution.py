@@ -26,7 +26,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 from resnet_keras import distribution
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.input_pipeline import preprocessing_of
 from resnet_keras.training_batches import training_batches
 from resnet_keras.normalization import BatchNormalization

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from resnet_keras import models
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.folding import entrance, folded, norms_of_convolutions, scale_and_shift
 from resnet_keras.normalization import flat_layers
 

@@ -11,7 +11,7 @@ import pytest
 from small_networks import FOUR_STAGES, TWO_STAGES, drawn, images
 
 from resnet_keras import models
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.freezing import Freezing, freeze
 from resnet_keras.models import build
 from resnet_keras.normalization import flat_layers

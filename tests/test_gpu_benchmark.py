@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.models import build
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -22,7 +22,7 @@ OURS = """
 import json, sys
 import jax, keras
 from gpu_peers import keras_turns
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.models import build
 
 keras.config.set_dtype_policy("mixed_bfloat16")

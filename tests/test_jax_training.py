@@ -11,7 +11,8 @@ import pytest
 CHILD = """
 import sys
 from dataclasses import replace
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.recipes import RECIPES
 from resnet_keras.training import train
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")

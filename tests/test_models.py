@@ -17,7 +17,8 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras import models
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.models import build
 from resnet_keras.normalization import flat_layers
 

@@ -38,7 +38,8 @@ from pathlib import Path
 import numpy as np
 import keras
 from resnet_keras import run, training, worker_batches
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.cluster import cluster
 from resnet_keras.recipes import RECIPES
 

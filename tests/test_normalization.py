@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.models import build
 from resnet_keras.normalization import BatchNormalization, flat_layers, fuse
 

@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 
 import resnet_keras
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.cli import train as program
 from resnet_keras.compilation import compiled
 from resnet_keras.complexity import multiply_adds, parameters

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from resnet_keras import models
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.classifier import Classifier
 from resnet_keras.exporting.litert import convert, operators
 from resnet_keras.exporting.pixel_model import pixel_model

@@ -16,7 +16,8 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras import progress, run, training
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.checkpoints import Checkpoints
 from resnet_keras.classifier import Classifier
 from resnet_keras.distribution import AverageStatistics

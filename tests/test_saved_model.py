@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from resnet_keras import models
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.classifier import Classifier, softmax
 from resnet_keras.exporting.saved_model import write_saved_model
 from resnet_keras.exporting.warm_up import WARM_UP, write_warm_up

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from foreign_weights import SMALL, foreign, network, zeros
 
-from resnet_keras.architectures import ARCHITECTURES, Architecture
-from resnet_keras.weights.checkpoint import architecture_of, checkpoint
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
+from resnet_keras.weights.checkpoint import checkpoint
 from resnet_keras.weights.keras_file import of_model
+from resnet_keras.weights.shapes import architecture_of
 from resnet_keras.weights.traits import Traits
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(4, 6))
@@ -125,17 +127,19 @@ def test_biases_of_classifier_and_normalisation_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "mean", [None, np.zeros(5, "float32"), np.zeros((1, 4), "float32"), np.zeros((), "float32")], ids=str
+    "mean", [np.zeros(5, "float32"), np.zeros((1, 4), "float32"), np.zeros((), "float32")], ids=str
 )
-def test_a_bias_without_a_normalisation_after_it_is_refused(mean: np.ndarray | None) -> None:
-    arrays = foreign(zeros(SMALL), "cifar") | {"conv1.bias": random(4)}
-    del arrays["bn1.running_mean"]
-    if mean is not None:
-        arrays["bn1.running_mean"] = mean
-    with pytest.raises(
-        ValueError, match=r"Expected a batch normalisation after .* Received: conv1\.bias in x, which has none"
-    ):
+def test_a_bias_of_another_shape_than_what_it_is_folded_into_is_refused(mean: np.ndarray) -> None:
+    arrays = foreign(zeros(SMALL), "cifar") | {"conv1.bias": random(4), "bn1.running_mean": mean}
+    with pytest.raises(ValueError, match=r"Expected a bias of the shape .* Received: conv1\.bias in x, of \(4,\)"):
         checkpoint(arrays, "x")
+
+
+def test_a_bias_without_a_normalisation_after_it_stays() -> None:
+    arrays = {name: a for name, a in foreign(zeros(SMALL), "cifar").items() if not name.startswith("bn1")}
+    found = checkpoint(arrays | {"conv1.bias": random(4)}, "x")
+    np.testing.assert_array_equal(found.tensors["stem_conv/bias"], random(4))
+    assert found.traits.biases
 
 
 # Traits: what weights do not show
@@ -158,7 +162,7 @@ def test_a_library_tells_what_its_weights_do_not(library: str, expected: tuple[A
     arrays = foreign(zeros(BOTTLENECK), library)
     assert told(checkpoint(arrays, "x").traits) == expected
     assert told(checkpoint(arrays, "x", traits=Traits()).traits) == expected
-    others = Traits("1x1" if expected[0] == "3x3" else "3x3", "behind", 1e-3)
+    others = Traits("1x1" if expected[0] == "3x3" else "3x3", "behind", 1e-3, projection="normalized", padding="behind")
     assert checkpoint(arrays, "x", traits=others).traits == others
 
 
@@ -222,13 +226,16 @@ def with_shape(name: str, *shape: int) -> dict[str, np.ndarray]:
         (without("stage"), r"stages of blocks \{\}"),
         (without("stage2_block1_conv3"), "blocks of different kinds"),
         (without("stage2_block1_conv2"), "blocks of different kinds"),
-        (with_shape("stage2_block1_conv3/kernel", 1, 1, 6, 12), "have not 4 times the channels of the others"),
+        (
+            with_shape("stage2_block1_conv3/kernel", 1, 1, 6, 12),
+            r"stages of \[4, 6\] channels that leave as \[16, 12\]",
+        ),
         (with_shape("stage0_block1_conv1/kernel", 1, 1, 6, 12), "stages of blocks"),
     ],
 )
 def test_weights_of_no_network_like_ours_are_refused(arrays: dict[str, np.ndarray], problem: str) -> None:
     with pytest.raises(
-        ValueError, match=f"Expected the weights of a network of arXiv:1512.03385. Received: x, .*{problem}"
+        ValueError, match=f"Expected the weights of a network of this package. Received: x, .*{problem}"
     ):
         architecture_of(checkpoint(arrays, "x"))
 
@@ -249,5 +256,5 @@ def test_kernels_of_too_few_or_too_many_axes_are_refused(name: str, axes: int) -
 @pytest.mark.parametrize("name", ["stage1", "stageX_block1_conv1", "stages_blocks_x", "stage1_block", "stage_block1_x"])
 def test_layers_that_are_only_called_like_ours_are_named(name: str) -> None:
     arrays = zeros(BOTTLENECK) | {f"{name}/kernel": np.zeros((1, 1, 4, 4), "float32")}
-    with pytest.raises(ValueError, match="Expected the weights of a network of arXiv:1512.03385. Received: x, "):
+    with pytest.raises(ValueError, match="Expected the weights of a network of this package. Received: x, "):
         architecture_of(checkpoint(arrays, "x"))

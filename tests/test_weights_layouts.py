@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import keras
 import pytest
 from foreign_weights import NAMINGS, SMALL, foreign, network, zeros
 
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.models import build
 from resnet_keras.weights.keras_file import of_model
 from resnet_keras.weights.layouts import LAYOUTS, Layout, recognise
@@ -172,69 +172,38 @@ def test_our_own_names_are_ours() -> None:
         assert (layout.name, prefix) == ("resnet_keras", "")
 
 
-# Networks that are not among ours. Each would otherwise load, in part or as a whole, and compute something else.
+# Later networks
 
 
 @pytest.mark.parametrize(
-    ("library", "name", "what"),
+    ("library", "name", "ours"),
     [
-        ("keras.applications", "conv2_block1_preact_bn/gamma", "a pre-activation network (arXiv:1603.05027)"),
-        ("keras.applications", "post_bn/gamma", "a pre-activation network (arXiv:1603.05027)"),
-        ("KerasHub", "stack0_block0_pre_activation_bn/gamma", "a pre-activation network (arXiv:1603.05027)"),
-        ("KerasHub", "conv2_conv/kernel", "a stem of three convolutions (arXiv:1812.01187)"),
-        ("torchvision", "conv1.0.weight", "a stem of three convolutions (arXiv:1812.01187)"),
-        ("torchvision", "layer2.0.downsample.2.running_mean", "a shortcut with average pooling (arXiv:1812.01187)"),
-        ("torchvision", "layer1.0.se.fc1.weight", "squeeze-and-excitation (arXiv:1709.01507)"),
-        ("torchvision", "layer1.0.se_module.fc1.weight", "squeeze-and-excitation (arXiv:1709.01507)"),
-        ("keras.applications", "conv2_block1_se_reduce/kernel", "squeeze-and-excitation (arXiv:1709.01507)"),
+        ("keras.applications", "conv2_block1_preact_bn/gamma", "stage1_block1_preact_bn/gamma"),
+        ("keras.applications", "post_bn/gamma", "final_bn/gamma"),
+        ("KerasHub", "stack0_block0_pre_activation_bn/gamma", "stage1_block1_preact_bn/gamma"),
+        ("torchvision", "layer1.0.se.fc1.weight", "stage1_block1_reduce/kernel"),
+        ("torchvision", "layer3.1.se.fc2.bias", "stage3_block2_expand/bias"),
+        ("torchvision", "layer1.0.se_module.fc1.weight", None),
+        ("keras.applications", "conv2_block1_se_reduce/kernel", None),
     ],
 )
-def test_another_network_is_refused_by_the_paper_that_describes_it(library: str, name: str, what: str) -> None:
-    names = [*foreign(zeros(ARCHITECTURES["resnet18"]), library), name]
-    with pytest.raises(ValueError) as raised:
-        recognise(names)
-    assert str(raised.value) == f"Expected a network of arXiv:1512.03385. Received: {what}, by its {name}"
+def test_what_later_networks_have_besides_has_our_names_or_none(library: str, name: str, ours: str | None) -> None:
+    layout, _ = recognise([*foreign(zeros(ARCHITECTURES["resnet18"]), library), name])
+    assert layout.ours(name) == ours
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.backbone."])
-def test_another_network_is_refused_behind_a_prefix_too(prefix: str) -> None:
-    names = [f"{prefix}{name}" for name in (*foreign(zeros(SMALL), "cifar"), "conv1.3.weight")]
-    with pytest.raises(ValueError, match="a stem of three convolutions"):
-        recognise(names)
-
-
-def test_pre_activation_networks_of_keras_applications_are_refused() -> None:
-    model = keras.applications.ResNet50V2(weights=None, input_shape=(32, 32, 3), classes=5)
-    with pytest.raises(ValueError, match=r"a pre-activation network \(arXiv:1603\.05027\)"):
-        recognise(of_model(model))
-
-
-@pytest.mark.parametrize(
-    ("options", "what"),
-    [
-        ({"use_pre_activation": True}, r"a pre-activation network \(arXiv:1603\.05027\)"),
-        (
-            {"input_conv_filters": [32, 32, 64], "input_conv_kernel_sizes": [3, 3, 3], "block_type": "basic_block_vd"},
-            r"a stem of three convolutions \(arXiv:1812\.01187\)",
-        ),
-        (
-            {"use_pre_activation": True, "block_type": "bottleneck_block"},
-            r"a pre-activation network \(arXiv:1603\.05027\)",
-        ),
-    ],
-)
-def test_other_networks_of_kerashub_are_refused(keras_hub: Any, options: dict[str, Any], what: str) -> None:
-    fields = {
-        "input_conv_filters": [64],
-        "input_conv_kernel_sizes": [7],
-        "stackwise_num_filters": [64, 128],
-        "stackwise_num_blocks": [1, 1],
-        "stackwise_num_strides": [1, 2],
-        "block_type": "basic_block",
-    }
-    backbone = keras_hub.models.ResNetBackbone(**fields | options)
-    with pytest.raises(ValueError, match=what):
-        recognise(of_model(backbone))
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
+def test_deep_stems_and_pooled_shortcuts_are_told_by_their_names(pooled: bool, prefix: str) -> None:
+    names = {"conv1.0.weight", "conv1.6.weight", "layer1.0.conv1.weight", "layer2.0.downsample.1.weight"}
+    names |= {"layer2.0.downsample.2.weight"} if pooled else {"layer2.0.downsample.0.weight"}
+    layout, found = recognise([prefix + name for name in names])
+    assert (layout.name, layout.projection, found) == ("timm", "pooled" if pooled else "normalized", prefix)
+    assert layout.ours("conv1.3.weight") == "stem_conv2/kernel"
+    assert layout.ours("conv1.4.running_var") == "stem_conv2_bn/moving_variance"
+    assert layout.ours("bn1.weight") == "stem_conv3_bn/gamma"
+    expected = "stage2_block1_projection" + ("/kernel" if pooled else "_bn/gamma")
+    assert layout.ours("layer2.0.downsample.1.weight") == expected
 
 
 def test_a_file_of_two_networks_is_refused() -> None:

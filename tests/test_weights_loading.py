@@ -16,7 +16,8 @@ from foreign_weights import SMALL, assert_equal_weights, foreign, network, write
 from small_networks import drawn
 
 from resnet_keras import models
-from resnet_keras.architectures import ARCHITECTURES, Architecture
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES
 from resnet_keras.models import build
 from resnet_keras.normalization import flat_layers
 from resnet_keras.weights.checkpoint import Checkpoint, checkpoint

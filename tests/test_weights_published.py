@@ -109,7 +109,9 @@ def test_hashes_and_place_are_those_that_keras_applications_has() -> None:
 
     assert published._AUTHORS_URL == resnet.BASE_WEIGHTS_PATH
     assert {
-        name: resnet.WEIGHTS_HASHES[name][0] for name in ("resnet50", "resnet101", "resnet152")
+        f"{name}{v2}": resnet.WEIGHTS_HASHES[f"{name}{v2}"][0]
+        for v2 in ("", "v2")
+        for name in ("resnet50", "resnet101", "resnet152")
     } == published._AUTHORS_MD5
 
 
@@ -164,7 +166,7 @@ def test_without_a_network_the_error_says_which_file_to_put_where(
 @pytest.mark.parametrize("network", ["resnet20", "plainnet18", None])
 @pytest.mark.parametrize("source", ["imagenet", "torchvision"])
 def test_a_network_without_published_weights_is_told_which_have_some(source: str, network: str | None) -> None:
-    with pytest.raises(ValueError, match=rf"one of resnet18, .*resnet152\. Received: {network}"):
+    with pytest.raises(ValueError, match=rf"one of resnet18, .*wide_resnet101_2\. Received: {network}"):
         published.fetch(source, network)
 
 

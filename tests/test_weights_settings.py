@@ -14,11 +14,11 @@ import pytest
 from foreign_weights import SMALL, foreign, network, write_folder, zeros
 
 from resnet_keras import class_names
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.images import crop, normalize
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.weights.keras_file import of_model
-from resnet_keras.weights.settings import check_keras_hub
+from resnet_keras.weights.settings import traits_of_keras_hub
 from resnet_keras.weights.sources import open_checkpoint
 from resnet_keras.weights.traits import Traits
 
@@ -317,27 +317,40 @@ def test_pixels_are_those_of_kerashub_s_own_converter(tmp_path: Path, keras_hub:
     np.testing.assert_allclose(normalize(crop(pixels, preprocessing), preprocessing), converter(pixels), atol=1e-5)
 
 
+SOUND = {"block_type": "basic_block", "use_pre_activation": False, "stackwise_num_strides": [1, 2, 2, 2]}
+
+
+def write_settings(folder: Path, config: dict[str, Any], task: bool) -> Path:
+    path = folder / ("task.json" if task else "config.json")
+    path.write_text(json.dumps({"config": {"backbone": {"config": config}} if task else config}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "projection"),
+    [
+        ({}, "normalized"),
+        ({"block_type": "basic_block_vd"}, "pooled"),
+        ({"block_type": "bottleneck_block_vd"}, "pooled"),
+        ({"use_pre_activation": True}, None),
+    ],
+)
+@pytest.mark.parametrize("task", [False, True])
+def test_keras_hubs_settings_tell_its_shortcuts(
+    tmp_path: Path, changes: dict[str, Any], projection: str | None, task: bool
+) -> None:
+    write_settings(tmp_path, SOUND | changes, task)
+    assert traits_of_keras_hub(tmp_path) == Traits(projection=projection)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"block_type": "basic_block_vd"},
-        {"block_type": "bottleneck_block_vd"},
-        {"use_pre_activation": True},
-        {"stackwise_num_strides": [2, 2, 2, 2]},
-    ],
+    [{"stackwise_num_strides": [2, 2, 2, 2]}, {"use_pre_activation": True, "block_type": "basic_block_vd"}],
 )
 @pytest.mark.parametrize("task", [False, True])
 def test_keras_hubs_networks_that_compute_something_else_are_refused(
     tmp_path: Path, changes: dict[str, Any], task: bool
 ) -> None:
-    sound = {"block_type": "basic_block", "use_pre_activation": False, "stackwise_num_strides": [1, 2, 2, 2]}
-    path = tmp_path / ("task.json" if task else "config.json")
-
-    def write(config: dict[str, Any]) -> None:
-        path.write_text(json.dumps({"config": {"backbone": {"config": config}} if task else config}))
-
-    write(sound)
-    check_keras_hub(tmp_path)
-    write(sound | changes)
+    path = write_settings(tmp_path, SOUND | changes, task)
     with pytest.raises(ValueError, match=rf"Expected the settings of a network of .* Received: .*{path.name}"):
-        check_keras_hub(tmp_path)
+        traits_of_keras_hub(tmp_path)

@@ -17,7 +17,7 @@ from foreign_weights import SMALL, foreign, network, write_folder, write_safeten
 from keras.src.legacy.saving import legacy_h5_format
 
 from resnet_keras import class_names
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.classifier import Classifier
 from resnet_keras.images import normalize
 from resnet_keras.preprocessing import Preprocessing

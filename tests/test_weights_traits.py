@@ -9,7 +9,7 @@ import pytest
 from foreign_weights import SMALL, network
 
 from resnet_keras import models
-from resnet_keras.architectures import Architecture
+from resnet_keras.architecture import Architecture
 from resnet_keras.models import build
 from resnet_keras.weights.traits import Traits, traits_of, traits_of_model
 

@@ -9,13 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from resnet_keras.architectures import (
-    EXPANSION,
-    Architecture,
-    Block,
-    Shortcut,
-    Stem,
-)
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.weights.layouts import Layout, recognise
 from resnet_keras.weights.traits import Traits
@@ -84,6 +77,10 @@ def checkpoint(
         target = layout.ours(_without(name, prefix))
         if target is None or target in tensors:
             unexpected.append(name)
+        elif target == f"{HEAD}/kernel" and array.ndim == 4 and array.shape[2:] == (1, 1):
+            # A classifier written as a convolution of one pixel.
+            tensors[target] = _keras_axes(array[:, :, 0, 0], layout)
+            names[target] = (name,)
         elif target.endswith("/kernel") and array.ndim != (axes := 2 if target == f"{HEAD}/kernel" else 4):
             raise ValueError(f"Expected a kernel of {axes} axes. Received: {source}, with {name} of {array.shape}")
         else:
@@ -91,7 +88,6 @@ def checkpoint(
             names[target] = (name,)
     passed_over = [name for name in unexpected if layout.passes_over(name)]
     _fold_biases(tensors, names, source)
-    told = traits or Traits()
     return Checkpoint(
         source=source,
         layout=layout.name,
@@ -99,68 +95,42 @@ def checkpoint(
         names=names,
         unexpected=tuple(name for name in unexpected if name not in passed_over),
         passed_over=tuple(passed_over),
-        traits=Traits(
-            bottleneck_stride=told.bottleneck_stride or layout.bottleneck_stride,
-            # Codes in PyTorch's layout that pad channels pad them on both sides.
-            zero_channels=told.zero_channels or ("around" if layout.axes == "torch" else None),
-            epsilon=told.epsilon or layout.epsilon,
-            plain=told.plain,
-            output_stride=told.output_stride,
-        ),
+        traits=_traits(tensors, traits or Traits(), layout),
         **about,
     )
 
 
-def architecture_of(found: Checkpoint) -> Architecture:
-    """Returns the network that a checkpoint's weights belong to, from their names and shapes.
-
-    A network without projections could be plain as well as of option A; unless its source tells, it is taken for the
-    latter.
-
-    Raises:
-        ValueError: The weights are of no network like ours.
-    """
-    shapes = {name.removesuffix("/kernel"): a.shape for name, a in found.tensors.items() if name.endswith("/kernel")}
-    problem, blocks = _stages(shapes)
-    firsts = [f"stage{stage}_block1" for stage in sorted(blocks)]
-    kind: Block = "basic"
-    if not problem:
-        kind = "bottleneck" if f"{firsts[0]}_conv3" in shapes else "basic"
-        last = {"basic": "conv2", "bottleneck": "conv3"}[kind]
-        if any(f"{first}_{conv}" not in shapes for first in firsts for conv in ("conv2", last)):
-            problem = "blocks of different kinds"
-        elif any(shapes[f"{f}_{last}"][-1] != EXPANSION[kind] * shapes[f"{f}_conv2"][-1] for f in firsts):
-            problem = f"blocks whose last convolutions have not {EXPANSION[kind]} times the channels of the others"
-    if problem:
-        raise ValueError(f"Expected the weights of a network of arXiv:1512.03385. Received: {found.source}, {problem}")
-    stem: Stem = "imagenet" if shapes["stem_conv"][0] == 7 else "cifar"
-    projections = sum(name.endswith("_projection") for name in shapes)
-    shortcut: Shortcut = "A" if not projections else "C" if projections == sum(map(len, blocks.values())) else "B"
-    return Architecture(
-        stem=stem,
-        block=kind,
-        repeats=tuple(len(blocks[stage]) for stage in sorted(blocks)),
-        widths=tuple(shapes[f"{first}_conv2"][-1] for first in firsts),
-        shortcut=None if found.traits.plain else shortcut,
-        bottleneck_stride=found.traits.bottleneck_stride or "1x1",
-        zero_channels=found.traits.zero_channels or "behind",
-        output_stride=found.traits.output_stride,
+def _traits(tensors: Mapping[str, np.ndarray], told: Traits, layout: Layout) -> Traits:
+    """Returns what a network is like besides its shapes: as names show, as its source tells, or as in its layout."""
+    foreign = layout.epsilon is not None
+    before = "final_bn/gamma" in tensors
+    bare_stem = before and not any(re.match(r"stem_conv\d?_bn/", name) for name in tensors)
+    projecting = any(name.endswith("_projection/kernel") for name in tensors)
+    bare = projecting and not any(name.endswith("_projection_bn/gamma") for name in tensors)
+    return Traits(
+        # Everybody's bottlenecks with activation before convolutions have it in the 3x3.
+        bottleneck_stride=told.bottleneck_stride or ("3x3" if before and foreign else layout.bottleneck_stride),
+        # Codes in PyTorch's layout that pad channels pad them on both sides.
+        zero_channels=told.zero_channels or ("around" if layout.axes == "torch" else None),
+        epsilon=told.epsilon or layout.epsilon,
+        plain=told.plain,
+        output_stride=told.output_stride,
+        projection=("bare" if bare else told.projection or layout.projection) if projecting else None,
+        halving=told.halving or (layout.halving if foreign and before else None),
+        padding=told.padding or (layout.padding if foreign else None),
+        pool_border=told.pool_border or (layout.pool_border if foreign and bare_stem else None),
+        first_activation=("block" if bare_stem else "stem") if before else None,
+        first_projection=_first_projection(tensors),
+        biases=any(re.fullmatch(r"(stem|stage).*_(conv\d?|projection)/bias", name) for name in tensors),
     )
 
 
-def _stages(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str | None, dict[int, set[int]]]:
-    """Returns what is wrong with the layers' names, if anything is, and which blocks each stage has."""
-    blocks: dict[int, set[int]] = {}
-    for name in shapes:
-        match = re.match(r"stage(\d+)_block(\d+)_(conv\d|projection)$", name)
-        if name.startswith("stage") and not match:
-            return f"a layer {name}", {}
-        if match:
-            blocks.setdefault(int(match[1]), set()).add(int(match[2]))
-    numbered = [*blocks.values(), set(blocks)]
-    if "stem_conv" not in shapes or not blocks or any(there != set(range(1, len(there) + 1)) for there in numbered):
-        return f"stages of blocks {blocks}", {}
-    return None, blocks
+def _first_projection(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Tells whether the first block projects though its shape stays, and not all do."""
+    first = tensors.get("stage1_block1_projection/kernel")
+    blocks = {name.split("_")[1] for name in tensors if name.startswith("stage1_")}
+    all_do = all(f"stage1_{block}_projection/kernel" in tensors for block in blocks)
+    return first is not None and first.ndim == 4 and first.shape[2] == first.shape[3] and not all_do
 
 
 def _without(name: str, prefix: str) -> str:
@@ -186,11 +156,13 @@ def _fold_biases(tensors: dict[str, np.ndarray], names: dict[str, tuple[str, ...
     """
     for name in [name for name in tensors if name.endswith("/bias") and name != f"{HEAD}/bias"]:
         mean = f"{name.removesuffix('/bias')}_bn/moving_mean"
+        if mean not in tensors:
+            continue  # a convolution that no normalisation follows
         bias, (called,) = tensors.pop(name), names.pop(name)
-        if mean not in tensors or tensors[mean].shape != bias.shape:
+        if tensors[mean].shape != bias.shape:
             raise ValueError(
-                f"Expected a batch normalisation after a convolution with a bias. Received: {called} in {source}, "
-                f"which has none"
+                f"Expected a bias of the shape of what it is folded into, {tensors[mean].shape}. Received: {called} in "
+                f"{source}, of {bias.shape}"
             )
         tensors[mean] = (tensors[mean].astype(np.float64) - bias.astype(np.float64)).astype(np.float32)
         names[mean] = (*names[mean], called)

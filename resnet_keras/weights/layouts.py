@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_keras.architectures import BottleneckStride
+from resnet_keras.architecture import BottleneckStride, Halving, Padding, PoolBorder, Projection
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _KERNEL = {"weight": "kernel", "bias": "bias"}
@@ -26,6 +26,10 @@ class Layout:
         passed_over: Pattern of names that are no weights.
         bottleneck_stride: Where its bottlenecks have their stride, unless a file says otherwise.
         epsilon: Of its batch normalisation.
+        projection: How its shortcuts project, where names tell.
+        halving: Which blocks of its networks with activation before convolutions have the strides.
+        pool_border: What its stems without activation pool beyond the image.
+        padding: Of its strided kernels.
     """
 
     name: str
@@ -36,6 +40,10 @@ class Layout:
     passed_over: str = r"(?!)"
     bottleneck_stride: BottleneckStride | None = None
     epsilon: float | None = None
+    projection: Projection | None = None
+    halving: Halving = "first"
+    pool_border: PoolBorder = "edge"
+    padding: Padding = "both"
 
     def ours(self, name: str) -> str | None:
         """Returns `layer/weight` of our networks for a name without its prefix; `None` if there is none."""
@@ -59,35 +67,105 @@ class Layout:
         return re.fullmatch(self.passed_over, name) is not None
 
 
-def _keras_modules(stage: str, *, head: str) -> tuple[tuple[str, str], ...]:
+_STEM = ((r"conv1", "stem_conv"), (r"bn1", "stem_conv_bn"))
+# ResNet-C's, a Sequential of convolutions 0, 3 and 6, with ReLUs; and what may stand in the place of the pool.
+_DEEP_STEM = (
+    *((rf"conv1\.{3 * i}", f"stem_conv{i + 1}") for i in range(3)),
+    *((rf"conv1\.{3 * i + 1}", f"stem_conv{i + 1}_bn") for i in range(2)),
+    (r"bn1", "stem_conv3_bn"),
+    (r"maxpool\.0", "stem_conv4"),
+    (r"maxpool\.1", "stem_conv4_bn"),
+)
+
+
+def _torchvision(*, deep: bool, pooled: bool) -> Layout:
+    """Returns torchvision's names, or timm's of them for deep stems and shortcuts that pool before they project."""
+    block = r"layer(?P<s>\d+)\.(?P<b>\d+)"
+    at = 1 if pooled else 0
+    return Layout(
+        name="timm" if deep or pooled else "torchvision, timm",
+        axes="torch",
+        anchors=(
+            "conv1.6.weight" if deep else "conv1.weight",
+            *(["layer2.0.downsample.2.weight"] if pooled else []),
+            "layer1.0.conv1.weight",
+        ),
+        modules=(
+            *(_DEEP_STEM if deep else _STEM),
+            (rf"{block}\.conv(?P<k>\d)", "stage{s}_block{b}_conv{k}"),
+            (rf"{block}\.bn(?P<k>\d)", "stage{s}_block{b}_conv{k}_bn"),
+            (rf"{block}\.(downsample|shortcut)\.{at}", "stage{s}_block{b}_projection"),
+            (rf"{block}\.(downsample|shortcut)\.{at + 1}", "stage{s}_block{b}_projection_bn"),
+            (rf"{block}\.se\.fc1", "stage{s}_block{b}_reduce"),
+            (rf"{block}\.se\.fc2", "stage{s}_block{b}_expand"),
+            (r"fc|linear", "logits"),
+        ),
+        first=(1, 0, 1),
+        passed_over=r".*\.num_batches_tracked",
+        bottleneck_stride="3x3",
+        epsilon=1e-5,
+        projection="pooled" if pooled else "normalized",
+    )
+
+
+def _keras_modules(stage: str, *, head: str, before: str, deep: bool = False) -> tuple[tuple[str, str], ...]:
     """Returns the modules of Keras's own libraries, which differ in what they call a stage and a head."""
     block = rf"{stage}(?P<s>\d+)_block(?P<b>\d+)"
+    stem = r"conv(?P<n>\d)" if deep else "conv1"
+    ours = "stem_conv{n}" if deep else "stem_conv"
     return (
-        (r"conv1_conv", "stem_conv"),
-        (r"conv1_bn", "stem_conv_bn"),
+        (rf"{stem}_conv", ours),
+        (rf"{stem}_bn", f"{ours}_bn"),
         (rf"{block}_0_conv", "stage{s}_block{b}_projection"),
         (rf"{block}_0_bn", "stage{s}_block{b}_projection_bn"),
+        (rf"{block}_{before}_bn", "stage{s}_block{b}_preact_bn"),
         (rf"{block}_(?P<k>\d)_conv", "stage{s}_block{b}_conv{k}"),
         (rf"{block}_(?P<k>\d)_bn", "stage{s}_block{b}_conv{k}_bn"),
+        (r"post_bn", "final_bn"),
         (head, "logits"),
     )
 
 
+def _keras_hub(*, deep: bool) -> Layout:
+    return Layout(
+        name="KerasHub",
+        axes="keras",
+        anchors=("conv3_conv/kernel" if deep else "conv1_conv/kernel", "stack0_block0_1_conv/kernel"),
+        modules=_keras_modules("stack", head="predictions", before="pre_activation", deep=deep),
+        first=(0, 0, 1),
+        bottleneck_stride="3x3",
+        epsilon=1e-5,
+        projection="pooled" if deep else "normalized",  # its only networks with deep stems are vd
+    )
+
+
+# Of MLPerf Tiny's ResNet-8: as Keras numbers layers without names, in the order of their making.
+_RESNET8 = (
+    "stem_conv",
+    *(f"stage1_block1_{part}" for part in ("conv1", "conv2")),
+    *(f"stage{stage}_block1_{part}" for stage in (2, 3) for part in ("conv1", "conv2", "projection")),
+)
+
+_ENCODER = r"encoder\.stages\.(?P<s>\d+)\.layers\.(?P<b>\d+)"
+
 LAYOUTS = (
+    *(_torchvision(deep=deep, pooled=pooled) for deep in (True, False) for pooled in (True, False)),
     Layout(
-        name="torchvision, timm",
+        name="timm, activation before",
         axes="torch",
-        anchors=("conv1.weight", "layer1.0.conv1.weight"),
+        anchors=("stem.conv.weight", "stages.0.blocks.0.norm1.running_mean", "stages.0.blocks.0.conv1.weight"),
         modules=(
-            (r"conv1", "stem_conv"),
-            (r"bn1", "stem_conv_bn"),
-            (r"layer(?P<s>\d+)\.(?P<b>\d+)\.conv(?P<k>\d)", "stage{s}_block{b}_conv{k}"),
-            (r"layer(?P<s>\d+)\.(?P<b>\d+)\.bn(?P<k>\d)", "stage{s}_block{b}_conv{k}_bn"),
-            (r"layer(?P<s>\d+)\.(?P<b>\d+)\.(downsample|shortcut)\.0", "stage{s}_block{b}_projection"),
-            (r"layer(?P<s>\d+)\.(?P<b>\d+)\.(downsample|shortcut)\.1", "stage{s}_block{b}_projection_bn"),
-            (r"fc|linear", "logits"),
+            (r"stem\.conv", "stem_conv"),
+            (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.conv(?P<k>\d)", "stage{s}_block{b}_conv{k}"),
+            (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm1", "stage{s}_block{b}_preact_bn"),
+            # There the second normalisation stands before the second convolution.
+            (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm2", "stage{s}_block{b}_conv1_bn"),
+            (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm3", "stage{s}_block{b}_conv2_bn"),
+            (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.downsample\.conv", "stage{s}_block{b}_projection"),
+            (r"norm", "final_bn"),
+            (r"head\.fc", "logits"),
         ),
-        first=(1, 0, 1),
+        first=(0, 0, 1),
         passed_over=r".*\.num_batches_tracked",
         bottleneck_stride="3x3",
         epsilon=1e-5,
@@ -99,25 +177,14 @@ LAYOUTS = (
         modules=(
             (r"embedder\.embedder\.convolution", "stem_conv"),
             (r"embedder\.embedder\.normalization", "stem_conv_bn"),
-            (
-                r"encoder\.stages\.(?P<s>\d+)\.layers\.(?P<b>\d+)\.layer\.(?P<k>\d)\.convolution",
-                "stage{s}_block{b}_conv{k}",
-            ),
-            (
-                r"encoder\.stages\.(?P<s>\d+)\.layers\.(?P<b>\d+)\.layer\.(?P<k>\d)\.normalization",
-                "stage{s}_block{b}_conv{k}_bn",
-            ),
-            (
-                r"encoder\.stages\.(?P<s>\d+)\.layers\.(?P<b>\d+)\.shortcut\.convolution",
-                "stage{s}_block{b}_projection",
-            ),
-            (
-                r"encoder\.stages\.(?P<s>\d+)\.layers\.(?P<b>\d+)\.shortcut\.normalization",
-                "stage{s}_block{b}_projection_bn",
-            ),
+            (rf"{_ENCODER}\.layer\.(?P<k>\d)\.convolution", "stage{s}_block{b}_conv{k}"),
+            (rf"{_ENCODER}\.layer\.(?P<k>\d)\.normalization", "stage{s}_block{b}_conv{k}_bn"),
+            (rf"{_ENCODER}\.shortcut\.convolution", "stage{s}_block{b}_projection"),
+            (rf"{_ENCODER}\.shortcut\.normalization", "stage{s}_block{b}_projection_bn"),
             (r"classifier\.1", "logits"),
         ),
         first=(0, 0, 0),
+        projection="normalized",
         passed_over=r".*\.num_batches_tracked",
         bottleneck_stride="3x3",
         epsilon=1e-5,
@@ -126,47 +193,48 @@ LAYOUTS = (
         name="keras.applications",
         axes="keras",
         anchors=("conv1_conv/kernel", "conv2_block1_1_conv/kernel"),
-        modules=_keras_modules("conv", head="predictions|probs"),
+        modules=_keras_modules("conv", head="predictions|probs", before="preact"),
         first=(2, 1, 1),
         bottleneck_stride="1x1",
         epsilon=1.001e-5,
+        projection="normalized",
+        halving="last",
+        pool_border="zeros",
     ),
+    _keras_hub(deep=True),
+    _keras_hub(deep=False),
     Layout(
-        name="KerasHub",
+        name="MLPerf Tiny",
         axes="keras",
-        anchors=("conv1_conv/kernel", "stack0_block0_1_conv/kernel"),
-        modules=_keras_modules("stack", head="predictions"),
-        first=(0, 0, 1),
-        bottleneck_stride="3x3",
-        epsilon=1e-5,
+        anchors=("conv2d/kernel", "conv2d_8/kernel", "batch_normalization_6/gamma", "dense/kernel"),
+        modules=(
+            *((rf"conv2d{f'_{i}' if i else ''}", layer) for i, layer in enumerate(_RESNET8)),
+            *(
+                (rf"batch_normalization{f'_{i}' if i else ''}", f"{layer}_bn")
+                for i, layer in enumerate(layer for layer in _RESNET8 if not layer.endswith("projection"))
+            ),
+            ("dense", "logits"),
+        ),
+        epsilon=1e-3,
+        padding="behind",
     ),
-    Layout(
-        name="resnet_keras",
-        axes="keras",
-        anchors=("stem_conv/kernel",),
-        modules=((r"(?P<layer>[^/]+)", "{layer}"),),
+    *(
+        Layout(
+            name="resnet_keras", axes="keras", anchors=(f"{stem}/kernel",), modules=((r"(?P<layer>[^/]+)", "{layer}"),)
+        )
+        for stem in ("stem_conv", "stem_conv3")
     ),
 )
 """The layouts that are recognised."""
-
-_OTHER_NETWORKS = (
-    (r"preact_bn|pre_activation|post_bn/", "a pre-activation network (arXiv:1603.05027)"),
-    (r"(^|\.)conv1\.\d+\.weight$|^conv2_conv/kernel$", "a stem of three convolutions (arXiv:1812.01187)"),
-    (r"downsample\.2\.running_mean$", "a shortcut with average pooling (arXiv:1812.01187)"),
-    (r"\.se\.|\.se_module\.|_se_", "squeeze-and-excitation (arXiv:1709.01507)"),
-)
 
 
 def recognise(names: Iterable[str]) -> tuple[Layout, str]:
     """Returns the layout of a file that holds `names`, and the prefix before all of its names.
 
     Raises:
-        ValueError: No layout, or more than one network; or a kind of network that is not among ours.
+        ValueError: No layout, or more than one network.
     """
     names = set(names)
-    for pattern, what in _OTHER_NETWORKS:
-        if found := sorted(name for name in names if re.search(pattern, name)):
-            raise ValueError(f"Expected a network of arXiv:1512.03385. Received: {what}, by its {found[0]}")
     for layout in LAYOUTS:
         first, *others = layout.anchors
         ends = (name.removesuffix(first) for name in names if name.endswith(first))
@@ -177,7 +245,7 @@ def recognise(names: Iterable[str]) -> tuple[Layout, str]:
             raise ValueError(f"Expected the weights of one network. Received: {len(prefixes)}, {', '.join(prefixes)}")
         if prefixes:
             return layout, prefixes[0]
-    known = "; ".join(f"{layout.name} ({layout.anchors[-1]})" for layout in LAYOUTS)
+    known = "; ".join(dict.fromkeys(f"{layout.name} ({layout.anchors[-1]})" for layout in LAYOUTS))
     shown = ", ".join(sorted(names)[:5])
     raise ValueError(
         f"Expected names as of one of these: {known}. Received: {shown}{', ...' if len(names) > 5 else ''}"

@@ -113,6 +113,10 @@ def load_weights(
         zero_channels=zero_channels or found.traits.zero_channels,  # type: ignore[arg-type]
         epsilon=found.traits.epsilon,
         plain=found.traits.plain,
+        projection=found.traits.projection if found.traits.projection != "bare" else None,
+        halving=found.traits.halving,
+        padding=found.traits.padding,
+        pool_border=found.traits.pool_border,
     )
     _check_traits(model, expected, found)
     if report.new_head:
@@ -182,6 +186,10 @@ def _check_traits(model: keras.Model, expected: Traits, found: Checkpoint) -> No
     for field, what in (
         ("bottleneck_stride", "the stride of its bottlenecks"),
         ("zero_channels", "the zero channels of its option A"),
+        ("projection", "the pooling of its shortcuts"),
+        ("halving", "the strides of its stages"),
+        ("padding", "the padding of its strided kernels"),
+        ("pool_border", "the border of its pool"),
     ):
         wanted, there = getattr(expected, field), getattr(own, field)
         if wanted and there and wanted != there:

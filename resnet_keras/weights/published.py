@@ -1,8 +1,8 @@
 """Weights that are published on the network: fetched when asked for, verified, kept.
 
-`"imagenet"` means, for ResNet-50, -101 and -152, the weights of the paper's authors, which `keras.applications`
-publishes, and for ResNet-18 and -34 torchvision's, as timm has them on the Hugging Face hub. `"hf://OWNER/NAME"` means
-any repository of that hub.
+`"imagenet"` means, for ResNet-50, -101 and -152, the weights of the paper's authors, and for those with activation
+before convolutions TF-slim's, which `keras.applications` publishes; for ResNet-18 and -34, wide ResNets and ResNeXts
+torchvision's, as timm has them on the Hugging Face hub. `"hf://OWNER/NAME"` means any repository of that hub.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _AUTHORS_MD5 = {
     "resnet50": "2cb95161c43110f7111970584f804107",
     "resnet101": "f1aeb4b969a6efcfb50fad2f0c20cfc5",
     "resnet152": "100835be76be38e30d865e96f2aaae62",
+    "resnet50v2": "3ef43a0b657b3be2300d5770ece849e0",
+    "resnet101v2": "6343647c601c52e1368623803854d971",
+    "resnet152v2": "a49b44d1979771252814e80f8ec446f9",
 }  # as keras.applications has them
 _TORCHVISION = {
     "resnet18": "hf://timm/resnet18.tv_in1k",
@@ -31,6 +34,11 @@ _TORCHVISION = {
     "resnet50": "hf://timm/resnet50.tv_in1k",
     "resnet101": "hf://timm/resnet101.tv_in1k",
     "resnet152": "hf://timm/resnet152.tv_in1k",
+    "resnext50_32x4d": "hf://timm/resnext50_32x4d.tv_in1k",
+    "resnext101_32x8d": "hf://timm/resnext101_32x8d.tv_in1k",
+    "resnext101_64x4d": "hf://timm/resnext101_64x4d.tv_in1k",
+    "wide_resnet50_2": "hf://timm/wide_resnet50_2.tv_in1k",
+    "wide_resnet101_2": "hf://timm/wide_resnet101_2.tv_in1k",
 }
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from resnet_keras.architectures import BottleneckStride
+from resnet_keras.architecture import BottleneckStride
 from resnet_keras.preprocessing import Interpolation, Preprocessing
 from resnet_keras.weights.traits import Traits
 
@@ -16,6 +16,12 @@ MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDi
 """What comes of reading settings that are made otherwise than they should be."""
 
 T = TypeVar("T")
+
+_TIMM = (
+    r"(tv_|gluon_)?(resnet\d+(_v1b|_v1c|_v1d|c|d)?|(wide_resnet\d+|resnetv2|seresnet|resnetrs)_?\d+"
+    r"|(se)?resnext\d+_\d+x\d+d)"
+)
+"""What timm calls the networks that are among ours."""
 
 _PILLOW_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 
@@ -29,31 +35,35 @@ def check_other_networks(path: Path) -> None:
     config = _json(path)
     told = {key: config.get(key) for key in ("architecture", "hidden_act", "downsample_in_first_stage")}
     others = (
-        isinstance(told["architecture"], str)
-        and not re.fullmatch(r"(tv_|gluon_)?resnet\d+(_v1b)?", told["architecture"]),
+        isinstance(told["architecture"], str) and not re.fullmatch(_TIMM, told["architecture"]),
         told["hidden_act"] not in (None, "relu"),
         told["downsample_in_first_stage"] not in (None, False),
     )
     if any(others):
-        raise ValueError(f"Expected the settings of a network of arXiv:1512.03385. Received: {path}, with {told}")
+        raise ValueError(f"Expected the settings of a network of this package. Received: {path}, with {told}")
 
 
-def check_keras_hub(folder: Path) -> None:
-    """Refuses the settings of KerasHub's networks that have the weights of ours and compute something else.
+def traits_of_keras_hub(folder: Path) -> Traits:
+    """Returns what the settings of a KerasHub preset say of its shortcuts.
 
     Raises:
-        ValueError: They tell of a vd network, a pre-activation network, or of other strides.
+        ValueError: They tell of other strides than those of ours, or of shortcuts that it has but we do not.
     """
+    traits = Traits()
     for name in ("config.json", "task.json"):
         settings = _json(folder / name).get("config", {})
         config = settings.get("backbone", {}).get("config", settings) if isinstance(settings, dict) else {}
         strides = config.get("stackwise_num_strides", [1, 2, 2, 2])
-        kind = config.get("block_type", "basic_block")
-        if str(kind).endswith("_vd") or config.get("use_pre_activation") or strides != [1, *[2] * (len(strides) - 1)]:
+        kind, before = config.get("block_type"), config.get("use_pre_activation")
+        pooled = str(kind).endswith("_vd")
+        if (pooled and before) or strides != [1, *[2] * (len(strides) - 1)]:
             raise ValueError(
-                f"Expected the settings of a network of arXiv:1512.03385. Received: {folder / name}, with {kind}, "
-                f"strides {strides}"
+                f"Expected the settings of a network of this package. Received: {folder / name}, with {kind}, "
+                f"strides {strides}, use_pre_activation={before}"
             )
+        if kind is not None and not before:
+            traits = Traits(projection="pooled" if pooled else "normalized")
+    return traits
 
 
 def told(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:

@@ -18,13 +18,13 @@ from resnet_keras.weights import keras_file, published, torch_file
 from resnet_keras.weights.checkpoint import Checkpoint, checkpoint
 from resnet_keras.weights.settings import (
     MALFORMED,
-    check_keras_hub,
     check_other_networks,
     labels_of,
     preprocessing_of_keras_hub,
     preprocessing_of_timm,
     preprocessing_of_transformers,
     told,
+    traits_of_keras_hub,
     traits_of_transformers,
 )
 from resnet_keras.weights.traits import Traits, traits_of, traits_of_model
@@ -111,7 +111,7 @@ def _from_archive(path: Path) -> Checkpoint:
 
 def _traits_of_model(model: keras.Model) -> Traits | None:
     """Returns the traits of a model of ours; of another library's, its layout tells them."""
-    ours = any(layer.name == "stem_conv" for layer in model.layers)
+    ours = any(layer.name in ("stem_conv", "stem_conv1") for layer in model.layers)
     return traits_of_model(model) if ours else None
 
 
@@ -125,12 +125,13 @@ def _from_folder(folder: Path) -> Checkpoint:
     if files[0].suffix != ".h5":
         return _from_hub_files(files[0])
     try:
-        check_keras_hub(folder)
+        traits = traits_of_keras_hub(folder)
     except MALFORMED as error:
         raise ValueError(f"Expected settings as KerasHub writes them. Received: {folder}: {error}") from error
     arrays = {name: array for file in files for name, array in keras_file.read(file).items()}
     return _completed(
-        checkpoint(arrays, str(folder)), preprocessing=told(preprocessing_of_keras_hub, folder / "preprocessor.json")
+        checkpoint(arrays, str(folder), traits=traits),
+        preprocessing=told(preprocessing_of_keras_hub, folder / "preprocessor.json"),
     )
 
 
@@ -166,15 +167,25 @@ def _completed(
 def _usual_preprocessing(found: Checkpoint) -> tuple[Preprocessing, str] | None:
     """Returns the preprocessing that is usual for a layout, and a sentence about it."""
     stem = found.tensors.get("stem_conv/kernel")
+    if stem is None:
+        stem = found.tensors.get("stem_conv1/kernel")
     if stem is None or stem.shape[2] != 3 or found.layout == "resnet_keras":
         return None
     imagenet, cifar10 = DATASETS["imagenet2012"], DATASETS["cifar10"]
-    if stem.shape[0] == 3:
+    if found.layout == "MLPerf Tiny":
+        preprocessing = Preprocessing(image_size=(32, 32), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
+        return preprocessing, "pixels stay what they are, 0 to 255"
+    if stem.shape[0] == 3 and "stem_conv/kernel" in found.tensors:
         # The widespread code with option A normalises CIFAR by ImageNet's mean and std; others by CIFAR's own.
         projects = any("_projection" in name for name in found.tensors)
         chosen = cifar10 if projects else imagenet
         preprocessing = Preprocessing(image_size=(32, 32), channels=3, mean=chosen.mean, std=chosen.std)
         return preprocessing, f"pixels are normalised by {'CIFAR-10' if projects else 'ImageNet'}'s mean and std"
+    if found.layout == "keras.applications" and "final_bn/gamma" in found.tensors:
+        preprocessing = Preprocessing(
+            image_size=(224, 224), channels=3, mean=(127.5,) * 3, std=(127.5,) * 3, shorter_side=256
+        )
+        return preprocessing, "pixels become -1 to 1; 224 of 256 pixels, bilinear"
     if found.layout == "keras.applications":
         preprocessing = Preprocessing(
             image_size=(224, 224),
