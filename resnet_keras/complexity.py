@@ -11,6 +11,7 @@ import keras
 from resnet_keras.architectures import ARCHITECTURES, architecture
 from resnet_keras.models import build
 from resnet_keras.normalization import flat_layers
+from resnet_keras.sizes import SIZES
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def multiply_adds(model: keras.Model) -> int:
 
 
 def complexity(name: str) -> Complexity:
-    """Builds a network of the paper and returns what it costs."""
+    """Builds a network of the table and returns what it costs."""
     row = architecture(name)
     model = build(name)
     layers = {layer.name: layer for layer in flat_layers(model)}
@@ -68,13 +69,16 @@ def complexity(name: str) -> Complexity:
 
 
 def complexity_table(names: Iterable[str] = tuple(ARCHITECTURES)) -> str:
-    """Returns a Markdown table of networks of the paper, computed from the networks themselves."""
+    """Returns a Markdown table of networks, computed from the networks themselves, beside published counts."""
     lines = [
-        "| network | layers | parameters | multiply-adds | feature maps by stage |",
-        "|---|---:|---:|---:|---|",
+        "| network | layers | parameters | published | multiply-adds | feature maps by stage |",
+        "|---|---:|---:|---|---:|---|",
     ]
     for name in names:
         row = complexity(name)
         sizes = ", ".join(f"{height}x{width}x{channels}" for height, width, channels in row.stages)
-        lines.append(f"| {name} | {row.layers} | {row.parameters:,} | {row.multiply_adds / 1e9:.3f} x 10^9 | {sizes} |")
+        size = SIZES.get(name)
+        published = f"{size} ({size.source})" if size else ""
+        cost = f"{row.multiply_adds / 1e9:.3f} x 10^9"
+        lines.append(f"| {name} | {row.layers} | {row.parameters:,} | {published} | {cost} | {sizes} |")
     return "\n".join(lines)

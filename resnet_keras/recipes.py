@@ -188,6 +188,10 @@ RECIPES: dict[str, Recipe] = {
         if row.stem == "imagenet"
     },
     **{f"imagenet_torchvision_{name}": replace(_TORCHVISION, model=name) for name in IMAGENET_NETWORKS},
+    **{
+        f"imagenet_torchvision_{name}": replace(_TORCHVISION, model=name)
+        for name in ("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2")
+    },
     **{f"imagenet_torchvision_v2_{name}": replace(_TORCHVISION_V2, model=name) for name in IMAGENET_NETWORKS},
     **{
         f"imagenet_{procedure}_{name}": replace(recipe, model=name)
@@ -209,6 +213,11 @@ RECIPES: dict[str, Recipe] = {
         f"cifar10_{name}": replace(_CIFAR10, model=name, **(_WARM if row.depth >= 110 else {}))  # type: ignore[arg-type]
         for name, row in ARCHITECTURES.items()
         if row.stem == "cifar"
+    },
+    # arXiv:1603.05027, appendix: as before, with the warm-up.
+    **{
+        f"cifar10_{name}": replace(_CIFAR10, model=name, **_WARM)  # type: ignore[arg-type]
+        for name in ("resnet110v2", "resnet164v2", "resnet1001v2")
     },
 }
 """Recipes by name. A variant is `dataclasses.replace(RECIPES[name], field=value)`, or a flag of `resnet-train`."""

@@ -52,6 +52,12 @@ PUBLISHED: dict[str, Published] = {
         _by_depth(30.24, 26.69, 23.87, 22.63, 21.69),
     ),
     **_published(
+        "imagenet_torchvision",
+        "torchvision, IMAGENET1K_V1",
+        "validation, 1-crop",
+        {"resnext50_32x4d": 22.38, "resnext101_32x8d": 20.69, "wide_resnet50_2": 21.53, "wide_resnet101_2": 21.15},
+    ),
+    **_published(
         "imagenet_torchvision_v2",
         "torchvision, IMAGENET1K_V2",
         "validation, 1-crop",
@@ -65,6 +71,12 @@ PUBLISHED: dict[str, Published] = {
         "arXiv:1512.03385, Table 6",
         "test, last epoch",
         {"resnet20": 8.75, "resnet32": 7.51, "resnet44": 7.17, "resnet56": 6.97, "resnet110": 6.43, "resnet1202": 7.93},
+    ),
+    **_published(
+        "cifar10",
+        "arXiv:1603.05027, Tables 2 and 3",
+        "test, median of 5 runs",
+        {"resnet110v2": 6.37, "resnet164v2": 5.46, "resnet1001v2": 4.92},
     ),
     "digits_resnet20": Published("our own", None, "test, last epoch", "0.56 (1 seed)"),
     **_published(

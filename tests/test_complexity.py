@@ -46,7 +46,9 @@ def test_the_table_has_a_row_for_each_name() -> None:
     assert complexity("resnet50").stages == ((56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048))
     lines = complexity_table(["resnet20", "plainnet20"]).splitlines()
     assert len(lines) == 4
-    assert lines[2] == "| resnet20 | 20 | 269,722 | 0.041 x 10^9 | 32x32x16, 16x16x32, 8x8x64 |"
+    assert lines[2] == (
+        "| resnet20 | 20 | 269,722 | 0.27 M (arXiv:1512.03385, Table 6) | 0.041 x 10^9 | 32x32x16, 16x16x32, 8x8x64 |"
+    )
 
 
 def test_parameters_are_those_that_learn() -> None:

@@ -10,13 +10,15 @@ import resnet_keras
 from resnet_keras.cli.program import run
 
 
-def networks(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+def networks(names: tyro.conf.Positional[tuple[str, ...]] = (), *, family: bool = False) -> None:
     """Prints layers, trainable parameters, multiply-adds and feature-map sizes, computed from the networks.
 
     Args:
-        names: Networks to print; all if there are none.
+        names: Networks to print; all of the paper if there are none.
+        family: Print those that came after the paper.
     """
-    print(resnet_keras.complexity_table(names or tuple(resnet_keras.ARCHITECTURES)))
+    rows = resnet_keras.FAMILY if family else resnet_keras.ARCHITECTURES
+    print(resnet_keras.complexity_table(names or tuple(rows)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
