@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits_resnet20
+# A process for each core, up to four, which take whole files: a file's tests share what was dear to make.
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-all check benchmark
 
@@ -22,17 +24,17 @@ demo: .venv/ready
 	@echo "artefacts:  saved_models/digits_resnet20 (a folder for each version, with a README.md)"
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
 test-all: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 check: .venv/ready
 	@$(BIN)/python -c 'import mypy, ruff' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy resnet_keras
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
 benchmark: .venv/ready
 	$(BIN)/python benchmarks/training.py

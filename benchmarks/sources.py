@@ -1,13 +1,15 @@
 """Every source of weights beside its own library's code: `python benchmarks/sources.py --data DIR`.
 
-Networks of keras.applications, KerasHub and transformers get random weights (all of them, moving statistics and biases
-too), are imported, and both compute the logits of the same images of noise. Real weights, from files in DIR, are
-evaluated. What is not installed or not there is left out, and said. The table is printed and written to `sources.md`.
+Networks of keras.applications, KerasHub, transformers, torchvision and timm get random weights (all of them, moving
+statistics and biases too), are imported, and both compute the logits of the same images of noise. Real weights, from
+files in DIR, are evaluated. What is not installed or not there is left out, and said. The table is printed and written
+to `sources.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import platform
@@ -19,6 +21,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+with contextlib.suppress(ImportError):  # torchvision ends the process where TensorFlow has come first
+    importlib.import_module("torchvision")
+
 import keras
 import numpy as np
 
@@ -27,6 +32,13 @@ from resnet_keras.run_folder import versions
 
 SIDE = 96
 REPEATS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+TORCHVISION = ("wide_resnet50_2", "wide_resnet101_2", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d")
+TIMM = (
+    *(f"resnet{depth}d" for depth in (18, 34, 50, 101, 152, 200)),
+    *(f"resnetv2_{depth}" for depth in (18, 34, 50, 101, 152)),
+    *("seresnet50", "seresnet101", "seresnet152", "seresnext50_32x4d"),
+    *(f"resnetrs{depth}" for depth in (50, 101, 152, 200, 270, 350, 420)),
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,24 @@ def randomize(model: keras.Model) -> keras.Model:
     return model
 
 
+def randomize_torch(model: Any) -> Any:
+    """Draws all weights of a module of PyTorch, which is returned for evaluation."""
+    torch = importlib.import_module("torch")
+    rng = np.random.default_rng(0)
+    kinds = {"weight": "gamma", "running_var": "moving_variance"}
+    state = {
+        name: torch.tensor(
+            random_array(
+                "torch" if value.ndim > 1 else kinds.get(name.rpartition(".")[2], "beta"), tuple(value.shape), rng
+            )
+        )
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
+    model.load_state_dict(state, strict=False)
+    return model.eval()
+
+
 def compared(what: str, source: Any, expected: np.ndarray) -> Row:
     """Imports `source` and compares our logits with `expected`."""
     classifier, report = resnet_keras.convert(source)
@@ -81,37 +111,39 @@ def compared(what: str, source: Any, expected: np.ndarray) -> Row:
 
 def applications() -> Iterator[Row]:
     """Yields keras.applications' networks, as model objects, and ResNet-50 in every kind of file."""
-    for depth in (50, 101, 152):
-        theirs = getattr(keras.applications, f"ResNet{depth}")(
+    for name in ("ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2"):
+        theirs = getattr(keras.applications, name)(
             weights=None, input_shape=(SIDE, SIDE, 3), classifier_activation=None
         )
         randomize(theirs)
         expected = np.asarray(theirs(noise(), training=False))
-        yield compared(f"keras.applications ResNet{depth}, model", theirs, expected)
-        if depth == 50:
+        yield compared(f"keras.applications {name}, model", theirs, expected)
+        if name == "ResNet50":
             with tempfile.TemporaryDirectory() as folder:
-                for name, write in (
-                    ("x.keras", theirs.save),
-                    ("x.weights.h5", theirs.save_weights),
-                    ("x.h5", theirs.save),
+                for kind, write in (
+                    (".keras", theirs.save),
+                    (".weights.h5", theirs.save_weights),
+                    (".h5", theirs.save),
                 ):
-                    write(Path(folder) / name)
-                    kind = name.removeprefix("x")
-                    yield compared(f"keras.applications ResNet50, {kind}", Path(folder) / name, expected)
+                    write(Path(folder) / f"x{kind}")
+                    yield compared(f"keras.applications ResNet50, {kind}", Path(folder) / f"x{kind}", expected)
 
 
 def keras_hub() -> Iterator[Row]:
     """Yields KerasHub's networks, as presets on the disk."""
     hub = importlib.import_module("keras_hub")
-    for depth, repeats in REPEATS.items():
+    kinds = [("", depth) for depth in REPEATS]
+    kinds += [("v2", 50), ("v2", 101), *(("vd", depth) for depth in (*REPEATS, 200))]
+    for kind, depth in kinds:
+        block = "basic_block" if depth < 50 else "bottleneck_block"
         backbone = hub.models.ResNetBackbone(
             stackwise_num_filters=[64, 128, 256, 512],
-            stackwise_num_blocks=list(repeats),
+            stackwise_num_blocks=list((REPEATS | {200: (3, 24, 36, 3)})[depth]),
             stackwise_num_strides=[1, 2, 2, 2],
-            block_type="basic_block" if depth < 50 else "bottleneck_block",
-            use_pre_activation=False,
-            input_conv_filters=[64],
-            input_conv_kernel_sizes=[7],
+            block_type=f"{block}_vd" if kind == "vd" else block,
+            use_pre_activation=kind == "v2",
+            input_conv_filters=[32, 32, 64] if kind == "vd" else [64],
+            input_conv_kernel_sizes=[3, 3, 3] if kind == "vd" else [7],
         )
         converter = hub.layers.ResNetImageConverter(image_size=(224, 224), scale=1 / 255, crop_to_aspect_ratio=True)
         theirs = hub.models.ResNetImageClassifier(
@@ -120,7 +152,9 @@ def keras_hub() -> Iterator[Row]:
         randomize(theirs)
         with tempfile.TemporaryDirectory() as folder:
             theirs.save_to_preset(folder)
-            yield compared(f"KerasHub ResNet-{depth}, preset", folder, np.asarray(theirs(noise(), training=False)))
+            yield compared(
+                f"KerasHub ResNet-{depth}{kind}, preset", folder, np.asarray(theirs(noise(), training=False))
+            )
 
 
 def transformers() -> Iterator[Row]:
@@ -136,27 +170,39 @@ def transformers() -> Iterator[Row]:
                 downsample_in_bottleneck=in_1x1,
                 num_labels=1000,
             )
-            theirs = library.ResNetForImageClassification(config).eval()
-            rng = np.random.default_rng(0)
-            kinds = {"weight": "gamma", "running_var": "moving_variance"}
-            state = {
-                name: torch.tensor(
-                    random_array(
-                        "torch" if value.ndim > 1 else kinds.get(name.rpartition(".")[2], "beta"),
-                        tuple(value.shape),
-                        rng,
-                    )
-                )
-                for name, value in theirs.state_dict().items()
-                if value.is_floating_point()
-            }
-            theirs.load_state_dict(state, strict=False)
+            theirs = randomize_torch(library.ResNetForImageClassification(config))
             with torch.no_grad():
                 expected = theirs(images).logits.numpy()
             stride = ", stride in the 1x1" if in_1x1 else ""
             with tempfile.TemporaryDirectory() as folder:
                 theirs.save_pretrained(folder)
                 yield compared(f"transformers ResNet-{depth}{stride}, folder", folder, expected)
+
+
+def files_of_torch(library: str, names: tuple[str, ...], build: Callable[[str], Any]) -> Iterator[Row]:
+    """Yields networks of a library for PyTorch, as safetensors."""
+    torch, safetensors = importlib.import_module("torch"), importlib.import_module("safetensors.torch")
+    images = torch.tensor(noise()).permute(0, 3, 1, 2)
+    for name in names:
+        theirs = randomize_torch(build(name))
+        with torch.no_grad():
+            expected = theirs(images).numpy()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.safetensors"
+            safetensors.save_file(theirs.state_dict(), path)
+            yield compared(f"{library} {name}, safetensors", path, expected)
+
+
+def torchvision() -> Iterator[Row]:
+    """Yields torchvision's later networks."""
+    models = importlib.import_module("torchvision.models")
+    yield from files_of_torch("torchvision", TORCHVISION, lambda name: getattr(models, name)())
+
+
+def timm() -> Iterator[Row]:
+    """Yields timm's networks that are of the family."""
+    library = importlib.import_module("timm")
+    yield from files_of_torch("timm", TIMM, library.create_model)
 
 
 def real_weights(data: Path) -> Iterator[Row]:
@@ -210,6 +256,8 @@ def main() -> None:
         ("keras.applications", applications),
         ("KerasHub", keras_hub),
         ("transformers", transformers),
+        ("torchvision", torchvision),
+        ("timm", timm),
     ]
     if arguments.data:
         kinds.append(("real weights", lambda: real_weights(arguments.data)))

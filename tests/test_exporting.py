@@ -3,16 +3,18 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_keras import architectures, models
+from resnet_keras import models
+from resnet_keras.architecture import Architecture
+from resnet_keras.architectures import ARCHITECTURES, FAMILY, architecture
 from resnet_keras.classifier import Classifier, gives_logits
 from resnet_keras.copies import in_float32
 from resnet_keras.exporting import publish
@@ -29,7 +31,7 @@ from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.splits import open_split
 
 RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7))
-TINY_BOTTLENECK = architectures.Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(8, 16))
+TINY_BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(8, 16))
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +119,12 @@ def test_the_reported_numbers_are_those_of_a_run_by_hand(published: Path, digits
 
 
 def test_an_artefact_outside_its_tolerance_is_refused_and_nothing_published(digits_run: Path, tmp_path: Path) -> None:
-    options = {"name": "digits", "formats": ("float32", "dynamic_range"), "test_images": 50, "log": lambda line: None}
+    options = {"name": "digits", "formats": ("float32",), "test_images": 50, "log": lambda line: None}
     good = export(digits_run, tmp_path, **options).path
     before = {path: path.read_bytes() for path in good.rglob("*") if path.is_file()}
     with pytest.raises(ExportRefused, match=r"float32: a probability differs by .*more than 1\.00e-12") as refused:
         export(digits_run, tmp_path, probability_tolerance=1e-12, **options)
-    assert [bool(proof.faults) for proof in refused.value.proofs] == [True, False]
+    assert [bool(proof.faults) for proof in refused.value.proofs] == [True]
     assert sorted(path.name for path in (tmp_path / "digits").iterdir()) == ["1", "refused-2.json"]
     assert {path: path.read_bytes() for path in good.rglob("*") if path.is_file()} == before
     assert export(digits_run, tmp_path, **options).path.name == "2"
@@ -189,37 +191,62 @@ def test_a_network_of_half_precision_is_rebuilt_in_float32() -> None:
     np.testing.assert_allclose(rebuilt(images), reference(images), atol=1e-5)
 
 
-def cases() -> Iterator[tuple[str, keras.Model]]:
-    yield "option A", models.ResNet20(classes=5)
-    yield "option A, zeros around", models.ResNet20(classes=5, zero_channels="around")
-    yield "option C, logits", models.ResNet20(classes=5, shortcut="C", classifier_activation=None)
-    yield "plain", models.PlainNet20(classes=5)
-    yield "bottleneck", models.build(TINY_BOTTLENECK, input_shape=(32, 32, 3), classes=5)
-    yield "v1.5", models.build(TINY_BOTTLENECK, input_shape=(32, 32, 3), classes=5, bottleneck_stride="3x3")
+KINDS: dict[str, dict[str, Any]] = {
+    "option A": {"network": "resnet20"},
+    "option A, zeros around": {"network": "resnet20", "zero_channels": "around"},
+    "option C, logits": {"network": "resnet20", "shortcut": "C", "classifier_activation": None},
+    "plain": {"network": "plainnet20"},
+    "bottleneck": {"network": TINY_BOTTLENECK},
+    "v1.5": {"network": TINY_BOTTLENECK, "bottleneck_stride": "3x3"},
+    "grouped": {"network": replace(TINY_BOTTLENECK, groups=4, expansion=2, stem_width=8)},
+    "vd": {"network": replace(TINY_BOTTLENECK, stem="deep", projection="pooled")},
+}
 
 
-def test_every_kind_of_network_converts_with_builtin_operators_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("option A, zeros around", "grouped") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in KINDS
+    ],
+)
+def test_every_kind_of_network_converts_with_builtin_operators_alone(kind: str, tmp_path: Path) -> None:
     images = pixels(8)
-    for number, (name, model) in enumerate(cases()):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        classifier = used(Classifier(model, RGB, tuple("abcde")))
-        expected = classifier.probabilities(normalize(images, RGB))
-        forms = ("float32", "int8")
-        convert(pixel_model(classifier), pixels(64), {form: folder / f"{form}.tflite" for form in forms})
-        float32, int8 = (LiteRTModel(folder / f"{form}.tflite") for form in forms)
-        for batch in (1, 2, 8):  # by the same file
-            (found,) = float32(images[:batch]).values()
-            np.testing.assert_allclose(found, expected[:batch], atol=1e-4, err_msg=name)
-        (found,) = int8(images).values()
-        np.testing.assert_allclose(found, expected, atol=0.2, err_msg=name)
-        counts = operators(folder / "int8.tflite")
-        assert not any(operator.startswith("custom:") for operator in counts), name
-        assert counts["QUANTIZE"] >= 1, name
-        # Batch normalisation is gone into the convolutions, and the preprocessing, but for the mean, into the first.
-        assert counts.get("MUL", 0) == 0, name
-        assert float32.input_type == "float32", name
-        assert int8.input_type == "uint8", name
+    classifier = used(
+        Classifier(models.build(**{"input_shape": (32, 32, 3), "classes": 5} | KINDS[kind]), RGB, tuple("abcde"))
+    )
+    expected = classifier.probabilities(normalize(images, RGB))
+    forms = ("float32", "int8")
+    convert(pixel_model(classifier), pixels(64), {form: tmp_path / f"{form}.tflite" for form in forms})
+    float32, int8 = (LiteRTModel(tmp_path / f"{form}.tflite") for form in forms)
+    for batch in (1, 2, 8):  # by the same file
+        (found,) = float32(images[:batch]).values()
+        np.testing.assert_allclose(found, expected[:batch], atol=1e-4)
+    (found,) = int8(images).values()
+    np.testing.assert_allclose(found, expected, atol=0.2)
+    counts = operators(tmp_path / "int8.tflite")
+    assert not any(operator.startswith("custom:") for operator in counts)
+    assert counts["QUANTIZE"] >= 1
+    # Batch normalisation is gone into the convolutions, and the preprocessing, but for the mean, into the first.
+    assert counts.get("MUL", 0) == 0
+    assert float32.input_type == "float32"
+    assert int8.input_type == "uint8"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES | FAMILY if architecture(name).depth <= 152])
+def test_every_network_of_the_tables_converts(name: str, tmp_path: Path) -> None:
+    side = 32 if architecture(name).stem == "cifar" else 64
+    preprocessing = replace(RGB, image_size=(side, side))
+    classifier = Classifier(models.build(name, input_shape=(side, side, 3), classes=5), preprocessing, tuple("abcde"))
+    images = np.random.default_rng(3).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+    expected = classifier.probabilities(normalize(images, preprocessing))
+    forms = ("float32", "int8")
+    convert(pixel_model(classifier), images, {form: tmp_path / f"{form}.tflite" for form in forms})
+    (found,) = LiteRTModel(tmp_path / "float32.tflite")(images).values()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    for form in forms:
+        assert not any(operator.startswith("custom:") for operator in operators(tmp_path / f"{form}.tflite"))
 
 
 def test_an_exported_bgr_network_takes_rgb_pixels() -> None:

@@ -1,5 +1,8 @@
 """Networks that compute as in int8: what is rounded, to what, and that training and files keep it."""
 
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -249,6 +252,21 @@ def test_training_for_int8_goes_on_bit_for_bit(digits_run: Path, tmp_path: Path)
     whole, parts = (Classifier.load(tmp_path / name).model.get_weights() for name in ("whole", "parts"))
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_two_replicas_train_for_int8_as_one(digits_run: Path, tmp_path: Path) -> None:
+    program = "from resnet_keras.cli.train import main; import sys; raise SystemExit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "digits_qat_resnet20", "--epochs", "1", "--weights", str(digits_run)]
+    losses = []
+    for name, flags in (("one", []), ("two", ["--cpu-replicas", "2"])):
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        subprocess.run([*command, "--workdir", str(tmp_path / name), *flags], env=environment, check=True)
+        evaluation = RunFolder(tmp_path / name).evaluation()
+        assert evaluation is not None
+        losses.append(evaluation.loss)
+    # A value that lies between two steps of int8 may go either way, and the weights after it.
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
 def test_training_for_int8_wants_trained_weights(tmp_path: Path) -> None:
