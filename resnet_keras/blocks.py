@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from resnet_keras.architecture import EXPANSION, Architecture, Padding, PlannedBlock
+from resnet_keras.grouped_convolution import Conv2D
 from resnet_keras.normalization import BatchNormalization
 
 MOMENTUM = 0.9
@@ -39,7 +40,8 @@ def convolution(
     valid = padding == "both" and stride > 1
     if kernel > 1 and valid:
         x = layers.ZeroPadding2D(kernel // 2, data_format="channels_last", name=f"{name}_pad")(x)
-    return layers.Conv2D(
+    kind = layers.Conv2D if groups == 1 else Conv2D
+    return kind(
         channels,
         kernel,
         strides=stride,

@@ -73,9 +73,7 @@ class QuantizedConv2D(keras.layers.Conv2D):
     def call(self, inputs: Any) -> Any:
         """Convolves `inputs` (N, H, W, C)."""
         kernel = _int8_kernel(self.kernel.value * self.scale.value)
-        outputs = keras.ops.conv(
-            inputs, kernel, strides=self.strides, padding=self.padding, dilation_rate=self.dilation_rate
-        )
+        outputs = tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
         return tf.nn.bias_add(outputs, self.bias.value)
 
     def save_own_variables(self, store: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from resnet_keras.grouped_convolution import Conv2D
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
@@ -66,18 +68,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def fuse(model: keras.Model) -> keras.Model:
-    """Returns `model` with the same weights and every batch normalisation computed by `BatchNormalization`.
+    """Returns `model` with the same weights, and batch normalisations and convolutions in groups of this package.
 
     A model that Keras has read from a file has Keras's own, slower layers. A model that has no such layer is returned
     as it is; otherwise the result is a new, uncompiled model.
     """
 
+    def slow(layer: Any) -> bool:
+        grouped = type(layer) is keras.layers.Conv2D and layer.groups > 1
+        return grouped or type(layer) is keras.layers.BatchNormalization
+
     def swapped(layer: Any) -> Any:
-        if type(layer) is keras.layers.BatchNormalization:
-            return BatchNormalization.from_config(layer.get_config())
+        if slow(layer):
+            fast = Conv2D if isinstance(layer, keras.layers.Conv2D) else BatchNormalization
+            return fast.from_config(layer.get_config())
         return layer.__class__.from_config(layer.get_config()) if isinstance(layer, keras.layers.Layer) else layer
 
-    if not any(type(layer) is keras.layers.BatchNormalization for layer in flat_layers(model)):
+    if not any(map(slow, flat_layers(model))):
         return model
     fused = keras.models.clone_model(model, clone_function=swapped, recursive=True)
     fused.set_weights(model.get_weights())

@@ -40,6 +40,7 @@ ORDER = (
     "training_batches",
     "input_meter",
     "class_names",
+    "grouped_convolution",
     "normalization",
     "folding",
     "int8_layers",
