@@ -22,6 +22,7 @@ _EXPORTS = {
     "normalization": ("BatchNormalization", "fuse"),
     "folding": ("folded",),
     "quantization": ("calibrate", "quantized"),
+    "ode_block": ("ODEBlock",),
     "models": (
         "build",
         *(f"ResNet{depth}" for depth in (18, 34, 50, 101, 152, 20, 32, 44, 56, 110, 1202)),

@@ -56,6 +56,8 @@ ORDER = (
     "weights.sources",
     "weights.loading",
     "blocks",
+    "ode_solvers",
+    "ode_block",
     "models",
     "complexity",
     "classifier",
