@@ -43,6 +43,7 @@ _EXPORTS = {
     "confusion": ("class_table", "confusion_matrix", "write_details"),
     "input_pipeline": ("evaluation_batches",),
     "prediction": ("Prediction", "predict"),
+    "rematerialisation": ("rematerialising",),
     "run_folder": ("RunFolder", "dataset_of"),
     "run_table": ("RunTable", "table_of_runs"),
     "plan": ("Plan", "dry_run"),

@@ -19,6 +19,7 @@ from resnet_keras.normalization import flat_layers
 from resnet_keras.phases import phases
 from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.recipe import Recipe
+from resnet_keras.rematerialisation import groups
 from resnet_keras.run_folder import RunFolder
 from resnet_keras.schedules import learning_rate
 from resnet_keras.start import Start, check_batch, precision, prepared
@@ -119,16 +120,28 @@ def memory(model: keras.Model, recipe: Recipe, replicas: int) -> tuple[int, int]
 
     Of the first number are the weights in float32, their gradients, what the optimiser keeps of each, and averages; of
     the second what the backward pass needs of the forward pass: what goes into each convolution and each batch
-    normalisation, in the precision of computation. A framework needs more for a while, mostly for convolutions.
+    normalisation, in the precision of computation; with `rematerialise`, of the largest group of blocks alone, beside
+    what goes into each group. A framework needs more for a while, mostly for convolutions.
     """
     copies = 2 + (2 if recipe.optimizer == "lamb" else 1) + bool(recipe.ema)
-    kept = 0
-    for layer in flat_layers(model):
-        if isinstance(layer, (keras.layers.Conv2D, keras.layers.BatchNormalization, keras.layers.Dense)):
-            width = 4 if layer.compute_dtype == "float32" else 2
-            kept += math.prod(layer.input.shape[1:]) * width
+    if recipe.rematerialise:
+        parts, head = groups(model)
+        inside = [sum(_kept(piece.layers) for piece in part) for part in parts]
+        kept = sum(_bytes(part[0].source) for part in parts) + max(inside) + _kept(head.layers)
+    else:
+        kept = _kept(flat_layers(model))
     images = recipe.batch_size // (replicas * recipe.accumulate)
     return 4 * copies * parameters(model), kept * images
+
+
+def _kept(layers: list[keras.layers.Layer]) -> int:
+    """Returns the bytes that go into convolutions, batch normalisations and dense layers, of one image."""
+    kinds = (keras.layers.Conv2D, keras.layers.BatchNormalization, keras.layers.Dense)
+    return sum(_bytes(layer.input, layer.compute_dtype) for layer in layers if isinstance(layer, kinds))
+
+
+def _bytes(tensor: Any, dtype: str | None = None) -> int:
+    return math.prod(tensor.shape[1:]) * (4 if (dtype or tensor.dtype) == "float32" else 2)
 
 
 def _of_one_size(recipe: Recipe) -> Recipe:

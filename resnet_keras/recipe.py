@@ -70,6 +70,8 @@ class Recipe:
     """Images per step, over all replicas."""
     accumulate: int = 1
     """Parts of a batch that are computed one after another, to save memory; the step is that of the whole batch."""
+    rematerialise: bool = False
+    """Whether the blocks' activations are computed anew in the backward pass, to save memory (arXiv:1604.06174)."""
     optimizer: Optimizer = "sgd"
     """SGD with momentum, or LAMB (arXiv:1904.00962)."""
     schedule: Schedule = "step"

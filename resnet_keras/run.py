@@ -30,6 +30,7 @@ from resnet_keras.preprocessing import Preprocessing
 from resnet_keras.progress import Record, Together
 from resnet_keras.quantization import calibrate
 from resnet_keras.recipe import Recipe
+from resnet_keras.rematerialisation import rematerialising
 from resnet_keras.run_folder import RunFolder
 from resnet_keras.splits import Split
 from resnet_keras.start import Start, precision
@@ -214,6 +215,8 @@ def _stepping(
     step = average.after(step) if average else step
     step = skips.guarding(step) if skips else step
     with ExitStack() as stack:
+        if recipe.rematerialise:
+            stack.enter_context(rematerialising(model))
         if step != model.train_step:
             stack.enter_context(overriding(model, train_step=step))
         yield

@@ -74,6 +74,7 @@ ORDER = (
     "optimizers",
     "cluster",
     "overriding",
+    "rematerialisation",
     "multi_worker",
     "worker_batches",
     "distribution",
