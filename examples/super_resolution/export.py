@@ -1,0 +1,217 @@
+"""Exports a run of `train.py` as a SavedModel and for LiteRT, each compared with the network on real images.
+
+`python export.py runs/x2 --test Set5 --to saved_models/x2/1`
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tyro
+from images import open_images, pair, patches, photographs_of
+from quality import SSIM_SIDE, enlarging, quality
+from settings import Settings, open_run, settings_of
+
+from resnet_keras import atomic
+from resnet_keras.cli.program import run
+from resnet_keras.exporting.litert import convert, operators
+from resnet_keras.exporting.running import Runner, default_threads, running
+from resnet_keras.images import whole
+from resnet_keras.run_folder import RunFolder
+
+Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8"]
+SAVED_MODEL = "saved_model"
+REPORT = "export.json"
+
+_CALIBRATION_BATCHES = 4
+_WARM_UP_CALLS, _TIMED_CALLS = 3, 10
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was measured on an artefact, loaded again from its file, on the test images.
+
+    Attributes:
+        form: `saved_model`, or a format of LiteRT.
+        size_bytes: On the disk.
+        largest: Largest difference of a value from the network's, both as whole pixels, in grey levels.
+        mean: The mean of the differences.
+        psnr: Mean PSNR of the luma, in dB, against the original images.
+        network_psnr: The same of the network.
+        p50_ms: Median time of an image of 224 x 224 pixels on all cores.
+        faults: Why it is refused; empty if it is not.
+    """
+
+    form: str
+    size_bytes: int
+    largest: int
+    mean: float
+    psnr: float
+    network_psnr: float
+    p50_ms: float
+    faults: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.form:13} {self.size_bytes / 1e6:6.2f} MB, {self.p50_ms:7.1f} ms, differs by {self.largest} grey "
+            f"levels at most, {self.mean:.1e} on average, PSNR {self.psnr:.2f} dB (network {self.network_psnr:.2f}), "
+            + ("passed" if not self.faults else "REFUSED: " + "; ".join(self.faults))
+        )
+
+
+def write_saved_model(model: keras.Model, folder: Path) -> None:
+    """Writes a network as a SavedModel for images of any number and size, whose weights are constants.
+
+    Its one signature takes `images` uint8 (N, H, W, 3) and returns `images` uint8 (N, scale H, scale W, 3).
+    """
+    weights = [
+        [keras.ops.convert_to_numpy(variable) for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    ]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        constants = [[tf.constant(value) for value in values] for values in weights]
+        outputs, _ = model.stateless_call(*constants, tf.cast(images, tf.float32), training=False)
+        return {"images": tf.cast(whole(outputs), tf.uint8)}
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
+
+
+def within_range(model: keras.Model) -> keras.Model:
+    """Returns a network whose output is cut off at 0 and 255, so that int8 has the grey levels as its 256 values."""
+    return keras.Model(model.input, keras.ops.clip(model.output, 0.0, 255.0), name=model.name)
+
+
+def prove(
+    form: str, path: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], model: keras.Model, tolerance: float
+) -> Proof:
+    """Runs an artefact in a process of its own, without this package, and compares it with the network.
+
+    Args:
+        form: `saved_model` or a format of LiteRT.
+        path: The artefact.
+        pairs: Small and large images, uint8.
+        model: The network.
+        tolerance: By how many dB its PSNR may be lower.
+
+    Raises:
+        RuntimeError: The artefact does not run.
+    """
+    kind, enlarge = "saved_model" if form == SAVED_MODEL else "litert", enlarging(model)
+    scale = pairs[0][1].shape[0] // pairs[0][0].shape[0]
+    with running(kind, path, default_threads()[-1]) as runner:
+        faults = [f"it needs {name}" for name in runner.about["strangers"]]
+        answers = [_answer(runner, small) for small, _ in pairs]
+        times = runner.ask("time", batch=1, calls=_TIMED_CALLS + _WARM_UP_CALLS)[_WARM_UP_CALLS:]
+    expected = [enlarge(small) for small, _ in pairs]
+    psnr, network_psnr = (
+        float(np.mean([quality(image, large, scale).psnr for image, (_, large) in zip(images, pairs, strict=True)]))
+        for images in (answers, expected)
+    )
+    differences = np.concatenate(
+        [np.abs(one.astype(int) - other).ravel() for one, other in zip(answers, expected, strict=True)]
+    )
+    if form in (SAVED_MODEL, "float32") and differences.max() > 1:  # one, where a half falls to the other side
+        faults.append(f"a value differs by {differences.max()} grey levels")
+    if form != SAVED_MODEL:
+        faults += [f"it needs {name}, no builtin" for name in operators(path) if name.startswith("custom:")]
+    if not psnr >= network_psnr - tolerance:
+        faults.append(f"its PSNR is lower by more than {tolerance} dB")
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix != ".tflite"]
+    return Proof(
+        form=form,
+        size_bytes=sum(file.stat().st_size for file in files if file.is_file()),
+        largest=int(differences.max()),
+        mean=float(differences.mean()),
+        psnr=psnr,
+        network_psnr=network_psnr,
+        p50_ms=float(np.median(times)),
+        faults=tuple(faults),
+    )
+
+
+def export(
+    source: tyro.conf.Positional[Path],
+    *,
+    to: Path,
+    test: Path,
+    photographs: Path | None = None,
+    formats: tuple[Format, ...] = ("saved_model", "float32", "float16", "int8"),
+    tolerance: float = 0.02,
+    int8_tolerance: float = 1.0,
+) -> None:
+    """Writes artefacts of a run's network, once each has been compared with it.
+
+    Args:
+        source: Folder of a finished run.
+        to: Folder to write, which must not exist.
+        test: Folder of images to compare on.
+        photographs: Folder of images that set the scales of int8; those that were trained on if None.
+        formats: What to write.
+        tolerance: By how many dB of PSNR an artefact may be worse than the network.
+        int8_tolerance: The same of int8 and dynamic_range, whose weights are in 8 bits.
+
+    Raises:
+        FileNotFoundError: The run, or the folder of images, is not there.
+        FileExistsError: `to` exists.
+        ValueError: An image is broken, or an artefact is worse than it may be. Nothing is written then.
+    """
+    model, settings = open_run(source), settings_of(source)
+    images = open_images(test, SSIM_SIDE + 3 * settings.scale)
+    pairs = [tuple(each.numpy() for each in pair(tf.constant(image), settings.scale)) for image in images.values()]
+    with atomic.new_folder(to) as aside:
+        artefacts = {form: aside / ("" if form == SAVED_MODEL else f"{form}.tflite") for form in formats}
+        if SAVED_MODEL in formats:
+            write_saved_model(model, aside)
+        litert = {form: path for form, path in artefacts.items() if form != SAVED_MODEL}
+        if litert:
+            folder = photographs or Path(RunFolder(source).data()["photographs"])
+            convert(within_range(model), _calibration(folder, settings), litert, log=print)
+        proofs = []
+        for form, path in artefacts.items():
+            allowed = int8_tolerance if form in ("int8", "dynamic_range") else tolerance
+            proofs.append(prove(form, path, pairs, model, allowed))
+            print(proofs[-1])
+        refused = [proof.form for proof in proofs if proof.faults]
+        if refused:
+            raise ValueError(f"Expected artefacts as good as the network; nothing is written. Received: {refused}")
+        atomic.write_json(aside / REPORT, {"run": str(source), "test": str(test), "proofs": list(map(asdict, proofs))})
+
+
+def _answer(runner: Runner, small: np.ndarray) -> np.ndarray:
+    (answer,) = runner.outputs(small[None]).values()
+    return whole(tf.cast(answer[0], tf.float32)).numpy().astype(np.uint8)
+
+
+def _calibration(folder: Path, settings: Settings) -> np.ndarray:
+    """Returns small patches of photographs, uint8 (N, side, side, 3)."""
+    side = settings.patch_size
+    batches = patches(
+        photographs_of(folder, side * settings.scale),
+        scale=settings.scale,
+        side=side,
+        batch_size=16,
+        seed=settings.seed,
+        first_step=0,
+        last_step=_CALIBRATION_BATCHES,
+    )
+    return np.concatenate([small for small, _ in batches.as_numpy_iterator()]).astype(np.uint8)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program."""
+    return run(export, "export.py", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,88 @@
+"""What decides the result of a run, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import keras
+from images import PATCHES_OF_IMAGE
+
+from resnet_keras.run_folder import RunFolder
+
+REPORT_STEPS = 100
+"""Steps between two lines, and between two checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides the result. The paper's baseline: 16 blocks, 64 channels, 300,000 steps, a peak rate of 1e-4.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    scale: Literal[2, 3, 4] = 2
+    """How many times larger an image becomes."""
+    blocks: int = 8
+    """Residual blocks."""
+    channels: int = 32
+    """Of the convolutions."""
+    weights: str | None = None
+    """Folder of a run of another scale, whose weights this one begins with; random ones if None."""
+    steps: int = 1000
+    """Batches to learn from."""
+    batch_size: int = 16
+    """Patches in a batch."""
+    patch_size: int = 48
+    """Height and width of a patch, in pixels of the small image."""
+    peak_lr: float = 1e-3
+    """Learning rate of Adam at its highest; it falls to 0 along half a cosine."""
+    warmup_steps: int = 100
+    """Steps in which the rate rises to that."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """Precision policy of Keras in training; the result is in float32."""
+    seed: int = 0
+    """Of the initial weights and the patches."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected `{name}` of at least 1. Received: {getattr(self, name)}")
+        if self.steps % REPORT_STEPS:
+            raise ValueError(f"Expected `steps` to be a multiple of {REPORT_STEPS}. Received: {self.steps}")
+        if self.batch_size % PATCHES_OF_IMAGE:
+            raise ValueError(
+                f"Expected `batch_size` to be a multiple of {PATCHES_OF_IMAGE}. Received: {self.batch_size}"
+            )
+        if not self.peak_lr > 0 or not 0 < self.warmup_steps < self.steps:
+            raise ValueError(
+                "Expected `peak_lr` above 0 and `warmup_steps` between 0 and `steps`. "
+                f"Received: {self.peak_lr}, {self.warmup_steps} and {self.steps}"
+            )
+
+
+def settings_of(path: Path) -> Settings:
+    """Returns the settings of a run.
+
+    Raises:
+        FileNotFoundError: The folder holds none.
+    """
+    file = path / "recipe.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"Expected the folder of a run. Received: {path}, without {file.name}")
+    return Settings(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def open_run(path: Path) -> keras.Model:
+    """Returns the network of a finished run.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    file = RunFolder(path).model
+    if not file.is_file():
+        raise FileNotFoundError(f"Expected the folder of a finished run. Received: {path}, without {file.name}")
+    return keras.saving.load_model(file, compile=False)
