@@ -17,7 +17,8 @@ def features(model: keras.Model) -> keras.Model:
 
     `C2` is what the paper's conv2_x (our stage 1) gives, `C3` conv3_x, and so on: `C2` to `C5` with ImageNet's stem,
     at strides 4, 8, 16 and 32; `C2` to `C4` with CIFAR's, at 1, 2 and 4. A network built with `output_stride` keeps
-    the later maps larger. Layers and weights are those of `model`, whose classifier, if it has one, is left out.
+    the later maps larger; with activation before convolutions, maps are not activated. Layers and weights are those of
+    `model`, whose classifier, if it has one, is left out.
 
     Example:
         >>> backbone = resnet_keras.features(resnet_keras.ResNet50(include_top=False, output_stride=16))

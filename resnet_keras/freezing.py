@@ -38,8 +38,8 @@ def freeze(model: keras.Model, up_to: Part | None = None, *, batch_norms: bool =
 
     Args:
         model: A network of this package.
-        up_to: The last part that is frozen, with all before it: "stem", "stage1" ..., or "backbone", which is all but
-            the head. `None` freezes no part.
+        up_to: The last part that is frozen, with all before it: "stem", "stage1" ..., "final" (the last normalisation
+            of a network that activates before convolutions), or "backbone", all but the head. `None` freezes no part.
         batch_norms: Freeze every batch normalisation, also in parts that learn. With small batches, and with weights
             whose statistics were folded away, learning is better so.
 
@@ -61,7 +61,7 @@ def freeze(model: keras.Model, up_to: Part | None = None, *, batch_norms: bool =
 
 
 def _part(layer: keras.layers.Layer) -> str:
-    if match := re.match(r"stem|stage\d+", layer.name):
+    if match := re.match(r"stem|stage\d+|final", layer.name):
         return match[0]
     return "head"
 

@@ -17,6 +17,7 @@ from resnet_keras.architectures import ARCHITECTURES, FAMILY, architecture
 from resnet_keras.complexity import complexity, parameters
 from resnet_keras.exporting.litert import convert, operators
 from resnet_keras.folding import folded
+from resnet_keras.freezing import freeze
 from resnet_keras.models import build
 from resnet_keras.quantization import quantized
 from resnet_keras.sizes import SIZES
@@ -275,6 +276,13 @@ def test_all_at_once_converts_with_builtin_operators_alone(tmp_path: Path) -> No
     convert(whole, x, {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")})
     counts = operators(tmp_path / "int8.tflite")
     assert not any(operator.startswith("custom:") for operator in counts)
+
+
+def test_the_last_activation_is_of_the_backbone() -> None:
+    model = built("before")
+    freeze(model, "backbone")
+    learning = {layer.name for layer in model.layers if layer.trainable_variables}
+    assert learning == {"logits"}
 
 
 # Other libraries' own networks
