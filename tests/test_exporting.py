@@ -236,6 +236,7 @@ def test_every_kind_of_network_converts_with_builtin_operators_alone(kind: str, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES | FAMILY if architecture(name).depth <= 152])
 def test_every_network_of_the_tables_converts(name: str, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)  # of what is drawn depends how large the logits are, and so the rounding
     side = 32 if architecture(name).stem == "cifar" else 64
     preprocessing = replace(RGB, image_size=(side, side))
     classifier = Classifier(models.build(name, input_shape=(side, side, 3), classes=5), preprocessing, tuple("abcde"))
