@@ -195,10 +195,9 @@ class Architecture:
         return self.label or f"{'plainnet' if self.shortcut is None else 'resnet'}{self.depth}"
 
     @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels that leave each stage."""
-        expansion = self.expansion or EXPANSION[self.block]
-        return tuple(expansion * width for width in self.widths)
+    def channels_per_width(self) -> int:
+        """Channels that leave a block, per channel of its 3x3 convolutions."""
+        return self.expansion or EXPANSION[self.block]
 
     @property
     def total_stride(self) -> int:

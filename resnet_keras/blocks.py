@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from resnet_keras.architecture import EXPANSION, Architecture, Padding, PlannedBlock
+from resnet_keras.architecture import Architecture, Padding, PlannedBlock
 from resnet_keras.grouped_convolution import Conv2D
 from resnet_keras.normalization import BatchNormalization
 
@@ -195,7 +195,7 @@ def bottleneck_residual(x: Any, plan: PlannedBlock, architecture: Architecture) 
 
 def _last(x: Any, kernel: int, plan: PlannedBlock, architecture: Architecture, *, name: str, dilation: int = 1) -> Any:
     """The last convolution of a residual function, whose channels leave the block."""
-    channels = plan.width * (architecture.expansion or EXPANSION[architecture.block])
+    channels = plan.width * architecture.channels_per_width
     if architecture.activation == "before":
         return bare_conv(x, channels, kernel, 1, architecture, name=name, dilation=dilation)
     return conv_bn(x, channels, kernel, 1, architecture, name=name, dilation=dilation, last=True)

@@ -44,7 +44,7 @@ PAPER_MULTIPLY_ADDS = {
 }
 """FLOPs of Table 1, which are multiply-adds."""
 
-PAPER_PARAMETERS = {name: float(size.parameters) for name, size in SIZES.items() if "1512.03385" in size.source}
+PAPER_PARAMETERS = {name: size for name, size in SIZES.items() if "1512.03385" in size.source}
 """Parameters of Table 6."""
 
 PAPER_NETWORKS = (*PAPER_MULTIPLY_ADDS, *PAPER_PARAMETERS, *(f"plainnet{depth}" for depth in (20, 32, 44, 56, 110)))

@@ -36,7 +36,7 @@ def network_table(networks: Iterable[dict[str, Any]]) -> str:
                 name,
                 network["layers"],
                 f"{network['parameters']:,}",
-                f"{parameters / 1e6:.3g} M" if parameters else "–",
+                parameters or "–",
                 f"{network['multiply_adds'] / 1e9:.3f}",
                 f"{multiply_adds / 1e9:.1f}" if multiply_adds else "–",
             )

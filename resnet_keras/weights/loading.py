@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -108,15 +108,12 @@ def load_weights(
             f"({len(found.tensors) + len(found.unexpected)} tensors, {found.layout}), which differs in\n  "
             + "\n  ".join(_shown(report.problems))
         )
-    expected = Traits(
+    expected = replace(
+        found.traits,
         bottleneck_stride=bottleneck_stride or found.traits.bottleneck_stride,  # type: ignore[arg-type]
         zero_channels=zero_channels or found.traits.zero_channels,  # type: ignore[arg-type]
-        epsilon=found.traits.epsilon,
-        plain=found.traits.plain,
+        # That no normalisation follows, names and shapes show.
         projection=found.traits.projection if found.traits.projection != "bare" else None,
-        halving=found.traits.halving,
-        padding=found.traits.padding,
-        pool_border=found.traits.pool_border,
     )
     _check_traits(model, expected, found)
     if report.new_head:
