@@ -102,8 +102,6 @@ def build(
     if weights is not None and not isinstance(weights, Checkpoint):
         found = open_checkpoint(weights, chosen.name)
     if isinstance(found, Checkpoint) and isinstance(network, str):
-        bottleneck_stride = bottleneck_stride or found.traits.bottleneck_stride
-        zero_channels = zero_channels or (found.traits.zero_channels if chosen.shortcut else None)
         chosen = found.traits.of(chosen)
     varied = {
         "shortcut": shortcut,

@@ -59,7 +59,9 @@ class Traits:
 
         Where activation comes before convolutions, libraries differ in where it begins and where the strides are.
         """
-        followed = ["padding", "first_projection", "biases"]
+        followed = ["bottleneck_stride", "padding", "first_projection", "biases"]
+        if architecture.shortcut:
+            followed.append("zero_channels")
         if architecture.activation == "before":
             followed += ["halving", "pool_border", "first_activation"]
         known = {name: getattr(self, name) for name in followed if getattr(self, name) is not None}
