@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras.classifier import Classifier
+from resnet_keras.image_files import IMAGE_SUFFIXES, files_below
 from resnet_keras.images import crop, decode, normalize
 from resnet_keras.orientation import oriented
-from resnet_keras.splits import IMAGE_SUFFIXES
 
 _BATCH = 32
 
@@ -34,7 +34,7 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            inside = files_below(path)
             if not inside:
                 raise FileNotFoundError(
                     f"Expected images ({', '.join(IMAGE_SUFFIXES)}) below a folder. Received: {path}"

@@ -13,13 +13,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from resnet_keras.datasets import DATASETS, Dataset, dataset
+from resnet_keras.image_files import class_files
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-TEST_FOLDERS = ("test", "val", "validation")
 IN_MEMORY_BYTES = 2**31
 """Decoded images of one known size are held in memory up to this; larger sets are read as they are needed."""
-
-_TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,62 +154,11 @@ def _digits(info: Dataset, split: str) -> ArraySplit:
     return ArraySplit(images, labels, tuple("0123456789"), info)
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _image_files(folder: Path) -> list[str]:
-    return sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
 def _folder(info: Dataset, split: str, data_dir: str | Path | None, skip: Callable[[str], None] | None) -> FileSplit:
     _expect_split(split, ("train", "test", "all"), "a folder")
-    layout = "train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone"
-    if data_dir is None or not Path(data_dir).is_dir():
-        raise FileNotFoundError(f"Expected a folder of images, with {layout}, as data_dir. Received: {data_dir}")
-    root = Path(data_dir)
-    parted = (root / "train").is_dir()
-    training = {folder.name: _image_files(folder) for folder in _class_folders(root / "train" if parted else root)}
-    files = _test_files(root, training) if parted and split != "train" else training
-    if parted and split == "all":
-        files = {name: training[name] + files[name] for name in training}
-    for name, found in files.items():
-        if not found:
-            if skip is None:
-                kinds = ", ".join(IMAGE_SUFFIXES)
-                raise ValueError(f"Expected images ({kinds}) in every class folder of {root}. Received: {name}, empty")
-            skip(f"class {name} of {root} has no {split} images and is left out")
-    names = tuple(name for name, found in training.items() if found)
-    if not names:
-        raise ValueError(f"Expected class folders: {layout}. Received: {root}, which holds none")
-    chosen = [files[name] if parted or split == "all" else _part(files[name], split) for name in names]
-    labels = np.repeat(np.arange(len(names)), [len(part) for part in chosen])
-    return FileSplit(tuple(path for part in chosen for path in part), labels, names, info)
-
-
-def _test_files(root: Path, training: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Returns the images in the test folder beside `train`, which must have the same class folders."""
-    tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
-    if not tests:
-        raise FileNotFoundError(f"Expected one of {', '.join(TEST_FOLDERS)} beside train. Received: {root}")
-    there = {folder.name for folder in _class_folders(tests[0])}
-    if strangers := sorted(there - training.keys()):
-        raise ValueError(f"Expected in {tests[0]} the classes of train alone. Received: {', '.join(strangers)}")
-    if missing := sorted(training.keys() - there):
-        raise ValueError(f"Expected in {tests[0]} all the classes of train. Received none of: {', '.join(missing)}")
-    return {name: _image_files(tests[0] / name) for name in training}
-
-
-def _part(files: list[str], split: str) -> list[str]:
-    """Returns a class's test images, a fifth by a fixed seed, or the others."""
-    count = round(_TEST_FRACTION * len(files))
-    if not 0 < count < len(files):
-        raise ValueError(
-            f"Expected at least 3 images in a class folder that is to be parted into train and test. "
-            f"Received: {Path(files[0]).parent}, with {len(files)}"
-        )
-    test = set(np.random.default_rng(0).permutation(len(files))[:count])
-    return [path for i, path in enumerate(files) if (i in test) == (split == "test")]
+    found = class_files(data_dir, split, skip)
+    labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
+    return FileSplit(tuple(str(path) for files in found.values() for path in files), labels, tuple(found), info)
 
 
 def _tfds(

@@ -34,6 +34,7 @@ ORDER = (
     "preprocessing",
     "images",
     "orientation",
+    "image_files",
     "splits",
     "subsets",
     "broken_images",

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras.image_files import IMAGE_SUFFIXES, files_below
 from resnet_keras.images import decode, resize
 from resnet_keras.input_pipeline import options
 from resnet_keras.preprocessing import Preprocessing
-from resnet_keras.splits import IMAGE_SUFFIXES
 
 PATCHES_OF_IMAGE = 4
 """Patches that are cut from an image, once it is decoded. They are of one batch, which has others' as well."""
@@ -29,7 +29,7 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"Expected a folder of images. Received: {folder}, which is none")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    found = files_below(folder)
     if not found:
         raise ValueError(f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in the folder. Received: {folder}, with none")
     return found
