@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from resnet_keras.exporting.litert import convert, operators
+from resnet_keras.exporting.runner import LiteRTModel
 from resnet_keras.ode_block import ODEBlock, solution
 from resnet_keras.ode_solvers import Integration
 
@@ -247,6 +252,59 @@ def test_a_saved_model_has_no_state_but_the_weights(tmp_path: Path) -> None:
     served = tf.saved_model.load(tmp_path / "served")
     x = images(3, 4, 4, 4)
     np.testing.assert_allclose(served.serve(x), model.predict_on_batch(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["euler", "dopri5"])
+def test_a_litert_file_takes_the_same_steps_by_builtin_operators(solver: Any, tmp_path: Path) -> None:
+    model = network(solver=solver, gradient="adjoint")
+    x = images(2, 4, 4, 4)
+    convert(model, x, {"float32": tmp_path / "ode.tflite"})
+    assert not [name for name in operators(tmp_path / "ode.tflite") if name.startswith("custom:")]
+    (answers,) = LiteRTModel(tmp_path / "ode.tflite")(x).values()
+    np.testing.assert_allclose(answers, model.predict_on_batch(x), rtol=1e-4, atol=1e-5)
+
+
+REPLICAS = """
+import sys
+import keras
+import numpy as np
+import tensorflow as tf
+from resnet_keras import ODEBlock
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+rng = np.random.default_rng(0)
+data = tf.data.Dataset.from_tensor_slices((rng.normal(size=(8, 4, 4, 4)).astype("float32"), np.arange(8) % 2)).batch(8)
+found = {}
+adaptive = {"rtol": 1e-5, "atol": 1e-5, "gradient": "adjoint"}
+for name, settings in {"euler": {"solver": "euler", "steps": 2}, "dopri5": adaptive}.items():
+    for replicas in (1, 2):
+        keras.utils.set_random_seed(0)
+        with tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)]).scope():
+            inputs = keras.Input((4, 4, 4))
+            x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(ODEBlock(**settings, name="ode")(inputs)))
+            model = keras.Model(inputs, keras.layers.Dense(2)(x))
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(keras.optimizers.SGD(0.1), loss)
+        history = model.fit(data, epochs=2, verbose=0).history
+        found[f"{name}{replicas}"] = np.concatenate([weight.ravel() for weight in model.get_weights()])
+        counts = history["ode_evaluations"], history["ode_backward_evaluations"]
+        found[f"{name}{replicas}_evaluations"] = np.array(counts)
+np.savez(sys.argv[1], **found)
+"""
+
+
+def test_two_replicas_learn_what_one_does(tmp_path: Path) -> None:
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", REPLICAS, str(tmp_path / "found.npz")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "found.npz")
+    np.testing.assert_allclose(found["euler2"], found["euler1"], atol=1e-6)
+    # Each replica chooses its own steps.
+    np.testing.assert_allclose(found["dopri52"], found["dopri51"], atol=1e-3)
+    np.testing.assert_array_equal(found["euler2_evaluations"], [[2, 2], [0, 0]])
+    assert (found["dopri52_evaluations"] >= 8).all()
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
