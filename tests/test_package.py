@@ -106,6 +106,7 @@ ORDER = (
     "reproduction_plots",
     "reproduction_document",
     "reproduction",
+    "exporting.constant_weights",
     "exporting.litert_converter",
     "exporting.runner",
     "exporting.running",

@@ -23,6 +23,7 @@ from settings import Settings, open_run, settings_of
 
 from resnet_keras import atomic
 from resnet_keras.cli.program import run
+from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.exporting.litert import convert, operators
 from resnet_keras.exporting.running import Runner, default_threads, running
 from resnet_keras.images import whole
@@ -73,16 +74,11 @@ def write_saved_model(model: keras.Model, folder: Path) -> None:
 
     Its one signature takes `images` uint8 (N, H, W, 3) and returns `images` uint8 (N, scale H, scale W, 3).
     """
-    weights = [
-        [keras.ops.convert_to_numpy(variable) for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    ]
+    compute = with_constant_weights(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        constants = [[tf.constant(value) for value in values] for values in weights]
-        outputs, _ = model.stateless_call(*constants, tf.cast(images, tf.float32), training=False)
-        return {"images": tf.cast(whole(outputs), tf.uint8)}
+        return {"images": tf.cast(whole(compute(tf.cast(images, tf.float32))), tf.uint8)}
 
     tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
 

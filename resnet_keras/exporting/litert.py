@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
+from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.quantization import is_quantized
 
 LITERT_FORMATS = ("float32", "float16", "dynamic_range", "int8", "int16")
@@ -85,16 +86,11 @@ def operators(path: Path) -> dict[str, int]:
 
 def _write_graph(model: keras.Model, folder: Path, batch: int | None) -> None:
     """Writes a model as a SavedModel with one signature, of float32 pixels."""
-    constants = [
-        [keras.ops.convert_to_numpy(variable) for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    ]
+    compute = with_constant_weights(model)
 
     @tf.function(input_signature=[tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        given = [[tf.constant(value) for value in values] for values in constants]
-        outputs, _ = model.stateless_call(*given, images, training=False)
-        return {"probabilities": outputs}
+        return {"probabilities": compute(images)}
 
     tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from resnet_keras.classifier import Classifier, gives_logits
+from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.exporting.image_bytes import decoded, fitted
 from resnet_keras.folding import folded
 from resnet_keras.images import normalize
@@ -89,15 +90,11 @@ def _network(classifier: Classifier, precision: Precision) -> Callable[[tf.Tenso
     """Returns a function of pixels in float32 (N, H, W, C), whose weights are constants: features and logits."""
     preprocessing = classifier.preprocessing
     model = folded(_with_features(classifier.model), precision=precision)
-    # Taken out here: within a graph, variables have no values yet.
-    trainable = [_constant(variable) for variable in model.trainable_variables]
-    others = [_constant(variable) for variable in model.non_trainable_variables]
+    compute = with_constant_weights(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *preprocessing.image_size, preprocessing.channels), tf.float32)])
     def network(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        constants = [[tf.constant(value) for value in values] for values in (trainable, others)]
-        outputs, _ = model.stateless_call(*constants, normalize(pixels, preprocessing), training=False)
-        return {name: tf.cast(value, tf.float32) for name, value in outputs.items()}
+        return {name: tf.cast(value, tf.float32) for name, value in compute(normalize(pixels, preprocessing)).items()}
 
     return network
 
@@ -116,7 +113,3 @@ def _with_features(model: keras.Model) -> keras.Model:
     dense = logits._keras_history.operation
     features = dense.input if isinstance(dense, keras.layers.Dense) else logits
     return keras.Model(model.input, {"features": features, "logits": logits}, name=model.name)
-
-
-def _constant(variable: keras.Variable) -> Any:
-    return keras.ops.convert_to_numpy(variable)
