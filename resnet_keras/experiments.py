@@ -50,10 +50,13 @@ def _plain_and_residual(budget: Budget, depths: tuple[int, ...], seeds: int = 1)
 
 
 def _options(budget: Budget, seeds: int = 1) -> tuple[Variant, ...]:
-    """Returns ResNet-20 with each option of shortcuts; A is its own."""
-    chosen = {"A": None, "B": "B", "C": "C"}
+    """Returns ResNet-20 with each option of shortcuts, of which A is its own, and with none."""
+    chosen: dict[str, Shortcut | None] = {"A": None, "B": "B", "C": "C"}
     panel = "options of shortcuts"
-    return tuple(_cifar(f"ResNet-20 {o}", budget, panel, seeds=seeds, shortcut=s) for o, s in chosen.items())  # type: ignore[arg-type]
+    return (
+        _cifar("plain-20", budget, panel, seeds=seeds),
+        *(_cifar(f"ResNet-20 {o}", budget, panel, seeds=seeds, shortcut=s) for o, s in chosen.items()),
+    )
 
 
 _OF_TABLE_4 = (
@@ -125,8 +128,10 @@ EXPERIMENTS: dict[str, Experiment] = {
             ),
         },
         contrasts=(
+            ("ResNet-20 A", "plain-20"),
             ("ResNet-20 B", "ResNet-20 A"),
             ("ResNet-20 C", "ResNet-20 B"),
+            ("ResNet-34 A", "plain-34"),
             ("ResNet-34 B", "ResNet-34 A"),
             ("ResNet-34 C", "ResNet-34 B"),
         ),

@@ -27,6 +27,8 @@ from resnet_keras.training import train
 
 RESPONSE_IMAGES = 1_000
 """Test images whose responses are measured."""
+PROTOCOL_IMAGES = {"small": 2_000}
+"""Test images that the protocols show, where it is not all of them: five scales cost two cores the time of 36 crops."""
 
 _TAKING_WEIGHTS: tuple[Kind, ...] = ("responses", "protocols")
 
@@ -168,6 +170,7 @@ def _measure_protocols(order: _Order) -> None:
     files = {name: paths[0] for name, paths in _sources(order).items()}
     classifiers = {name: Classifier.load(path) for name, path in files.items()}
     dataset, split = _test_images(order, next(iter(files.values())))
+    split = sample(split, PROTOCOL_IMAGES.get(order.place, len(split)))
     about = {"dataset": dataset, "images": len(split), "files": {name: _stamp(path) for name, path in files.items()}}
     before = order.folder.read(order.place, order.name) or {}
     same = {key: before.get(key) for key in about} == about
