@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal
+
+from resnet_keras.choices import expect_choices
 
 Stem = Literal["imagenet", "cifar", "deep", "strided"]
 Block = Literal["basic", "bottleneck"]
@@ -23,20 +25,6 @@ EXPANSION = {"basic": 1, "bottleneck": 4}
 """Channels that leave a block of the paper, per channel of its 3x3 convolutions (Fig. 5)."""
 
 _CONVOLUTIONS = {"basic": 2, "bottleneck": 3}
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "stem": get_args(Stem),
-    "block": get_args(Block),
-    "shortcut": (*get_args(Shortcut), None),
-    "zero_channels": get_args(ZeroChannels),
-    "bottleneck_stride": get_args(BottleneckStride),
-    "batch_norm": get_args(BatchNorm),
-    "activation": get_args(Activation),
-    "first_activation": get_args(FirstActivation),
-    "projection": get_args(Projection),
-    "halving": get_args(Halving),
-    "padding": get_args(Padding),
-    "pool_border": get_args(PoolBorder),
-}
 
 
 @dataclass(frozen=True)
@@ -134,8 +122,7 @@ class Architecture:
     label: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            self._expect(getattr(self, name) in choices, name, f"one of {choices}")
+        expect_choices(self)
         for name in ("repeats", "widths"):
             values = getattr(self, name)
             if isinstance(values, (list, tuple)):

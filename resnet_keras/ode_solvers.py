@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import tensorflow as tf
+
+from resnet_keras.choices import expect_choices
 
 Solver = Literal["euler", "rk4", "dopri5"]
 Gradient = Literal["backpropagation", "adjoint"]
@@ -92,9 +94,7 @@ class Integration:
     gradient: Gradient = "backpropagation"
 
     def __post_init__(self) -> None:
-        for field, choices in (("solver", get_args(Solver)), ("gradient", get_args(Gradient))):
-            if getattr(self, field) not in choices:
-                raise ValueError(f"Expected `{field}` to be one of {choices}. Received: {getattr(self, field)!r}")
+        expect_choices(self)
         for field in ("steps", "max_steps"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

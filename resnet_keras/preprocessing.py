@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from resnet_keras.choices import expect_choices
 
 Interpolation = Literal["bilinear", "bicubic"]
 ChannelOrder = Literal["rgb", "bgr"]
@@ -68,11 +70,7 @@ class Preprocessing:
             raise ValueError(
                 f"Expected `shorter_side` to be no shorter than the crop, {self.image_size}. Received: {side}"
             )
-        for field, choices in (("interpolation", Interpolation), ("channel_order", ChannelOrder)):
-            if getattr(self, field) not in get_args(choices):
-                raise ValueError(
-                    f"Expected `{field}` to be one of {get_args(choices)}. Received: {getattr(self, field)!r}"
-                )
+        expect_choices(self)
         if self.channel_order == "bgr" and self.channels != 3:
             raise ValueError(f'Expected 3 channels in the order "bgr". Received: {self.channels}')
 

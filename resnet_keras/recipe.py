@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from resnet_keras.architecture import (
     Architecture,
@@ -15,6 +15,7 @@ from resnet_keras.architecture import (
     ZeroChannels,
 )
 from resnet_keras.architectures import architecture
+from resnet_keras.choices import expect_choices
 
 Schedule = Literal["step", "cosine", "one_cycle"]
 Loss = Literal["softmax", "binary"]
@@ -153,8 +154,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.architecture  # noqa: B018  (raises for an unknown network or option)
-        for field, choices in _CHOICES.items():
-            self._expect(getattr(self, field) in choices, field, f"one of {choices}")
+        expect_choices(self)
         for field, (expected, holds) in _RANGES.items():
             self._expect(holds(getattr(self, field)), field, expected)
         for field, (expected, holds) in _OPTIONAL_RANGES.items():
@@ -220,19 +220,6 @@ class Recipe:
         if not self.train_sizes:
             return None
         return self.train_sizes[epoch * len(self.train_sizes) // self.epochs]
-
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "optimizer": get_args(Optimizer),
-    "schedule": get_args(Schedule),
-    "l2_on": get_args(Decayed),
-    "precision": get_args(Precision),
-    "loss": get_args(Loss),
-    "mixed_labels": get_args(MixedLabels),
-    "policy": (*get_args(Policy), None),
-    "interpolation": (*get_args(Resampling), None),
-    "freeze": (*get_args(Part), None),
-}
 
 
 def _rises(values: tuple[float, ...]) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import tensorflow as tf
 
+from resnet_keras.choices import expect_choices
 from resnet_keras.images import centre, crop, normalize, resize, scaled_size, window
 from resnet_keras.preprocessing import Preprocessing
 
@@ -41,11 +42,7 @@ class Views:
     average: Average = "probabilities"
 
     def __post_init__(self) -> None:
-        for field, choices in (("crops", Crops), ("average", Average)):
-            if getattr(self, field) not in get_args(choices):
-                raise ValueError(
-                    f"Expected `{field}` to be one of {get_args(choices)}. Received: {getattr(self, field)!r}"
-                )
+        expect_choices(self)
         object.__setattr__(self, "scales", tuple(self.scales))
         if any(not isinstance(scale, int) or scale < 1 for scale in self.scales):
             raise ValueError(f"Expected `scales` of positive whole numbers of pixels. Received: {self.scales}")

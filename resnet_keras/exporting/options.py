@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from resnet_keras.choices import expect_choices
+
 Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8", "int16"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 DEFAULT_FORMATS: tuple[Format, ...] = FORMATS[:5]
@@ -55,9 +57,7 @@ class ExportOptions:
             if unknown or not self.formats:
                 known = ", ".join(FORMATS)
                 raise ValueError(f"Expected `formats` among {known}. Received: {', '.join(unknown) or 'none'}")
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(f"Expected `{field}` to be one of {choices}. Received: {getattr(self, field)!r}")
+        expect_choices(self)
         for field in ("top_k", "batch", "test_images", "calibration_images"):
             value = getattr(self, field)
             if value is not None and value < 1:
@@ -78,12 +78,3 @@ class ExportOptions:
                 f"Received: {', '.join(other)}"
             )
         return self.formats or QUANTIZED_FORMATS
-
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "precision": ("float32", "bfloat16"),
-    "pixels": ("uint8", "float32"),
-    "sizes": ("any", "fixed"),
-    "int8_input": ("uint8", "float32"),
-    "int8_output": ("float32", "uint8"),
-}
