@@ -76,13 +76,15 @@ class Recipe:
     optimizer: Optimizer = "sgd"
     """SGD with momentum, or LAMB (arXiv:1904.00962)."""
     schedule: Schedule = "step"
-    """Learning rate after the warm-up: tenfold lower at each of lr_drops, half a cosine to 0, or a line to 0."""
+    """Learning rate after the warm-up: lower at each of lr_drops, half a cosine to 0, or a line to 0."""
     peak_lr: float = 0.1
     """Learning rate after the warm-up."""
     lr_batch_size: int | None = None
     """Batch that the rates are for: with another they change in proportion (arXiv:1706.02677); never if None."""
     lr_drops: tuple[float, ...] = (0.25, 0.5, 0.75)
-    """Where a step schedule divides the rate by 10, as fractions of the run."""
+    """Where a step schedule lowers the rate, as fractions of the run."""
+    lr_factor: float = 0.1
+    """What it multiplies the rate by at each of them."""
     warmup_steps: int = 0
     """Steps from warmup_lr to peak_lr: a rise, or with a step schedule at warmup_lr throughout."""
     warmup_epochs: float = 0.0
@@ -241,6 +243,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     },
     **{field: ("above 0", lambda value: value > 0) for field in ("peak_lr", "warmup_lr")},
     **{field: ("in [0, 1)", lambda value: 0 <= value < 1) for field in ("momentum", "label_smoothing", "ema")},
+    "lr_factor": ("in (0, 1)", lambda value: 0 < value < 1),
     "erase": ("in [0, 1]", lambda value: 0 <= value <= 1),
     "policy_magnitude": ("in [0, 10]", lambda value: 0 <= value <= 10),
     "lr_drops": ("rising fractions in (0, 1)", _rises),

@@ -78,6 +78,12 @@ PUBLISHED: dict[str, Published] = {
         "test, median of 5 runs",
         {"resnet110v2": 6.37, "resnet164v2": 5.46, "resnet1001v2": 4.92},
     ),
+    **_published(
+        "cifar10",
+        "arXiv:1605.07146, Table 5",
+        "test",
+        {"wide_resnet16_8": 4.27, "wide_resnet28_10": 4.00},
+    ),
     "digits_resnet20": Published("our own", None, "test, last epoch", "0.56 (1 seed)"),
     **_published(
         "cifar10_fast",

@@ -12,11 +12,10 @@ from resnet_keras.recipe import Recipe
 def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the rate of each step, counted from 0.
 
-    The first `warmup_steps` have `warmup_lr`. A "step" schedule then has `peak_lr`, a tenth of it from the first of
-    `lr_drops` on, a hundredth from the second, and so on. A "cosine" schedule rises from `warmup_lr` to `peak_lr`
-    during the warm-up and then falls along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A
-    "one_cycle" schedule rises and falls along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in
-    proportion to the batch.
+    The first `warmup_steps` have `warmup_lr`. A "step" schedule then has `peak_lr`, which is multiplied by `lr_factor`
+    at each of `lr_drops`. A "cosine" schedule rises from `warmup_lr` to `peak_lr` during the warm-up and then falls
+    along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A "one_cycle" schedule rises and falls
+    along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in proportion to the batch.
     """
     peak, first = recipe.peak_lr * recipe.lr_scale, recipe.warmup_lr * recipe.lr_scale
     total = recipe.epochs * steps_per_epoch
@@ -31,7 +30,7 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sche
         )
     starts = {0: first if warmup else peak, warmup: peak}
     for i, fraction in enumerate(recipe.lr_drops, start=1):
-        starts[max(round(fraction * total), warmup)] = peak * 0.1**i
+        starts[max(round(fraction * total), warmup)] = peak * recipe.lr_factor**i
     # Keras counts a boundary to the interval before it, and wants at least one: the end of the run does no harm.
     later = sorted(starts)[1:]
     boundaries = [step - 1 for step in later] + [total - 1]

@@ -33,6 +33,11 @@ def test_the_rate_is_divided_by_10_from_the_step_of_each_drop_on(
     assert found == pytest.approx([before, after, after], rel=1e-6)
 
 
+def test_each_drop_multiplies_by_the_factor() -> None:
+    found = rates(RECIPES["cifar10_wide_resnet28_10"], EPOCH, 0, 5_999, 6_000, 11_999, 12_000, 15_999, 16_000, 19_999)
+    assert found == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004, 0.0008, 0.0008], rel=1e-6)
+
+
 def test_without_a_warm_up_the_first_step_has_the_peak_and_the_last_the_lowest_rate() -> None:
     assert rates(STEP, EPOCH, 0, 1, 999) == pytest.approx([0.1, 0.1, 0.0001], rel=1e-6)
 
