@@ -30,3 +30,14 @@ def drawn(model: keras.Model, seed: int = 8) -> keras.Model:
             values.append(rng.normal(scale=0.2, size=weight.shape))
     model.set_weights(values)
     return model
+
+
+def randomised(model: keras.Model) -> keras.Model:
+    """Draws what batch normalisations hold, and biases; kernels stay as they were initialised."""
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if variable.path.endswith(("moving_mean", "beta", "bias")):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+        if variable.path.endswith(("moving_variance", "gamma")):
+            variable.assign(rng.uniform(0.5, 0.9, variable.shape))
+    return model

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from small_networks import randomised
 
 from resnet_keras import models
 from resnet_keras.architecture import Architecture
@@ -11,16 +12,6 @@ from resnet_keras.normalization import flat_layers
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(8, 16))
 DEEP = Architecture(stem="cifar", block="basic", repeats=(101,), widths=(8,))
-
-
-def randomised(model: keras.Model) -> keras.Model:
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        if variable.path.endswith(("moving_mean", "beta", "bias")):
-            variable.assign(rng.normal(0, 0.1, variable.shape))
-        if variable.path.endswith(("moving_variance", "gamma")):
-            variable.assign(rng.uniform(0.3, 0.9, variable.shape))
-    return model
 
 
 def images(model: keras.Model) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from small_networks import randomised
 
 from resnet_keras import models
 from resnet_keras.architecture import Architecture
@@ -31,16 +32,6 @@ from resnet_keras.training import train
 RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9), std=(50.0, 60.0, 70.0))
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(8, 16))
 DEEP = Architecture(stem="cifar", block="basic", repeats=(101,), widths=(8,))
-
-
-def randomised(model: keras.Model) -> keras.Model:
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        if variable.path.endswith(("moving_mean", "beta", "bias")):
-            variable.assign(rng.normal(0, 0.1, variable.shape))
-        if variable.path.endswith(("moving_variance", "gamma")):
-            variable.assign(rng.uniform(0.5, 0.9, variable.shape))
-    return model
 
 
 def small(**options: str) -> keras.Model:
