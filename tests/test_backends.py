@@ -28,6 +28,10 @@ NETWORKS: dict[str, tuple[str | dict[str, Any], dict[str, Any]]] = {
     "resnet20_free": ("resnet20", {"input_shape": (None, None, 3)}),
     "bottleneck": (BOTTLENECK, {"input_shape": (32, 32, 3), "classes": 10}),
     "bottleneck_c": (BOTTLENECK, {"input_shape": (32, 32, 3), "shortcut": "C", "bottleneck_stride": "3x3"}),
+    "grouped": ({**BOTTLENECK, "groups": 4, "squeeze": 2}, {"input_shape": (32, 32, 3)}),
+    "before": ({**BOTTLENECK, "activation": "before", "projection": "bare"}, {"input_shape": (32, 32, 3)}),
+    "deep_stem": ({**BOTTLENECK, "stem": "deep", "projection": "pooled"}, {"input_shape": (32, 32, 3)}),
+    "resnet8": ("resnet8", {}),
 }
 
 CHILD = """
