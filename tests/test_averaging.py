@@ -193,6 +193,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_have_the_averages_of_one() -> None:
     found = run(TWO_DEVICES)
     assert found["moved"] > 1e-3

@@ -267,6 +267,7 @@ def test_what_int8_training_cannot_do_is_told(name: str, said: str) -> None:
         quantized(built(name))
 
 
+@pytest.mark.slow
 def test_all_at_once_converts_with_builtin_operators_alone(tmp_path: Path) -> None:
     every = replace(BEFORE, stem="deep", groups=2, squeeze=2, first_activation="block", pool_border="edge", biases=True)
     model = drawn(build(every, input_shape=(32, 32, 3), classes=5))

@@ -202,6 +202,7 @@ def test_what_cannot_be_quantised_is_refused() -> None:
         calibrate(small(), [pixels(1)])
 
 
+@pytest.mark.slow
 def test_deep_networks_in_segments_are_quantised(tmp_path: Path) -> None:
     network = randomised(models.build(DEEP, input_shape=(8, 8, 3), classes=5, classifier_activation=None))
     rounded = quantized(network)

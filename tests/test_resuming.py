@@ -220,6 +220,7 @@ def test_several_steps_at_once_come_to_the_same_and_go_on(plain: Result, tmp_pat
     plain.check(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_leaving_broken_steps_out_changes_nothing_of_a_run_without(plain: Result, tmp_path: Path) -> None:
     train(PLAIN, tmp_path, skip_broken_steps=True, log=silent)
     plain.check(tmp_path)

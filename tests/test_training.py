@@ -120,7 +120,7 @@ def test_seeds_decide_the_result(tmp_path: Path) -> None:
     assert not any(np.array_equal(a, c) for a, c in zip(runs["a"], runs["c"], strict=True) if a.ndim > 1)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_half_precision_trains_and_leaves_the_global_policy_alone(tmp_path: Path, precision: str) -> None:
     before = keras.config.dtype_policy().name
     train(replace(SHORT, epochs=2, precision=precision, train_images=256), tmp_path, log=lambda line: None)
@@ -195,7 +195,7 @@ RICH = replace(
 """All that a recipe can vary at once."""
 
 
-@pytest.mark.parametrize("loss", ["softmax", "binary"])
+@pytest.mark.parametrize("loss", ["softmax", pytest.param("binary", marks=pytest.mark.slow)])
 def test_a_recipe_with_everything_learns_and_goes_on_to_the_same_weights(tmp_path: Path, loss: str) -> None:
     recipe = replace(RICH, loss=loss)
     whole = train(recipe, tmp_path / "whole", log=lambda line: None)
