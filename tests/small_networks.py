@@ -32,12 +32,15 @@ def drawn(model: keras.Model, seed: int = 8) -> keras.Model:
     return model
 
 
-def randomised(model: keras.Model) -> keras.Model:
-    """Draws what batch normalisations hold, and biases; kernels stay as they were initialised."""
+def randomised(model: keras.Model, least: float) -> keras.Model:
+    """Draws what batch normalisations hold, and biases; scales and variances are from `least` to 0.9.
+
+    Kernels stay as they were initialised.
+    """
     rng = np.random.default_rng(0)
     for variable in model.variables:
         if variable.path.endswith(("moving_mean", "beta", "bias")):
             variable.assign(rng.normal(0, 0.1, variable.shape))
         if variable.path.endswith(("moving_variance", "gamma")):
-            variable.assign(rng.uniform(0.5, 0.9, variable.shape))
+            variable.assign(rng.uniform(least, 0.9, variable.shape))
     return model

@@ -35,7 +35,7 @@ DEEP = Architecture(stem="cifar", block="basic", repeats=(101,), widths=(8,))
 
 
 def small(**options: str) -> keras.Model:
-    return randomised(models.build("resnet20", input_shape=(32, 32, 3), classifier_activation=None, **options))
+    return randomised(models.build("resnet20", input_shape=(32, 32, 3), classifier_activation=None, **options), 0.5)
 
 
 def pixels(count: int = 64) -> np.ndarray:
@@ -123,7 +123,9 @@ def test_kernels_have_255_values_per_channel_of_the_scaled_kernel() -> None:
     "model",
     [
         lambda: small(),
-        lambda: randomised(models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None)),
+        lambda: randomised(
+            models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None), 0.5
+        ),
     ],
     ids=["option A", "bottleneck"],
 )
@@ -204,7 +206,7 @@ def test_what_cannot_be_quantised_is_refused() -> None:
 
 @pytest.mark.slow
 def test_deep_networks_in_segments_are_quantised(tmp_path: Path) -> None:
-    network = randomised(models.build(DEEP, input_shape=(8, 8, 3), classes=5, classifier_activation=None))
+    network = randomised(models.build(DEEP, input_shape=(8, 8, 3), classes=5, classifier_activation=None), 0.5)
     rounded = quantized(network)
     kinds = [type(layer) for part in rounded.layers for layer in getattr(part, "layers", [part])]
     assert kinds.count(QuantizedConv2D) == 203
