@@ -52,8 +52,7 @@ def convert(
     Raises:
         RuntimeError: The converter failed; the message ends with what it said.
     """
-    weights = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
-    size = sum(array.nbytes for array in weights)
+    size = 4 * model.count_params()  # bytes of float32
     with tempfile.TemporaryDirectory() as scratch:
         saved_model, images = Path(scratch) / "saved_model", Path(scratch) / "calibration.npy"
         np.save(images, calibration)
