@@ -19,14 +19,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from resnet_keras.classifier import Classifier
-from resnet_keras.exporting.export_meter import Contender, contenders, measure, peers, table
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.exporting.export_speed import Contender, contenders, measure, peers, table
 from resnet_keras.exporting.litert import LITERT_FORMATS, convert
 from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.models import build
-from resnet_keras.preprocessing import Preprocessing
-from resnet_keras.run_folder import versions
+from resnet_keras.networks.builder import build
+from resnet_keras.runs.folder import versions
 
 PREPROCESSING = Preprocessing(
     image_size=(224, 224), channels=3, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4), shorter_side=256

@@ -16,9 +16,9 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from resnet_keras.input_meter import measure, table, training_images
-from resnet_keras.recipes import RECIPES
-from resnet_keras.run_folder import versions
+from resnet_keras.data.input_speed import measure, table, training_images
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.runs.folder import versions
 
 NAMES = (
     "imagenet_resnet50",
@@ -61,8 +61,8 @@ def main() -> None:
         + f"; medians over {arguments.turns} turns of {arguments.seconds:g} s. Each stage holds those above it, but "
         "decoding whole images is there for comparison: a crop is decoded instead. Naive is what one writes first, "
         "the image decoded whole, then resized, cropped, mirrored and normalised in one parallel `map`, with "
-        "`tf.image.resize` as it is and, as ours, antialiased; see `resnet_keras.input_meter.naive_batches`. CPU time "
-        "is that of all cores, and less disturbed by other programs.",
+        "`tf.image.resize` as it is and, as ours, antialiased; see `resnet_keras.data.input_speed.naive_batches`. CPU "
+        "time is that of all cores, and less disturbed by other programs.",
     ]
     print("\n\n".join(parts))
     for name in arguments.recipes:

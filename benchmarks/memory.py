@@ -25,10 +25,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import tensorflow as tf
 
-from resnet_keras.models import build
-from resnet_keras.optimizers import MomentumSGD
-from resnet_keras.rematerialisation import groups, rematerialising
-from resnet_keras.run_folder import versions
+from resnet_keras.networks.builder import build
+from resnet_keras.runs.folder import versions
+from resnet_keras.training.optimizers import MomentumSGD
+from resnet_keras.training.rematerialization import groups, rematerialising
 
 NETWORKS = {"resnet110": (128, 8), "resnet1202": (32, 3)}
 """Batch size, and steps after the first."""

@@ -28,7 +28,7 @@ import keras
 import numpy as np
 
 import resnet_keras
-from resnet_keras.run_folder import versions
+from resnet_keras.runs.folder import versions
 
 SIDE = 96
 REPEATS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

@@ -9,8 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
-from resnet_keras.recipes import RECIPES
-from resnet_keras.training import train
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.training.trainer import train
 
 
 @pytest.fixture(scope="session")

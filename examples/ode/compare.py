@@ -24,12 +24,12 @@ import numpy as np
 import tensorflow as tf
 
 import resnet_keras
-from resnet_keras import atomic
-from resnet_keras.blocks import head
-from resnet_keras.input_pipeline import evaluation_batches, preprocessing_of
-from resnet_keras.optimizers import optimizer
-from resnet_keras.schedules import learning_rate
-from resnet_keras.training_batches import steps_per_epoch, training_batches
+from resnet_keras import files
+from resnet_keras.data.evaluation_batches import evaluation_batches, preprocessing_of
+from resnet_keras.data.training_batches import steps_per_epoch, training_batches
+from resnet_keras.networks.blocks import head
+from resnet_keras.training.optimizers import optimizer
+from resnet_keras.training.schedules import learning_rate
 
 WIDTHS = {"digits": (32, 64), "cifar10": (16, 32, 64)}  # the last stage sees 4x4 and 8x8 pixels
 RECIPES = {
@@ -220,7 +220,7 @@ def main() -> None:
             print(run, flush=True)
             if name == arguments.sweep and not rows:
                 rows = sweep(model, next(iter(test.as_numpy_iterator()))[0][:SWEEP_IMAGES])
-            atomic.write_text(arguments.output, json.dumps({"runs": [asdict(run) for run in runs], "sweep": rows}))
+            files.write_text(arguments.output, json.dumps({"runs": [asdict(run) for run in runs], "sweep": rows}))
     print(table(runs), *([sweep_table(rows)] if rows else []), sep="\n\n")
 
 

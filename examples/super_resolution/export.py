@@ -21,13 +21,13 @@ from images import open_images, pair, patches, photographs_of
 from quality import SSIM_SIDE, enlarging, quality
 from settings import Settings, open_run, settings_of
 
-from resnet_keras import atomic
+from resnet_keras import files
 from resnet_keras.cli.program import run
+from resnet_keras.data.image_ops import whole
+from resnet_keras.exporting.artifact_process import Runner, default_threads, running
 from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.exporting.litert import convert, operators
-from resnet_keras.exporting.running import Runner, default_threads, running
-from resnet_keras.images import whole
-from resnet_keras.run_folder import RunFolder
+from resnet_keras.runs.folder import RunFolder
 
 Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8"]
 SAVED_MODEL = "saved_model"
@@ -165,7 +165,7 @@ def export(
     model, settings = open_run(source), settings_of(source)
     images = open_images(test, SSIM_SIDE + 3 * settings.scale)
     pairs = [tuple(each.numpy() for each in pair(tf.constant(image), settings.scale)) for image in images.values()]
-    with atomic.new_folder(to) as aside:
+    with files.new_folder(to) as aside:
         artefacts = {form: aside / ("" if form == SAVED_MODEL else f"{form}.tflite") for form in formats}
         if SAVED_MODEL in formats:
             write_saved_model(model, aside)
@@ -181,7 +181,7 @@ def export(
         refused = [proof.form for proof in proofs if proof.faults]
         if refused:
             raise ValueError(f"Expected artefacts as good as the network; nothing is written. Received: {refused}")
-        atomic.write_json(aside / REPORT, {"run": str(source), "test": str(test), "proofs": list(map(asdict, proofs))})
+        files.write_json(aside / REPORT, {"run": str(source), "test": str(test), "proofs": list(map(asdict, proofs))})
 
 
 def _answer(runner: Runner, small: np.ndarray) -> np.ndarray:

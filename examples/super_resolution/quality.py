@@ -12,8 +12,8 @@ import tensorflow as tf
 from images import bicubic, pair
 from matplotlib.figure import Figure
 
-from resnet_keras import atomic
-from resnet_keras.images import whole
+from resnet_keras import files
+from resnet_keras.data.image_ops import whole
 
 SSIM_SIDE = 11
 """Pixels of the window that SSIM is computed in."""
@@ -127,7 +127,7 @@ def draw(path: Path, enlarge: Enlarge, images: Mapping[str, np.ndarray], scale: 
             measured = "" if picture is large else f", {quality(picture, large, scale).psnr:.2f} dB"
             axis.set_title(title + measured, fontsize=9)
             axis.set_axis_off()
-    with atomic.new_file(path) as aside:
+    with files.new_file(path) as aside:
         figure.savefig(aside, dpi=100)
 
 

@@ -20,13 +20,13 @@ from network import edsr, take_over
 from quality import SSIM_SIDE, Comparison, compare, draw, enlarging
 from settings import REPORT_STEPS, Settings, open_run
 
-from resnet_keras import atomic
-from resnet_keras.checkpoints import Checkpoints, Progress, state
+from resnet_keras import files
 from resnet_keras.cli.program import run
-from resnet_keras.copies import in_float32
-from resnet_keras.locking import only_run
-from resnet_keras.run_folder import RunFolder
-from resnet_keras.start import precision
+from resnet_keras.runs.checkpoints import Checkpoints, Progress, state
+from resnet_keras.runs.folder import RunFolder
+from resnet_keras.runs.lock import only_run
+from resnet_keras.surgery.cloning import in_float32
+from resnet_keras.training.inputs import precision
 
 PICTURE = "details.png"
 
@@ -131,7 +131,7 @@ def train(
         folder.begin(settings, {"photographs": str(photographs.resolve())})
         if not folder.model.is_file():
             model = learn(settings, paths, folder)
-            with atomic.new_file(folder.model) as aside:
+            with files.new_file(folder.model) as aside:
                 model.save(aside)
         enlarge = enlarging(open_run(workdir))
         report = Report(tuple(compare(enlarge, name, images, settings.scale) for name, images in tests))

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import tyro
 
 from resnet_keras.cli.program import run
-from resnet_keras.recipe import Recipe
-from resnet_keras.recipes import RECIPES
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def bench(
     """
     # Not at the top: `--help` needs no TensorFlow.
     if isinstance(what, Input):
-        from resnet_keras import input_meter
+        from resnet_keras.data import input_speed as input_meter
 
         job: Job = what.job
         split = input_meter.training_images(job.recipe, data_dir=job.data_dir, download=job.download)
@@ -82,7 +82,7 @@ def bench(
         size = f"{len(split)} images in batches of {job.recipe.batch_size}"
         print(f"{size}, medians over {job.turns} turns:\n{input_meter.table(stages)}")
         return
-    from resnet_keras.exporting import export_meter
+    from resnet_keras.exporting import export_speed as export_meter
 
     with tempfile.TemporaryDirectory() as scratch:
         mine = export_meter.contenders(what.paths)

@@ -10,8 +10,8 @@ from typing import Literal
 import tyro
 
 import resnet_keras
-from resnet_keras.class_names import read as read_names
 from resnet_keras.cli.program import run
+from resnet_keras.data.class_names import read as read_names
 
 
 def convert(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from resnet_keras.stopping import Preempted
+from resnet_keras.training.preemption import Preempted
 
 USER_ERROR = 2
 """Exit status when the input was at fault, as argparse has it."""

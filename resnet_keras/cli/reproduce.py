@@ -38,9 +38,9 @@ def reproduce(
         dataset: Of whose test images they are shown; that of the first run if None.
     """
     # Not at the top: `--help` needs no TensorFlow.
-    from resnet_keras.reproduction import reproduce as carry_out
-    from resnet_keras.reproduction_document import write_document
-    from resnet_keras.reproduction_folder import ReproductionFolder
+    from resnet_keras.reproduction.document import write_document
+    from resnet_keras.reproduction.folder import ReproductionFolder
+    from resnet_keras.reproduction.reproducer import reproduce as carry_out
 
     if experiment == "document":
         folder = ReproductionFolder(workdir)

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 import resnet_keras
-from resnet_keras import atomic
+from resnet_keras import files
 from resnet_keras.cli.program import run
 
 
@@ -29,7 +29,7 @@ def runs(
     """
     table = resnet_keras.table_of_runs(sources)
     if csv is not None:
-        atomic.write_text(csv, table.as_csv())
+        files.write_text(csv, table.as_csv())
     print(json.dumps(table.as_dict(), indent=2) if json_output else table)
 
 

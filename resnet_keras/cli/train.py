@@ -10,8 +10,8 @@ import tyro
 
 import resnet_keras
 from resnet_keras.cli.program import run
-from resnet_keras.recipe import Recipe
-from resnet_keras.recipes import RECIPES
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from resnet_keras.local_workers import run_workers
+from resnet_keras.distributed.local_workers import run_workers
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from resnet_keras.images import crop, decode
-from resnet_keras.orientation import oriented
-from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.data.exif import oriented
+from resnet_keras.data.image_ops import crop, decode
+from resnet_keras.data.preprocessing import Preprocessing
 
 MOST_PIXELS = 89_478_485
 """Of an image, as it comes and as it is resized: from this number on Pillow warns. With resizing, they take 1.2 GB."""

@@ -16,7 +16,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from resnet_keras.exporting.constant_weights import with_constant_weights
-from resnet_keras.quantization import is_quantized
+from resnet_keras.surgery.quantization import is_quantized
 
 LITERT_FORMATS = ("float32", "float16", "dynamic_range", "int8", "int16")
 Int8Edge = Literal["uint8", "float32"]

@@ -15,8 +15,8 @@ from typing import Any
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
-from resnet_keras import atomic
-from resnet_keras.classifier import Classifier
+from resnet_keras import files
+from resnet_keras.applications.classifier import Classifier
 
 LABELS = "labels.txt"
 
@@ -44,7 +44,7 @@ def add_metadata(path: Path, classifier: Classifier) -> None:
     whole = io.BytesIO(bytes(builder.Output()))
     with zipfile.ZipFile(whole, "a") as archive:  # stored, so that a reader can map it
         archive.writestr(LABELS, "".join(f"{name}\n" for name in classifier.class_names))
-    with atomic.new_file(path) as aside:
+    with files.new_file(path) as aside:
         aside.write_bytes(whole.getvalue())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from resnet_keras.choices import expect_choices
+from resnet_keras.fields import expect_choices
 
 Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8", "int16"]
 FORMATS: tuple[Format, ...] = get_args(Format)

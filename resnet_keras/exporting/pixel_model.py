@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from resnet_keras.classifier import Classifier, gives_logits
-from resnet_keras.folding import entrance, folded
-from resnet_keras.int8_layers import FakeQuant
-from resnet_keras.quantization import PIXELS_RANGE, PIXELS_SCALE, is_quantized
+from resnet_keras.applications.classifier import Classifier, gives_logits
+from resnet_keras.layers.fake_quant import FakeQuant
+from resnet_keras.surgery.folding import entrance, folded
+from resnet_keras.surgery.quantization import PIXELS_RANGE, PIXELS_SCALE, is_quantized
 
 
 def pixel_model(classifier: Classifier) -> keras.Model:

@@ -10,12 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from resnet_keras.classifier import RUN_MODEL, Classifier
+from resnet_keras.applications.classifier import RUN_MODEL, Classifier
 from resnet_keras.exporting.layer_errors import LayerError
 from resnet_keras.exporting.options import ExportOptions
-from resnet_keras.exporting.proof import Proof, Tolerance
-from resnet_keras.quantization import is_quantized
-from resnet_keras.run_folder import versions
+from resnet_keras.exporting.verification import Proof, Tolerance
+from resnet_keras.runs.folder import versions
+from resnet_keras.surgery.quantization import is_quantized
 
 
 def report_of(

@@ -10,11 +10,11 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from resnet_keras.classifier import Classifier, gives_logits
+from resnet_keras.applications.classifier import Classifier, gives_logits
+from resnet_keras.data.image_ops import normalize
 from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.exporting.image_bytes import decoded, fitted
-from resnet_keras.folding import folded
-from resnet_keras.images import normalize
+from resnet_keras.surgery.folding import folded
 
 Precision = Literal["float32", "bfloat16"]
 Pixels = Literal["uint8", "float32"]

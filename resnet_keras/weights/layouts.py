@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_keras.architecture import BottleneckStride, Halving, Padding, PoolBorder, Projection
+from resnet_keras.networks.architecture import BottleneckStride, Halving, Padding, PoolBorder, Projection
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _KERNEL = {"weight": "kernel", "bias": "bias"}

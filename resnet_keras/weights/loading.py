@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from resnet_keras.normalization import flat_layers
-from resnet_keras.weights.checkpoint import HEAD, Checkpoint
+from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.weights.conventions import Traits, traits_of_model
+from resnet_keras.weights.imported import HEAD, Checkpoint
 from resnet_keras.weights.sources import open_checkpoint
-from resnet_keras.weights.traits import Traits, traits_of_model
 
 _SHOWN = 5
 

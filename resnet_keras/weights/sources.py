@@ -11,12 +11,12 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from resnet_keras import class_names
-from resnet_keras.datasets import DATASETS
-from resnet_keras.preprocessing import Preprocessing
+from resnet_keras.data import class_names
+from resnet_keras.data.datasets import DATASETS
+from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.weights import keras_file, published, torch_file
-from resnet_keras.weights.checkpoint import Checkpoint, checkpoint
-from resnet_keras.weights.settings import (
+from resnet_keras.weights.conventions import Traits, traits_of, traits_of_model
+from resnet_keras.weights.hub_settings import (
     MALFORMED,
     check_other_networks,
     labels_of,
@@ -27,7 +27,7 @@ from resnet_keras.weights.settings import (
     traits_of_keras_hub,
     traits_of_transformers,
 )
-from resnet_keras.weights.traits import Traits, traits_of, traits_of_model
+from resnet_keras.weights.imported import Checkpoint, checkpoint
 
 CLASSIFIER_MEMBER = "classifier.json"
 """What a `.keras` file of ours holds beside what Keras writes: preprocessing and class names."""

@@ -1,0 +1,1 @@
+"""Ready-made networks, classifiers made of them, and their use on images."""

@@ -1,0 +1,1 @@
+"""Data sets, images, preprocessing, augmentation, and batches."""

@@ -1,0 +1,226 @@
+"""How fast a recipe's training images come, stage by stage and without a network, beside a naive pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import tensorflow as tf
+
+from resnet_keras.data.datasets import dataset
+from resnet_keras.data.evaluation_batches import preprocessing_of, whole_images
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.sampling import sample
+from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.data.training_batches import SHUFFLE_IMAGES, training_batches
+from resnet_keras.recipes.recipe import Recipe
+
+NAIVE, ANTIALIASED = "naive", "naive, antialiased"
+
+_ENDLESS = 10**6  # epochs
+_UNMIXED: dict[str, Any] = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "loss": "softmax"}
+_PLAIN: dict[str, Any] = {
+    "pad_pixels": 0,
+    "policy": None,
+    "flip": False,
+    "alternate_flip": False,
+    "color_noise": 0.0,
+    "erase": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What was measured of the pipeline up to one of its stages, in each turn.
+
+    Attributes:
+        name: What is done to the images.
+        rates: Images/s.
+        cpu_times: Seconds of processor time per image, over all cores.
+    """
+
+    name: str
+    rates: tuple[float, ...]
+    cpu_times: tuple[float, ...]
+
+    @property
+    def rate(self) -> float:
+        """Images/s, the median over the turns."""
+        return median(self.rates)
+
+    def times_as_fast(self, other: Stage) -> float:
+        """Returns how many times as fast as another this is: the median over the turns, which both have shared."""
+        return median(mine / its for mine, its in zip(self.rates, other.rates, strict=True))
+
+
+def training_images(recipe: Recipe, *, data_dir: str | Path | None = None, download: bool = False) -> Split:
+    """Opens the images that a recipe trains on; of a folder all, as to their speed it does not matter which.
+
+    Args:
+        recipe: Its data set and number of images apply.
+        data_dir: Where the data lie; see `open_split`.
+        download: Whether TFDS may fetch and prepare a set that is missing.
+    """
+    part = "all" if dataset(recipe.dataset).source == "folder" else "train"
+    split = open_split(recipe.dataset, part, data_dir=data_dir, download=download)
+    return split if recipe.train_images is None else sample(split, recipe.train_images)
+
+
+def measure(recipe: Recipe, split: Split, *, seconds: float = 5.0, turns: int = 3) -> tuple[Stage, ...]:
+    """Measures each of `pipelines` by itself; they take turns, so that whatever else the machine does falls on all.
+
+    Args:
+        recipe: What is done to the images.
+        split: The images.
+        seconds: Length of a turn of one pipeline, after a fifth of it that is not counted.
+        turns: How often each pipeline has its turn.
+
+    Raises:
+        ValueError: `seconds` or `turns` is too small, or the split does not fill a batch.
+    """
+    if not seconds > 0:
+        raise ValueError(f"Expected `seconds` above 0. Received: {seconds}")
+    if turns < 1:
+        raise ValueError(f"Expected `turns` of at least 1. Received: {turns}")
+    to_measure = pipelines(recipe, split)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in to_measure}
+    for _ in range(turns):
+        for name, batches in to_measure.items():
+            found[name].append(_turn(batches, seconds))
+    return tuple(Stage(name, *zip(*results, strict=True)) for name, results in found.items())
+
+
+def table(stages: tuple[Stage, ...]) -> str:
+    """Returns a Markdown table of stages: images/s, milliseconds per image, and times as fast as the naive ones."""
+    others = [stage for stage in stages if stage.name in (NAIVE, ANTIALIASED)]
+    head = ["stage", "images/s", "ms per image", "CPU ms per image", *(f"x {other.name}" for other in others)]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for stage in stages:
+        times = (f"{1000 * seconds:.3f}" for seconds in (1 / stage.rate, median(stage.cpu_times)))
+        lines.append([stage.name, f"{stage.rate:.1f}", *times, *(f"{stage.times_as_fast(o):.2f}" for o in others)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def pipelines(recipe: Recipe, split: Split) -> dict[str, tf.data.Dataset]:
+    """Returns batches of a recipe's images up to each stage, each with all before it, and those of naive pipelines.
+
+    They are endless. The image size is that of the first epoch. Stages that a recipe or a kind of split does not have
+    are left out: images in memory are neither read nor decoded. Reading yields images of one pixel, decoding whole
+    images the pixel in the corner.
+    """
+    recipe = replace(recipe, epochs=_ENDLESS)
+    preprocessing = preprocessing_of(recipe, split)
+    if side := recipe.size_in(0):
+        preprocessing = preprocessing.at(side)
+    unmixed = replace(recipe, **_UNMIXED)
+    plain = replace(unmixed, **_PLAIN)
+    found: dict[str, tf.data.Dataset] = {}
+    if not isinstance(split, ArraySplit):
+        pixel = replace(preprocessing, image_size=(1, 1), shorter_side=None)
+        found["read"] = training_batches(split, plain, pixel, rows=range(0))
+        found["read, decode whole"] = _decoded_whole(split, recipe, preprocessing)
+    cut = "crop" if recipe.crops_each_image else "resize"
+    first = f"gather, {cut}" if isinstance(split, ArraySplit) else f"read, decode, {cut}"
+    found[f"{first}, normalise"] = training_batches(split, plain, preprocessing)
+    if unmixed != plain:
+        found["+ augmentation"] = training_batches(split, unmixed, preprocessing)
+    if recipe != unmixed:
+        found["+ mixing, soft labels"] = training_batches(split, recipe, preprocessing)
+    found[NAIVE] = naive_batches(split, recipe, preprocessing)
+    if recipe.crops_each_image or not isinstance(split, ArraySplit):
+        found[ANTIALIASED] = naive_batches(split, recipe, preprocessing, antialias=True)
+    return found
+
+
+def naive_batches(
+    split: Split, recipe: Recipe, preprocessing: Preprocessing, *, antialias: bool = False
+) -> tf.data.Dataset:
+    """Returns endless batches as one writes them first, of the shapes and types of `training_batches`.
+
+    One parallel `map` from a file or array to a normalised image, with the operations of `tf.io` and `tf.image` as
+    they are: `decode_jpeg` of the whole image, `resize`, a random crop, mirroring and a random shift of the colours,
+    then `batch` and `prefetch`; how much runs in parallel is left to `tf.data`. It has the recipe's crop, flip and
+    colours, but neither its policy, erasing nor mixing.
+
+    Args:
+        split: The images.
+        recipe: Its batch size, crop, flip and colour noise apply.
+        preprocessing: Size and normalisation of the result.
+        antialias: Whether images are resized with antialiasing, as `training_batches` does and `tf.image.resize` by
+            itself does not: otherwise it is faster, and its images are worse.
+    """
+    mean, std = tf.constant(preprocessing.mean), tf.constant(preprocessing.std)
+    shape = (*preprocessing.image_size, preprocessing.channels)
+
+    def resized(image: tf.Tensor, size: Any) -> tf.Tensor:
+        return tf.image.resize(image, size, preprocessing.interpolation, antialias=antialias)
+
+    def cropped(image: tf.Tensor) -> tf.Tensor:
+        if recipe.crop_area:
+            begin, extent, _ = tf.image.sample_distorted_bounding_box(
+                tf.shape(image), tf.zeros((1, 0, 4)), area_range=recipe.crop_area, aspect_ratio_range=(3 / 4, 4 / 3),
+                min_object_covered=0.0, max_attempts=10, use_image_if_no_bounding_boxes=True,
+            )  # fmt: skip
+            return resized(tf.slice(image, begin, extent), preprocessing.image_size)
+        if recipe.shorter_side:
+            shortest, longest = recipe.shorter_side
+            side = tf.random.uniform((), shortest, longest + 1, tf.int32)
+            size = tf.shape(image)[:2]
+            return tf.image.random_crop(resized(image, side * size // tf.reduce_min(size)), shape)
+        return resized(image, preprocessing.image_size)
+
+    def varied(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if isinstance(split, FileSplit):
+            image = tf.io.read_file(image)
+        if not isinstance(split, ArraySplit):
+            image = tf.io.decode_jpeg(image, channels=preprocessing.channels)  # PNGs, too
+        image = tf.ensure_shape(tf.cast(cropped(image), tf.float32), shape)
+        if recipe.flip:
+            image = tf.image.random_flip_left_right(image)
+        if recipe.color_noise and preprocessing.channels == 3:
+            image += tf.random.normal((3,), stddev=32 * recipe.color_noise)
+        image = (image - mean) / std
+        if recipe.pad_pixels:
+            pad = recipe.pad_pixels
+            image = tf.image.random_crop(tf.pad(image, ((pad, pad), (pad, pad), (0, 0))), shape)
+        return image, label
+
+    images = _shuffled(split).repeat().map(varied, tf.data.AUTOTUNE)
+    return images.batch(recipe.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _shuffled(split: Split) -> tf.data.Dataset:
+    """Returns images as the split has them, or paths, and labels."""
+    if isinstance(split, RecordSplit):
+        return split.records().shuffle(SHUFFLE_IMAGES)
+    if isinstance(split, FileSplit):
+        return tf.data.Dataset.from_tensor_slices((list(split.paths), split.labels)).shuffle(len(split))
+    with tf.device("CPU"):
+        return tf.data.Dataset.from_tensor_slices((split.images, split.labels)).shuffle(SHUFFLE_IMAGES)
+
+
+def _decoded_whole(split: FileSplit | RecordSplit, recipe: Recipe, preprocessing: Preprocessing) -> tf.data.Dataset:
+    images = whole_images(split, preprocessing.channels).repeat()
+    corners = images.map(lambda image, label: (image[:1, :1], label), tf.data.AUTOTUNE)
+    return corners.batch(recipe.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _turn(batches: tf.data.Dataset, seconds: float) -> tuple[float, float]:
+    """Returns images/s and processor time per image; of an iterator that ends here and leaves the cores to others."""
+    iterator = iter(batches)
+    _images_within(seconds / 5, iterator)
+    cpu, begin = time.process_time(), time.perf_counter()
+    images = _images_within(seconds, iterator)
+    return images / (time.perf_counter() - begin), (time.process_time() - cpu) / images
+
+
+def _images_within(seconds: float, iterator: Iterator[tuple[tf.Tensor, tf.Tensor]]) -> int:
+    """Takes batches until the time is over, at least one; returns their images."""
+    end, images = time.perf_counter() + seconds, 0
+    while not images or time.perf_counter() < end:
+        images += len(next(iterator)[1])
+    return images

@@ -1,0 +1,74 @@
+"""Training images of which each is parts of two, and labels that say so, as functions of a seed."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from resnet_keras.data.augmentation import rectangle
+from resnet_keras.recipes.recipe import Recipe
+
+WHOLE_FROM = 0.2
+"""Part of a mixed image from which on its class counts as whole, where `mixed_labels` says so (arXiv:2110.00476)."""
+
+
+def mix(
+    images: tf.Tensor, labels: tf.Tensor, classes: int, recipe: Recipe, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Blends images with others of their batch, and returns labels as parts of classes.
+
+    MixUp (arXiv:1710.09412, Eqn. 1) adds two images, CutMix (arXiv:1905.04899, Eqn. 1 and 2) cuts a patch of one into
+    the other; each image has its own proportion, and its partner is as far from the end of the batch as it is from the
+    beginning. Labels are mixed, then smoothed (arXiv:1512.00567, §7).
+
+    Args:
+        images: Float32 (N, H, W, C).
+        labels: Classes (N,).
+        classes: How many there are.
+        recipe: Its `mixup`, `cutmix`, `mixed_labels` and `label_smoothing` apply.
+        seed: Two integers; equal seeds give equal results.
+
+    Returns:
+        Images, and float32 (N, classes), of sum 1 unless mixed labels are whole.
+    """
+    kind_seed, share_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
+    hot = tf.one_hot(labels, classes)
+    if recipe.mixup and recipe.cutmix:
+        images, shares = tf.cond(
+            tf.random.stateless_uniform((), kind_seed) < 0.5,
+            lambda: _mixed_up(images, recipe.mixup, share_seed),
+            lambda: _cut(images, recipe.cutmix, share_seed, place_seed),
+        )
+    elif recipe.mixup:
+        images, shares = _mixed_up(images, recipe.mixup, share_seed)
+    elif recipe.cutmix:
+        images, shares = _cut(images, recipe.cutmix, share_seed, place_seed)
+    else:
+        return images, hot * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+    shares = shares[:, None]
+    mixed = shares * hot + (1 - shares) * hot[::-1]
+    if recipe.mixed_labels == "whole":
+        mixed = tf.cast(mixed > WHOLE_FROM, tf.float32)
+    return images, mixed * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+
+
+def _mixed_up(images: tf.Tensor, alpha: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    shares = _beta(tf.shape(images)[0], alpha, seed)
+    weights = shares[:, None, None, None]
+    return weights * images + (1 - weights) * tf.reverse(images, [0]), shares
+
+
+def _cut(images: tf.Tensor, alpha: float, share_seed: tf.Tensor, place_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    count = tf.shape(images)[0]
+    side = tf.sqrt(1 - _beta(count, alpha, share_seed))
+    centre = tf.random.stateless_uniform((count, 2), place_seed)
+    patch = rectangle(centre[:, 0] - side / 2, centre[:, 1] - side / 2, side, side, tuple(images.shape[1:3]))
+    # What lies outside the image is not cut: the share is that of the pixels.
+    shares = 1 - tf.reduce_mean(tf.cast(patch, tf.float32), axis=(1, 2, 3))
+    # Of its full shape: a condition that is broadcast takes several times as long, and so does a stepped slice.
+    return tf.where(tf.broadcast_to(patch, tf.shape(images)), tf.reverse(images, [0]), images), shares
+
+
+def _beta(count: tf.Tensor, alpha: float, seed: tf.Tensor) -> tf.Tensor:
+    """Returns draws of Beta(alpha, alpha), float32 (count,)."""
+    one, other = tf.unstack(tf.random.stateless_gamma((2, count), seed, alpha))
+    return one / tf.maximum(one + other, 1e-30)

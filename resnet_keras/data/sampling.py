@@ -1,0 +1,46 @@
+"""Some of the images of a split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
+
+
+def subset(split: ArraySplit | FileSplit, indices: np.ndarray) -> ArraySplit | FileSplit:
+    """Returns the images of a split at `indices`, in that order."""
+    if isinstance(split, ArraySplit):
+        return replace(split, images=split.images[indices], labels=split.labels[indices])
+    return replace(split, paths=tuple(split.paths[i] for i in indices), labels=split.labels[indices])
+
+
+def sample(split: Split, count: int) -> Split:
+    """Returns at most `count` images of a split: the classes in their proportions, or the first of a stream."""
+    if isinstance(split, RecordSplit):
+        return replace(split, limit=min(count, len(split)))
+    if count >= len(split):
+        return split
+    by_class = np.argsort(split.labels, kind="stable")
+    return subset(split, np.sort(by_class[np.linspace(0, len(split) - 1, count).round().astype(int)]))
+
+
+def balanced(split: Split, count: int) -> Split:
+    """Returns about `count` images of a split, as many of each class as there are; of a stream the first."""
+    if isinstance(split, RecordSplit) or count >= len(split):
+        return sample(split, count)
+    classes = np.unique(split.labels)
+    # The rank of each image within its class, so that the classes take turns.
+    order = np.argsort(split.labels, kind="stable")
+    first = np.searchsorted(split.labels[order], classes)
+    ranks = np.empty(len(split), np.int64)
+    ranks[order] = np.arange(len(split)) - np.repeat(first, np.diff([*first, len(split)]))
+    return subset(split, np.sort(np.lexsort((split.labels, ranks))[:count]))
+
+
+def part(split: Split, index: int, count: int) -> Split:
+    """Returns the images `index`, `index + count`, `index + 2 count` ... of a split."""
+    if isinstance(split, RecordSplit):
+        return replace(split, shard=(index, count))
+    return subset(split, np.arange(index, len(split), count))

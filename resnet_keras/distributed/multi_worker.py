@@ -1,0 +1,205 @@
+"""Training on several machines under Keras 3, which does not support it, and what such workers tell each other.
+
+Keras 3.15 does not support `tf.distribute.MultiWorkerMirroredStrategy`: `Model.fit` fails under it
+(https://github.com/keras-team/keras/issues/20585) in two places of its TensorFlow trainer:
+
+1. Before the first step it builds the metrics from a batch, and takes for that the mean over all replicas' batches,
+   which a `PerReplica` of several inputs is not. Here it takes the batch of its own first replica; only shapes matter.
+2. After each step it takes the mean of the metrics over the replicas along axis 0, which scalars do not have. Here the
+   step returns them with the shape (1,).
+
+`mended` does both to one model, for the length of a `fit`. The model stays what it is, and so does its file. Each is
+done only while the lines that are at fault stand in Keras's source; once Keras has mended them, this leaves it alone,
+and can go: then `fit` needs no `mended` around it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from resnet_keras.surgery.patching import overriding
+
+_METRICS_FAULT = 'strategy.reduce("MEAN", v, axis=0)'
+_BUILD_FAULT = "self.distribute_strategy.reduce("
+
+LOST_SECONDS = 60
+"""A worker that is lost ends the others within this time."""
+
+
+def spans_workers(chosen: tf.distribute.Strategy | None) -> bool:
+    """Tells whether a strategy computes on several machines."""
+    return (
+        isinstance(chosen, tf.distribute.MultiWorkerMirroredStrategy)
+        and chosen.cluster_resolver.cluster_spec().num_tasks("worker") > 1
+    )
+
+
+def place(chosen: tf.distribute.Strategy | None) -> tuple[int, int]:
+    """Returns which worker this process is, and of how many."""
+    if chosen is None or not spans_workers(chosen):
+        return 0, 1
+    resolver = chosen.cluster_resolver
+    return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
+
+
+@contextmanager
+def mended(model: keras.Model, chosen: tf.distribute.Strategy | None) -> Iterator[None]:
+    """Makes `model.fit` and `model.evaluate` work over several machines; see above. Elsewhere it does nothing.
+
+    Raises:
+        RuntimeError: Keras's trainer is not the one that this was written for.
+    """
+    if chosen is None or not spans_workers(chosen):
+        yield
+        return
+    build_fails, metrics_fail = faults()
+    mends: dict[str, Callable] = {}
+    if build_fails:
+        mends["_maybe_symbolic_build"] = _building_from_own_batch(model, chosen)
+    if metrics_fail:
+        mends |= {name: _with_axis(getattr(model, name)) for name in ("train_step", "test_step")}
+    with overriding(model, **mends):
+        yield
+
+
+def faults() -> tuple[bool, bool]:
+    """Tells which of Keras's two faults stand in its source: of the first build, and of the metrics.
+
+    Raises:
+        RuntimeError: What they stood in is not there any more.
+    """
+    module = inspect.getmodule(keras.Model.make_train_function)
+    build = getattr(keras.Model, "_maybe_symbolic_build", None)
+    reduce = getattr(module, "reduce_per_replica", None)
+    if build is None or reduce is None or list(inspect.signature(build).parameters)[1:] != ["iterator", "data_batch"]:
+        raise RuntimeError(
+            "Expected Keras's TensorFlow trainer to have `_maybe_symbolic_build(iterator, data_batch)` and "
+            f"`reduce_per_replica`, as 3.15 has. Received: Keras {keras.__version__}"
+        )
+    return _BUILD_FAULT in inspect.getsource(build), _METRICS_FAULT in inspect.getsource(reduce)
+
+
+def _building_from_own_batch(model: keras.Model, chosen: tf.distribute.Strategy) -> Callable[..., None]:
+    def build(iterator: Any = None, data_batch: Any = None) -> None:
+        if iterator is not None:
+            _, _, batches = next(iter(iterator))
+            own = [chosen.experimental_local_results(part)[0] for part in next(batches)]
+            data_batch = tuple(own)
+        with chosen.scope():
+            model._symbolic_build(data_batch=data_batch)
+
+    return build
+
+
+def _with_axis(step: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+    def stepped(data: Any) -> dict[str, Any]:
+        return {name: tf.reshape(value, (1,)) for name, value in step(data).items()}
+
+    return stepped
+
+
+def mean_over_workers(chosen: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
+    """Returns the mean over all workers of what each of them gives, the same on each. All must call it."""
+    return chosen.reduce("MEAN", chosen.experimental_distribute_values_from_function(lambda _: values), axis=None)
+
+
+def anyone(chosen: tf.distribute.Strategy, holds: bool) -> bool:
+    """Tells every worker whether it holds for any of them. All must call it."""
+    return bool(mean_over_workers(chosen, tf.constant(float(holds))) > 0)
+
+
+def share(chosen: tf.distribute.Strategy | None, message: bytes) -> bytes:
+    """Returns the chief's message on every worker. All must call it, and wait for each other in it."""
+    if chosen is None or not spans_workers(chosen):
+        return message
+    length = int(_of_chief(chosen, np.array([len(message)], np.int32))[0])
+    content = np.zeros(length, np.int32)
+    if place(chosen)[0] == 0:
+        content[:] = np.frombuffer(message, np.uint8)
+    return _of_chief(chosen, content).astype(np.uint8).tobytes() if length else b""
+
+
+def share_variables(chosen: tf.distribute.Strategy | None, variables: Iterable[keras.Variable]) -> None:
+    """Gives every worker the chief's values. All must call it."""
+    if chosen is None or not spans_workers(chosen):
+        return
+    variables = list({id(variable): variable for variable in variables}.values())
+    whole = [v for v in variables if "int" in v.dtype]
+    for group, kind in ((whole, np.int64), ([v for v in variables if "int" not in v.dtype], np.float32)):
+        if not group:
+            continue
+        flat = np.concatenate([np.ravel(keras.ops.convert_to_numpy(v)).astype(kind) for v in group])
+        parts = np.split(_of_chief(chosen, flat), np.cumsum([int(np.prod(v.shape)) for v in group])[:-1])
+        for variable, part in zip(group, parts, strict=True):
+            variable.assign(part.reshape(variable.shape).astype(variable.dtype))
+
+
+def _of_chief(chosen: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
+    """Returns the chief's values on every worker: a sum, to which the others give zeros."""
+
+    def given(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+        return tf.constant(values if context.replica_id_in_sync_group == 0 else np.zeros_like(values))
+
+    total = chosen.reduce("SUM", chosen.experimental_distribute_values_from_function(given), axis=None)
+    return total.numpy()
+
+
+@contextmanager
+def naming_lost_workers(chosen: tf.distribute.Strategy | None) -> Iterator[None]:
+    """Turns what TensorFlow says at length, when it cannot reach another worker, into one sentence.
+
+    Raises:
+        ConnectionError: Another worker has ended, or cannot be reached.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        lost = (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError,
+            tf.errors.FailedPreconditionError,
+        )
+        if chosen is None or not spans_workers(chosen) or not isinstance(error, lost):
+            raise
+        index, count = place(chosen)
+        others = sorted({int(task) for task in re.findall(r"/task:(\d+)", error.message)} - {index})
+        addresses = chosen.cluster_resolver.cluster_spec().as_dict()["worker"]
+        named = ", ".join(f"worker {task} ({addresses[task]})" for task in others if task < count) or "another"
+        raise ConnectionError(
+            f"Expected all {count} workers to go on; worker {index} ends, too, and the same command on all of them "
+            f"continues after the last epoch that is written. Received: {named} is lost: {_reason(error.message)}"
+        ) from None
+
+
+def _reason(message: str) -> str:
+    """Returns the line of a collective operation's long error that tells why it ended."""
+    lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith("[[")]
+    told = [line.removeprefix("Collective ops is aborted by:").strip() for line in lines if "aborted by:" in line]
+    before = [line for line, following in pairwise(lines) if following.startswith("Additional GRPC error information")]
+    return next(iter([*told, *before, *lines[-1:]]), "no reason told")[:300]
+
+
+@contextmanager
+def own_folder(chosen: tf.distribute.Strategy | None, workdir: str | Path) -> Iterator[Path]:
+    """Gives the chief `workdir`, and every other worker a folder that goes with it: only the chief's work stays.
+
+    So all workers do the same, and none can wait for a collective operation that another leaves out.
+    """
+    if place(chosen)[0] == 0:
+        yield Path(workdir)
+        return
+    with tempfile.TemporaryDirectory(prefix="resnet_keras_worker_") as folder:
+        yield Path(folder) / Path(workdir).name

@@ -1,0 +1,103 @@
+"""Each worker's part of the images, when several machines train together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from resnet_keras.data.sampling import part
+from resnet_keras.data.splits import Split
+from resnet_keras.distributed.multi_worker import place, spans_workers
+
+
+def training_part(
+    chosen: tf.distribute.Strategy | None, batches: tf.data.Dataset, batch_size: int
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """Returns each worker's rows of every batch; the workers' rows, in their order, are the batch of one process.
+
+    Rows are taken of the finished batch, so the order of the images, their augmentation and what is mixed of two images
+    are those of one process. Each worker reads all images, but need decode none but its own; see `own_rows`.
+
+    Args:
+        chosen: The strategy; without several workers, the batches stay as they are.
+        batches: Batches of `batch_size`, of which no epoch runs out.
+        batch_size: What the replicas of all workers share.
+    """
+    if chosen is None or not spans_workers(chosen):
+        return batches
+    rows, workers, replicas = own_rows(chosen, batch_size), place(chosen)[1], chosen.num_replicas_in_sync
+
+    def own(_: tf.distribute.InputContext) -> tf.data.Dataset:
+        parts = batches.map(lambda *parts: tuple(part[rows.start : rows.stop] for part in parts), tf.data.AUTOTUNE)
+        if replicas > workers:  # a batch for each GPU
+            parts = parts.rebatch(batch_size // replicas, drop_remainder=True)
+        # Of an endless data set, the workers need not agree before each step whether there is another batch.
+        return parts.repeat().prefetch(tf.data.AUTOTUNE)
+
+    return chosen.distribute_datasets_from_function(own)
+
+
+def own_rows(chosen: tf.distribute.Strategy | None, batch_size: int) -> range:
+    """Returns which rows of a batch are this worker's."""
+    worker, workers = place(chosen)
+    return range(worker * batch_size // workers, (worker + 1) * batch_size // workers)
+
+
+def validation_part(
+    chosen: tf.distribute.Strategy | None,
+    split: Split,
+    batches_of: Callable[[Split, int], tf.data.Dataset],
+    batch_size: int,
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """Returns each worker's part of a split, which together are every image once.
+
+    Every replica gets as many batches as every other, none of them empty: a replica that ran out first would leave the
+    others waiting.
+
+    Args:
+        chosen: The strategy; without several workers, the split's batches stay whole, for Keras to spread.
+        split: Images of all workers.
+        batches_of: Gives the batches of a split, of a size.
+        batch_size: What the replicas of all workers share, at most.
+
+    Raises:
+        ValueError: There are fewer images than replicas.
+    """
+    if chosen is None or not spans_workers(chosen):
+        return batches_of(split, shared_batch(len(split), batch_size, chosen.num_replicas_in_sync if chosen else 1))
+    worker, workers = place(chosen)
+    replicas = chosen.num_replicas_in_sync
+    local = replicas // workers
+    size = replica_batch(len(split), batch_size, replicas)
+
+    def own(_: tf.distribute.InputContext) -> tf.data.Dataset:
+        parts = [batches_of(part(split, worker * local + i, replicas), size) for i in range(local)]
+        if local == 1:
+            return parts[0]
+        # The batches of a step, one for each GPU, after each other.
+        return tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(local).repeat())
+
+    return chosen.distribute_datasets_from_function(own)
+
+
+def replica_batch(images: int, batch_size: int, replicas: int) -> int:
+    """Returns a size with which `replicas`, each with every `replicas`-th image, have equally many batches.
+
+    It is the largest up to their part of `batch_size`, or what holds all of a replica's images if there is none.
+
+    Raises:
+        ValueError: There are fewer images than replicas.
+    """
+    fewest, more = divmod(images, replicas)
+    if not fewest:
+        raise ValueError(f"Expected a test image for each of the {replicas} replicas. Received: {images}")
+    if not more:
+        return max(batch_size // replicas, 1)
+    # Some have an image more: it must not begin a batch that the others lack.
+    return next((size for size in range(batch_size // replicas, 1, -1) if fewest % size), fewest + 1)
+
+
+def shared_batch(images: int, batch_size: int, replicas: int) -> int:
+    """Returns the largest batch, up to `batch_size`, whose last one leaves no replica without an image."""
+    return next(b for b in range(batch_size, 0, -1) if images % b == 0 or images % b >= replicas)

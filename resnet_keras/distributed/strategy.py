@@ -1,0 +1,123 @@
+"""Where a run computes: one device, or several that mirror each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from resnet_keras.distributed.cluster import cluster
+from resnet_keras.distributed.multi_worker import mean_over_workers, spans_workers
+from resnet_keras.layers.batch_norm import flat_layers
+
+
+def strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
+    """Returns a `MirroredStrategy` over all visible GPUs, or over logical CPUs; `None` for a single device.
+
+    On Keras's JAX backend, several of its devices share each batch by `keras.distribution.DataParallel`, which is set
+    for the process, and the strategy is `None`; `on_one_device` undoes it.
+
+    Where the environment describes several machines (see `cluster`), it is a `MultiWorkerMirroredStrategy` over the
+    GPUs of all of them, or their CPUs; it waits until all have come. Nothing of TensorFlow may have run before it.
+
+    Args:
+        cpu_replicas: Divide the CPU into this many devices and use those, not the GPUs. It is no faster than one;
+            it shows, on any machine, what several devices will compute.
+
+    Raises:
+        ValueError: `cpu_replicas` is below 1, or asked for with several machines.
+        RuntimeError: TensorFlow has started with another number of logical CPUs.
+    """
+    if keras.backend.backend() == "jax":
+        if len(keras.distribution.list_devices()) > 1:
+            keras.distribution.set_distribution(keras.distribution.DataParallel())
+        return None
+    machines = cluster()
+    if machines is not None:
+        if cpu_replicas is not None:
+            raise ValueError(f"Expected no CPU replicas with several machines. Received: {cpu_replicas}")
+        return tf.distribute.MultiWorkerMirroredStrategy(machines.resolver)
+    if cpu_replicas is None:
+        gpus = tf.config.list_physical_devices("GPU")
+        return tf.distribute.MirroredStrategy() if len(gpus) > 1 else None
+    if cpu_replicas < 1:
+        raise ValueError(f"Expected at least 1 CPU replica. Received: {cpu_replicas}")
+    if cpu_replicas == 1:
+        return None
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    configured = tf.config.get_logical_device_configuration(cpu)
+    if configured is None or len(configured) != cpu_replicas:
+        try:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * cpu_replicas)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"Expected TensorFlow not to have started before its CPU is divided into {cpu_replicas}. "
+                f"Received: {len(tf.config.list_logical_devices('CPU'))} logical CPUs, in use"
+            ) from error
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(cpu_replicas)])
+
+
+def on_one_device() -> None:
+    """Ends the sharing of batches among JAX's devices, for batches of any size."""
+    if keras.distribution.distribution() is not None:
+        keras.distribution.set_distribution(None)
+
+
+def scope(chosen: tf.distribute.Strategy | None) -> AbstractContextManager:
+    """Returns the context in which to create variables."""
+    return nullcontext() if chosen is None else chosen.scope()
+
+
+def replicas(chosen: tf.distribute.Strategy | None) -> int:
+    """Returns over how many devices a batch is spread."""
+    return 1 if chosen is None else chosen.num_replicas_in_sync
+
+
+def can_share(images: int) -> bool:
+    """Tells whether the devices can share batches of so many images: JAX's need equal parts, TensorFlow's do not."""
+    spread = keras.distribution.distribution()
+    return spread is None or images % spread.device_mesh.devices.size == 0
+
+
+def copies(chosen: tf.distribute.Strategy | None) -> Callable[[keras.Variable], Sequence]:
+    """Returns a function that gives a variable's copies, one for each replica of this process."""
+    if chosen is None:
+        return lambda variable: [variable]
+    return lambda variable: chosen.experimental_local_results(variable.value)
+
+
+class AverageStatistics(keras.callbacks.Callback):
+    """Gives all replicas the mean of their moving statistics, before validation and after each epoch.
+
+    Each replica moves its own copy. Left apart, a validation would mix their results, and a file hold the first's.
+    """
+
+    def __init__(self, chosen: tf.distribute.Strategy | None) -> None:
+        super().__init__()
+        self.chosen = chosen
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Averages before validation."""
+        self.average()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Averages before a checkpoint."""
+        self.average()
+
+    def average(self) -> None:
+        """Averages now. With several workers, all must call it."""
+        if self.chosen is None:
+            return
+        statistics = [v for layer in flat_layers(self.model) for v in layer.non_trainable_variables]
+        copies = [self.chosen.experimental_local_results(variable.value) for variable in statistics]
+        means = [tf.reduce_mean(tf.stack([copy.read_value() for copy in group]), axis=0) for group in copies]
+        if means and spans_workers(self.chosen):
+            flat = mean_over_workers(self.chosen, tf.concat([tf.reshape(mean, (-1,)) for mean in means], 0))
+            parts = tf.split(flat, [tf.size(mean) for mean in means])
+            means = [tf.reshape(part, mean.shape) for part, mean in zip(parts, means, strict=True)]
+        for group, mean in zip(copies, means, strict=True):
+            for copy in group:
+                copy.assign(mean)

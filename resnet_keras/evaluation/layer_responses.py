@@ -1,0 +1,93 @@
+"""How strongly the layers of a network respond to images (arXiv:1512.03385, §4.2, Fig. 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.surgery.cloning import in_float32
+from resnet_keras.surgery.folding import norms_of_convolutions
+
+
+def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any]) -> dict[str, float]:
+    """Returns the standard deviation of the response of each 3x3 layer of a network, in the order of the layers.
+
+    The response of a layer is what its batch normalisation gives out, before the activation and before the addition.
+    So in a residual network those of the last layers of the residual functions tell how much each block changes what
+    comes in. The deviation is over all images, places and channels, of the network at rest, computed in float32.
+
+    Example:
+        >>> classifier = resnet_keras.Classifier.load("runs/r20")
+        >>> split = resnet_keras.open_split("cifar10", "test")
+        >>> batches = resnet_keras.evaluation_batches(split, classifier.preprocessing, 128)
+        >>> resnet_keras.response_deviations(classifier, batches.take(8))
+        {'stem_conv': ..., 'stage1_block1_conv1': ..., ...}
+
+    Args:
+        network: A functional network, nested models included: built here, read from a file or of `keras.applications`.
+        batches: Normalised images (N, H, W, C), alone or as the first of a tuple.
+
+    Returns:
+        Deviations by the names of the convolutions.
+
+    Raises:
+        ValueError: No 3x3 convolution is followed by a batch normalisation of its own, or there are no images.
+    """
+    model = in_float32(network.model if isinstance(network, Classifier) else network)
+    norms = norms_of_convolutions(model)
+    layers = {
+        layer.name: norms[layer.name]
+        for layer in flat_layers(model)
+        if layer.name in norms and tuple(layer.kernel_size) == (3, 3)
+    }
+    if not layers:
+        raise ValueError(
+            "Expected a network of 3x3 convolutions, each followed by its batch normalisation. "
+            f"Received: {model.name!r}, without"
+        )
+    moments = {name: np.zeros(3) for name in layers}  # how many, their sum, and the sum of their squares
+
+    def heard(name: str, outputs: Any) -> None:
+        values = np.asarray(keras.ops.convert_to_numpy(outputs), np.float64)
+        moments[name] += (values.size, values.sum(), np.square(values).sum())
+
+    with _listening(layers, heard):
+        for batch in batches:
+            model(batch[0] if isinstance(batch, (tuple, list)) else batch, training=False)
+    if not all(count for count, _, _ in moments.values()):
+        raise ValueError("Expected at least one image. Received: none")
+    return {
+        name: float(np.sqrt(max(squares / count - (total / count) ** 2, 0.0)))
+        for name, (count, total, squares) in moments.items()
+    }
+
+
+@contextmanager
+def _listening(layers: dict[str, keras.layers.Layer], heard: Callable[[str, Any], None]) -> Iterator[None]:
+    """Tells `heard` what each layer gives out, as long as the context lasts.
+
+    A second model with all these outputs would do, but for blocks in nested models, whose insides a graph cannot name.
+    """
+
+    def recorded(name: str, call: Callable) -> Callable:
+        def listened(*args: Any, **kwargs: Any) -> Any:
+            outputs = call(*args, **kwargs)
+            heard(name, outputs)
+            return outputs
+
+        return listened
+
+    try:
+        for name, layer in layers.items():
+            object.__setattr__(layer, "call", recorded(name, layer.call))  # past Keras's own, which would track it
+        yield
+    finally:
+        for layer in layers.values():
+            if "call" in vars(layer):
+                object.__delattr__(layer, "call")

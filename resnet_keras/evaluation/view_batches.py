@@ -1,0 +1,98 @@
+"""Batches of views: every image of a split once, as an evaluation protocol shows it to its classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_keras.data.evaluation_batches import evaluation_batches, whole_images
+from resnet_keras.data.image_ops import with_channels
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.splits import Split
+from resnet_keras.evaluation.views import Views
+
+_HELD_BATCHES = 8
+
+
+class ViewBatch(NamedTuple):
+    """Some images of a split.
+
+    Attributes:
+        places: Where in the split they stand (N,).
+        inputs: For each classifier and each scale, normalised views (N, views, H, W, C); to be taken once.
+        labels: Their classes (N,).
+    """
+
+    places: np.ndarray
+    inputs: Iterable[Iterable[np.ndarray]]
+    labels: np.ndarray
+
+
+def view_batches(
+    split: Split, preprocessings: Sequence[Preprocessing], views: Views, batch_size: int
+) -> Iterator[ViewBatch]:
+    """Yields every image of a split once, with about `batch_size` views in a batch, for each of `preprocessings`.
+
+    Whole images come in batches of one shape, and so not in the order of the split.
+    """
+    if views.crops == "full":
+        return _whole(split, preprocessings, views, batch_size)
+    if len(preprocessings) == 1 and views == Views(average=views.average):
+        return _centres(split, preprocessings[0], batch_size)
+    return _crops(split, preprocessings, views, batch_size)
+
+
+def _centres(split: Split, preprocessing: Preprocessing, batch_size: int) -> Iterator[ViewBatch]:
+    start = 0
+    for images, labels in evaluation_batches(split, preprocessing, batch_size).as_numpy_iterator():
+        yield ViewBatch(np.arange(start, start + len(labels)), [[images[:, None]]], labels)
+        start += len(labels)
+
+
+def _crops(split: Split, preprocessings: Sequence[Preprocessing], views: Views, batch_size: int) -> Iterator[ViewBatch]:
+    """Yields crops, which are all of one size: so images are decoded and cropped in parallel, one by one."""
+
+    def cropped(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return tuple(tuple(_views(image, preprocessing, views)) for preprocessing in preprocessings), label
+
+    batches = (
+        whole_images(split, max(each.channels for each in preprocessings))
+        .map(cropped, tf.data.AUTOTUNE)
+        .batch(max(1, batch_size // views.count))
+        .prefetch(1)
+    )
+    start = 0
+    for inputs, labels in batches.as_numpy_iterator():
+        yield ViewBatch(np.arange(start, start + len(labels)), inputs, labels)
+        start += len(labels)
+
+
+def _whole(split: Split, preprocessings: Sequence[Preprocessing], views: Views, batch_size: int) -> Iterator[ViewBatch]:
+    held: dict[tuple[int, ...], list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    most = max(1, batch_size // views.count)
+
+    def batch(shape: tuple[int, ...]) -> ViewBatch:
+        places, images, labels = zip(*held.pop(shape), strict=True)
+        stacked = tf.constant(np.stack(images))
+        # One scale at a time: all those of a batch of large images would not fit in memory together.
+        inputs = ((view.numpy() for view in _views(stacked, each, views)) for each in preprocessings)
+        return ViewBatch(np.array(places), inputs, np.array(labels))
+
+    pairs = whole_images(split, max(each.channels for each in preprocessings)).prefetch(most)
+    for place, (image, label) in enumerate(pairs.as_numpy_iterator()):
+        held.setdefault(image.shape, []).append((place, image, label))
+        if len(held[image.shape]) == most:
+            yield batch(image.shape)
+        elif sum(map(len, held.values())) >= _HELD_BATCHES * most:
+            yield batch(max(held, key=lambda shape: len(held[shape])))
+    for shape in list(held):
+        yield batch(shape)
+
+
+def _views(image: tf.Tensor, preprocessing: Preprocessing, views: Views) -> Iterator[tf.Tensor]:
+    """Yields what one classifier is shown of images, scale by scale."""
+    image = with_channels(image, preprocessing.channels)
+    return (views.of(image, preprocessing, side) for side in views.sides(preprocessing))

@@ -1,0 +1,99 @@
+"""What of an image a classifier is shown in an evaluation (arXiv:1512.03385, §3.4), and how answers are averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import tensorflow as tf
+
+from resnet_keras.data.image_ops import centre, crop, normalize, resize, scaled_size, window
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.fields import expect_choices
+
+Crops = Literal["center", "ten", "full"]
+Average = Literal["probabilities", "logits"]
+
+PAPER_SCALES = (224, 256, 384, 480, 640)
+"""Shorter sides in pixels, for networks of 224 (§3.4)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """An evaluation protocol.
+
+    Attributes:
+        crops: "center" crops the centre; "ten" the centre and the four corners, and mirrors each (10-crop, AlexNet
+            §4.1); "full" takes the whole image, and the classifier is applied at every place of the last feature map
+            and averaged, which for a linear one is the global average pooling of these networks.
+        scales: Shorter sides in pixels that an image is resized to, one after the other. If there are none: the
+            paper's five for "full", in proportion to the network's image size, and the classifier's own otherwise.
+        flip: Whether each view is shown mirrored, too. "ten" is mirrored already.
+        average: Of what the mean over all views, scales and classifiers is taken. fb.resnet.torch's published 10-crop
+            errors are of "logits".
+
+    Raises:
+        ValueError: A field has a value that is not listed above.
+    """
+
+    crops: Crops = "center"
+    scales: tuple[int, ...] = ()
+    flip: bool = False
+    average: Average = "probabilities"
+
+    def __post_init__(self) -> None:
+        expect_choices(self)
+        object.__setattr__(self, "scales", tuple(self.scales))
+        if any(not isinstance(scale, int) or scale < 1 for scale in self.scales):
+            raise ValueError(f"Expected `scales` of positive whole numbers of pixels. Received: {self.scales}")
+        if self.flip and self.crops == "ten":
+            raise ValueError('Expected no `flip` with "ten", which mirrors each crop already. Received: flip=True')
+
+    @property
+    def count(self) -> int:
+        """Views of an image at each scale."""
+        return 10 if self.crops == "ten" else 2 if self.flip else 1
+
+    def sides(self, preprocessing: Preprocessing) -> tuple[int | None, ...]:
+        """Returns the shorter sides for one classifier; `None` is its own.
+
+        Raises:
+            ValueError: A scale is shorter than what is to be cropped from it.
+        """
+        smallest = max(preprocessing.image_size)
+        if self.crops == "full":
+            return self.scales or tuple(round(side * smallest / PAPER_SCALES[0]) for side in PAPER_SCALES)
+        if self.scales and min(self.scales) < smallest:
+            raise ValueError(
+                f"Expected `scales` no shorter than the crop of {preprocessing.image_size}. Received: {self.scales}"
+            )
+        return self.scales or (None,)
+
+    def of(self, image: tf.Tensor, preprocessing: Preprocessing, side: int | None) -> tf.Tensor:
+        """Returns the views of images at one scale, normalised: (..., H, W, C) -> float32 (..., views, h, w, C)."""
+        if self.crops == "full":
+            views = [resize(image, scaled_size(tf.shape(image)[-3:-1], preprocessing, side), preprocessing)]
+        elif self.crops == "center" and side is None:
+            views = [tf.cast(crop(image, preprocessing), tf.float32)]
+        else:
+            views = _crops(image, preprocessing, side, corners=self.crops == "ten")
+        stacked = tf.stack(views, axis=-4)
+        if self.flip or self.crops == "ten":
+            stacked = tf.concat([stacked, stacked[..., ::-1, :]], axis=-4)
+        return normalize(stacked, preprocessing)
+
+
+def _crops(image: tf.Tensor, preprocessing: Preprocessing, side: int | None, *, corners: bool) -> list[tf.Tensor]:
+    """Returns the central crop of an image resized to `side` and, with `corners`, the four at its corners."""
+    height, width = preprocessing.image_size
+    size = scaled_size(tf.shape(image)[-3:-1], preprocessing, side)
+    middle = centre(size, preprocessing.image_size)
+    if not corners:
+        return [window(image, size, middle, preprocessing)]
+    scaled = resize(image, size, preprocessing)
+    bottom, right = size[0] - height, size[1] - width
+    places = [(middle[0], middle[1]), (0, 0), (0, right), (bottom, 0), (bottom, right)]
+    crops = [scaled[..., top : top + height, left : left + width, :] for top, left in places]
+    for each in crops:
+        each.set_shape((*image.shape[:-3], height, width, preprocessing.channels))
+    return crops

@@ -1,0 +1,99 @@
+"""Batch normalisation (arXiv:1502.03167) at the speed of the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from resnet_keras.layers.grouped_conv import Conv2D
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization`, computed by TensorFlow's fused kernel where that applies.
+
+    Keras composes the layer from a dozen elementwise operations, in float32 whatever the precision policy; TensorFlow
+    has one kernel for all of them, which also reads and writes half precision. Results agree: outputs, gradients and
+    moving statistics. The kernel serves images (N, H, W, C) with the channels last, in float32, bfloat16 or float16,
+    without mask, renormalisation or synchronisation; anything else, and every other backend, is Keras's own code.
+
+    The class bears the name of the layer that it computes, `keras.layers.BatchNormalization`, in its `__module__`
+    too. So Keras writes that name into a saved model, and the file opens where this package is not installed.
+    """
+
+    __module__ = "keras.layers"
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalises `inputs` (N, H, W, C); with `training`, by the batch's own mean and variance."""
+        if mask is not None or not self._fuses(inputs):
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        scale = ops.cast(self.gamma, "float32") if self.scale else tf.ones([channels])
+        offset = ops.cast(self.beta, "float32") if self.center else tf.zeros([channels])
+        learning = training and self.trainable
+        # The kernel wants no moving statistics in training.
+        mean = tf.zeros([0]) if learning else ops.cast(self.moving_mean, "float32")
+        variance = tf.zeros([0]) if learning else ops.cast(self.moving_variance, "float32")
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=scale,
+            offset=offset,
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            is_training=bool(learning),
+        )
+        if learning:
+            # It reports the unbiased variance: n / (n - 1) of what Keras averages, and of what it normalises by.
+            variance *= 1.0 - channels / tf.cast(tf.size(inputs), "float32")
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
+        return outputs
+
+    def _fuses(self, inputs: Any) -> bool:
+        return (
+            keras.backend.backend() == "tensorflow"
+            and len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+            and inputs.shape[-1] is not None
+            and keras.backend.standardize_dtype(inputs.dtype) in ("float32", "bfloat16", "float16")
+            and keras.backend.standardize_dtype(inputs.dtype) == self.compute_dtype
+            and not self.synchronized
+            and not getattr(self, "renorm", False)
+        )
+
+
+def fuse(model: keras.Model) -> keras.Model:
+    """Returns `model` with the same weights, and batch normalisations and convolutions in groups of this package.
+
+    A model that Keras has read from a file has Keras's own, slower layers. A model that has no such layer is returned
+    as it is; otherwise the result is a new, uncompiled model.
+    """
+
+    def slow(layer: Any) -> bool:
+        grouped = type(layer) is keras.layers.Conv2D and layer.groups > 1
+        return grouped or type(layer) is keras.layers.BatchNormalization
+
+    def swapped(layer: Any) -> Any:
+        if slow(layer):
+            fast = Conv2D if isinstance(layer, keras.layers.Conv2D) else BatchNormalization
+            return fast.from_config(layer.get_config())
+        return layer.__class__.from_config(layer.get_config()) if isinstance(layer, keras.layers.Layer) else layer
+
+    if not any(map(slow, flat_layers(model))):
+        return model
+    fused = keras.models.clone_model(model, clone_function=swapped, recursive=True)
+    fused.set_weights(model.get_weights())
+    return fused
+
+
+def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of `model` in their order, with those of a nested model in its place."""
+    layers: list[keras.layers.Layer] = []
+    for layer in model.layers:
+        layers.extend(flat_layers(layer) if isinstance(layer, keras.Model) else (layer,))
+    return layers

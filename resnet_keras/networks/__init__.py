@@ -1,0 +1,1 @@
+"""Residual networks as data, and the functional Keras models built from it."""

@@ -1,0 +1,246 @@
+"""Stems, residual blocks and shortcuts, as the paper draws them (arXiv:1512.03385, Fig. 2, 3 and 5), and later ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from resnet_keras.layers.batch_norm import BatchNormalization
+from resnet_keras.layers.grouped_conv import Conv2D
+from resnet_keras.networks.architecture import Architecture, Padding, PlannedBlock
+
+MOMENTUM = 0.9
+EPSILON = 1e-5
+
+
+def he_normal() -> keras.initializers.Initializer:
+    """Returns the initialiser of arXiv:1502.01852: a normal distribution, not truncated, of variance 2 / fan-in."""
+    return keras.initializers.VarianceScaling(scale=2.0, mode="fan_in", distribution="untruncated_normal")
+
+
+def convolution(
+    x: Any,
+    channels: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    name: str,
+    dilation: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    padding: Padding = "both",
+) -> Any:
+    """Convolves: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels).
+
+    Strided kernels are padded alike on "both" sides, as by the paper's framework; TensorFlow's "same" puts the larger
+    half "behind", and its windows one pixel off.
+    """
+    valid = padding == "both" and stride > 1
+    if kernel > 1 and valid:
+        x = layers.ZeroPadding2D(kernel // 2, data_format="channels_last", name=f"{name}_pad")(x)
+    kind = layers.Conv2D if groups == 1 else Conv2D
+    return kind(
+        channels,
+        kernel,
+        strides=stride,
+        padding="valid" if valid else "same",
+        dilation_rate=dilation,
+        groups=groups,
+        use_bias=use_bias,
+        kernel_initializer=he_normal(),
+        data_format="channels_last",
+        name=name,
+    )(x)
+
+
+def normalized(x: Any, architecture: Architecture, *, name: str, last: bool = False) -> Any:
+    """Normalises over the batch (§3.4); the `last` of a residual function may begin with a scale of 0."""
+    return BatchNormalization(
+        momentum=MOMENTUM,
+        epsilon=EPSILON,
+        synchronized=architecture.batch_norm == "synchronized",
+        gamma_initializer="zeros" if last and architecture.zero_init_residual else "ones",
+        name=name,
+    )(x)
+
+
+def conv_bn(
+    x: Any,
+    channels: int,
+    kernel: int,
+    stride: int,
+    architecture: Architecture,
+    *,
+    name: str,
+    dilation: int = 1,
+    groups: int = 1,
+    last: bool = False,
+) -> Any:
+    """Convolves without bias, then normalises (§3.4): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
+    x = convolution(
+        x, channels, kernel, stride, name=name, dilation=dilation, groups=groups, padding=architecture.padding
+    )
+    return normalized(x, architecture, name=f"{name}_bn", last=last)
+
+
+def bare_conv(
+    x: Any, channels: int, kernel: int, stride: int, architecture: Architecture, *, name: str, dilation: int = 1
+) -> Any:
+    """Convolves, where no normalisation follows: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
+    bias, padding = architecture.biases, architecture.padding
+    return convolution(x, channels, kernel, stride, name=name, dilation=dilation, use_bias=bias, padding=padding)
+
+
+def relu(x: Any, *, name: str) -> Any:
+    """Rectifies `x`."""
+    return layers.ReLU(name=name)(x)
+
+
+def imagenet_stem(x: Any, width: int, architecture: Architecture) -> Any:
+    """7x7 convolution and 3x3 max-pool, both of stride 2 (Table 1): (N, H, W, C) -> (N, ⌈H/4⌉, ⌈W/4⌉, width)."""
+    return max_pool(_stem_end(x, width, 7, 2, architecture, "stem_conv"), architecture)
+
+
+def deep_stem(x: Any, width: int, architecture: Architecture) -> Any:
+    """Three 3x3 convolutions, the first of stride 2, and the max-pool (arXiv:1812.01187, Fig. 2b): shapes as above."""
+    return max_pool(_three_convolutions(x, width, architecture), architecture)
+
+
+def strided_stem(x: Any, width: int, architecture: Architecture) -> Any:
+    """Four 3x3 convolutions, the first and the last of stride 2 (arXiv:2103.07579, §4.2): shapes as above."""
+    x = _three_convolutions(x, width, architecture)
+    return relu(conv_bn(x, width, 3, 2, architecture, name="stem_conv4"), name="stem_conv4_relu")
+
+
+def cifar_stem(x: Any, width: int, architecture: Architecture) -> Any:
+    """One 3x3 convolution (§4.2): (N, H, W, C) -> (N, H, W, width)."""
+    return _stem_end(x, width, 3, 1, architecture, "stem_conv")
+
+
+def _three_convolutions(x: Any, width: int, architecture: Architecture) -> Any:
+    for i, stride in ((1, 2), (2, 1)):
+        x = conv_bn(x, width // 2, 3, stride, architecture, name=f"stem_conv{i}")
+        x = relu(x, name=f"stem_conv{i}_relu")
+    return _stem_end(x, width, 3, 1, architecture, "stem_conv3")
+
+
+def _stem_end(x: Any, width: int, kernel: int, stride: int, architecture: Architecture, name: str) -> Any:
+    """Convolves, and activates unless the first block does."""
+    if architecture.activation == "before" and architecture.first_activation == "block":
+        return bare_conv(x, width, kernel, stride, architecture, name=name)
+    return relu(conv_bn(x, width, kernel, stride, architecture, name=name), name="stem_relu")
+
+
+def max_pool(x: Any, architecture: Architecture) -> Any:
+    """3x3 max-pool of stride 2 (Table 1): (N, H, W, C) -> (N, ⌈H/2⌉, ⌈W/2⌉, C)."""
+    if architecture.pool_border == "zeros":
+        # After a ReLU, zeros are as good a border for a maximum as minus infinity.
+        x = layers.ZeroPadding2D(1, data_format="channels_last", name="stem_pool_pad")(x)
+    else:
+        # The border's own pixels once more, which are in its windows anyway.
+        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
+    return layers.MaxPooling2D(3, strides=2, data_format="channels_last", name="stem_pool")(x)
+
+
+def shortcut(x: Any, activated: Any, channels: int, plan: PlannedBlock, architecture: Architecture) -> Any:
+    """Carries `x` around the residual (§3.3): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels).
+
+    A projection sees `activated`, what the residual begins with (arXiv:1603.05027, §3.2): after activation, `x` itself.
+    """
+    name, stride = plan.name, plan.stride
+    option, same = architecture.shortcut, x.shape[-1] == channels
+    if option != "C" and same and not (architecture.first_projection and name == "stage1_block1"):
+        if stride == 1:
+            return x  # the identity of Eqn. (1)
+        if architecture.halving == "last":
+            return x[:, ::stride, ::stride, :]
+    if option == "A":
+        missing = channels - x.shape[-1]
+        front = missing // 2 if architecture.zero_channels == "around" else 0
+        x = x[:, ::stride, ::stride, :]
+        return ops.pad(x, ((0, 0), (0, 0), (0, 0), (front, missing - front)))
+    name = f"{name}_projection"
+    if architecture.projection == "bare":
+        return bare_conv(activated, channels, 1, stride, architecture, name=name)
+    if architecture.projection == "pooled" and stride > 1:
+        pool = layers.AveragePooling2D(
+            stride, strides=stride, padding="same", data_format="channels_last", name=f"{name}_pool"
+        )
+        activated, stride = pool(activated), 1
+    return conv_bn(activated, channels, 1, stride, architecture, name=name)  # Eqn. (2)
+
+
+def basic_residual(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
+    """Two 3x3 convolutions (Fig. 5, left): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, width)."""
+    name, width = plan.name, plan.width
+    x = conv_bn(x, width, 3, plan.stride, architecture, name=f"{name}_conv1", dilation=plan.dilation)
+    x = relu(x, name=f"{name}_conv1_relu")
+    return _last(x, 3, plan, architecture, name=f"{name}_conv2", dilation=plan.dilation_after)
+
+
+def bottleneck_residual(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
+    """1x1 reduces, 3x3 works, 1x1 restores (Fig. 5, right): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, 4 width)."""
+    name, width = plan.name, plan.width
+    at_1x1 = architecture.bottleneck_stride == "1x1"
+    stride1, stride2 = (plan.stride, 1) if at_1x1 else (1, plan.stride)
+    x = relu(conv_bn(x, width, 1, stride1, architecture, name=f"{name}_conv1"), name=f"{name}_conv1_relu")
+    dilation = plan.dilation_after if at_1x1 else plan.dilation
+    groups = architecture.groups
+    x = conv_bn(x, width, 3, stride2, architecture, name=f"{name}_conv2", dilation=dilation, groups=groups)
+    x = relu(x, name=f"{name}_conv2_relu")
+    return _last(x, 1, plan, architecture, name=f"{name}_conv3")
+
+
+def _last(x: Any, kernel: int, plan: PlannedBlock, architecture: Architecture, *, name: str, dilation: int = 1) -> Any:
+    """The last convolution of a residual function, whose channels leave the block."""
+    channels = plan.width * architecture.channels_per_width
+    if architecture.activation == "before":
+        return bare_conv(x, channels, kernel, 1, architecture, name=name, dilation=dilation)
+    return conv_bn(x, channels, kernel, 1, architecture, name=name, dilation=dilation, last=True)
+
+
+def squeeze_and_excitation(x: Any, reduction: int, *, name: str) -> Any:
+    """Scales each channel by what the image's means of all say (arXiv:1709.01507, Eqn. 2 to 4): shape as before."""
+    channels = x.shape[-1]
+    scale = layers.GlobalAveragePooling2D(keepdims=True, data_format="channels_last", name=f"{name}_squeeze")(x)
+    scale = convolution(scale, channels // reduction, 1, use_bias=True, name=f"{name}_reduce")
+    scale = relu(scale, name=f"{name}_reduce_relu")
+    scale = convolution(scale, channels, 1, use_bias=True, name=f"{name}_expand")
+    scale = layers.Activation("sigmoid", name=f"{name}_excitation")(scale)
+    return layers.Multiply(name=f"{name}_scale")([x, scale])
+
+
+STEMS = {"imagenet": imagenet_stem, "cifar": cifar_stem, "deep": deep_stem, "strided": strided_stem}
+RESIDUALS = {"basic": basic_residual, "bottleneck": bottleneck_residual}
+
+
+def block(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
+    """Returns relu(F(x) + shortcut(x)), or relu(F(x)) in a plain network (Fig. 2).
+
+    With activation before convolutions it is F(relu(bn(x))) + shortcut(x) (arXiv:1603.05027, Fig. 1b).
+    """
+    activated = x
+    if plan.preactivated:
+        activated = relu(normalized(x, architecture, name=f"{plan.name}_preact_bn"), name=f"{plan.name}_preact_relu")
+    residual = RESIDUALS[architecture.block](activated, plan, architecture)
+    if architecture.squeeze:
+        residual = squeeze_and_excitation(residual, architecture.squeeze, name=plan.name)
+    if architecture.shortcut is not None:
+        if plan.drop:
+            # Whole residuals at a time, scaled by what is left of them on average: stochastic depth.
+            residual = layers.Dropout(plan.drop, noise_shape=(None, 1, 1, 1), name=f"{plan.name}_drop")(residual)
+        around = shortcut(x, activated, residual.shape[-1], plan, architecture)
+        # The shortcut first: Keras walks a graph back along first inputs, recursively, and this path is the shorter.
+        residual = layers.Add(name=f"{plan.name}_add")([around, residual])
+    return residual if architecture.activation == "before" else relu(residual, name=f"{plan.name}_relu")
+
+
+def head(x: Any, classes: int, activation: Any) -> Any:
+    """Returns the classes' logits, or what an activation makes of them: (N, channels) -> float32 (N, classes)."""
+    # In float32: a logit of half precision would lose digits that the loss and top-1 need.
+    x = layers.Dense(classes, kernel_initializer=he_normal(), dtype="float32", name="logits")(x)
+    if activation is None or activation == "linear":
+        return x
+    return layers.Activation(activation, dtype="float32", name="predictions")(x)

@@ -1,0 +1,84 @@
+"""Parameters, multiply-adds and feature-map sizes of a network (arXiv:1512.03385, Table 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import keras
+
+from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.networks.builder import build
+from resnet_keras.networks.catalog import ARCHITECTURES, architecture
+from resnet_keras.networks.published_sizes import SIZES
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a network costs.
+
+    Attributes:
+        name: Its key in the table of architectures.
+        layers: Layers with weights, as the paper counts them.
+        parameters: Trainable ones.
+        multiply_adds: Of the convolutions and the classifier, for one image of the paper's size.
+        stages: Height, width and channels after each stage.
+    """
+
+    name: str
+    layers: int
+    parameters: int
+    multiply_adds: int
+    stages: tuple[tuple[int, int, int], ...]
+
+
+def parameters(model: keras.Model) -> int:
+    """Returns the number of trainable parameters."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Returns the multiply-adds of a forward pass of one image: those of convolutions and dense layers.
+
+    Raises:
+        ValueError: The model leaves the image's height or width free.
+    """
+    total = 0
+    for layer in flat_layers(model):
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
+            positions = layer.output.shape[1:-1]
+            if None in positions:
+                raise ValueError(
+                    f"Expected a model of images of one size. Received: {layer.name} gives {layer.output.shape}"
+                )
+            total += math.prod(positions) * math.prod(layer.kernel.shape)
+    return total
+
+
+def complexity(name: str) -> Complexity:
+    """Builds a network of the table and returns what it costs."""
+    row = architecture(name)
+    model = build(name)
+    layers = {layer.name: layer for layer in flat_layers(model)}
+    end = "add" if row.activation == "before" else "relu"
+    last = (layers[f"stage{i}_block{repeats}_{end}"] for i, repeats in enumerate(row.repeats, start=1))
+    return Complexity(
+        name, row.depth, parameters(model), multiply_adds(model), tuple(tuple(layer.output.shape[1:]) for layer in last)
+    )
+
+
+def complexity_table(names: Iterable[str] = tuple(ARCHITECTURES)) -> str:
+    """Returns a Markdown table of networks, computed from the networks themselves, beside published counts."""
+    lines = [
+        "| network | layers | parameters | published | multiply-adds | feature maps by stage |",
+        "|---|---:|---:|---|---:|---|",
+    ]
+    for name in names:
+        row = complexity(name)
+        sizes = ", ".join(f"{height}x{width}x{channels}" for height, width, channels in row.stages)
+        size = SIZES.get(name)
+        published = f"{size} ({size.source})" if size else ""
+        cost = f"{row.multiply_adds / 1e9:.3f} x 10^9"
+        lines.append(f"| {name} | {row.layers} | {row.parameters:,} | {published} | {cost} | {sizes} |")
+    return "\n".join(lines)

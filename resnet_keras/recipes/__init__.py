@@ -1,0 +1,1 @@
+"""Training recipes as typed data, with their published and measured errors."""

@@ -1,0 +1,1 @@
+"""The paper's experiments and the document of their results."""

@@ -1,0 +1,185 @@
+"""The document of all experiments, from what their runs and measurements left on the disk, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import keras
+
+from resnet_keras import files
+from resnet_keras.evaluation.protocols import ProtocolResult
+from resnet_keras.networks.complexity import complexity
+from resnet_keras.reproduction.catalog import EXPERIMENTS
+from resnet_keras.reproduction.experiment import ACCELERATOR, ACCELERATOR_FLOPS, BUDGETS, Experiment
+from resnet_keras.reproduction.folder import GIVEN, ReproductionFolder
+from resnet_keras.reproduction.outcomes import Outcome, outcomes
+from resnet_keras.reproduction.paper_results import PAPER_NETWORKS
+from resnet_keras.reproduction.plots import error_curves, response_curves, save_figure
+from resnet_keras.reproduction.tables import (
+    contrast_table,
+    error_table,
+    memory_table,
+    network_table,
+    plan_table,
+    protocol_table,
+    response_table,
+)
+
+_NETWORKS = "networks"
+_BUDGET_TITLES = {
+    "smoke": "Smoke: that everything works, on digits",
+    "small": "Small: on two CPU cores",
+    "full": "Full: the paper's recipes",
+    GIVEN: "Of networks that were given",
+}
+_HEAD = f"""# Reproduction of "Deep Residual Learning for Image Recognition" (arXiv:1512.03385)
+
+Written by `resnet-reproduce` from the files of its runs; `resnet-reproduce document` writes it anew. Errors are top-1,
+in per cent, mean ± standard deviation (n - 1) over seeds; a difference is taken seed by seed. The *training error* is
+that of the finished network on the images that it was trained on, without augmentation; the test error is that of the
+last epoch. Each run's folder has its recipe, versions, history and curves; experiments of one budget share their runs.
+
+GPU hours are estimated: 2 x 3 x multiply-adds (forward and backward) x images x epochs, at
+{ACCELERATOR_FLOPS / 1e12:.1f} x 10^12 operations a second, 30 % of what an {ACCELERATOR} can do in TF32. Networks for
+images as small as CIFAR-10's do not reach that.
+"""
+
+
+def write_document(folder: ReproductionFolder) -> None:
+    """Writes the document of all experiments and the plots that it shows.
+
+    Networks are built and counted the first time, which takes half a minute; the counts are kept.
+
+    Raises:
+        ValueError: A file of a run cannot be read.
+    """
+    networks = _networks(folder)
+    parts = [_HEAD]
+    for name, experiment in EXPERIMENTS.items():
+        parts.append(f"## {experiment.title}\n\n`resnet-reproduce {name}`; {experiment.where}. {experiment.claim}")
+        if experiment.kind == "networks":
+            parts.append(network_table(networks))
+            continue
+        for budget in (*BUDGETS, GIVEN):
+            shown = _SHOWN[experiment.kind](folder, name, experiment, budget)
+            if shown:
+                parts += [f"### {_BUDGET_TITLES[budget]}", *shown]
+        parts += _plan(folder, name, experiment, networks)
+    files.write_text(folder.document, "\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def _networks(folder: ReproductionFolder) -> list[dict[str, Any]]:
+    """Returns what the paper's networks cost, which is counted once."""
+    kept = folder.read("full", _NETWORKS)
+    if kept is None or [network["name"] for network in kept["networks"]] != list(PAPER_NETWORKS):
+        kept = {"networks": []}
+        for name in PAPER_NETWORKS:
+            kept["networks"].append(asdict(complexity(name)))
+            keras.utils.clear_session()
+        folder.write("full", _NETWORKS, kept)
+    return kept["networks"]
+
+
+def _training(folder: ReproductionFolder, name: str, experiment: Experiment, budget: str) -> list[str]:
+    if budget == GIVEN:
+        return []
+    found = outcomes(folder, experiment, budget)  # type: ignore[arg-type]
+    if not any(outcome.runs for outcome in found):
+        return []
+    figure = error_curves(found)
+    parts = [_about(found), error_table(found), contrast_table(experiment, found)]
+    if figure is not None:
+        parts.append(_picture(folder, budget, name, figure))
+    return [part for part in (*parts, _missing(found)) if part]
+
+
+def _memory(folder: ReproductionFolder, name: str, experiment: Experiment, budget: str) -> list[str]:
+    if budget == GIVEN:
+        return []
+    found = outcomes(folder, experiment, budget)  # type: ignore[arg-type]
+    return [_about(found), memory_table(found)] if any(outcome.runs for outcome in found) else []
+
+
+def _responses(folder: ReproductionFolder, name: str, experiment: Experiment, budget: str) -> list[str]:
+    measured = folder.read(budget, name)
+    if measured is None:
+        return []
+    said = f"Responses to {measured['images']:,} test images of {measured['dataset']}."
+    picture = _picture(folder, budget, name, response_curves(measured))
+    return [said, response_table(measured), picture]
+
+
+def _protocols(folder: ReproductionFolder, name: str, experiment: Experiment, budget: str) -> list[str]:
+    measured = folder.read(budget, name)
+    if measured is None:
+        return []
+    results = [ProtocolResult(**{**row, "networks": tuple(row["networks"])}) for row in measured["results"]]
+    return [
+        f"On {measured['dataset']}.",
+        protocol_table(results, on_imagenet=measured["dataset"] == "imagenet2012"),
+    ]
+
+
+_SHOWN: dict[str, Callable[[ReproductionFolder, str, Experiment, str], list[str]]] = {
+    "training": _training,
+    "memory": _memory,
+    "responses": _responses,
+    "protocols": _protocols,
+}
+
+
+def _plan(folder: ReproductionFolder, name: str, experiment: Experiment, networks: list[dict[str, Any]]) -> list[str]:
+    """Returns what the full budget would take, where not all its runs are finished."""
+    found = outcomes(folder, experiment, "full")
+    left = tuple(outcome.variant for outcome in found if len(outcome.runs) < outcome.variant.seeds)
+    if not left:
+        return []
+    multiply_adds = {network["name"]: network["multiply_adds"] for network in networks}
+    return [
+        f"### Not run here: the paper's recipes\n\n`resnet-reproduce {name} --budget full --data-dir DIR`",
+        plan_table(left, multiply_adds, _rates(folder)),
+    ]
+
+
+def _rates(folder: ReproductionFolder) -> dict[str, float]:
+    """Returns the speeds that were measured at any budget, by data set and network."""
+    rates = {}
+    for experiment in EXPERIMENTS.values():
+        for budget in BUDGETS:
+            for outcome in outcomes(folder, experiment, budget):
+                recipe, rate = outcome.variant.recipe, outcome.images_per_second
+                if rate is not None and recipe.shortcut is None and experiment.kind != "memory":
+                    rates[f"{recipe.dataset}_{recipe.model}"] = rate
+    return rates
+
+
+def _about(found: tuple[Outcome, ...]) -> str:
+    """Returns a line about the finished runs: by which recipe, by what versions, and how long they took."""
+    runs = [each.run for outcome in found for each in outcome.runs.values()]
+    first, name = next((o.runs[min(o.runs)].run, o.variant.name) for o in found if o.runs)
+    versions = " and ".join(
+        sorted({f"TensorFlow {run.about.get('tensorflow')}, Keras {run.about.get('keras')}" for run in runs})
+    )
+    told = [run.seconds for run in runs if run.seconds is not None]
+    took = f"; all epochs of all runs took {timedelta(seconds=round(sum(told)))}" if told else ""
+    return f"Recipe of {name}: `{first.name}`. {versions}{took}."
+
+
+def _missing(found: tuple[Outcome, ...]) -> str:
+    """Returns a line about the runs that are not finished."""
+    wanted = sum(outcome.variant.seeds for outcome in found)
+    finished = sum(len(outcome.runs) for outcome in found)
+    begun = [f"{run.path.name} ({run.progress})" for outcome in found for run in outcome.begun]
+    if finished == wanted:
+        return ""
+    also = f"; begun: {', '.join(begun)}" if begun else ""
+    return f"**{finished} of {wanted} runs are finished**{also}. The same command goes on."
+
+
+def _picture(folder: ReproductionFolder, budget: str, name: str, figure: Any) -> str:
+    file = folder.plot(budget, name)
+    save_figure(figure, file)
+    return f"![{name}, {budget}]({file.relative_to(folder.path).as_posix()})"

@@ -1,0 +1,85 @@
+"""What the paper reports of its networks (arXiv:1512.03385, Tables 1 to 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resnet_keras.networks.published_sizes import SIZES
+from resnet_keras.recipes.published_errors import PUBLISHED
+
+
+@dataclass(frozen=True)
+class PaperError:
+    """An error that the paper reports; as text, in per cent.
+
+    Attributes:
+        top1: In per cent; `None` if only the top-5 error is reported.
+        top5: In per cent; `None` if only the top-1 error is reported.
+        where: The table, and what it has to say.
+    """
+
+    top1: float | None
+    top5: float | None = None
+    where: str = ""
+
+    def __str__(self) -> str:
+        top1 = [] if self.top1 is None else [f"{self.top1:.2f}"]
+        top5 = [] if self.top5 is None else [f"{self.top5:.2f} top-5"]
+        return f"{' / '.join(top1 + top5)} ({self.where})"
+
+
+def _published(recipe: str, top5: float | None = None, where: str | None = None) -> PaperError:
+    known = PUBLISHED[recipe]
+    return PaperError(known.error, top5, where or known.source.partition(", ")[2])
+
+
+PAPER_MULTIPLY_ADDS = {
+    "resnet18": 1.8e9,
+    "resnet34": 3.6e9,
+    "resnet50": 3.8e9,
+    "resnet101": 7.6e9,
+    "resnet152": 11.3e9,
+    "plainnet18": 1.8e9,
+    "plainnet34": 3.6e9,
+}
+"""FLOPs of Table 1, which are multiply-adds."""
+
+PAPER_PARAMETERS = {name: size for name, size in SIZES.items() if "1512.03385" in size.source}
+"""Parameters of Table 6."""
+
+PAPER_NETWORKS = (*PAPER_MULTIPLY_ADDS, *PAPER_PARAMETERS, *(f"plainnet{depth}" for depth in (20, 32, 44, 56, 110)))
+"""All networks of the paper, as keys of `ARCHITECTURES`."""
+
+PAPER_CIFAR10 = {
+    **{f"ResNet-{depth}": _published(f"cifar10_resnet{depth}") for depth in (20, 32, 44, 56, 1202)},
+    "ResNet-110": _published("cifar10_resnet110", where="Table 6, the best of 6.61 ± 0.16 over 5 runs"),
+}
+"""Errors on CIFAR-10's test images. Those of the plain networks are in Fig. 6 alone: of 110 layers over 60 %."""
+
+PAPER_TEN_CROP = {
+    "plain-18": _published("imagenet_plainnet18", where="Table 2"),
+    "plain-34": _published("imagenet_plainnet34", 10.02),
+    "ResNet-18 A": _published("imagenet_resnet18", where="Table 2"),
+    "ResNet-34 A": PaperError(25.03, 7.76, "Table 3"),
+    "ResNet-34 B": _published("imagenet_resnet34", 7.46, "Table 3"),
+    "ResNet-34 C": PaperError(24.19, 7.40, "Table 3"),
+    "ResNet-50": _published("imagenet_resnet50", 6.71, "Table 3"),
+    "ResNet-101": _published("imagenet_resnet101", 6.05, "Table 3"),
+    "ResNet-152": _published("imagenet_resnet152", 5.71, "Table 3"),
+}
+"""10-crop errors on ImageNet's validation images."""
+
+PAPER_MULTI_SCALE = {
+    name: PaperError(top1, top5, "Table 4")
+    for name, top1, top5 in (
+        ("ResNet-34 B", 21.84, 5.71),
+        ("ResNet-34 C", 21.53, 5.60),
+        ("ResNet-50", 20.74, 5.25),
+        ("ResNet-101", 19.87, 4.60),
+        ("ResNet-152", 19.38, 4.49),
+    )
+}
+"""Errors of single networks on ImageNet's validation images, fully convolutional at five scales."""
+
+PAPER_ENSEMBLE = PaperError(None, 3.57, "Table 5, ImageNet's test images, six networks")
+"""What the paper's ensemble gave, at five scales."""

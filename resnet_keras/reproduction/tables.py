@@ -1,0 +1,169 @@
+"""Tables of what experiments came to, beside the paper's figures, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import mean
+from typing import Any
+
+from resnet_keras.evaluation.protocols import MULTI_SCALE, TEN_CROP, ProtocolResult
+from resnet_keras.reproduction.experiment import ACCELERATOR_FLOPS, Experiment, Variant, training_images
+from resnet_keras.reproduction.outcomes import Outcome, mean_and_deviation
+from resnet_keras.reproduction.paper_results import (
+    PAPER_ENSEMBLE,
+    PAPER_MULTI_SCALE,
+    PAPER_MULTIPLY_ADDS,
+    PAPER_PARAMETERS,
+    PAPER_TEN_CROP,
+)
+
+_FORWARD_AND_BACKWARD = 3
+_FLOPS_PER_MULTIPLY_ADD = 2
+
+
+def network_table(networks: Iterable[dict[str, Any]]) -> str:
+    """Returns layers, parameters and multiply-adds beside the paper's (Tables 1 and 6).
+
+    Args:
+        networks: For each its `name`, `layers`, `parameters` and `multiply_adds`, as `Complexity` has them.
+    """
+    rows = []
+    for network in networks:
+        name = network["name"]
+        parameters, multiply_adds = PAPER_PARAMETERS.get(name), PAPER_MULTIPLY_ADDS.get(name)
+        rows.append(
+            (
+                name,
+                network["layers"],
+                f"{network['parameters']:,}",
+                parameters or "–",
+                f"{network['multiply_adds'] / 1e9:.3f}",
+                f"{multiply_adds / 1e9:.1f}" if multiply_adds else "–",
+            )
+        )
+    head = ("network", "layers", "parameters", "paper", "multiply-adds, 10^9", "paper, 10^9")
+    return _table(head, rows)
+
+
+def error_table(outcomes: Sequence[Outcome]) -> str:
+    """Returns errors of finished runs, mean ± standard deviation over seeds."""
+    of_ten_crops = any(outcome.errors("ten_crop") for outcome in outcomes)
+    rows = []
+    for outcome in outcomes:
+        recipe = outcome.variant.recipe
+        rate = outcome.images_per_second
+        rows.append(
+            (
+                outcome.variant.name,
+                f"{len(outcome.runs)} of {outcome.variant.seeds}",
+                *(mean_and_deviation(list(outcome.errors(of).values())) for of in ("training", "test")),
+                *([mean_and_deviation(list(outcome.errors("ten_crop").values()))] if of_ten_crops else ()),
+                outcome.variant.paper or "–",
+                f"{recipe.epochs} x {training_images(recipe):,}",
+                "–" if rate is None else f"{rate:,.0f}",
+            )
+        )
+    head = ("network", "seeds", "training error, %", "test error, %", *(["10-crop error, %"] if of_ten_crops else ()))
+    return _table((*head, "paper, whole recipe, %", "epochs x images", "images/s"), rows)
+
+
+def contrast_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
+    """Returns by how much errors of pairs of networks differ, seed by seed; empty if no pair has a seed in common."""
+    by_name = {outcome.variant.name: outcome for outcome in outcomes}
+    rows = []
+    for more, less in experiment.contrasts:
+        if more not in by_name or less not in by_name:
+            continue
+        cells, seeds = [], 0
+        for of in ("training", "test"):
+            first, second = by_name[more].errors(of), by_name[less].errors(of)
+            differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+            cells.append(mean_and_deviation(differences, signed=True))
+            seeds = max(seeds, len(differences))
+        if seeds:
+            rows.append((f"{more} against {less}", seeds, *cells))
+    head = ("difference, in points of per cent", "seeds", "training error", "test error")
+    return _table(head, rows) if rows else ""
+
+
+def response_table(measured: dict[str, Any]) -> str:
+    """Returns mean and range of the deviations of each network's layers (Fig. 7), means over seeds."""
+    rows = []
+    for network in measured["networks"]:
+        runs = network["deviations"]
+        layers = [mean(values) for values in zip(*(run.values() for run in runs), strict=True)]
+        means = [mean(run.values()) for run in runs]
+        spread = f"{min(layers):.3f} to {max(layers):.3f}"
+        rows.append((network["name"], len(runs), len(layers), mean_and_deviation(means, 3), spread))
+    return _table(("network", "runs", "3x3 layers", "mean over the layers", "layers from and to"), rows)
+
+
+def protocol_table(results: Iterable[ProtocolResult], *, on_imagenet: bool) -> str:
+    """Returns errors by protocol, on ImageNet beside those of Tables 3, 4 and 5."""
+    rows = []
+    for result in results:
+        name, several = " + ".join(result.networks), len(result.networks) > 1
+        known = {TEN_CROP: PAPER_TEN_CROP, MULTI_SCALE: PAPER_MULTI_SCALE}.get(result.protocol, {}).get(name)
+        if several and result.protocol == MULTI_SCALE:
+            known = PAPER_ENSEMBLE
+        top5 = "–" if result.top5_error is None else f"{100 * result.top5_error:.2f}"
+        cells = (name, result.protocol, f"{result.images:,}", f"{100 * result.top1_error:.2f}", top5)
+        rows.append((*cells, known or "–") if on_imagenet else cells)
+    head = ("networks", "protocol", "images", "top-1 error, %", "top-5 error, %")
+    return _table((*head, "paper, %") if on_imagenet else head, rows)
+
+
+def memory_table(outcomes: Sequence[Outcome]) -> str:
+    """Returns what trainings took: steps, seconds and peak memory."""
+    rows = []
+    for outcome in outcomes:
+        for seed, each in outcome.runs.items():
+            recipe = outcome.variant.recipe
+            rows.append(
+                (
+                    outcome.variant.name,
+                    seed,
+                    recipe.batch_size,
+                    recipe.epochs * (training_images(recipe) // recipe.batch_size),
+                    "–" if each.run.seconds is None else f"{each.run.seconds:,.0f}",
+                    f"{each.run.column('loss')[-1]:.3f}" if each.run.column("loss") else "–",
+                    "–" if each.peak_bytes is None else f"{each.peak_bytes / 2**30:.2f} GiB",
+                )
+            )
+    head = ("network", "seed", "batch", "steps", "seconds, tracing included", "loss, mean of the last epoch")
+    return _table((*head, "peak memory of the process"), rows)
+
+
+def plan_table(variants: Sequence[Variant], multiply_adds: dict[str, int], rates: dict[str, float]) -> str:
+    """Returns what runs at the full budget are to give and what they cost.
+
+    Args:
+        variants: Of the full budget.
+        multiply_adds: Of a forward pass of one image, by network.
+        rates: Images per second that were measured in training on images of that size, by data set and network.
+    """
+    rows = []
+    total = 0.0
+    for variant in variants:
+        recipe = variant.recipe
+        images = recipe.epochs * training_images(recipe) * variant.seeds
+        hours = full_hours(images, multiply_adds[recipe.model])
+        total += hours
+        rate = rates.get(f"{recipe.dataset}_{recipe.model}")
+        measured = "–" if rate is None else f"{images / rate / 3600:,.0f} at {rate:,.0f} images/s"
+        size = f"{recipe.epochs} x {training_images(recipe):,}"
+        rows.append((variant.name, variant.paper or "–", variant.seeds, size, f"{hours:,.2f}", measured))
+    rows.append(("all", "", sum(variant.seeds for variant in variants), "", f"{total:,.2f}", ""))
+    head = ("network", "expected: paper, %", "runs", "epochs x images", "GPU hours, estimated")
+    return _table((*head, "CPU hours, at the measured speed"), rows)
+
+
+def full_hours(images: int, multiply_adds: int) -> float:
+    """Returns the estimated hours of an accelerator for training on so many images, repeated ones included."""
+    return images * _FORWARD_AND_BACKWARD * _FLOPS_PER_MULTIPLY_ADD * multiply_adds / ACCELERATOR_FLOPS / 3600
+
+
+def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    numeric = ("---",) + ("---:",) * (len(head) - 1)
+    lines = [head, numeric, *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

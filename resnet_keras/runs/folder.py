@@ -1,0 +1,182 @@
+"""What a run leaves on the disk: its recipe, its checkpoints, its history, its result."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import shutil
+import subprocess
+from dataclasses import MISSING, asdict, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+import matplotlib
+from matplotlib.figure import Figure
+
+from resnet_keras import files
+from resnet_keras.applications.classifier import RUN_MODEL
+from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.runs.checkpoints import History
+
+_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
+
+
+class RunFolder:
+    """The folder of one run.
+
+    `recipe.json`, `run.json` (versions, machine, data), `checkpoints/`, `history.csv`, `curves.png`, `tensorboard/`,
+    and at its end `model.keras`, `evaluation.json` and `samples/`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def model(self) -> Path:
+        """The final network, with its preprocessing and class names."""
+        return self.path / RUN_MODEL
+
+    @property
+    def samples(self) -> Path:
+        """A test image of each class."""
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Of a run that is not finished."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's logs."""
+        return self.path / "tensorboard"
+
+    def check(self, recipe: Recipe) -> bool:
+        """Tells whether the folder holds this run already.
+
+        Raises:
+            ValueError: It holds a run of another recipe that has come somewhere: to a checkpoint, or to its end.
+        """
+        file = self.path / "recipe.json"
+        if not file.is_file():
+            return False
+        wanted = json.loads(json.dumps(asdict(recipe)))
+        # What recipes could not vary yet when the run was begun was as it is by default.
+        defaults = {field.name: field.default for field in fields(recipe) if field.default is not MISSING}
+        there = json.loads(json.dumps(defaults)) | json.loads(file.read_text(encoding="utf-8"))
+        differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
+        if differing and (self.model.is_file() or any(self.checkpoints.glob("*"))):
+            changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
+            raise ValueError(
+                f"Expected the recipe that {self.path} was begun with, or another folder. Received: {changes}"
+            )
+        return not differing
+
+    def begin(self, recipe: Recipe, data: dict[str, Any]) -> None:
+        """Writes what is to be done; or, if the folder holds a run, makes sure that it is the same.
+
+        Raises:
+            ValueError: As of `check`.
+        """
+        for aside in self.path.glob(".aside-*"):  # of a process that was killed while it wrote
+            shutil.rmtree(aside, ignore_errors=True)
+        if self.check(recipe):
+            return
+        files.write_json(self.path / "run.json", {**versions(), **data})
+        files.write_json(self.path / "recipe.json", asdict(recipe))
+
+    def recipe(self) -> Recipe:
+        """Returns the recipe of the run.
+
+        Raises:
+            FileNotFoundError: The folder holds no run.
+        """
+        content = self._read("recipe.json")
+        lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+        return Recipe(**{**content, **lists})
+
+    def data(self) -> dict[str, Any]:
+        """Returns versions, machine and whence the data came, as they were when the run began."""
+        return self._read("run.json")
+
+    def evaluation(self) -> Evaluation | None:
+        """Returns the result of a finished run; `None` before that."""
+        file = self.path / "evaluation.json"
+        return Evaluation(**self._read(file.name)) if file.is_file() and self.model.is_file() else None
+
+    def finish(self, evaluation: Evaluation) -> None:
+        """Writes the result; what only an unfinished run needs goes."""
+        files.write_json(self.path / "evaluation.json", asdict(evaluation))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def write_history(self, history: History) -> None:
+        """Writes `history.csv`, a line per epoch."""
+        columns = list(dict.fromkeys(key for row in history for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        files.write_text(self.path / "history.csv", text.getvalue())
+
+    def write_curves(self, history: History) -> None:
+        """Draws `curves.png`: error and loss over the epochs, as in the paper's Fig. 6."""
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        errors, losses = figure.subplots(1, 2)
+        for axes, quantity, label in ((errors, "accuracy", "error, %"), (losses, "loss", "loss")):
+            for prefix, style, who in (("", "--", "train"), ("val_", "-", "test")):
+                points = [(row["epoch"], row[prefix + quantity]) for row in history if prefix + quantity in row]
+                if points:
+                    epochs, values = zip(*points, strict=True)
+                    shown = [100 * (1 - v) for v in values] if quantity == "accuracy" else values
+                    axes.plot(epochs, shown, style, color="tab:blue" if prefix else "tab:grey", label=who)
+            axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
+            axes.grid(alpha=0.3)
+            axes.legend(frameon=False)
+        with files.new_file(self.path / "curves.png") as aside, matplotlib.rc_context({"font.size": 9}):
+            figure.savefig(aside, dpi=120)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        if not file.is_file():
+            raise FileNotFoundError(f"Expected the folder of a run. Received: {self.path}, without {name}")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+
+def versions() -> dict[str, Any]:
+    """Returns the versions and the machine that a result depends on."""
+    return {
+        "resnet_keras": metadata.version("resnet_keras"),
+        "commit": _commit(),
+        **{package: metadata.version(package) for package in _PACKAGES},
+        "backend": keras.backend.backend(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _commit() -> str | None:
+    """Returns the commit of the source tree, if the package runs from one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
+    """Returns the data set to use with a run's folder or a file, and where it lies: those named, or the run's own.
+
+    Raises:
+        ValueError: `source` is a file, and no data set is named.
+    """
+    if dataset is not None:
+        return dataset, data_dir
+    if not Path(source).is_dir():
+        raise ValueError(f"Expected a data set to use with a file, which does not tell its own. Received: {source}")
+    folder = RunFolder(source)
+    return folder.recipe().dataset, data_dir or folder.data()["data_dir"]

@@ -1,0 +1,70 @@
+"""What is measured of a finished run beside its test error: its error on the images that it was trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from resnet_keras import files
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.broken_images import open_whole
+from resnet_keras.data.sampling import sample
+from resnet_keras.evaluation.evaluator import Evaluation, evaluate
+from resnet_keras.evaluation.views import Views
+from resnet_keras.runs.folder import RunFolder
+
+MOST_TRAINING_IMAGES = 50_000
+"""Of more training images the error is measured on so many."""
+
+_TRAINING = "training_evaluation.json"
+_TEN_CROP = "ten_crop_evaluation.json"
+
+
+def measure_run(path: str | Path, *, ten_crop: bool = False, log: Callable[[str], None] = print) -> None:
+    """Evaluates a finished run on its training images, as they are, and keeps the result in its folder.
+
+    The images are those that the run was trained on, without augmentation, shown to the final network, so that
+    networks are compared that stand still. What is there already is left as it is.
+
+    Args:
+        path: Folder of the run.
+        ten_crop: Whether it is evaluated on ten crops of each test image, too (§3.4).
+        log: Takes lines of progress.
+
+    Raises:
+        FileNotFoundError: The run is not finished, or its data are missing.
+    """
+    folder = RunFolder(path)
+    wanted: list[tuple[str, str, Views]] = [(_TRAINING, "train", Views())]
+    if ten_crop:
+        wanted.append((_TEN_CROP, "test", Views(crops="ten")))
+    missing = [each for each in wanted if not (folder.path / each[0]).is_file()]
+    if not missing:
+        return
+    classifier, recipe = Classifier.load(folder.path), folder.recipe()
+    for name, part, views in missing:
+        split = open_whole(recipe.dataset, part, data_dir=folder.data()["data_dir"])
+        if part == "train":
+            split = sample(sample(split, recipe.train_images or len(split)), MOST_TRAINING_IMAGES)
+        result = evaluate(classifier, split, views=views, batch_size=recipe.batch_size, log=log)
+        files.write_json(folder.path / name, asdict(result))
+
+
+def training_evaluation(path: str | Path) -> Evaluation | None:
+    """Returns what `measure_run` found on the training images; `None` before."""
+    return _read(Path(path) / _TRAINING)
+
+
+def ten_crop_evaluation(path: str | Path) -> Evaluation | None:
+    """Returns what `measure_run` found on ten crops of the test images; `None` if it was not asked to."""
+    return _read(Path(path) / _TEN_CROP)
+
+
+def _read(file: Path) -> Evaluation | None:
+    if not file.is_file():
+        return None
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return Evaluation(**content)

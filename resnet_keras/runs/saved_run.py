@@ -1,0 +1,163 @@
+"""Runs as their folders tell them: recipe, epochs, result, of this version of the package or another."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the folder of a run tells.
+
+    Attributes:
+        path: The folder.
+        recipe: Of the run; a field that is younger than the run has its default.
+        unknown: Fields of `recipe.json` that `Recipe` has not.
+        about: Versions, machine and data, as in `run.json`; empty without it.
+        history: A row per epoch, as in `history.csv`.
+        evaluation: The result; `None` of an unfinished run.
+    """
+
+    path: Path
+    recipe: Recipe
+    unknown: dict[str, Any]
+    about: dict[str, Any]
+    history: list[dict[str, float]]
+    evaluation: Evaluation | None
+
+    @property
+    def name(self) -> str:
+        """The nearest of `RECIPES`, and what differs from it, except the seed."""
+        name, differing = nearest(self.recipe)
+        return ", ".join([name, *(f"{key}={_shown(value)}" for key, value in (differing | self._apart).items())])
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the epochs took, with their validation; `None` if not all are told of."""
+        column = self.column("seconds")
+        return sum(column) if len(column) == self.recipe.epochs else None
+
+    @property
+    def progress(self) -> str:
+        """How far an unfinished run has come."""
+        folder = RunFolder(self.path)
+        lost = (self.path / "evaluation.json").is_file() and not folder.model.is_file()
+        return f"epoch {len(self.history)} of {self.recipe.epochs}" + (f", {folder.model.name} is lost" if lost else "")
+
+    def column(self, name: str) -> list[float]:
+        """Returns a column of the history, for the epochs that have it."""
+        return [row[name] for row in self.history if name in row]
+
+    def repeats(self, other: Run) -> bool:
+        """Returns whether both are runs of one recipe, whatever their seeds."""
+        return replace(self.recipe, seed=other.recipe.seed) == other.recipe and self._apart == other._apart
+
+    @property
+    def _apart(self) -> dict[str, Any]:
+        # A TFDS set is the same wherever it lies; of "folder", the place is all that tells which images they are.
+        place = {"data_dir": self.about.get("data_dir")} if self.recipe.dataset == "folder" else {}
+        return place | {f"{key} (unknown)": value for key, value in self.unknown.items()}
+
+
+def nearest(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+    """Returns the name of that of `RECIPES` with the fewest other values, and the fields that differ, except the seed.
+
+    Among equals, the one of the same network and data set comes first.
+    """
+
+    def differing(other: Recipe) -> dict[str, Any]:
+        names = [field.name for field in fields(Recipe) if field.name != "seed"]
+        return {name: getattr(recipe, name) for name in names if getattr(recipe, name) != getattr(other, name)}
+
+    found = {name: differing(other) for name, other in RECIPES.items()}
+    return min(found.items(), key=lambda item: (len(item[1]), "model" in item[1], "dataset" in item[1]))
+
+
+def find_runs(sources: Iterable[str | Path]) -> list[Path]:
+    """Returns the folders of runs among `sources` and in them, at any depth, each once.
+
+    Files are passed over, so that `runs/*` may name some; so are hidden folders, which hold what is half-written.
+
+    Raises:
+        FileNotFoundError: A source does not exist.
+        ValueError: There is no run.
+    """
+    roots = [Path(source) for source in sources]
+    for root in roots:
+        if not root.exists():
+            raise FileNotFoundError(f"Expected folders of runs. Received: {root}, which does not exist")
+    seen: set[Path] = set()
+    found = [path for root in roots for path in _search(root, seen)]
+    if not found:
+        raise ValueError(
+            f"Expected folders of runs, each with its recipe.json. Received: {', '.join(map(str, roots)) or 'none'}"
+        )
+    return found
+
+
+def read_run(path: str | Path) -> Run:
+    """Returns what the folder of a run tells.
+
+    Raises:
+        ValueError: A file of it cannot be read, or is not as a run writes it.
+    """
+    folder = RunFolder(path)
+    with _reading("recipe.json"):
+        content = json.loads((folder.path / "recipe.json").read_text(encoding="utf-8"))
+        known = {field.name for field in fields(Recipe)}
+        unknown = {key: value for key, value in sorted(content.items()) if key not in known}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known
+        }
+        recipe = Recipe(**values)
+    with _reading("run.json"):
+        about = dict(folder.data()) if (folder.path / "run.json").is_file() else {}
+    with _reading("history.csv"):
+        history = _history(folder.path / "history.csv")
+    with _reading("evaluation.json"):
+        evaluation = folder.evaluation()
+        if evaluation and not 0 <= evaluation.top1_error <= 1:
+            raise ValueError(f"a top-1 error of {evaluation.top1_error}")
+    return Run(folder.path, recipe, unknown, about, history, evaluation)
+
+
+@contextmanager
+def _reading(file: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"Expected {file} as a run writes it. Received: {error}") from error
+
+
+def _search(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    if not folder.is_dir() or folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    if (folder / "recipe.json").is_file():
+        yield folder
+    for child in sorted(folder.iterdir()):
+        if not child.name.startswith("."):
+            yield from _search(child, seen)
+
+
+def _history(file: Path) -> list[dict[str, float]]:
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(lines)]
+
+
+def _shown(value: Any) -> Any:
+    """Returns a value as a table has room for it: of a path from the root, the last part."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -1,0 +1,192 @@
+"""What runs came to: a line for each recipe, over its seeds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.runs.saved_run import Run, find_runs, nearest, read_run
+
+_VERSIONS = ("resnet_keras", "commit", "tensorflow", "keras")
+_HEAD = "| recipe | seeds | epochs | top-1 error, % | test images | time per run | images/s |\n|---|" + "---:|" * 6
+_UNFINISHED_HEAD = "| unfinished run | recipe | seed | progress | test error so far, % |\n|---|---|---:|---|---:|"
+_NOTE = (
+    "Top-1 error of the finished network on the test images: mean ± standard deviation over seeds (n - 1). Time is the "
+    "mean over runs of the sum over epochs, with their validation and without the final one. Images/s is the median "
+    "over the epochs of all runs, of training alone."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Finished runs of one recipe, each of another seed; as text, a line of a Markdown table.
+
+    Attributes:
+        name: The nearest of `RECIPES`, and what differs from it.
+        runs: In the order of their seeds; one at least.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the line as data: errors as fractions, times in seconds, and `None` for what is not known."""
+        results = [run.evaluation for run in self.runs if run.evaluation]
+        errors = [result.top1_error for result in results]
+        times = [run.seconds for run in self.runs if run.seconds is not None]
+        rates = [rate for run in self.runs for rate in run.column("images_per_second")]
+        return {
+            "recipe": self.name,
+            "seeds": [run.recipe.seed for run in self.runs],
+            "epochs": self.runs[0].recipe.epochs,
+            "top1_error_mean": mean(errors),
+            "top1_error_sd": stdev(errors) if len(errors) > 1 else None,
+            "top1_errors": errors,
+            "test_images": sorted({result.images for result in results}),
+            "seconds": mean(times) if times else None,
+            "images_per_second": median(rates) if rates else None,
+            "versions": {key: sorted({str(run.about.get(key)) for run in self.runs}) for key in _VERSIONS},
+            "runs": [str(run.path) for run in self.runs],
+        }
+
+    def __str__(self) -> str:
+        of = self.summary()
+        spread = "" if of["top1_error_sd"] is None else f" ± {100 * of['top1_error_sd']:.2f}"
+        return _line(
+            self.name,
+            len(self.runs),
+            of["epochs"],
+            f"{100 * of['top1_error_mean']:.2f}{spread}",
+            " or ".join(f"{images:,}" for images in of["test_images"]),
+            "–" if of["seconds"] is None else timedelta(seconds=round(of["seconds"])),
+            "–" if of["images_per_second"] is None else f"{of['images_per_second']:,.0f}",
+        )
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """What runs came to; as text, Markdown.
+
+    Attributes:
+        rows: Of the finished runs, in the order of `RECIPES`.
+        unfinished: The runs without a result.
+        damaged: Why a run cannot be read, by its folder.
+        warnings: What else to know about the rows.
+    """
+
+    rows: tuple[Row, ...]
+    unfinished: tuple[Run, ...]
+    damaged: dict[Path, str]
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = []
+        if self.rows:
+            parts += ["\n".join([_HEAD, *map(str, self.rows)]), _NOTE]
+        if self.unfinished:
+            parts += ["\n".join([_UNFINISHED_HEAD, *map(_unfinished_line, self.unfinished)])]
+        if self.damaged:
+            parts += ["Damaged, and in no line:", "\n".join(f"- {path}: {why}" for path, why in self.damaged.items())]
+        if self.warnings:
+            parts += ["Warnings:", "\n".join(f"- {warning}" for warning in self.warnings)]
+        return "\n\n".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the same as data, for JSON."""
+        return {
+            "recipes": [row.summary() for row in self.rows],
+            "unfinished": [_cells(run) for run in self.unfinished],
+            "damaged": {str(path): why for path, why in self.damaged.items()},
+            "warnings": list(self.warnings),
+        }
+
+    def as_csv(self) -> str:
+        """Returns a line for each run that a row or the list of unfinished ones has, for other programs."""
+        text = io.StringIO()
+        cells = [_cells(run) for run in (*(run for row in self.rows for run in row.runs), *self.unfinished)]
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in cells for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(cells)
+        return text.getvalue()
+
+
+def table_of_runs(sources: Iterable[str | Path]) -> RunTable:
+    """Returns what came of the runs in some folders, a row for those that differ in nothing but the seed.
+
+    Args:
+        sources: Folders of runs, or folders that hold some at any depth.
+
+    Raises:
+        FileNotFoundError: A source does not exist.
+        ValueError: There is no run.
+    """
+    groups: list[list[Run]] = []
+    unfinished: list[Run] = []
+    damaged: dict[Path, str] = {}
+    for path in find_runs(sources):
+        try:
+            run = read_run(path)
+        except ValueError as error:
+            damaged[path] = str(error)
+            continue
+        if run.evaluation is None:
+            unfinished.append(run)
+        elif group := next((group for group in groups if run.repeats(group[0])), None):
+            group.append(run)
+        else:
+            groups.append([run])
+    order = list(RECIPES)
+    groups.sort(key=lambda group: (order.index(nearest(group[0].recipe)[0]), group[0].name))
+    warnings: list[str] = []
+    rows = tuple(_row(group, warnings) for group in groups)
+    return RunTable(rows, tuple(unfinished), damaged, tuple(warnings))
+
+
+def _row(runs: list[Run], warnings: list[str]) -> Row:
+    """Returns the row of one recipe's runs; of several with one seed the first alone, and warns."""
+    name = runs[0].name
+    by_seed: dict[int, Run] = {}
+    for run in runs:
+        # A second run of a seed tells nothing of the spread over seeds; most often it is a copy.
+        if (first := by_seed.setdefault(run.recipe.seed, run)) is not run:
+            warnings.append(f"{name}: seed {run.recipe.seed} is in {first.path} and in {run.path}, which is left out")
+    row = Row(name, tuple(by_seed[seed] for seed in sorted(by_seed)))
+    if len(row.summary()["test_images"]) > 1:
+        warnings.append(f"{name}: not all runs were tested on the same number of images")
+    return row
+
+
+def _cells(run: Run) -> dict[str, Any]:
+    """Returns one run as data."""
+    result, rates = run.evaluation, run.column("images_per_second")
+    return {
+        "run": str(run.path),
+        "recipe": run.name,
+        "seed": run.recipe.seed,
+        "progress": "finished" if result else run.progress,
+        "epochs_done": len(run.history),
+        "epochs": run.recipe.epochs,
+        "top1_error": result and result.top1_error,
+        "top5_error": result and result.top5_error,
+        "loss": result and result.loss,
+        "test_images": result and result.images,
+        "seconds": run.seconds,
+        "images_per_second": median(rates) if rates else None,
+    }
+
+
+def _unfinished_line(run: Run) -> str:
+    tested = run.column("val_accuracy")
+    error = f"{100 * (1 - tested[-1]):.2f}" if tested else "–"
+    return _line(run.path, run.name, run.recipe.seed, run.progress, error)
+
+
+def _line(*cells: object) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

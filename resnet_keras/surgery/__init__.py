@@ -1,0 +1,1 @@
+"""Changes to a model: a model goes in, a model comes out."""

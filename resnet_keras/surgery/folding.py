@@ -1,0 +1,93 @@
+"""Networks without batch normalisation, which compute what they did with it at rest (arXiv:1712.05877, §3.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from resnet_keras.layers.batch_norm import flat_layers
+
+
+def folded(model: keras.Model, *, precision: str = "float32") -> keras.Model:
+    """Returns a copy of a network in which each convolution does the batch normalisation that followed it.
+
+    With scale s = γ / √(σ² + ε), the convolution's kernel becomes s w and its bias s (b - μ) + β. What follows no
+    convolution of its own, as in a network that normalises before it activates, stays as it is.
+
+    Args:
+        model: A functional network, nested models included.
+        precision: What the copy computes and holds its weights in, "float32" or "bfloat16"; the global pooling and
+            what follows it are always float32.
+
+    Returns:
+        A functional network for inference alone.
+    """
+    norms = norms_of_convolutions(model)
+    dropped = {norm.name for norm in norms.values()}
+
+    def copied(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Layer):
+            return layer.__class__.from_config(layer.get_config())  # an operation, such as a slice
+        config = layer.get_config()
+        config["dtype"] = precision if len(layer.output.shape) == 4 else "float32"
+        if layer.name in norms:
+            config["use_bias"] = True
+        return layer.__class__.from_config(config)
+
+    def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if getattr(layer, "name", None) in dropped else layer(*args, **kwargs)
+
+    copy = keras.models.clone_model(model, clone_function=copied, call_function=called, recursive=True)
+    originals = {layer.name: layer for layer in flat_layers(model)}
+    for layer in flat_layers(copy):
+        if layer.weights:
+            original, norm = originals[layer.name], norms.get(layer.name)
+            layer.set_weights(original.get_weights() if norm is None else _kernel_and_bias(original, norm))
+    return copy
+
+
+def norms_of_convolutions(model: keras.Model) -> dict[str, keras.layers.BatchNormalization]:
+    """Returns, for the name of each convolution that alone feeds a batch normalisation, that normalisation."""
+    found = {}
+    for layer in flat_layers(model):
+        if not isinstance(layer, keras.layers.BatchNormalization) or len(layer._inbound_nodes) != 1:
+            continue
+        before = layer.input._keras_history.operation
+        alone = len(before._outbound_nodes) == 1 and len(before._inbound_nodes) == 1
+        if isinstance(before, keras.layers.Conv2D) and alone and before.activation is keras.activations.linear:
+            found[before.name] = layer
+    return found
+
+
+def entrance(model: keras.Model) -> keras.layers.Conv2D | None:
+    """Returns the convolution that alone reads a network's input, through padding at most; `None` if there is none."""
+    layer = model.get_layer(model.input._keras_history.operation.name)
+    while len(layer._outbound_nodes) == 1:
+        layer = layer._outbound_nodes[0].operation
+        if isinstance(layer, keras.layers.Conv2D):
+            return layer
+        if not isinstance(layer, keras.layers.ZeroPadding2D):
+            return None
+    return None
+
+
+def scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a batch normalisation at rest multiplies by and then adds, float64 (C,) each."""
+    mean, variance = (_values(value) for value in (norm.moving_mean, norm.moving_variance))
+    scale = 1.0 / np.sqrt(variance + norm.epsilon)
+    if norm.gamma is not None:
+        scale = scale * _values(norm.gamma)
+    shift = -mean * scale
+    return scale, shift if norm.beta is None else shift + _values(norm.beta)
+
+
+def _kernel_and_bias(convolution: keras.layers.Conv2D, norm: keras.layers.BatchNormalization) -> list[np.ndarray]:
+    scale, shift = scale_and_shift(norm)
+    bias = shift + scale * _values(convolution.bias) if convolution.use_bias else shift
+    return [_values(convolution.kernel) * scale, bias]
+
+
+def _values(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable.value), np.float64)

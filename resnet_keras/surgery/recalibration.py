@@ -1,0 +1,126 @@
+"""Batch normalisation's statistics as true averages, not as moving ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.weights.imported import Checkpoint
+
+
+def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
+    """Gives every batch normalisation the mean and variance of what it sees over a pass; returns the images seen.
+
+    The paper's authors released their networks so: mean and variance "strictly computed using average (not moving
+    average) on a sufficiently large training batch after the training procedure". As in training, each batch is
+    normalised by its own statistics on its way through the network. The variance is that of all images together, that
+    between batches included.
+
+    Args:
+        model: A network; its moving statistics change, nothing else.
+        batches: Normalised images (N, H, W, C), alone or as the first of a tuple, in batches as large as in training.
+
+    Raises:
+        ValueError: There are no batches, or the model has no batch normalisation.
+    """
+    layers = _batch_norms(model)
+    before = [(layer.momentum, layer.trainable) for layer in layers]
+    statistics = [_statistics(layer) for layer in layers]
+    sums = [(np.zeros(len(mean)), np.zeros(len(mean))) for mean, _ in statistics]
+    images = 0
+    try:
+        for layer in layers:  # the moving statistics become those of the batch
+            layer.momentum, layer.trainable = 0.0, True
+            # Once: what is no number would stay one, times 0.
+            layer.moving_mean.assign(keras.ops.zeros_like(layer.moving_mean))
+            layer.moving_variance.assign(keras.ops.ones_like(layer.moving_variance))
+        for batch in batches:
+            inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+            model(inputs, training=True)
+            images += len(inputs)
+            for layer, (first, second) in zip(layers, sums, strict=True):
+                mean, variance = _statistics(layer)
+                first += len(inputs) * mean
+                second += len(inputs) * (variance + mean**2)
+        if images:
+            means = [first / images for first, _ in sums]
+            statistics = [
+                (mean, np.maximum(second / images - mean**2, 0.0))
+                for mean, (_, second) in zip(means, sums, strict=True)
+            ]
+    finally:
+        for layer, (momentum, trainable), found in zip(layers, before, statistics, strict=True):
+            layer.momentum, layer.trainable = momentum, trainable
+            layer.moving_mean.assign(found[0])
+            layer.moving_variance.assign(found[1])
+    if not images:
+        raise ValueError("Expected at least one batch of images. Received: none")
+    return images
+
+
+def _statistics(layer: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    pair = (layer.moving_mean, layer.moving_variance)
+    mean, variance = (np.asarray(keras.ops.convert_to_numpy(value), np.float64) for value in pair)
+    return mean, variance
+
+
+def is_folded(checkpoint: Checkpoint) -> bool:
+    """Tells whether all moving statistics have been folded into scale and offset: means of 0, variances of 1."""
+    neutral = {"moving_mean": 0.0, "moving_variance": 1.0}
+    kinds = [(name.rpartition("/")[2], array) for name, array in checkpoint.tensors.items()]
+    found = [(array == neutral[kind]).all() for kind, array in kinds if kind in neutral]
+    return bool(found) and all(found)
+
+
+def unfold(model: keras.Model, batches: Iterable[Any]) -> int:
+    """Gives every batch normalisation the statistics of what it sees, without changing what the network computes.
+
+    Some weights are published with the statistics folded into scale and offset, for inference. Trained on from there,
+    the network would be normalised by its batches and be another one; at rest, it would learn without normalisation,
+    and diverge at rates that are usual. Here mean and variance over a pass become the moving statistics, and scale and
+    offset change so that they undo it. The blocks must not lie in nested models.
+
+    Args:
+        model: A network; its batch normalisations change.
+        batches: Normalised images (N, H, W, C), alone or as the first of a tuple.
+
+    Returns:
+        The images seen.
+
+    Raises:
+        ValueError: There are no batches, or the model has no batch normalisation.
+    """
+    layers = _batch_norms(model)
+    inside = keras.Model(model.input, [layer.input for layer in layers])
+    sums = [np.zeros((2, layer.moving_mean.shape[0])) for layer in layers]
+    images = 0
+    for batch in batches:
+        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+        images += len(inputs)
+        for total, value in zip(sums, inside.predict_on_batch(inputs), strict=True):
+            value = np.asarray(value, np.float64)
+            total += len(inputs) * np.stack([value.mean((0, 1, 2)), (value**2).mean((0, 1, 2))])
+    if not images:
+        raise ValueError("Expected at least one batch of images. Received: none")
+    for layer, (first, second) in zip(layers, sums, strict=True):
+        mean = first / images
+        variance = np.maximum(second / images - mean**2, 0.0)
+        old_mean, old_variance = _statistics(layer)
+        gamma, beta = (np.asarray(keras.ops.convert_to_numpy(v), np.float64) for v in (layer.gamma, layer.beta))
+        slope = gamma / np.sqrt(old_variance + layer.epsilon)
+        layer.gamma.assign(slope * np.sqrt(variance + layer.epsilon))
+        layer.beta.assign(beta + slope * (mean - old_mean))
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(variance)
+    return images
+
+
+def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    layers = [layer for layer in flat_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    if not layers:
+        raise ValueError(f"Expected a network with batch normalisation. Received: {model.name!r}, without")
+    return layers

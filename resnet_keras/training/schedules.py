@@ -1,0 +1,64 @@
+"""The learning rate of a recipe, step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from resnet_keras.recipes.recipe import Recipe
+
+
+def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the rate of each step, counted from 0.
+
+    The first `warmup_steps` have `warmup_lr`. A "step" schedule then has `peak_lr`, which is multiplied by `lr_factor`
+    at each of `lr_drops`. A "cosine" schedule rises from `warmup_lr` to `peak_lr` during the warm-up and then falls
+    along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A "one_cycle" schedule rises and falls
+    along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in proportion to the batch.
+    """
+    peak, first = recipe.peak_lr * recipe.lr_scale, recipe.warmup_lr * recipe.lr_scale
+    total = recipe.epochs * steps_per_epoch
+    warmup = min(recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch), total - 1)
+    if recipe.schedule == "one_cycle":
+        return OneCycle(first, peak, warmup, total)
+    if recipe.schedule == "cosine":
+        if not warmup:
+            return keras.optimizers.schedules.CosineDecay(peak, decay_steps=total)
+        return keras.optimizers.schedules.CosineDecay(
+            first, decay_steps=total - warmup, warmup_target=peak, warmup_steps=warmup
+        )
+    starts = {0: first if warmup else peak, warmup: peak}
+    for i, fraction in enumerate(recipe.lr_drops, start=1):
+        starts[max(round(fraction * total), warmup)] = peak * recipe.lr_factor**i
+    # Keras counts a boundary to the interval before it, and wants at least one: the end of the run does no harm.
+    later = sorted(starts)[1:]
+    boundaries = [step - 1 for step in later] + [total - 1]
+    rates = [starts[step] for step in sorted(starts)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [*rates, rates[-1]])
+
+
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises along a line and falls along another, to 0.
+
+    Args:
+        first: Rate of the first step.
+        peak: Rate of step `rise`.
+        rise: Steps of the rise.
+        total: Steps of the run.
+    """
+
+    def __init__(self, first: float, peak: float, rise: int, total: int) -> None:
+        super().__init__()
+        self.first, self.peak, self.rise, self.total = first, peak, rise, total
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the rate of a step, counted from 0."""
+        step = keras.ops.cast(step, "float32")
+        up = self.first + (self.peak - self.first) * step / max(self.rise, 1)
+        down = self.peak * (self.total - step) / (self.total - self.rise)
+        return keras.ops.where(step < self.rise, up, keras.ops.maximum(down, 0.0))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {"first": self.first, "peak": self.peak, "rise": self.rise, "total": self.total}

@@ -1,0 +1,161 @@
+"""The settings that hubs keep beside weights: preprocessing, class names, and what the weights do not show."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from resnet_keras.data.preprocessing import Interpolation, Preprocessing
+from resnet_keras.networks.architecture import BottleneckStride
+from resnet_keras.weights.conventions import Traits
+
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, RecursionError)
+"""What comes of reading settings that are made otherwise than they should be."""
+
+T = TypeVar("T")
+
+_TIMM = (
+    r"(tv_|gluon_)?(resnet\d+(_v1b|_v1c|_v1d|c|d)?|(wide_resnet\d+|resnetv2|seresnet|resnetrs)_?\d+"
+    r"|(se)?resnext\d+_\d+x\d+d)"
+)
+"""What timm calls the networks that are among ours."""
+
+_PILLOW_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
+
+
+def check_other_networks(path: Path) -> None:
+    """Refuses the settings of networks that have the weights of ours and compute something else.
+
+    Raises:
+        ValueError: The file tells of such a network, or is no JSON object.
+    """
+    config = _json(path)
+    told = {key: config.get(key) for key in ("architecture", "hidden_act", "downsample_in_first_stage")}
+    others = (
+        isinstance(told["architecture"], str) and not re.fullmatch(_TIMM, told["architecture"]),
+        told["hidden_act"] not in (None, "relu"),
+        told["downsample_in_first_stage"] not in (None, False),
+    )
+    if any(others):
+        raise ValueError(f"Expected the settings of a network of this package. Received: {path}, with {told}")
+
+
+def traits_of_keras_hub(folder: Path) -> Traits:
+    """Returns what the settings of a KerasHub preset say of its shortcuts.
+
+    Raises:
+        ValueError: They tell of other strides than those of ours, or of shortcuts that it has but we do not.
+    """
+    traits = Traits()
+    for name in ("config.json", "task.json"):
+        settings = _json(folder / name).get("config", {})
+        config = settings.get("backbone", {}).get("config", settings) if isinstance(settings, dict) else {}
+        strides = config.get("stackwise_num_strides", [1, 2, 2, 2])
+        kind, before = config.get("block_type"), config.get("use_pre_activation")
+        pooled = str(kind).endswith("_vd")
+        if (pooled and before) or strides != [1, *[2] * (len(strides) - 1)]:
+            raise ValueError(
+                f"Expected the settings of a network of this package. Received: {folder / name}, with {kind}, "
+                f"strides {strides}, use_pre_activation={before}"
+            )
+        if kind is not None and not before:
+            traits = Traits(projection="pooled" if pooled else "normalized")
+    return traits
+
+
+def told(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:
+    """Returns what a file of settings says.
+
+    Raises:
+        ValueError: It is not made as settings of its kind are; the message names the file.
+    """
+    try:
+        return reads(_json(path))
+    except MALFORMED as error:
+        raise ValueError(f"Expected settings as their library writes them. Received: {path}: {error!r}") from error
+
+
+def traits_of_transformers(config: Mapping[str, Any]) -> Traits:
+    """Returns what a `config.json` says of the place of the stride."""
+    strides: dict[Any, BottleneckStride | None] = {True: "1x1", False: "3x3", None: None}
+    return Traits(bottleneck_stride=strides[config.get("downsample_in_bottleneck")])
+
+
+def labels_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Returns the class names in a `config.json`; `None` if there are none."""
+    labels = config.get("id2label")
+    names = [labels[str(i)] for i in range(len(labels))] if labels else config.get("label_names")
+    return tuple(map(str, names)) if names else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"Expected JSON. Received: {path}, which can't be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected a JSON object. Received: {path}, which holds none")
+    return content
+
+
+def preprocessing_of_timm(settings: Mapping[str, Any]) -> Preprocessing | None:
+    """Returns what the `pretrained_cfg` of a `config.json` says; `None` if there is none."""
+    config = settings.get("pretrained_cfg")
+    if not config:
+        return None
+    channels, height, width = config["input_size"]
+    scale = 255.0
+    return Preprocessing(
+        image_size=(height, width),
+        channels=channels,
+        mean=tuple(scale * value for value in config["mean"]),
+        std=tuple(scale * value for value in config["std"]),
+        interpolation=_interpolation(config.get("interpolation", "bilinear")),
+    ).at((height, width), config.get("crop_pct") or 1.0)
+
+
+def preprocessing_of_transformers(config: Mapping[str, Any]) -> Preprocessing | None:
+    """Returns what a `preprocessor_config.json` says; `None` if there is none."""
+    if not config.get("image_mean"):
+        return None
+    size, crop = config.get("size", 224), config.get("crop_size")
+    side = size if isinstance(size, int) else size.get("shortest_edge") or size["height"]
+    crop = side if crop is None else crop if isinstance(crop, int) else crop["height"]
+    scale = 1.0 / config.get("rescale_factor", 1 / 255)
+    preprocessing = Preprocessing(
+        image_size=(crop, crop),
+        channels=len(config["image_mean"]),
+        mean=tuple(scale * value for value in config["image_mean"]),
+        std=tuple(scale * value for value in config["image_std"]),
+        shorter_side=side if side > crop else None,
+        interpolation=_interpolation(_PILLOW_FILTERS.get(config.get("resample", 2), "bilinear")),
+    )
+    # ConvNeXt's processor, which the ResNets use, crops only what is smaller than 384 pixels.
+    ratio = config.get("crop_pct")
+    return preprocessing.at(crop, ratio) if ratio and crop < 384 else preprocessing
+
+
+def preprocessing_of_keras_hub(config: Mapping[str, Any]) -> Preprocessing | None:
+    """Returns what a `preprocessor.json` says; `None` if there is none."""
+    converter = config.get("config", {}).get("image_converter", {}).get("config", {})
+    if not converter.get("image_size"):
+        return None
+    scale, offset = converter.get("scale"), converter.get("offset")
+    scales = scale if isinstance(scale, list) else [1.0 if scale is None else scale] * 3
+    offsets = offset if isinstance(offset, list) else [0.0 if offset is None else offset] * 3
+    return Preprocessing(
+        image_size=tuple(converter["image_size"]),
+        channels=len(scales),
+        mean=tuple(-o / s for s, o in zip(scales, offsets, strict=True)),
+        std=tuple(1.0 / s for s in scales),
+        interpolation=_interpolation(converter.get("interpolation", "bilinear")),
+    )
+
+
+def _interpolation(name: str) -> Interpolation:
+    return cast(Interpolation, name) if name in ("bilinear", "bicubic") else "bilinear"

@@ -1,0 +1,186 @@
+"""The Exif orientation of a JPEG, read and applied as Pillow does, whatever its header holds."""
+
+import io
+import struct
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from resnet_keras.data.exif import orientation, oriented
+from resnet_keras.data.image_ops import decode
+
+XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
+FILE = tf.TensorSpec((), tf.string)
+read = tf.function(orientation, input_signature=[FILE])
+
+
+@tf.function(input_signature=[FILE])
+def upright(file: tf.Tensor) -> tf.Tensor:
+    return oriented(decode(file, 3), file)
+
+
+def encoded(form: str, **options: object) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form, **options)
+    return file.getvalue()
+
+
+PLAIN = encoded("JPEG")
+SCAN = PLAIN.index(b"\xff\xda")
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def exif(
+    value: int | None, *, order: str = "<", others: int = 3, directory: int = 8, count: int | None = None, form: int = 3
+) -> bytes:
+    """An Exif segment whose first directory has `others` entries before the orientation, a SHORT (3) or a LONG (4)."""
+    entries = [struct.pack(order + "HHIHxx", tag, 3, 1, 7) for tag in range(others)]
+    if value is not None:
+        entries.append(struct.pack(order + ("HHIHxx" if form == 3 else "HHII"), 0x0112, form, 1, value))
+    head = struct.pack(order + "2sHI", b"MM" if order == ">" else b"II", 42, directory).ljust(min(directory, 64), b"\0")
+    length = struct.pack(order + "H", len(entries) if count is None else count)
+    return segment(0xE1, b"Exif\0\0" + head + length + b"".join(entries) + bytes(4))
+
+
+def jpeg(*segments: bytes) -> bytes:
+    return PLAIN[:2] + b"".join(segments) + PLAIN[2:]
+
+
+def places(one: bytes) -> dict[str, bytes]:
+    return {
+        "first": jpeg(one),
+        "after JFIF": PLAIN[:20] + one + PLAIN[20:],
+        "after a comment": jpeg(segment(0xFE, b"\xff\xd8 no image"), one),
+        "after XMP, which has the same marker": jpeg(segment(0xE1, XMP), one),
+        "after a long profile": jpeg(segment(0xE2, b"ICC_PROFILE\0" + bytes(65_521)), one),
+        "after an empty segment": jpeg(segment(0xE5, b""), one),
+        "after the tables": PLAIN[:SCAN] + one + PLAIN[SCAN:],
+        "after bytes that fill up": jpeg(b"\xff", segment(0xFE, b"hello"), b"\xff\xff\xff", one),
+    }
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_an_image_is_turned_as_pillow_turns_it(value: int, order: str) -> None:
+    for place, file in places(exif(value, order=order)).items():
+        assert read(file) == value, place
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(file))))
+        np.testing.assert_array_equal(upright(file), expected, err_msg=place)
+
+
+def test_the_eight_turns_differ() -> None:
+    turned = {upright(jpeg(exif(value))).numpy().tobytes() for value in range(1, 9)}
+    assert len(turned) == 8
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("value", [0, 9, 255, 0x0600, 65_535, None])
+def test_a_value_out_of_range_or_missing_means_upright(value: int | None, order: str) -> None:
+    file = jpeg(exif(value, order=order))
+    assert read(file) == 1
+    np.testing.assert_array_equal(upright(file), decode(tf.constant(PLAIN), 3))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_value_of_four_bytes_is_read_too(order: str) -> None:
+    assert read(jpeg(exif(6, order=order, form=4))) == 6
+    for value in (0, 9, 6 << 16, 1 << 31, (1 << 32) - 1):
+        assert read(jpeg(exif(value, order=order, form=4))) == 1, value
+
+
+def test_only_the_first_of_several_counts() -> None:
+    assert read(jpeg(exif(3), exif(6))) == 3
+    assert read(jpeg(exif(None), exif(6))) == 1
+
+
+def test_the_directory_may_lie_anywhere_in_the_segment() -> None:
+    assert read(jpeg(exif(6, directory=8))) == 6
+    assert read(jpeg(exif(6, directory=50))) == 6
+    assert read(jpeg(exif(6, others=0))) == 6
+    assert read(jpeg(exif(6, others=0x0112))) == 6
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_offsets_and_counts_beyond_the_file_mean_upright(order: str) -> None:
+    for directory in (1 << 16, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 31) + 8, (1 << 32) - 12, (1 << 32) - 1):
+        assert read(jpeg(exif(6, order=order, directory=directory))) == 1, directory
+    for count in (0, 1, 3):
+        assert read(jpeg(exif(6, order=order, count=count))) == 1, count
+    assert read(jpeg(exif(6, order=order, count=65_535))) == 6
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_header_cut_anywhere_reads_as_a_number_of_1_to_8(order: str) -> None:
+    one = exif(6, order=order)
+    file = jpeg(segment(0xFE, b"hello"), one)
+    value_ends = file.index(one) + len(one) - 6  # padding and the next directory's offset, 4, follow
+    for length in range(value_ends + 10):
+        assert read(file[:length]) == (6 if length >= value_ends else 1), length
+
+
+def test_damaged_headers_read_as_a_number_of_1_to_8() -> None:
+    found = set()
+    for seed in range(1_500):
+        rng = np.random.default_rng(seed)
+        header = bytearray(jpeg(segment(0xFE, b"hello"), exif(6, order="<>"[seed % 2]))[:120])
+        places = rng.integers(3, len(header), rng.integers(1, 12))
+        # Mostly the bytes that decide: markers, sizes at their ends, the tag.
+        values = rng.choice([0x00, 0x01, 0x06, 0x12, 0x7F, 0x80, 0xE1, 0xFF, *rng.integers(0, 256, 4)], len(places))
+        for place, value in zip(places, values, strict=True):
+            header[place] = value
+        found.add(int(read(bytes(header))))
+    assert found <= set(range(1, 9))
+    assert {1, 6} <= found
+
+
+def test_noise_behind_the_first_bytes_of_a_jpeg_reads_as_a_number_of_1_to_8() -> None:
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        assert 1 <= read(b"\xff\xd8\xff" + rng.bytes(rng.integers(0, 200))) <= 8
+    for length in (0, 1):  # a segment's length counts its own two bytes
+        assert read(jpeg(struct.pack(">HH", 0xFFE0, length) * 50, exif(6))) in range(1, 9)
+
+
+def test_the_longest_headers_are_read_in_no_long_time() -> None:
+    start = time.perf_counter()
+    assert 1 <= read(jpeg(segment(0xE0, b"") * 30_000, exif(6))) <= 8
+    for length in range(20):
+        assert read(PLAIN[:2] + b"\xff" * length) == 1
+    assert time.perf_counter() - start < 15  # a tenth of it is usual
+
+
+def test_nothing_behind_the_scan_is_taken_for_a_header() -> None:
+    assert read(PLAIN + exif(6)) == 1
+    assert read(PLAIN[:SCAN] + segment(0xDA, b"\x01") + exif(6) + PLAIN[SCAN:]) == 1
+    assert read(PLAIN[:2] + segment(0xD9, b"") + exif(6)) == 1
+
+
+def test_what_is_no_jpeg_is_upright() -> None:
+    about = Image.Exif()
+    about[0x0112] = 6
+    for file in (encoded("PNG", exif=about), encoded("GIF"), encoded("BMP")):
+        assert read(file) == 1
+        np.testing.assert_array_equal(upright(file), decode(tf.constant(file), 3))
+    for file in (b"", b"\xff", b"\xff\xd8", b"II*\0", exif(6)):
+        assert read(file) == 1
+
+
+def test_the_number_of_channels_is_known() -> None:
+    for channels in (1, 3):
+        image = tf.zeros((2, 5, channels))
+
+        @tf.function(input_signature=[FILE])
+        def turned(file: tf.Tensor, image: tf.Tensor = image, channels: int = channels) -> tf.Tensor:
+            result = oriented(image, file)
+            assert result.shape.as_list() == [None, None, channels]
+            return result
+
+        assert turned(jpeg(exif(6))).shape == (5, 2, channels)
+        assert turned(PLAIN).shape == (2, 5, channels)

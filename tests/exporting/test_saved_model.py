@@ -1,0 +1,151 @@
+"""The SavedModel: its three signatures, precisions, sizes of images, and warm-up requests."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from resnet_keras.applications.classifier import Classifier, softmax
+from resnet_keras.applications.prediction import predict
+from resnet_keras.data.image_ops import crop, normalize
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.exporting.saved_model import write_saved_model
+from resnet_keras.exporting.warmup_requests import WARM_UP, write_warm_up
+from resnet_keras.networks import builder as models
+from resnet_keras.networks.architecture import Architecture
+
+SMALL = Architecture(stem="imagenet", block="basic", repeats=(1, 1), widths=(8, 16))
+RGB = Preprocessing(
+    image_size=(32, 40), channels=3, mean=(125.0, 123.0, 114.0), std=(63.0, 62.0, 67.0), shorter_side=48
+)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    keras.utils.set_random_seed(3)
+    model = models.build(SMALL, input_shape=(32, 40, 3), classes=7, classifier_activation=None)
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if variable.path.endswith(("moving_mean", "beta", "bias")):
+            variable.assign(rng.normal(0, 0.2, variable.shape))
+    return Classifier(model, RGB, ("ant", "bee", "cat", "dog", "elk", "fox", "ähre"))
+
+
+@pytest.fixture(scope="module")
+def served(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "1"
+    write_saved_model(classifier, folder, top_k=3)
+    return folder
+
+
+def pixels(count: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def logits(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    return classifier.model.predict_on_batch(normalize(crop(tf.constant(images), RGB), RGB))
+
+
+def test_pixels_of_any_size_are_classified(served: Path, classifier: Classifier) -> None:
+    serve = tf.saved_model.load(str(served)).signatures["serving_default"]
+    for shape in ((2, 60, 50), (1, 20, 90), (3, 33, 41)):
+        images = pixels(*shape)
+        found = serve(images=tf.constant(images))["probabilities"]
+        np.testing.assert_allclose(found, softmax(logits(classifier, images)), atol=1e-5)
+    images = pixels(2, 32, 40)  # of the network's size: as they are
+    expected = classifier.probabilities(normalize(images, RGB))
+    np.testing.assert_allclose(serve(images=tf.constant(images))["probabilities"], expected, atol=1e-5)
+
+
+def test_files_are_answered_by_the_most_probable_classes(served: Path, classifier: Classifier, tmp_path: Path) -> None:
+    paths = [tmp_path / "a.png", tmp_path / "b.jpg"]
+    paths[0].write_bytes(tf.io.encode_png(pixels(1, 60, 50)[0]).numpy())
+    paths[1].write_bytes(tf.io.encode_jpeg(pixels(1, 45, 70)[0]).numpy())
+    serve = tf.saved_model.load(str(served)).signatures["serve_bytes"]
+    found = {
+        key: value.numpy() for key, value in serve(image_bytes=tf.constant([p.read_bytes() for p in paths])).items()
+    }
+    assert found["names"].shape == (2, 3)
+    for row, prediction in enumerate(predict(classifier, paths, top_k=3)):
+        names, probabilities = zip(*prediction.classes, strict=True)
+        assert tuple(name.decode() for name in found["names"][row]) == names
+        assert [classifier.class_names[i] for i in found["classes"][row]] == list(names)
+        np.testing.assert_allclose(found["probabilities"][row], probabilities, atol=1e-5)
+    ratios = np.exp(found["scores"][:, :1] - found["scores"])
+    np.testing.assert_allclose(ratios, found["probabilities"][:, :1] / found["probabilities"], rtol=1e-4)
+    assert (served / "assets" / "class_names.txt").read_text(encoding="utf-8").splitlines()[-1] == "ähre"
+
+
+def test_features_are_what_the_head_sees(served: Path, classifier: Classifier) -> None:
+    images = pixels(2, 60, 50)
+    found = tf.saved_model.load(str(served)).signatures["features"](images=tf.constant(images))
+    np.testing.assert_allclose(found["logits"], logits(classifier, images), atol=1e-4)
+    kernel, bias = (np.asarray(value) for value in classifier.model.get_layer("logits").get_weights())
+    np.testing.assert_allclose(found["features"] @ kernel + bias, found["logits"], atol=1e-4)
+
+
+def test_a_network_that_ends_in_softmax_is_served_alike(classifier: Classifier, served: Path, tmp_path: Path) -> None:
+    ending = keras.Model(classifier.model.input, keras.layers.Softmax()(classifier.model.output))
+    write_saved_model(replace(classifier, model=ending), tmp_path / "1")
+    images = tf.constant(pixels(2, 60, 50))
+    one, other = (
+        tf.saved_model.load(str(folder)).signatures["features"](images=images) for folder in (served, tmp_path / "1")
+    )
+    for name in ("features", "logits"):
+        np.testing.assert_allclose(one[name], other[name], atol=1e-6)
+    inputs = keras.Input((32, 40, 3))
+    inside = keras.layers.Dense(7, activation="softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
+    with pytest.raises(ValueError, match="Expected a network whose softmax is a layer of its own.*a Dense"):
+        write_saved_model(replace(classifier, model=keras.Model(inputs, inside)), tmp_path / "2")
+
+
+def test_bfloat16_is_half_as_large_and_close(classifier: Classifier, tmp_path: Path) -> None:
+    for version, precision in (("1", "bfloat16"), ("2", "float32")):
+        write_saved_model(
+            classifier,
+            tmp_path / version,
+            precision=precision,
+            pixels="float32",
+            sizes="fixed",  # type: ignore[arg-type]
+        )
+    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+    (spec,) = signatures["serving_default"].structured_input_signature[1].values()
+    assert (spec.dtype, spec.shape.as_list()) == (tf.float32, [None, 32, 40, 3])
+    images = pixels(4, 32, 40).astype(np.float32)
+    expected = classifier.model.predict_on_batch(normalize(images, RGB))
+    found = signatures["features"](images=tf.constant(images))
+    assert found["logits"].dtype == tf.float32
+    difference = np.abs(found["logits"] - expected).max()
+    assert 1e-5 < difference < 0.05 * np.abs(expected).max()
+    half, whole = ((tmp_path / version / "saved_model.pb").stat().st_size for version in ("1", "2"))
+    kernels = sum(w.size for w in classifier.model.get_weights() if w.ndim == 4)
+    assert whole - half == pytest.approx(2 * kernels, rel=0.2)
+
+
+def test_the_weights_are_constants_without_batch_normalisation(served: Path) -> None:
+    loaded = tf.saved_model.load(str(served))
+    assert len(getattr(loaded, "variables", ())) == 0
+    graph = loaded.signatures["serving_default"].graph.as_graph_def()
+    used = {node.op for function in graph.library.function for node in function.node_def}
+    assert "Conv2D" in used
+    assert not {"ReadVariableOp", "FusedBatchNormV3", "Rsqrt", "PyFunc", "EagerPyFunc"} & used
+
+
+def test_warm_up_requests_are_answered_by_their_signatures(
+    served: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    write_warm_up(tmp_path, "animals", classifier.preprocessing, "uint8")
+    signatures = tf.saved_model.load(str(served)).signatures
+    asked = []
+    for record in tf.data.TFRecordDataset(str(tmp_path / WARM_UP)).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        assert request.model_spec.name == "animals"
+        asked.append(request.model_spec.signature_name)
+        inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
+        found = signatures[asked[-1]](**inputs)
+        assert all(value.shape[0] == 1 for value in found.values())
+    assert asked == ["serving_default", "serve_bytes", "features"]

@@ -1,0 +1,76 @@
+"""Run folders: what is written, and what is read back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.runs.folder import RunFolder, dataset_of, versions
+
+
+@pytest.mark.parametrize("name", ["digits_resnet20", "imagenet_resnet50", "cifar10_resnet110"])
+def test_a_recipe_comes_back_as_it_went(tmp_path: Path, name: str) -> None:
+    recipe = replace(RECIPES[name], seed=7)
+    folder = RunFolder(tmp_path)
+    folder.begin(recipe, {"data_dir": "data", "replicas": 1})
+    assert folder.recipe() == recipe
+    folder.begin(recipe, {"data_dir": "data", "replicas": 1})  # the same again is welcome
+    assert dataset_of(tmp_path, None, None) == (recipe.dataset, "data")
+    assert dataset_of(tmp_path, None, "elsewhere") == (recipe.dataset, "elsewhere")
+    assert dataset_of(tmp_path, "cifar100", "elsewhere") == ("cifar100", "elsewhere")
+
+
+def test_a_file_does_not_tell_its_data_set(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Expected a data set to use with a file.*model\.keras"):
+        dataset_of(tmp_path / "model.keras", None, None)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"Expected the folder of a run\. Received: .*without recipe\.json"):
+        RunFolder(tmp_path).recipe()
+
+
+def test_a_history_draws_and_lists_epochs_with_and_without_validation(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    history = [
+        {"epoch": 1, "loss": 2.0, "accuracy": 0.2},
+        {"epoch": 2, "loss": 1.0, "accuracy": 0.5, "val_loss": 1.5, "val_accuracy": 0.4},
+    ]
+    folder.write_history(history)
+    folder.write_curves(history)
+    assert (tmp_path / "history.csv").read_text().splitlines() == [
+        "epoch,loss,accuracy,val_loss,val_accuracy",
+        "1,2.0,0.2,,",
+        "2,1.0,0.5,1.5,0.4",
+    ]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_versions_name_what_a_result_depends_on() -> None:
+    assert {"resnet_keras", "tensorflow", "keras", "python", "commit"} <= versions().keys()
+
+
+def test_a_run_of_before_a_field_was_there_is_the_same_by_its_default(tmp_path: Path) -> None:
+    recipe = RECIPES["digits_resnet20"]
+    folder = RunFolder(tmp_path)
+    folder.begin(recipe, {})
+    (tmp_path / "model.keras").write_bytes(b"")
+    file = tmp_path / "recipe.json"
+    content = json.loads(file.read_text())
+    del content["ema"]
+    file.write_text(json.dumps(content))
+    assert folder.check(recipe)
+    with pytest.raises(ValueError, match=r"ema=0.9 \(begun with 0.0\)"):
+        folder.check(replace(recipe, ema=0.9))
+
+
+def test_a_recipe_may_change_until_a_run_has_come_somewhere(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin(RECIPES["digits_resnet20"], {})
+    folder.begin(replace(RECIPES["digits_resnet20"], accumulate=2), {})
+    assert folder.recipe().accumulate == 2
+    (tmp_path / "checkpoints" / "step_000000001").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"accumulate=1 \(begun with 2\)"):
+        folder.begin(RECIPES["digits_resnet20"], {})

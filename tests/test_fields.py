@@ -1,0 +1,45 @@
+"""Fields that may have one of a few values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from resnet_keras.fields import expect_choices
+
+Colour = Literal["red", "green"]
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """What the tests make."""
+
+    colour: Colour = "red"
+    shade: Colour | None = None
+    level: Literal[1, 2] = 1
+    name: str = "anything"
+
+    def __post_init__(self) -> None:
+        expect_choices(self)
+
+
+def test_what_the_annotation_lists_is_taken_and_other_fields_are_free() -> None:
+    assert Lamp("green", "red", 2, "colourless").shade == "red"
+    assert Lamp(shade=None).colour == "red"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("colour", "blue", "('red', 'green')"),
+        ("colour", None, "('red', 'green')"),
+        ("shade", "blue", "('red', 'green', None)"),
+        ("level", 3, "(1, 2)"),
+    ],
+)
+def test_another_value_is_refused_and_the_choices_are_listed(field: str, value: Any, expected: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        Lamp(**{field: value})
+    assert str(raised.value) == f"Expected `{field}` to be one of {expected}. Received: {value!r}"

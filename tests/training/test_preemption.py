@@ -1,0 +1,77 @@
+"""A SIGTERM ends a run where it can go on from."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from resnet_keras.training.preemption import Notice, Preempted
+
+
+def ask_to_end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)  # until Python has called the handler
+
+
+def test_a_sigterm_ends_the_work_at_once() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    notice = Notice()
+    with pytest.raises(Preempted, match="asked to end by SIGTERM; the same command goes on"), notice.awaited():
+        ask_to_end()
+        pytest.fail("the work went on")
+    assert notice.received
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_sigterm_is_noted_while_somebody_looks() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    notice = Notice()
+    with notice.awaited():
+        with notice.looked_at():
+            assert not notice.received
+            ask_to_end()
+            assert notice.received
+            ask_to_end()  # impatience changes nothing
+        with pytest.raises(Preempted):
+            ask_to_end()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_nobody_looks_any_more_after_an_error() -> None:
+    notice = Notice()
+    with notice.awaited():
+        with pytest.raises(KeyError), notice.looked_at():
+            raise KeyError
+        with pytest.raises(Preempted):
+            ask_to_end()
+
+
+def test_the_handler_before_is_restored_after_an_error() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        notice = Notice()
+        with pytest.raises(KeyError), notice.awaited():
+            raise KeyError
+        ask_to_end()
+        assert heard == [signal.SIGTERM]
+        assert not notice.received
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_another_thread_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    during: list[object] = []
+
+    def work() -> None:
+        with Notice().awaited():
+            during.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert during == [before]
+    assert signal.getsignal(signal.SIGTERM) is before

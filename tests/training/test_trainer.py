@@ -1,0 +1,343 @@
+"""Training: progress, resuming, what a run leaves."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.datasets import DATASETS
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.splits import open_split
+from resnet_keras.data.training_batches import training_batches
+from resnet_keras.distributed.sharding import shared_batch
+from resnet_keras.evaluation.evaluator import Evaluation, evaluate
+from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.recipes.catalog import RECIPES, Recipe
+from resnet_keras.training.model import compiled
+from resnet_keras.training.trainer import train
+from resnet_keras.weights.loading import load_weights
+
+SHORT = replace(RECIPES["digits_resnet20"], epochs=4, batch_size=128, warmup_steps=4)
+
+
+def stop_after(epoch: int):
+    """A log that interrupts the run, as Ctrl-C does, when it reads of the end of `epoch`."""
+
+    def log(line: str) -> None:
+        if line.startswith(f"epoch {epoch}/"):
+            raise KeyboardInterrupt
+
+    return log
+
+
+def weights_of(run: Path) -> list[np.ndarray]:
+    return Classifier.load(run).model.get_weights()
+
+
+def test_a_run_leaves_recipe_versions_history_curves_model_samples_and_result(digits_run: Path) -> None:
+    names = {path.name for path in digits_run.iterdir()}
+    files = {"recipe.json", "run.json", "history.csv", "curves.png", "model.keras", "evaluation.json"}
+    assert names == files | {"tensorboard", "samples", ".lock"}
+    with (digits_run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) / 3
+    result = json.loads((digits_run / "evaluation.json").read_text())
+    assert result["images"] == 359
+    # The last epoch's validation and the final evaluation of the file are two ways to the same number.
+    assert result["top1_error"] == pytest.approx(1 - float(rows[-1]["val_accuracy"]), abs=1e-6)
+    assert result["top1_error"] < 0.15
+    assert len(list((digits_run / "samples").glob("*.png"))) == 10
+    assert tf.io.decode_png((digits_run / "curves.png").read_bytes()).shape[2] == 4
+    assert json.loads((digits_run / "run.json").read_text())["tensorflow"] == tf.__version__
+
+
+def test_an_interrupted_run_ends_in_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
+    whole = train(SHORT, tmp_path / "whole", log=lambda line: None)
+    for epoch in (1, 3, 4):  # the last one after all training, before the model is written
+        with pytest.raises(KeyboardInterrupt):
+            train(SHORT, tmp_path / "parts", log=stop_after(epoch))
+        assert not (tmp_path / "parts" / "model.keras").exists()
+    said: list[str] = []
+    parts = train(SHORT, tmp_path / "parts", log=said.append)
+    assert "continued after epoch 4" in said[0]
+    assert not any(line.startswith("epoch ") for line in said)
+    assert parts == whole
+    for one, other in zip(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    histories = [(tmp_path / run / "history.csv").read_text().splitlines() for run in ("whole", "parts")]
+    assert [line.split(",")[:4] for line in histories[0]] == [line.split(",")[:4] for line in histories[1]]
+
+
+def test_a_damaged_checkpoint_is_left_out_and_the_one_before_used(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(SHORT, tmp_path, log=stop_after(3))
+    last = sorted((tmp_path / "checkpoints").iterdir())[-1] / "state.safetensors"
+    last.write_bytes(last.read_bytes()[:5000])
+    said: list[str] = []
+    train(SHORT, tmp_path, log=said.append)
+    assert "step_000000033 is damaged and left out: it is not what was written" in said[0]
+    assert "continued after epoch 2" in said[1]
+
+
+def test_a_finished_run_is_not_trained_again(digits_run: Path) -> None:
+    before = (digits_run / "model.keras").stat().st_mtime_ns
+    said: list[str] = []
+    result = train(replace(RECIPES["digits_resnet20"], epochs=6), digits_run, log=said.append)
+    assert said == [f"{digits_run} is finished"]
+    assert result.images == 359
+    assert (digits_run / "model.keras").stat().st_mtime_ns == before
+
+
+def test_a_folder_begun_with_another_recipe_is_refused(digits_run: Path) -> None:
+    with pytest.raises(ValueError, match=r"epochs=9 \(begun with 6\)"):
+        train(replace(RECIPES["digits_resnet20"], epochs=9), digits_run)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(SHORT, tmp_path, log=stop_after(1))
+    diverging = replace(SHORT, peak_lr=1e30)
+    (tmp_path / "recipe.json").unlink()
+    with pytest.raises(FloatingPointError, match=r"finite loss\. Received: .* the last checkpoint is of step 11"):
+        train(diverging, tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000000011"]
+
+
+def test_seeds_decide_the_result(tmp_path: Path) -> None:
+    one_epoch = replace(SHORT, epochs=1)
+    runs = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(replace(one_epoch, seed=seed), tmp_path / name, log=lambda line: None)
+        runs[name] = weights_of(tmp_path / name)
+    assert all(np.array_equal(a, b) for a, b in zip(runs["a"], runs["b"], strict=True))
+    assert not any(np.array_equal(a, c) for a, c in zip(runs["a"], runs["c"], strict=True) if a.ndim > 1)
+
+
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
+def test_half_precision_trains_and_leaves_the_global_policy_alone(tmp_path: Path, precision: str) -> None:
+    before = keras.config.dtype_policy().name
+    train(replace(SHORT, epochs=2, precision=precision, train_images=256), tmp_path, log=lambda line: None)
+    assert keras.config.dtype_policy().name == before
+    model = Classifier.load(tmp_path).model
+    assert model.get_layer("stage1_block1_conv1").compute_dtype == precision.removeprefix("mixed_")
+    assert model.get_layer("logits").compute_dtype == "float32"
+
+
+def test_one_batch_can_be_learnt_by_heart() -> None:
+    recipe = Recipe(model="resnet20", dataset="digits", epochs=1, lr_drops=(), peak_lr=0.05)
+    preprocessing = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
+    keras.utils.set_random_seed(0)
+    model = compiled(recipe, preprocessing, classes=10, steps=80)
+    rng = np.random.default_rng(0)
+    images, labels = rng.normal(size=(16, 8, 8, 1)).astype("float32"), rng.integers(0, 10, 16)
+    for _ in range(80):
+        loss = model.train_on_batch(images, labels, return_dict=True)["loss"]
+    assert loss < 0.2  # of 2.3 for a guess
+
+
+def write_folder(root: Path, rng: np.random.Generator) -> None:
+    for split, count in (("train", 6), ("test", 2)):
+        for brightness, name in ((60, "dark"), (200, "light")):
+            for i in range(count):
+                noise = rng.normal(brightness, 20, (50 + 4 * i, 64, 3)).clip(0, 255).astype(np.uint8)
+                file = root / split / name / f"{i}.jpg"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(tf.io.encode_jpeg(noise).numpy())
+
+
+FOLDER = Recipe(
+    model="resnet18", dataset="folder", image_size=32, shorter_side=(36, 48), test_shorter_side=36, flip=True,
+    color_noise=0.1, epochs=3, batch_size=6, lr_drops=(), peak_lr=0.02,
+)  # fmt: skip
+
+
+def test_a_folder_of_jpeg_images_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "data", np.random.default_rng(0))
+    monkeypatch.chdir(tmp_path)
+    result = train(FOLDER, tmp_path / "run", data_dir="data", log=lambda line: None)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data_dir"] == str(tmp_path / "data")
+    assert result.images == 4
+    assert result.top5_error is None
+    assert Classifier.load(tmp_path / "run").class_names == ("dark", "light")
+
+
+def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", np.random.default_rng(0))
+    broken = tmp_path / "data" / "train" / "dark" / "3.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    with pytest.raises(ValueError, match="dark/3.jpg"):
+        train(FOLDER, tmp_path / "run", data_dir=tmp_path / "data", log=lambda line: None)
+    said: list[str] = []
+    one_epoch = replace(FOLDER, epochs=1)
+    train(one_epoch, tmp_path / "skipped", data_dir=tmp_path / "data", skip_broken=True, log=said.append)
+    assert said[0].startswith("1 of 12 images are broken and left out: ")
+    assert said[0].endswith("3.jpg")
+    assert "11 images" in said[1]
+
+
+def test_images_of_one_size_are_scaled_at_random_too(tmp_path: Path) -> None:
+    recipe = replace(SHORT, epochs=1, image_size=12, shorter_side=(12, 18), train_images=256)
+    assert train(recipe, tmp_path, log=lambda line: None).images == 359
+    assert Classifier.load(tmp_path).preprocessing.image_size == (12, 12)
+
+
+RICH = replace(
+    SHORT, epochs=3, schedule="one_cycle", warmup_epochs=1, nesterov=True, clip_norm=5.0, label_smoothing=0.1,
+    mixup=0.2, cutmix=1.0, erase=0.2, stochastic_depth=0.2, zero_init_residual=True,
+)  # fmt: skip
+"""All that a recipe can vary at once."""
+
+
+@pytest.mark.parametrize("loss", ["softmax", pytest.param("binary", marks=pytest.mark.slow)])
+def test_a_recipe_with_everything_learns_and_goes_on_to_the_same_weights(tmp_path: Path, loss: str) -> None:
+    recipe = replace(RICH, loss=loss)
+    whole = train(recipe, tmp_path / "whole", log=lambda line: None)
+    with (tmp_path / "whole" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    # Validation counts right answers as the final evaluation does, whatever labels the training had.
+    assert float(rows[-1]["val_accuracy"]) == pytest.approx(1 - whole.top1_error, abs=1e-6)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", log=stop_after(2))
+    train(recipe, tmp_path / "parts", log=lambda line: None)
+    for one, other in zip(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# Weights to begin with ----------------------------------------------------------------------------------------------
+
+
+def folded(run: Path, path: Path) -> Path:
+    """Writes a run's network with its statistics folded into scale and offset, as some weights are published."""
+    classifier = Classifier.load(run)
+    for layer in flat_layers(classifier.model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            slope = gamma / np.sqrt(variance + layer.epsilon)
+            unit = np.sqrt(np.float64(1.0) + layer.epsilon)
+            layer.set_weights([slope * unit, beta - slope * mean, np.zeros_like(mean), np.ones_like(variance)])
+    classifier.save(path)
+    return path
+
+
+FINE = replace(SHORT, epochs=1, peak_lr=1e-30, warmup_lr=1e-30, l2=0.0, pad_pixels=0, train_images=600, batch_size=100)
+"""A recipe that hardly learns: what comes out is what went in, but for moving statistics."""
+
+
+def test_a_run_begins_with_the_weights_of_another_and_its_preprocessing(digits_run: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    recipe = replace(FINE, weights=str(digits_run), freeze="backbone")
+    result = train(recipe, tmp_path / "run", log=said.append)
+    for one, other in zip(weights_of(tmp_path / "run"), weights_of(digits_run), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert result == Evaluation(**json.loads((digits_run / "evaluation.json").read_text()))
+    assert Classifier.load(tmp_path / "run").preprocessing == Classifier.load(digits_run).preprocessing
+    assert any("600 images" in line for line in said)
+    table = next(line for line in said if line.startswith("part")).splitlines()
+    assert [row.split()[0] for row in table] == ["part", "stem", "stage1", "stage2", "stage3", "head"]
+    assert table[-1].split()[1:3] == ["650", "0"]
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["weights"] == str(digits_run.resolve())
+
+
+def test_frozen_parts_keep_weights_and_moving_statistics_bit_for_bit(digits_run: Path, tmp_path: Path) -> None:
+    train(replace(FINE, weights=str(digits_run), freeze="stage2", peak_lr=0.01), tmp_path, log=lambda line: None)
+    before, after = (Classifier.load(run).model for run in (digits_run, tmp_path))
+    for layer in flat_layers(after):
+        equal = [
+            np.array_equal(a, b)
+            for a, b in zip(layer.get_weights(), before.get_layer(layer.name).get_weights(), strict=True)
+        ]
+        if layer.name.startswith(("stem", "stage1", "stage2")):
+            assert all(equal), layer.name
+        elif equal:
+            assert not any(equal), layer.name
+
+
+def test_other_classes_get_a_new_head_which_begins_at_zero(digits_run: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", np.random.default_rng(0))
+    recipe = replace(FINE, dataset="folder", weights=str(digits_run), train_images=None, batch_size=6)
+    said: list[str] = []
+    train(recipe, tmp_path / "run", data_dir=tmp_path / "data", log=said.append)
+    assert any("stays as it was" in line and "one of 10 classes" in line for line in said)
+    fresh = Classifier.load(tmp_path / "run")
+    assert fresh.class_names == ("dark", "light")
+    np.testing.assert_allclose(fresh.model.get_layer("logits").kernel, 0, atol=1e-25)
+    kernels = [
+        model.get_layer("stage3_block3_conv2").kernel for model in (fresh.model, Classifier.load(digits_run).model)
+    ]
+    np.testing.assert_array_equal(*kernels)
+
+
+def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(digits_run: Path, tmp_path: Path) -> None:
+    path = folded(digits_run, tmp_path / "folded.keras")
+    split = open_split("digits", "test")
+    assert evaluate(Classifier.load(path), split).top1_error == evaluate(Classifier.load(digits_run), split).top1_error
+    said: list[str] = []
+    result = train(replace(FINE, weights=str(path)), tmp_path / "run", log=said.append)
+    assert "statistics of batch normalisation are restored" in said[0]
+    assert result.top1_error < 0.2
+    with (tmp_path / "run" / "history.csv").open() as file:
+        restored = float(next(csv.DictReader(file))["loss"])
+    # In training each batch is normalised by its own statistics: a folded network is another one then.
+    preprocessing = Classifier.load(path).preprocessing
+    unrestored = compiled(replace(FINE, weights=str(path)), preprocessing, 10, 6)
+    load_weights(unrestored, path)
+    batches = training_batches(open_split("digits", "train"), FINE, preprocessing)
+    history = unrestored.fit(batches, steps_per_epoch=6, verbose=0, shuffle=False).history
+    assert restored < 0.5
+    assert history["loss"][0] > 2 * restored
+
+
+def test_a_run_that_began_with_weights_goes_on_from_its_checkpoint(digits_run: Path, tmp_path: Path) -> None:
+    recipe = replace(SHORT, weights=str(digits_run), epochs=2, freeze_batch_norms=True)
+    train(recipe, tmp_path / "whole", log=lambda line: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", log=stop_after(1))
+    train(recipe, tmp_path / "parts", log=lambda line: None)
+    for one, other in zip(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_that_are_missing_end_the_run_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no_such.safetensors, which does not exist"):
+        train(replace(SHORT, weights="no_such.safetensors"), tmp_path / "run", log=lambda line: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnet_keras.distributed.strategy.replicas", lambda chosen: 3)
+    with pytest.raises(ValueError, match="`batch_size` that 3 replicas can share. Received: 128"):
+        train(SHORT, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "replicas", "expected"), [(359, 128, 2, 128), (257, 128, 2, 127), (3, 2, 2, 1)]
+)
+def test_the_last_validation_batch_leaves_no_replica_without_an_image(
+    images: int, batch: int, replicas: int, expected: int
+) -> None:
+    if images % expected:
+        assert images % expected >= replicas
+    assert shared_batch(images, batch, replicas) == expected
+
+
+@pytest.mark.slow
+def test_resnet20_reads_handwritten_digits_to_98_per_cent(tmp_path: Path) -> None:
+    result = train(RECIPES["digits_resnet20"], tmp_path)
+    assert result.top1_error <= 0.02
+
+
+@pytest.mark.slow
+def test_resnet20_learns_cifar10_from_tfds(tmp_path: Path, test_data: Path) -> None:
+    recipe = replace(RECIPES["cifar10_resnet20"], epochs=1, precision="mixed_bfloat16")
+    result = train(recipe, tmp_path, data_dir=test_data / "tensorflow_datasets")
+    assert result.images == 10_000
+    assert result.top1_error < 0.65
+    assert DATASETS["cifar10"].classes == 10
