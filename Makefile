@@ -21,7 +21,7 @@ demo: .venv/ready
 	@echo
 	@echo "run:        $(RUN) (recipe, history, curves.png, model.keras, evaluation.json, samples)"
 	@echo "TensorBoard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"
-	@echo "artefacts:  saved_models/digits_resnet20 (a folder for each version, with a README.md)"
+	@echo "artifacts:  saved_models/digits_resnet20 (a folder for each version, with a README.md)"
 
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not slow" $(WORKERS)

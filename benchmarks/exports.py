@@ -62,13 +62,13 @@ def ours(network: str, folder: Path, formats: list[str]) -> list[Contender]:
 
 
 def accuracy(folders: list[Path]) -> list[str]:
-    """Returns a line for each artefact in the folders, of their own reports."""
-    heads = ["network, data", "artefact", "MB", "ms", "agreement", "accuracy", "of the network", "images"]
+    """Returns a line for each artifact in the folders, of their own reports."""
+    heads = ["network, data", "artifact", "MB", "ms", "agreement", "accuracy", "of the network", "images"]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * 6]
     for folder in folders:
         report: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         trained = ", trained for int8" if report["trained_for_int8"] else ""
-        for each in report["artefacts"]:
+        for each in report["artifacts"]:
             time = next(t["p50_ms"] for t in reversed(each["latencies"]) if t["batch"] == 1)
             cells = [
                 f"{report['model']}, {report['dataset']}{trained}",

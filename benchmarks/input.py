@@ -60,7 +60,7 @@ def main() -> None:
         + ", ".join(f"{key} {value}" for key, value in made.items())
         + f"; medians over {arguments.turns} turns of {arguments.seconds:g} s. Each stage holds those above it, but "
         "decoding whole images is there for comparison: a crop is decoded instead. Naive is what one writes first, "
-        "the image decoded whole, then resized, cropped, mirrored and normalised in one parallel `map`, with "
+        "the image decoded whole, then resized, cropped, mirrored and normalized in one parallel `map`, with "
         "`tf.image.resize` as it is and, as ours, antialiased; see `resnet_keras.data.input_speed.naive_batches`. CPU "
         "time is that of all cores, and less disturbed by other programs.",
     ]

@@ -1,6 +1,6 @@
 """Training speed of our networks beside their peers, in one run: `python benchmarks/training.py`.
 
-Each network trains by `model.fit` on the same batches with our batch normalisation, with Keras's, and, where there is
+Each network trains by `model.fit` on the same batches with our batch normalization, with Keras's, and, where there is
 one, as `keras.applications` builds it. The variants take turns, a few steps each, so that whatever else the machine
 does falls on all of them; a ratio is the median over the turns. The table is printed and written to `training.md`.
 """
@@ -32,7 +32,7 @@ NETWORKS = {"resnet20": (128, 16), "resnet50": (32, 3)}
 
 
 def with_keras_normalization(model: keras.Model) -> keras.Model:
-    """Returns the same network with Keras's own batch normalisation."""
+    """Returns the same network with Keras's own batch normalization."""
 
     def swapped(layer: Any) -> Any:
         kind = keras.layers.BatchNormalization if isinstance(layer, BatchNormalization) else layer.__class__
@@ -45,7 +45,7 @@ def variants(name: str) -> dict[str, Callable[[], keras.Model]]:
     """Returns the builders to compare, ours first."""
     found: dict[str, Callable[[], keras.Model]] = {
         "ours": lambda: build(name),
-        "Keras's normalisation": lambda: with_keras_normalization(build(name)),
+        "Keras's normalization": lambda: with_keras_normalization(build(name)),
     }
     if name == "resnet50":
         found["keras.applications"] = lambda: keras.applications.ResNet50(weights=None)
@@ -110,7 +110,7 @@ def main() -> None:
         + ", ".join(f"{key} {value}" for key, value in made.items())
         + f"; medians over {arguments.turns} turns.",
         "",
-        "| network | batch | precision | batch normalisation | images/s | ours is faster by |",
+        "| network | batch | precision | batch normalization | images/s | ours is faster by |",
         "|---|---:|---|---|---:|---:|",
     ]
     print("\n".join(lines))

@@ -40,7 +40,7 @@ _EXPORTS = {
     "surgery.feature_maps": ("features", "with_head"),
     "surgery.freezing": ("Freezing", "freeze"),
     "surgery.recalibration": ("recalibrate",),
-    "training.rematerialization": ("rematerialising",),
+    "training.rematerialization": ("rematerializing",),
     "evaluation.views": ("Views",),
     "evaluation.evaluator": ("Answers", "Evaluation", "answer", "evaluate"),
     "evaluation.confusion": ("class_table", "confusion_matrix", "write_details"),

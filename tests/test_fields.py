@@ -9,15 +9,15 @@ import pytest
 
 from resnet_keras.fields import expect_choices
 
-Colour = Literal["red", "green"]
+Color = Literal["red", "green"]
 
 
 @dataclass(frozen=True)
 class Lamp:
     """What the tests make."""
 
-    colour: Colour = "red"
-    shade: Colour | None = None
+    color: Color = "red"
+    shade: Color | None = None
     level: Literal[1, 2] = 1
     name: str = "anything"
 
@@ -26,15 +26,15 @@ class Lamp:
 
 
 def test_what_the_annotation_lists_is_taken_and_other_fields_are_free() -> None:
-    assert Lamp("green", "red", 2, "colourless").shade == "red"
-    assert Lamp(shade=None).colour == "red"
+    assert Lamp("green", "red", 2, "colorless").shade == "red"
+    assert Lamp(shade=None).color == "red"
 
 
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("colour", "blue", "('red', 'green')"),
-        ("colour", None, "('red', 'green')"),
+        ("color", "blue", "('red', 'green')"),
+        ("color", None, "('red', 'green')"),
         ("shade", "blue", "('red', 'green', None)"),
         ("level", 3, "(1, 2)"),
     ],

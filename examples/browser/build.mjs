@@ -18,8 +18,8 @@ function build(folder, wanted) {
   if (!existsSync(report)) {
     throw new Error(`Expected the folder of an export, with an export.json. Received: ${folder}`);
   }
-  const { model, class_names, preprocessing, artefacts } = JSON.parse(readFileSync(report, "utf8"));
-  const models = artefacts.filter(({ file }) => file.endsWith(".tflite") && existsSync(join(folder, file)));
+  const { model, class_names, preprocessing, artifacts } = JSON.parse(readFileSync(report, "utf8"));
+  const models = artifacts.filter(({ file }) => file.endsWith(".tflite") && existsSync(join(folder, file)));
   const chosen = wanted ? models.find(({ file }) => file === wanted) : models[0];
   if (!chosen) {
     const names = models.map(({ file }) => file).join(", ") || "a .tflite file";

@@ -22,7 +22,7 @@ async function fetched(path) {
   return response;
 }
 
-/** Returns the RGBA pixels of an image file, upright if it says how it is held, in whatever colour space it has. */
+/** Returns the RGBA pixels of an image file, upright if it says how it is held, in whatever color space it has. */
 async function decoded(file) {
   const image = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => {
     throw new Error(`Expected an image that this browser can read. Received: ${file.name}`);

@@ -12,18 +12,18 @@ const KERNELS = {
   },
 };
 
-/** Returns what the model sees of an image, grey if it takes one channel: RGBA of any size -> RGBA of `image_size`. */
+/** Returns what the model sees of an image, gray if it takes one channel: RGBA of any size -> RGBA of `image_size`. */
 export function seen({ data, width, height }, preprocessing) {
   const [rows, columns] = preprocessing.image_size;
   const { reach, weight } = KERNELS[preprocessing.interpolation];
   const [scaledRows, scaledColumns] = scaledSize(height, width, preprocessing);
   const across = taps(width, scaledColumns, columns, reach, weight);
   const down = taps(height, scaledRows, rows, reach, weight);
-  const narrow = along(preprocessing.channels === 1 ? grey(data) : data, across, height, width, columns, 1);
+  const narrow = along(preprocessing.channels === 1 ? gray(data) : data, across, height, width, columns, 1);
   return new ImageData(along(narrow, down, columns, 1, 1, columns), columns, rows);
 }
 
-/** Returns the height and width that an image is resized to before its centre is taken. */
+/** Returns the height and width that an image is resized to before its center is taken. */
 function scaledSize(height, width, { image_size: [rows, columns], shorter_side: side }) {
   if (side !== null) {
     return [height, width].map((length) => Math.max(Math.floor((side * length) / Math.min(height, width)), 1));
@@ -37,7 +37,7 @@ function nearest(x) {
   return x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x);
 }
 
-/** Returns, for each pixel of the centre of an axis that is resized, the pixels it is made of: { first, weights }. */
+/** Returns, for each pixel of the center of an axis that is resized, the pixels it is made of: { first, weights }. */
 function taps(length, scaled, kept, reach, weight) {
   const corner = nearest((scaled - kept) / 2);
   const step = length / scaled;
@@ -69,8 +69,8 @@ function along(source, made, lines, lineStep, madeLineStep, step) {
   return result;
 }
 
-/** Returns RGBA pixels as grey ones, by the weights of JPEG. */
-function grey(data) {
+/** Returns RGBA pixels as gray ones, by the weights of JPEG. */
+function gray(data) {
   const result = new Uint8ClampedArray(data);
   for (let i = 0; i < data.length; i += 4) {
     result.fill(Math.round(0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2]), i, i + 3);

@@ -39,12 +39,12 @@ _WARM_UP_CALLS, _TIMED_CALLS = 3, 10
 
 @dataclass(frozen=True)
 class Proof:
-    """What was measured on an artefact, loaded again from its file, on the test images.
+    """What was measured on an artifact, loaded again from its file, on the test images.
 
     Attributes:
         form: `saved_model`, or a format of LiteRT.
         size_bytes: On the disk.
-        largest: Largest difference of a value from the network's, both as whole pixels, in grey levels.
+        largest: Largest difference of a value from the network's, both as whole pixels, in gray levels.
         mean: The mean of the differences.
         psnr: Mean PSNR of the luma, in dB, against the original images.
         network_psnr: The same of the network.
@@ -63,7 +63,7 @@ class Proof:
 
     def __str__(self) -> str:
         return (
-            f"{self.form:13} {self.size_bytes / 1e6:6.2f} MB, {self.p50_ms:7.1f} ms, differs by {self.largest} grey "
+            f"{self.form:13} {self.size_bytes / 1e6:6.2f} MB, {self.p50_ms:7.1f} ms, differs by {self.largest} gray "
             f"levels at most, {self.mean:.1e} on average, PSNR {self.psnr:.2f} dB (network {self.network_psnr:.2f}), "
             + ("passed" if not self.faults else "REFUSED: " + "; ".join(self.faults))
         )
@@ -84,24 +84,24 @@ def write_saved_model(model: keras.Model, folder: Path) -> None:
 
 
 def within_range(model: keras.Model) -> keras.Model:
-    """Returns a network whose output is cut off at 0 and 255, so that int8 has the grey levels as its 256 values."""
+    """Returns a network whose output is cut off at 0 and 255, so that int8 has the gray levels as its 256 values."""
     return keras.Model(model.input, keras.ops.clip(model.output, 0.0, 255.0), name=model.name)
 
 
 def prove(
     form: str, path: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], model: keras.Model, tolerance: float
 ) -> Proof:
-    """Runs an artefact in a process of its own, without this package, and compares it with the network.
+    """Runs an artifact in a process of its own, without this package, and compares it with the network.
 
     Args:
         form: `saved_model` or a format of LiteRT.
-        path: The artefact.
+        path: The artifact.
         pairs: Small and large images, uint8.
         model: The network.
         tolerance: By how many dB its PSNR may be lower.
 
     Raises:
-        RuntimeError: The artefact does not run.
+        RuntimeError: The artifact does not run.
     """
     kind, enlarge = "saved_model" if form == SAVED_MODEL else "litert", enlarging(model)
     scale = pairs[0][1].shape[0] // pairs[0][0].shape[0]
@@ -118,7 +118,7 @@ def prove(
         [np.abs(one.astype(int) - other).ravel() for one, other in zip(answers, expected, strict=True)]
     )
     if form in (SAVED_MODEL, "float32") and differences.max() > 1:  # one, where a half falls to the other side
-        faults.append(f"a value differs by {differences.max()} grey levels")
+        faults.append(f"a value differs by {differences.max()} gray levels")
     if form != SAVED_MODEL:
         faults += [f"it needs {name}, no builtin" for name in operators(path) if name.startswith("custom:")]
     if not psnr >= network_psnr - tolerance:
@@ -146,7 +146,7 @@ def export(
     tolerance: float = 0.02,
     int8_tolerance: float = 1.0,
 ) -> None:
-    """Writes artefacts of a run's network, once each has been compared with it.
+    """Writes artifacts of a run's network, once each has been compared with it.
 
     Args:
         source: Folder of a finished run.
@@ -154,33 +154,33 @@ def export(
         test: Folder of images to compare on.
         photographs: Folder of images that set the scales of int8; those that were trained on if None.
         formats: What to write.
-        tolerance: By how many dB of PSNR an artefact may be worse than the network.
+        tolerance: By how many dB of PSNR an artifact may be worse than the network.
         int8_tolerance: The same of int8 and dynamic_range, whose weights are in 8 bits.
 
     Raises:
         FileNotFoundError: The run, or the folder of images, is not there.
         FileExistsError: `to` exists.
-        ValueError: An image is broken, or an artefact is worse than it may be. Nothing is written then.
+        ValueError: An image is broken, or an artifact is worse than it may be. Nothing is written then.
     """
     model, settings = open_run(source), settings_of(source)
     images = open_images(test, SSIM_SIDE + 3 * settings.scale)
     pairs = [tuple(each.numpy() for each in pair(tf.constant(image), settings.scale)) for image in images.values()]
     with files.new_folder(to) as aside:
-        artefacts = {form: aside / ("" if form == SAVED_MODEL else f"{form}.tflite") for form in formats}
+        artifacts = {form: aside / ("" if form == SAVED_MODEL else f"{form}.tflite") for form in formats}
         if SAVED_MODEL in formats:
             write_saved_model(model, aside)
-        litert = {form: path for form, path in artefacts.items() if form != SAVED_MODEL}
+        litert = {form: path for form, path in artifacts.items() if form != SAVED_MODEL}
         if litert:
             folder = photographs or Path(RunFolder(source).data()["photographs"])
             convert(within_range(model), _calibration(folder, settings), litert, log=print)
         proofs = []
-        for form, path in artefacts.items():
+        for form, path in artifacts.items():
             allowed = int8_tolerance if form in ("int8", "dynamic_range") else tolerance
             proofs.append(prove(form, path, pairs, model, allowed))
             print(proofs[-1])
         refused = [proof.form for proof in proofs if proof.faults]
         if refused:
-            raise ValueError(f"Expected artefacts as good as the network; nothing is written. Received: {refused}")
+            raise ValueError(f"Expected artifacts as good as the network; nothing is written. Received: {refused}")
         files.write_json(aside / REPORT, {"run": str(source), "test": str(test), "proofs": list(map(asdict, proofs))})
 
 

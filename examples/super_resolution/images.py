@@ -73,7 +73,7 @@ def photographs_of(folder: Path, smallest: int) -> list[Path]:
 
 
 def open_images(folder: Path, smallest: int) -> dict[str, np.ndarray]:
-    """Returns the images of a folder by the name of their file: uint8 (H, W, 3). Grey ones become RGB.
+    """Returns the images of a folder by the name of their file: uint8 (H, W, 3). Gray ones become RGB.
 
     Raises:
         FileNotFoundError: There is no such folder.

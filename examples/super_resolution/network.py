@@ -21,7 +21,7 @@ SPREAD = 127.5
 
 
 def edsr(scale: int, *, blocks: int = 16, channels: int = 64) -> keras.Model:
-    """Returns EDSR, freshly initialised: pixels 0–255 float32 (N, H, W, 3) -> (N, scale H, scale W, 3).
+    """Returns EDSR, freshly initialized: pixels 0–255 float32 (N, H, W, 3) -> (N, scale H, scale W, 3).
 
     All blocks work at the size of the small image; the last convolutions make it large (Fig. 3). Sixteen blocks of 64
     channels are EDSR-baseline (§4.2): 1,369,859 parameters for x2 and 1,517,571 for x4.
@@ -61,7 +61,7 @@ def edsr(scale: int, *, blocks: int = 16, channels: int = 64) -> keras.Model:
 
 
 def block(x: Any, channels: int, *, name: str) -> Any:
-    """Returns x + F(x), without normalisation and without a ReLU behind the sum (Fig. 2, right)."""
+    """Returns x + F(x), without normalization and without a ReLU behind the sum (Fig. 2, right)."""
     residual = convolution(x, channels, 3, use_bias=True, name=f"{name}_conv1")
     residual = relu(residual, name=f"{name}_relu")
     residual = convolution(residual, channels, 3, use_bias=True, name=f"{name}_conv2")
@@ -94,7 +94,7 @@ def take_over(model: keras.Model, trained: keras.Model) -> list[str]:
 def _begin_small(model: keras.Model) -> None:
     """Gives kernels a variance of 1 / (3 fan-in), as the authors' framework does.
 
-    He's 2 / fan-in is for a ReLU or a normalisation behind each convolution. Here it would treble the variance in each
+    He's 2 / fan-in is for a ReLU or a normalization behind each convolution. Here it would treble the variance in each
     block, and nothing would bring it back.
     """
     for layer in model.layers:

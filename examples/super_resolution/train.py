@@ -56,7 +56,7 @@ class Record(keras.callbacks.Callback):
         self.progress.step = step
         self.checkpoints.save(self.progress, state(self.model))
         self.folder.write_history(self.progress.history)
-        self.log(f"step {step}/{self.steps}: loss {logs['loss']:.3f} grey levels, {seconds:.0f} s")
+        self.log(f"step {step}/{self.steps}: loss {logs['loss']:.3f} gray levels, {seconds:.0f} s")
 
 
 def learn(

@@ -72,7 +72,7 @@ class Classifier:
         return cls(model, Preprocessing(**about["preprocessing"]), tuple(about["class_names"]))
 
     def probabilities(self, images: Any) -> np.ndarray:
-        """Returns the probability of each class: normalised images (N, H, W, C) -> float32 (N, classes)."""
+        """Returns the probability of each class: normalized images (N, H, W, C) -> float32 (N, classes)."""
         outputs = np.asarray(self.model.predict_on_batch(images), np.float32)
         return softmax(outputs) if gives_logits(self.model) else outputs
 

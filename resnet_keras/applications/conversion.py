@@ -65,7 +65,7 @@ def convert(
 
 
 def largest_difference(first: Classifier, second: Classifier, *, images: int = 4) -> float:
-    """Returns the largest difference between two classifiers' outputs on images of noise, normalised."""
+    """Returns the largest difference between two classifiers' outputs on images of noise, normalized."""
     shape = (*first.preprocessing.image_size, first.preprocessing.channels)
     noise = np.random.default_rng(0).normal(size=(images, *shape)).astype(np.float32)
     outputs = [np.asarray(each.model.predict_on_batch(noise)) for each in (first, second)]

@@ -1,4 +1,4 @@
-"""Measures parts of a training, or artefacts, e.g. `resnet-bench export saved_models/r50/1 --peers`."""
+"""Measures parts of a training, or artifacts, e.g. `resnet-bench export saved_models/r50/1 --peers`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Export:
-    """How fast artefacts answer, one after another in turns: any SavedModel, .tflite or .onnx, also other people's."""
+    """How fast artifacts answer, one after another in turns: any SavedModel, .tflite or .onnx, also other people's."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
     """SavedModels' folders and files; of a folder that resnet-export has written, everything in it."""

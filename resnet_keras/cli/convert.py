@@ -31,7 +31,7 @@ def convert(
 ) -> None:
     """Writes a .keras file of any weights of these networks, with its preprocessing and class names.
 
-    The library that the weights are of is recognised. The file is opened again and compared before this ends. Flags
+    The library that the weights are of is recognized. The file is opened again and compared before this ends. Flags
     change what the source tells of preprocessing, or what is usual for its library.
 
     Args:

@@ -38,7 +38,7 @@ def evaluate(
         split: train or test; of a folder also all; of a TFDS set, any split.
         dataset: Data set; that of the first run if None.
         data_dir: Where it lies; where the run had it if None.
-        crops: What of an image is shown: its center, ten crops (corners, centre, mirrored), or the full image.
+        crops: What of an image is shown: its center, ten crops (corners, center, mirrored), or the full image.
         scales: Shorter sides in pixels to resize images to, averaged; the paper's five for full if there are none.
         flip: Show each view mirrored, too.
         average: What is averaged.

@@ -14,7 +14,7 @@ from resnet_keras.cli.program import run
 from resnet_keras.exporting.options import ExportOptions
 
 REFUSED = 1
-"""Exit status when an artefact lies outside its tolerance."""
+"""Exit status when an artifact lies outside its tolerance."""
 
 
 def export(

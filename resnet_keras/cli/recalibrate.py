@@ -1,4 +1,4 @@
-"""Recalibrates batch normalisation, e.g. `resnet-recalibrate runs/r20 --to r20.keras`."""
+"""Recalibrates batch normalization, e.g. `resnet-recalibrate runs/r20 --to r20.keras`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def recalibrate(
     images: int = 10_000,
     batch_size: int = 128,
 ) -> None:
-    """Writes a .keras file whose batch normalisations hold true averages over training images, not moving ones.
+    """Writes a .keras file whose batch normalizations hold true averages over training images, not moving ones.
 
     Args:
         source: Folder of a finished run, or a .keras file with preprocessing and class names.

@@ -23,9 +23,9 @@ _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 def augment(
     pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor, mirrored: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Normalises a batch (N, H, W, C) of pixels and varies it: padded and cropped (§4.2), mirrored, recoloured (§3.4).
+    """Normalizes a batch (N, H, W, C) of pixels and varies it: padded and cropped (§4.2), mirrored, recolored (§3.4).
 
-    The padding is 0 after normalisation, the mean colour. `seed` holds two integers; equal seeds give equal results.
+    The padding is 0 after normalization, the mean color. `seed` holds two integers; equal seeds give equal results.
     Which images are mirrored is drawn, unless `mirrored`, bool (N,), tells.
     """
     images = normalize(pixels, preprocessing)
@@ -80,7 +80,7 @@ def random_crop(encoded: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing
 
     Of a JPEG only the crop is ever decoded; where it is to be reduced by 2, 4 or 8 or more, at half, a quarter or an
     eighth of its size, as by Pillow's `draft`, and then resized. On 125 photographs such crops differ from ones decoded
-    in full by 1.2 grey levels on average at 224 pixels, 1.8 at 160 and 1.7 at 128; all others are the same bit for bit.
+    in full by 1.2 gray levels on average at 224 pixels, 1.8 at 160 and 1.7 at 128; all others are the same bit for bit.
     """
 
     def from_jpeg() -> tf.Tensor:

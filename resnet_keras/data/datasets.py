@@ -17,7 +17,7 @@ class Dataset:
             folders.
         classes: Number of classes; `None` if only the data tell.
         image_size: Height and width of the images in pixels; `None` if they differ.
-        channels: 3 for RGB, 1 for grey, 0 if only the data tell.
+        channels: 3 for RGB, 1 for gray, 0 if only the data tell.
         mean: Of the training pixels, per channel, 0–255.
         std: Standard deviation of the training pixels, per channel.
         train_split: The split to train on.

@@ -60,7 +60,7 @@ def validation_batches(split: Split, recipe: Recipe, preprocessing: Preprocessin
 
 
 def pixel_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
-    """Returns every image of a split once, cropped but not normalised: pixels 0–255 (≤ batch_size, *image_size, C)."""
+    """Returns every image of a split once, cropped but not normalized: pixels 0–255 (≤ batch_size, *image_size, C)."""
     if isinstance(split, ArraySplit):
         batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
         return batches.map(lambda images, labels: (fitted(images, preprocessing), labels), tf.data.AUTOTUNE)

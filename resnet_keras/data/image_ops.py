@@ -1,4 +1,4 @@
-"""The operations that a `Preprocessing` names, on images in TensorFlow: decode, resize, crop, normalise."""
+"""The operations that a `Preprocessing` names, on images in TensorFlow: decode, resize, crop, normalize."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def normalize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     pixels = tf.cast(pixels, tf.float32)
     if preprocessing.channel_order == "bgr":
         pixels = pixels[..., ::-1]
-    centred = by_rows(tf.subtract, pixels, tf.constant(preprocessing.mean))
-    return by_rows(tf.divide, centred, tf.constant(preprocessing.std))
+    centered = by_rows(tf.subtract, pixels, tf.constant(preprocessing.mean))
+    return by_rows(tf.divide, centered, tf.constant(preprocessing.std))
 
 
 def by_rows(operation: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -38,7 +38,7 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
         tf.errors.InvalidArgumentError: The bytes are no such image, or cut short.
     """
     # The accurate transform gives Pillow's pixels, bit for bit, in the same time; TensorFlow's default is up to 20
-    # grey levels off.
+    # gray levels off.
     image = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_jpeg(encoded, channels=channels, dct_method="INTEGER_ACCURATE"),
@@ -49,14 +49,14 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
-    """Returns grey images as colours, or colours as grey, or images as they are: (..., H, W, C) -> (..., channels)."""
+    """Returns gray images as colors, or colors as gray, or images as they are: (..., H, W, C) -> (..., channels)."""
     if images.shape[-1] == channels:
         return images
     return tf.image.grayscale_to_rgb(images) if channels == 3 else tf.image.rgb_to_grayscale(images)
 
 
 def crop(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Resizes the shorter side and takes the centre: (H, W, C) -> float32 (*image_size, C), or (N, H, W, C) likewise.
+    """Resizes the shorter side and takes the center: (H, W, C) -> float32 (*image_size, C), or (N, H, W, C) likewise.
 
     Pixels are whole numbers of 0–255, as in Pillow. Without `shorter_side`, an image of the right size passes
     unchanged, in its own type, and any other is scaled so that it just fills `image_size`.
@@ -64,7 +64,7 @@ def crop(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     if preprocessing.shorter_side is None and tuple(image.shape[-3:-1]) == preprocessing.image_size:
         return image
     size = scaled_size(tf.shape(image)[-3:-1], preprocessing)
-    return window(image, size, centre(size, preprocessing.image_size), preprocessing)
+    return window(image, size, center(size, preprocessing.image_size), preprocessing)
 
 
 def scaled_size(size: tf.Tensor, preprocessing: Preprocessing, shorter_side: int | None = None) -> tf.Tensor:
@@ -84,7 +84,7 @@ def scaled_size(size: tf.Tensor, preprocessing: Preprocessing, shorter_side: int
     return tf.maximum(tf.cast(tf.round(tf.cast(size, scale.dtype) * scale), tf.int32), preprocessing.image_size)
 
 
-def centre(size: tf.Tensor, cropped: tuple[int, int]) -> tf.Tensor:
+def center(size: tf.Tensor, cropped: tuple[int, int]) -> tf.Tensor:
     """Returns the upper left corner of the central crop, int32 (2,); of half a pixel, the even one, as torchvision."""
     return tf.cast(tf.round(tf.cast(size - tf.constant(cropped), tf.float32) / 2), tf.int32)
 

@@ -125,7 +125,7 @@ def pipelines(recipe: Recipe, split: Split) -> dict[str, tf.data.Dataset]:
         found["read, decode whole"] = _decoded_whole(split, recipe, preprocessing)
     cut = "crop" if recipe.crops_each_image else "resize"
     first = f"gather, {cut}" if isinstance(split, ArraySplit) else f"read, decode, {cut}"
-    found[f"{first}, normalise"] = training_batches(split, plain, preprocessing)
+    found[f"{first}, normalize"] = training_batches(split, plain, preprocessing)
     if unmixed != plain:
         found["+ augmentation"] = training_batches(split, unmixed, preprocessing)
     if recipe != unmixed:
@@ -141,15 +141,15 @@ def naive_batches(
 ) -> tf.data.Dataset:
     """Returns endless batches as one writes them first, of the shapes and types of `training_batches`.
 
-    One parallel `map` from a file or array to a normalised image, with the operations of `tf.io` and `tf.image` as
-    they are: `decode_jpeg` of the whole image, `resize`, a random crop, mirroring and a random shift of the colours,
+    One parallel `map` from a file or array to a normalized image, with the operations of `tf.io` and `tf.image` as
+    they are: `decode_jpeg` of the whole image, `resize`, a random crop, mirroring and a random shift of the colors,
     then `batch` and `prefetch`; how much runs in parallel is left to `tf.data`. It has the recipe's crop, flip and
-    colours, but neither its policy, erasing nor mixing.
+    colors, but neither its policy, erasing nor mixing.
 
     Args:
         split: The images.
-        recipe: Its batch size, crop, flip and colour noise apply.
-        preprocessing: Size and normalisation of the result.
+        recipe: Its batch size, crop, flip and color noise apply.
+        preprocessing: Size and normalization of the result.
         antialias: Whether images are resized with antialiasing, as `training_batches` does and `tf.image.resize` by
             itself does not: otherwise it is faster, and its images are worse.
     """

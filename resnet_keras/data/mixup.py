@@ -60,8 +60,8 @@ def _mixed_up(images: tf.Tensor, alpha: float, seed: tf.Tensor) -> tuple[tf.Tens
 def _cut(images: tf.Tensor, alpha: float, share_seed: tf.Tensor, place_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     count = tf.shape(images)[0]
     side = tf.sqrt(1 - _beta(count, alpha, share_seed))
-    centre = tf.random.stateless_uniform((count, 2), place_seed)
-    patch = rectangle(centre[:, 0] - side / 2, centre[:, 1] - side / 2, side, side, tuple(images.shape[1:3]))
+    center = tf.random.stateless_uniform((count, 2), place_seed)
+    patch = rectangle(center[:, 0] - side / 2, center[:, 1] - side / 2, side, side, tuple(images.shape[1:3]))
     # What lies outside the image is not cut: the share is that of the pixels.
     shares = 1 - tf.reduce_mean(tf.cast(patch, tf.float32), axis=(1, 2, 3))
     # Of its full shape: a condition that is broadcast takes several times as long, and so does a stepped slice.

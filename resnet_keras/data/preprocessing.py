@@ -23,13 +23,13 @@ class Preprocessing:
 
     Attributes:
         image_size: Height and width of the network's input, in pixels.
-        channels: 3 for colour, 1 for grey.
+        channels: 3 for color, 1 for gray.
         mean: What is subtracted from the pixels (0–255), per channel, in the network's order of channels.
         std: What the difference is divided by, per channel.
         shorter_side: Length in pixels that an image's shorter side is resized to before the central crop. `None`
             scales the image so that it just fills `image_size`.
         interpolation: How pixels are resized, "bilinear" or "bicubic"; in both, smaller means antialiased.
-        channel_order: Of the network's input. Pixels are "rgb" until they are normalised.
+        channel_order: Of the network's input. Pixels are "rgb" until they are normalized.
 
     Raises:
         ValueError: A field has a value that is not listed above, or another number of channels than `channels`.

@@ -13,7 +13,7 @@ from resnet_keras.data.image_ops import whole
 
 # KerasCV's layers are not used: they draw from a state, so a training that is resumed would not repeat itself, and
 # they differ from Pillow's operations, with which the recipes were found: contrast keeps the mean of each channel,
-# equalisation leaves out the rarest grey level in place of the brightest, moves mix the fill into the edge.
+# equalization leaves out the rarest gray level in place of the brightest, moves mix the fill into the edge.
 
 Fill = tuple[float, ...]  # of one value or one per channel
 Interpolation = Literal["nearest", "bilinear"]
@@ -23,7 +23,7 @@ Policy = dict[str, Amount | None]
 Draws = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # of N layers the operation's number, its strength and sign: (N,) each
 
 
-# Operations on grey levels: an image of whole numbers and an amount -> such an image ---------------------------------
+# Operations on gray levels: an image of whole numbers and an amount -> such an image ---------------------------------
 
 
 def _autocontrast(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
@@ -44,7 +44,7 @@ def _equalize(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
 
 
 def _looked_up(image: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    """Replaces the grey levels of each channel by those of its row in a table, (C, 256)."""
+    """Replaces the gray levels of each channel by those of its row in a table, (C, 256)."""
     table = tf.cast(tf.cast(tf.clip_by_value(table, 0, 255), tf.int32), tf.float32)
     return tf.gather(tf.reshape(table, [-1]), tf.cast(image, tf.int32) + tf.range(image.shape[-1]) * 256)
 
@@ -122,8 +122,8 @@ RAND_AUGMENT: Policy = {
     **dict.fromkeys(("AutoContrast", "Equalize", "Invert")),
     **dict.fromkeys(("Color", "Contrast", "Brightness", "Sharpness"), _around(1, 0.9)),
     "Posterize": lambda strength, _: 4 - tf.floor(4 * strength),  # bits that are kept
-    "Solarize": lambda strength, _: 256 - tf.floor(256 * strength),  # the lowest grey level inverted
-    "SolarizeAdd": lambda strength, _: tf.floor(110 * strength),  # grey levels
+    "Solarize": lambda strength, _: 256 - tf.floor(256 * strength),  # the lowest gray level inverted
+    "SolarizeAdd": lambda strength, _: tf.floor(110 * strength),  # gray levels
     "Rotate": _around(0, 30),  # degrees
     **dict.fromkeys(("ShearX", "ShearY"), _around(0, 0.3)),
     **dict.fromkeys(("TranslateXRel", "TranslateYRel"), _around(0, 0.45)),  # of the image's width or height
@@ -156,12 +156,12 @@ def rand_augment(
     likely, and leaves it out half the time. timm draws between bilinear and bicubic, too; here it is one for all.
 
     Args:
-        image: RGB or grey pixels 0–255 of any type, (H, W, C); they are rounded to whole numbers first.
+        image: RGB or gray pixels 0–255 of any type, (H, W, C); they are rounded to whole numbers first.
         seed: Two integers; equal seeds give equal results.
         layers: How many operations are chosen, one applied to the result of the other.
         magnitude: How strong they are, 0–10.
         magnitude_std: Standard deviation of each operation's magnitude, which is clipped to 0–10.
-        fill: Pixels from outside of the image, for all channels or for each; in timm the mean colour.
+        fill: Pixels from outside of the image, for all channels or for each; in timm the mean color.
         interpolation: That of the operations that move pixels.
 
     Returns:
@@ -218,8 +218,8 @@ def _varied(image: tf.Tensor, policy: Policy, draws: Draws, fill: Fill, interpol
 def operation(name: str, amount: Amount | None, fill: Fill, interpolation: Interpolation) -> Callable[..., tf.Tensor]:
     """Returns an operation as a function of an image of whole numbers, float32 (H, W, C), a strength and a sign.
 
-    On grey levels it is Pillow's, bit for bit. Where pixels move, about one value in 1,000 differs, where rounding
-    decides: by one grey level if bilinear; if nearest, it is that of the pixel beside.
+    On gray levels it is Pillow's, bit for bit. Where pixels move, about one value in 1,000 differs, where rounding
+    decides: by one gray level if bilinear; if nearest, it is that of the pixel beside.
     """
 
     def apply(image: tf.Tensor, strength: tf.Tensor, sign: tf.Tensor) -> tf.Tensor:
@@ -228,7 +228,7 @@ def operation(name: str, amount: Amount | None, fill: Fill, interpolation: Inter
             return _LEVELS[name](image, drawn)
         height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
         a, b, c, d, e, f = _MOVES[name](drawn, height, width)
-        c, f = c + (a + b - 1) / 2, f + (d + e - 1) / 2  # as centres of pixels are counted
+        c, f = c + (a + b - 1) / 2, f + (d + e - 1) / 2  # as centers of pixels are counted
         color = whole(tf.constant(fill, tf.float32))
         result = tf.raw_ops.ImageProjectiveTransformV3(
             images=(image - color)[None],  # because it has but one fill value

@@ -146,7 +146,7 @@ def _expect_split(split: str, known: Sequence[str], what: str) -> None:
 def _digits(info: Dataset, split: str) -> ArraySplit:
     _expect_split(split, ("train", "test"), "digits")
     # 1,797 digits of 13 writers (Alpaydin and Kaynak 1998, UCI "optdigits", CC BY 4.0) as scikit-learn has them,
-    # their 17 levels of grey spread over 0–255; `test` marks a fifth of each class, drawn once.
+    # their 17 levels of gray spread over 0–255; `test` marks a fifth of each class, drawn once.
     content = (resources.files("resnet_keras") / "data" / "digits.npz").read_bytes()
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         chosen = file["test"] == (split == "test")

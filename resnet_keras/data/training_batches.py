@@ -51,7 +51,7 @@ def training_batches(
     Args:
         split: Images to train on.
         recipe: Its batch size, epochs, augmentation and seed apply.
-        preprocessing: Size and normalisation of the network's input.
+        preprocessing: Size and normalization of the network's input.
         first_step: Steps of the run that are done already.
         last_step: Step to stop before; the end of the run if `None`.
         deterministic: Whether batches must come in the order that the seed determines, at the price of waiting for

@@ -37,10 +37,10 @@ def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = Non
     if shutil.which(command[0]) is None:
         raise FileNotFoundError(f"Expected a command that can be run. Received: {command[0]}")
     workers: list[subprocess.Popen[str]] = []
-    signalled: list[float] = []
+    signaled: list[float] = []
 
     def forward(number: int, frame: Any) -> None:
-        signalled.append(time.monotonic())
+        signaled.append(time.monotonic())
         for worker in workers:
             if worker.poll() is None:
                 worker.send_signal(number)
@@ -59,7 +59,7 @@ def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = Non
             reader = threading.Thread(target=_pass_on, args=(f"[{i}] ", worker, out or sys.stdout, lock), daemon=True)
             reader.start()
             stack.callback(reader.join, timeout=5)
-        return _wait(workers, signalled)
+        return _wait(workers, signaled)
 
 
 def worker_environments(count: int, base: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
@@ -83,7 +83,7 @@ def worker_environments(count: int, base: Mapping[str, str] = os.environ) -> lis
     ]
 
 
-def _wait(workers: Sequence[subprocess.Popen[str]], signalled: Sequence[float]) -> int:
+def _wait(workers: Sequence[subprocess.Popen[str]], signaled: Sequence[float]) -> int:
     """Waits for all; returns the first failure's status, or 0."""
     first, deadline, end = 0, float("inf"), subprocess.Popen.terminate
     while None in [worker.poll() for worker in workers]:
@@ -91,8 +91,8 @@ def _wait(workers: Sequence[subprocess.Popen[str]], signalled: Sequence[float]) 
         failed = [worker.returncode for worker in workers if worker.returncode]
         if failed and not first:
             first, deadline = failed[0], time.monotonic() + END_SECONDS
-        if signalled and end is subprocess.Popen.terminate:
-            deadline = min(deadline, signalled[0] + _KILL_SECONDS)
+        if signaled and end is subprocess.Popen.terminate:
+            deadline = min(deadline, signaled[0] + _KILL_SECONDS)
         if time.monotonic() > deadline:
             for worker in workers:
                 end(worker)

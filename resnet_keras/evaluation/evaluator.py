@@ -103,7 +103,7 @@ def answer(
     Args:
         classifiers: One, or several whose scores are averaged. Each has its own preprocessing.
         split: Images of the classifiers' classes.
-        views: What of each image they are shown; its resized centre if `None`.
+        views: What of each image they are shown; its resized center if `None`.
         batch_size: Views in a step.
         log: Takes a line of progress every few seconds.
 

@@ -18,7 +18,7 @@ from resnet_keras.surgery.folding import norms_of_convolutions
 def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any]) -> dict[str, float]:
     """Returns the standard deviation of the response of each 3x3 layer of a network, in the order of the layers.
 
-    The response of a layer is what its batch normalisation gives out, before the activation and before the addition.
+    The response of a layer is what its batch normalization gives out, before the activation and before the addition.
     So in a residual network those of the last layers of the residual functions tell how much each block changes what
     comes in. The deviation is over all images, places and channels, of the network at rest, computed in float32.
 
@@ -31,13 +31,13 @@ def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any
 
     Args:
         network: A functional network, nested models included: built here, read from a file or of `keras.applications`.
-        batches: Normalised images (N, H, W, C), alone or as the first of a tuple.
+        batches: Normalized images (N, H, W, C), alone or as the first of a tuple.
 
     Returns:
         Deviations by the names of the convolutions.
 
     Raises:
-        ValueError: No 3x3 convolution is followed by a batch normalisation of its own, or there are no images.
+        ValueError: No 3x3 convolution is followed by a batch normalization of its own, or there are no images.
     """
     model = in_float32(network.model if isinstance(network, Classifier) else network)
     norms = norms_of_convolutions(model)
@@ -48,7 +48,7 @@ def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any
     }
     if not layers:
         raise ValueError(
-            "Expected a network of 3x3 convolutions, each followed by its batch normalisation. "
+            "Expected a network of 3x3 convolutions, each followed by its batch normalization. "
             f"Received: {model.name!r}, without"
         )
     moments = {name: np.zeros(3) for name in layers}  # how many, their sum, and the sum of their squares

@@ -22,7 +22,7 @@ class ViewBatch(NamedTuple):
 
     Attributes:
         places: Where in the split they stand (N,).
-        inputs: For each classifier and each scale, normalised views (N, views, H, W, C); to be taken once.
+        inputs: For each classifier and each scale, normalized views (N, views, H, W, C); to be taken once.
         labels: Their classes (N,).
     """
 
@@ -41,11 +41,11 @@ def view_batches(
     if views.crops == "full":
         return _whole(split, preprocessings, views, batch_size)
     if len(preprocessings) == 1 and views == Views(average=views.average):
-        return _centres(split, preprocessings[0], batch_size)
+        return _centers(split, preprocessings[0], batch_size)
     return _crops(split, preprocessings, views, batch_size)
 
 
-def _centres(split: Split, preprocessing: Preprocessing, batch_size: int) -> Iterator[ViewBatch]:
+def _centers(split: Split, preprocessing: Preprocessing, batch_size: int) -> Iterator[ViewBatch]:
     start = 0
     for images, labels in evaluation_batches(split, preprocessing, batch_size).as_numpy_iterator():
         yield ViewBatch(np.arange(start, start + len(labels)), [[images[:, None]]], labels)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tensorflow as tf
 
-from resnet_keras.data.image_ops import centre, crop, normalize, resize, scaled_size, window
+from resnet_keras.data.image_ops import center, crop, normalize, resize, scaled_size, window
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.fields import expect_choices
 
@@ -23,7 +23,7 @@ class Views:
     """An evaluation protocol.
 
     Attributes:
-        crops: "center" crops the centre; "ten" the centre and the four corners, and mirrors each (10-crop, AlexNet
+        crops: "center" crops the center; "ten" the center and the four corners, and mirrors each (10-crop, AlexNet
             §4.1); "full" takes the whole image, and the classifier is applied at every place of the last feature map
             and averaged, which for a linear one is the global average pooling of these networks.
         scales: Shorter sides in pixels that an image is resized to, one after the other. If there are none: the
@@ -70,7 +70,7 @@ class Views:
         return self.scales or (None,)
 
     def of(self, image: tf.Tensor, preprocessing: Preprocessing, side: int | None) -> tf.Tensor:
-        """Returns the views of images at one scale, normalised: (..., H, W, C) -> float32 (..., views, h, w, C)."""
+        """Returns the views of images at one scale, normalized: (..., H, W, C) -> float32 (..., views, h, w, C)."""
         if self.crops == "full":
             views = [resize(image, scaled_size(tf.shape(image)[-3:-1], preprocessing, side), preprocessing)]
         elif self.crops == "center" and side is None:
@@ -87,7 +87,7 @@ def _crops(image: tf.Tensor, preprocessing: Preprocessing, side: int | None, *, 
     """Returns the central crop of an image resized to `side` and, with `corners`, the four at its corners."""
     height, width = preprocessing.image_size
     size = scaled_size(tf.shape(image)[-3:-1], preprocessing, side)
-    middle = centre(size, preprocessing.image_size)
+    middle = center(size, preprocessing.image_size)
     if not corners:
         return [window(image, size, middle, preprocessing)]
     scaled = resize(image, size, preprocessing)

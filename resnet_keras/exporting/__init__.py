@@ -1,1 +1,1 @@
-"""From a classifier to SavedModel and LiteRT, each artefact compared with the classifier before it is published."""
+"""From a classifier to SavedModel and LiteRT, each artifact compared with the classifier before it is published."""

@@ -1,4 +1,4 @@
-"""Artefacts in processes of their own: started, asked, measured."""
+"""Artifacts in processes of their own: started, asked, measured."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Latency:
 
 
 class Runner:
-    """A process that has opened an artefact; see `artifact_worker.py` for kinds and commands."""
+    """A process that has opened an artifact; see `artifact_worker.py` for kinds and commands."""
 
     def __init__(self, process: subprocess.Popen[str], said: Any, path: Path) -> None:
         self._process, self._said, self._path = process, said, path
@@ -64,17 +64,17 @@ class Runner:
         status = self._process.wait()
         self._said.seek(0)
         raise RuntimeError(
-            f"Expected an artefact that runs. Received: {self._path}, status {status}:\n{self._said.read()[-_SHOWN:]}"
+            f"Expected an artifact that runs. Received: {self._path}, status {status}:\n{self._said.read()[-_SHOWN:]}"
         )
 
     @functools.cached_property
     def about(self) -> dict[str, Any]:
-        """Inputs, operators and what else the artefact tells of itself."""
+        """Inputs, operators and what else the artifact tells of itself."""
         return self.ask("about")
 
     @property
     def only_batch(self) -> int | None:
-        """Images in a call of an artefact that takes no other number of them."""
+        """Images in a call of an artifact that takes no other number of them."""
         (first, *_) = self.about["inputs"].values()
         return first["shape"][0]
 
@@ -90,7 +90,7 @@ class Runner:
 
 @contextmanager
 def running(kind: str, path: Path, threads: int) -> Iterator[Runner]:
-    """Opens an artefact in a process of its own, as long as the context lasts."""
+    """Opens an artifact in a process of its own, as long as the context lasts."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     # Isolated from the source tree too: it must not find this package by accident.
     command = [sys.executable, "-I", str(_RUNNER), kind, str(path.resolve()), str(threads)]
@@ -113,12 +113,12 @@ def latencies(
     seconds: float = 1.0,
     turns: int = 1,
 ) -> list[list[Latency]]:
-    """Measures artefacts side by side, in turns, so that what else the machine does falls on all alike.
+    """Measures artifacts side by side, in turns, so that what else the machine does falls on all alike.
 
     Args:
         contenders: Kind and place of each.
         threads: Numbers of threads, one after another.
-        batches: Images in a call, one after another; an artefact of a fixed number is measured with that.
+        batches: Images in a call, one after another; an artifact of a fixed number is measured with that.
         seconds: About how long each contender's turn lasts, five calls at least.
         turns: How often each has its turn.
 

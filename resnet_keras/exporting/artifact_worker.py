@@ -1,7 +1,7 @@
-"""Runs one artefact, ours or anybody's, as a stranger would: without this package; a program of its own.
+"""Runs one artifact, ours or anybody's, as a stranger would: without this package; a program of its own.
 
-Arguments: the artefact's kind and place, and the number of threads. Each line of its input is a command in JSON, and
-each line that it prints the answer, so that several artefacts can be measured in turns.
+Arguments: the artifact's kind and place, and the number of threads. Each line of its input is a command in JSON, and
+each line that it prints the answer, so that several artifacts can be measured in turns.
 
 | command | answer |
 |---|---|
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 STRANGERS = ("keras", "resnet_keras", "tf_keras")
-"""What an artefact must not need."""
+"""What an artifact must not need."""
 
-_ANY_SIDE = 224  # where an artefact takes images of any size
+_ANY_SIDE = 224  # where an artifact takes images of any size
 
 
 class SavedModel:
@@ -179,7 +179,7 @@ class ONNXModel:
 
 
 def opened(kind: str, path: str, threads: int) -> Any:
-    """Returns the artefact; `kind` is a class's name, and after a colon what tells its signature or precision."""
+    """Returns the artifact; `kind` is a class's name, and after a colon what tells its signature or precision."""
     name, _, which = kind.partition(":")
     classes: dict[str, Any] = {
         "saved_model": SavedModel,

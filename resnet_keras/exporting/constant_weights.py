@@ -1,4 +1,4 @@
-"""A network whose weights are constants of the graph, which TensorFlow's optimiser and converters make the most of."""
+"""A network whose weights are constants of the graph, which TensorFlow's optimizer and converters make the most of."""
 
 from __future__ import annotations
 

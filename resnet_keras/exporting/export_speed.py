@@ -1,4 +1,4 @@
-"""How fast artefacts are, ours and others', side by side in one run."""
+"""How fast artifacts are, ours and others', side by side in one run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS = {".tflite": "litert", ".onnx": "onnx"}
 
 @dataclass(frozen=True)
 class Contender:
-    """An artefact to measure.
+    """An artifact to measure.
 
     Attributes:
         name: What the table calls it.
@@ -41,11 +41,11 @@ class Measured:
 
 
 def contenders(paths: Sequence[str | Path]) -> list[Contender]:
-    """Returns the artefacts at some places: SavedModels, `.tflite` and `.onnx` files, or folders that hold such.
+    """Returns the artifacts at some places: SavedModels, `.tflite` and `.onnx` files, or folders that hold such.
 
     Raises:
         FileNotFoundError: There is nothing at a place.
-        ValueError: What lies there is no artefact.
+        ValueError: What lies there is no artifact.
     """
     found: list[Contender] = []
     for path in map(Path, paths):
@@ -101,21 +101,21 @@ def measure(
     seconds: float = 2.0,
     turns: int = 3,
 ) -> list[Measured]:
-    """Measures artefacts in turns, each in a process of its own, on images of noise.
+    """Measures artifacts in turns, each in a process of its own, on images of noise.
 
     Args:
-        measured: The artefacts.
+        measured: The artifacts.
         threads: Numbers of threads; one, and as many as there are cores, if `None`.
-        batches: Images in a call; an artefact of a fixed number is measured with that.
+        batches: Images in a call; an artifact of a fixed number is measured with that.
         seconds: Length of a turn.
         turns: Of each.
 
     Raises:
-        ValueError: There is no artefact, or a number below 1.
-        RuntimeError: An artefact does not run.
+        ValueError: There is no artifact, or a number below 1.
+        RuntimeError: An artifact does not run.
     """
     if not measured:
-        raise ValueError("Expected at least one artefact. Received: none")
+        raise ValueError("Expected at least one artifact. Received: none")
     for name, values in (("threads", threads or (1,)), ("batches", batches), ("turns", (turns,))):
         if not values or min(values) < 1:
             raise ValueError(f"Expected `{name}` of at least 1. Received: {values}")
@@ -136,7 +136,7 @@ def table(measured: Sequence[Measured], against: int = 0) -> str:
     """
     kinds = [(each.threads, each.batch) for each in measured[0].latencies]
     heads = [f"{threads} thread{'s' * (threads > 1)}, batch {batch}" for threads, batch in kinds]
-    lines = ["| artefact | MB | memory, MB | " + " | ".join(heads) + " |", "|---|---:|---:|" + "---:|" * len(kinds)]
+    lines = ["| artifact | MB | memory, MB | " + " | ".join(heads) + " |", "|---|---:|---:|" + "---:|" * len(kinds)]
     for each in measured:
         cells = [
             f"{here.p50_ms / here.batch:.2f} ({other.p50_ms / here.p50_ms:.2f}x, p95 {here.p95_ms / here.batch:.2f})"
@@ -156,7 +156,7 @@ def _size(contender: Contender) -> int:
 
 
 def _memory(contender: Contender, batches: Sequence[int]) -> int:
-    """Returns the most memory that a process takes to open an artefact and to run the largest batch."""
+    """Returns the most memory that a process takes to open an artifact and to run the largest batch."""
     with running(contender.kind, contender.path, default_threads()[-1]) as runner:
         runner.ask("time", batch=runner.only_batch or max(batches), calls=2)
         return runner.ask("memory")

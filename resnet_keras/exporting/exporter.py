@@ -1,4 +1,4 @@
-"""Exporting a run or a file: every artefact written aside, proven, and only then published."""
+"""Exporting a run or a file: every artifact written aside, proven, and only then published."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ _LOW = 0.01  # of agreement, above what is refused: from there on the layers are
 
 @dataclass(frozen=True)
 class Export:
-    """A published version: its folder, and what was measured on each artefact in it."""
+    """A published version: its folder, and what was measured on each artifact in it."""
 
     path: Path
     proofs: tuple[Proof, ...]
 
 
 class ExportRefused(ValueError):
-    """An artefact lies outside its tolerance; nothing was published."""
+    """An artifact lies outside its tolerance; nothing was published."""
 
     def __init__(self, proofs: Sequence[Proof], report: Path) -> None:
         faults = "\n".join(f"  {proof.form}: {fault}" for proof in proofs for fault in proof.faults)
         super().__init__(
-            f"Expected artefacts that compute what their classifier does. Nothing is published. Received:\n{faults}\n"
+            f"Expected artifacts that compute what their classifier does. Nothing is published. Received:\n{faults}\n"
             f"The report lies in {report}"
         )
         self.proofs = tuple(proofs)
@@ -90,7 +90,7 @@ def export(
         FileNotFoundError: No such run or file, or its data set is not where it was.
         FileExistsError: The version exists.
         ValueError: An unknown format or option; a data set of other classes; no data set named for a file.
-        ExportRefused: An artefact is outside its tolerance. Nothing is published or replaced.
+        ExportRefused: An artifact is outside its tolerance. Nothing is published or replaced.
     """
     wanted = ExportOptions(**options)
     classifier = Classifier.load(source)
@@ -117,12 +117,12 @@ def export(
     refused = home / f"refused-{folder.name}.json"
     with files.new_folder(folder) as aside:
         log(f"writing {', '.join(formats)}")
-        artefacts = _write(classifier, aside, home.name, formats, wanted, calibration, log)
+        artifacts = _write(classifier, aside, home.name, formats, wanted, calibration, log)
         proofs, layers = [], {}
-        for form, path in artefacts.items():
+        for form, path in artifacts.items():
             proof = prove(form, path, pixels, labels, expected, tolerances[form])
             if form in ("int8", "int16") and proof.agreement < wanted.agreement + _LOW:
-                layers[form] = _layers(classifier, artefacts, form, pixels[:_LAYER_IMAGES])
+                layers[form] = _layers(classifier, artifacts, form, pixels[:_LAYER_IMAGES])
                 if proof.faults and layers[form]:
                     proof = replace(proof, faults=(*proof.faults, worst(layers[form])))
             if form == SAVED_MODEL:
@@ -142,7 +142,7 @@ def export(
 
 
 def _tolerance(form: Format, options: ExportOptions, quantized: bool) -> Tolerance:
-    """Returns what an artefact may differ by; where roundings to int8 fall may differ in all but the last bits."""
+    """Returns what an artifact may differ by; where roundings to int8 fall may differ in all but the last bits."""
     difference = {
         SAVED_MODEL: options.bfloat16_tolerance if options.precision == "bfloat16" else options.probability_tolerance,
         "float32": options.probability_tolerance,
@@ -160,8 +160,8 @@ def _write(
     calibration: np.ndarray,
     log: Callable[[str], None],
 ) -> dict[Format, Path]:
-    """Writes the artefacts into `folder`; returns where each is."""
-    artefacts: dict[Format, Path] = {}
+    """Writes the artifacts into `folder`; returns where each is."""
+    artifacts: dict[Format, Path] = {}
     if SAVED_MODEL in formats:
         with tempfile.TemporaryDirectory() as scratch:
             written = Path(scratch) / "served"
@@ -176,7 +176,7 @@ def _write(
             write_warm_up(written, name, classifier.preprocessing, options.pixels)
             for part in written.iterdir():
                 shutil.move(part, folder / part.name)
-        artefacts["saved_model"] = folder
+        artifacts["saved_model"] = folder
     litert = {form: folder / f"{form}.tflite" for form in LITERT_FORMATS if form in formats}
     if litert:
         convert(
@@ -190,28 +190,28 @@ def _write(
         )
         for path in litert.values():
             add_metadata(path, classifier)
-    return {**artefacts, **litert}  # type: ignore[dict-item]
+    return {**artifacts, **litert}  # type: ignore[dict-item]
 
 
 def _layers(
-    classifier: Classifier, artefacts: dict[Format, Path], form: Format, pixels: np.ndarray
+    classifier: Classifier, artifacts: dict[Format, Path], form: Format, pixels: np.ndarray
 ) -> list[LayerError]:
     """Returns where a file in integers loses what one in floats computes."""
     if is_quantized(classifier.model):
         return []  # it has no file in floats to compare with
     with tempfile.TemporaryDirectory() as scratch:
-        reference = artefacts.get("float32")
+        reference = artifacts.get("float32")
         if reference is None:
             reference = Path(scratch) / "float32.tflite"
             convert(pixel_model(classifier), pixels, {"float32": reference})
-        return layer_errors(reference, artefacts[form], pixels)
+        return layer_errors(reference, artifacts[form], pixels)
 
 
 def _expected(classifier: Classifier, pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the logits that artefacts must have, and how often their top-1 is that of the trained network.
+    """Returns the logits that artifacts must have, and how often their top-1 is that of the trained network.
 
-    Artefacts compute in float32. A network of half precision is compared in float32 too: its own rounding, of the
-    order of 1e-2, would hide an artefact's faults.
+    Artifacts compute in float32. A network of half precision is compared in float32 too: its own rounding, of the
+    order of 1e-2, would hide an artifact's faults.
     """
     images = normalize(pixels, classifier.preprocessing)
     trained = _logits(classifier, images)

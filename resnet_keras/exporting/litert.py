@@ -30,20 +30,20 @@ _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).item
 def convert(
     model: keras.Model,
     calibration: np.ndarray,
-    artefacts: Mapping[str, Path],
+    artifacts: Mapping[str, Path],
     *,
     batch: int | None = None,
     int8_input: Int8Edge = "uint8",
     int8_output: Int8Edge = "float32",
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Converts a pixel model to each of the formats that `artefacts` gives a file for.
+    """Converts a pixel model to each of the formats that `artifacts` gives a file for.
 
     Args:
         model: See `pixel_model`.
         calibration: Pixels uint8 (N, H, W, C) whose activations set the scales of "int8" and "int16"; of a network
             that was trained for int8 they are not looked at.
-        artefacts: File of each format.
+        artifacts: File of each format.
         batch: Images in a call; `None` leaves it to the caller, who resizes the input (from 1, as the file is).
         int8_input: Type of the pixels, 0–255 in both, that "int8" takes.
         int8_output: Type of the probabilities that "int8" returns; in uint8 they are 256ths.
@@ -57,12 +57,12 @@ def convert(
         saved_model, images = Path(scratch) / "saved_model", Path(scratch) / "calibration.npy"
         np.save(images, calibration)
         _write_graph(model, saved_model, batch)
-        whole = dict(artefacts)
+        whole = dict(artifacts)
         for part in [whole] if size <= _TOGETHER_BYTES else [{form: path} for form, path in whole.items()]:
             job = {
                 "saved_model": str(saved_model),
                 "calibration": str(images),
-                "artefacts": {form: str(path) for form, path in part.items()},
+                "artifacts": {form: str(path) for form, path in part.items()},
                 "int8_input": int8_input,
                 "int8_output": int8_output,
                 "trained_for_int8": is_quantized(model),
@@ -106,5 +106,5 @@ def _run(job: dict[str, object], log: Callable[[str], None]) -> None:
         if process.returncode != 0:
             said.seek(0)
             told = "\n".join(said.read().splitlines()[-_SHOWN_LINES:])
-            forms = ", ".join(job["artefacts"])  # type: ignore[arg-type]
+            forms = ", ".join(job["artifacts"])  # type: ignore[arg-type]
             raise RuntimeError(f"Expected a network that converts to {forms}. Received:\n{told}")

@@ -45,9 +45,9 @@ def convert(job: dict[str, Any], form: str) -> bytes:
 
 
 def main(arguments: list[str]) -> None:
-    """Writes each artefact that is asked for."""
+    """Writes each artifact that is asked for."""
     job = json.loads(arguments[0])
-    for form, path in job["artefacts"].items():
+    for form, path in job["artifacts"].items():
         start = time.monotonic()
         Path(path).write_bytes(convert(job, form))
         print(f"converted to {form} in {time.monotonic() - start:.1f} s, {_peak()} of memory at most", flush=True)

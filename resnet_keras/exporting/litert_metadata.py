@@ -1,4 +1,4 @@
-"""What mobile tools want to know of a LiteRT file, in the file: labels, colours, normalisation.
+"""What mobile tools want to know of a LiteRT file, in the file: labels, colors, normalization.
 
 The format is TensorFlow Lite's metadata (`metadata_schema.fbs` of tflite-support, which MediaPipe, ML Kit and Android
 Studio read): a flatbuffer of its own in one of the model's buffers, and the labels in a zip archive after the model.
@@ -29,7 +29,7 @@ _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 2, 1  # in their unions
 def add_metadata(path: Path, classifier: Classifier) -> None:
     """Gives a `.tflite` file of pixels and probabilities its metadata and labels.
 
-    The file normalises by itself; so it tells readers to subtract 0 and to divide by 1.
+    The file normalizes by itself; so it tells readers to subtract 0 and to divide by 1.
     """
     data = path.read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
@@ -64,10 +64,10 @@ def _described(classifier: Classifier) -> bytes:
         return builder.CreateString(words)
 
     size = _table(builder, 2, {0: ("Uint32", width), 1: ("Uint32", height)})
-    colours = _table(
+    colors = _table(
         builder, 2, {0: ("Int8", _RGB if preprocessing.channels == 3 else _GREY), 1: ("UOffsetTRelative", size)}
     )
-    content = _table(builder, 3, {0: ("Uint8", _IMAGE_PROPERTIES), 1: ("UOffsetTRelative", colours)})
+    content = _table(builder, 3, {0: ("Uint8", _IMAGE_PROPERTIES), 1: ("UOffsetTRelative", colors)})
     normalization = _table(builder, 2, {0: _floats(builder, [0.0]), 1: _floats(builder, [1.0])})
     unit = _table(builder, 2, {0: ("Uint8", _NORMALIZATION_OPTIONS), 1: ("UOffsetTRelative", normalization)})
     stats = _table(builder, 2, {0: _floats(builder, [255.0]), 1: _floats(builder, [0.0])})
@@ -76,7 +76,7 @@ def _described(classifier: Classifier) -> bytes:
         7,
         {
             0: ("UOffsetTRelative", text("image")),
-            1: ("UOffsetTRelative", text(f"Pixels 0-255 of {height}x{width}; normalisation is inside.")),
+            1: ("UOffsetTRelative", text(f"Pixels 0-255 of {height}x{width}; normalization is inside.")),
             3: ("UOffsetTRelative", content),
             4: _vector(builder, [unit]),
             5: ("UOffsetTRelative", stats),

@@ -8,8 +8,8 @@ from typing import Any
 
 def card(report: dict[str, Any]) -> str:
     """Returns a model card in Markdown, made of an export's report alone."""
-    artefacts = report["artefacts"]
-    first = artefacts[0]
+    artifacts = report["artifacts"]
+    first = artifacts[0]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if version)
     recipe = report["recipe"]
     trained = f", trained by a recipe of {recipe['epochs']} epochs on {recipe['dataset']}" if recipe else ""
@@ -20,10 +20,10 @@ def card(report: dict[str, Any]) -> str:
         _input(report),
         f"Compared with the classifier that they were made from, on {first['images']} test images, of which it has "
         f"{first['classifier_accuracy']:.2%} right; integers calibrated on {report['calibration_images']} training "
-        "images. Each artefact ran in a process of its own, whose largest memory, libraries included, is given.",
+        "images. Each artifact ran in a process of its own, whose largest memory, libraries included, is given.",
         _table(
             [
-                "artefact",
+                "artifact",
                 "pixels",
                 "MB",
                 "largest difference: probability",
@@ -43,15 +43,15 @@ def card(report: dict[str, Any]) -> str:
                     f"{each['accuracy']:.2%}",
                     f"{each['peak_memory_bytes'] / 1e6:.0f}",
                 ]
-                for each in artefacts
+                for each in artifacts
             ],
         ),
         "Milliseconds of a call, the median and what 95 % of the calls do not exceed:",
-        _latencies(artefacts),
+        _latencies(artifacts),
         *_serving(report),
         "Classes, in the order of the probabilities: " + _classes(report["class_names"]) + ".",
-        *_operators(artefacts),
-        *_layers(artefacts),
+        *_operators(artifacts),
+        *_layers(artifacts),
         f"Made with {versions}.",
     ]
     return "\n\n".join(sections) + "\n"
@@ -62,14 +62,14 @@ def _input(report: dict[str, Any]) -> str:
     height, width = preprocessing["image_size"]
     return (
         f"Images as raw pixels 0–255, N x {height} x {width} x {preprocessing['channels']}; out come the probabilities "
-        f"of {len(report['class_names'])} classes. Normalisation is inside. Larger images are resized so that their "
+        f"of {len(report['class_names'])} classes. Normalization is inside. Larger images are resized so that their "
         f"shorter side is {preprocessing['shorter_side'] or max(height, width)} pixels "
-        f"({preprocessing['interpolation']}, antialiased) and cropped in the centre before they come in."
+        f"({preprocessing['interpolation']}, antialiased) and cropped in the center before they come in."
     )
 
 
 def _serving(report: dict[str, Any]) -> list[str]:
-    if not any(each["form"] == "saved_model" for each in report["artefacts"]):
+    if not any(each["form"] == "saved_model" for each in report["artifacts"]):
         return []
     options = report["options"]
     sizes = "any height and width, resized and cropped inside" if options["sizes"] == "any" else "one size"
@@ -91,36 +91,36 @@ def _serving(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _latencies(artefacts: list[dict[str, Any]]) -> str:
-    kinds = sorted({(each["threads"], each["batch"]) for artefact in artefacts for each in artefact["latencies"]})
+def _latencies(artifacts: list[dict[str, Any]]) -> str:
+    kinds = sorted({(each["threads"], each["batch"]) for artifact in artifacts for each in artifact["latencies"]})
     rows = []
-    for artefact in artefacts:
-        found = {(each["threads"], each["batch"]): each for each in artefact["latencies"]}
+    for artifact in artifacts:
+        found = {(each["threads"], each["batch"]): each for each in artifact["latencies"]}
         cells = [f"{found[k]['p50_ms']:.2f} / {found[k]['p95_ms']:.2f}" if k in found else "" for k in kinds]
-        rows.append([f"`{_place(artefact)}`", *cells])
+        rows.append([f"`{_place(artifact)}`", *cells])
     heads = [f"{batch} image{'s' * (batch > 1)}, {threads} thread{'s' * (threads > 1)}" for threads, batch in kinds]
-    return _table(["artefact", *heads], rows)
+    return _table(["artifact", *heads], rows)
 
 
-def _operators(artefacts: list[dict[str, Any]]) -> list[str]:
+def _operators(artifacts: list[dict[str, Any]]) -> list[str]:
     lines = []
-    for artefact in artefacts:
-        if artefact["form"] != "saved_model":
-            used = ", ".join(f"{name} {count}" for name, count in artefact["operators"].items())
-            left = Counter(artefact["undelegated"])
+    for artifact in artifacts:
+        if artifact["form"] != "saved_model":
+            used = ", ".join(f"{name} {count}" for name, count in artifact["operators"].items())
+            left = Counter(artifact["undelegated"])
             alone = ", ".join(f"{name} {count}" for name, count in sorted(left.items()))
             where = f"; not by XNNPACK: {alone}" if left else "; all by XNNPACK"
-            lines.append(f"- `{_place(artefact)}`: {used}{where}")
+            lines.append(f"- `{_place(artifact)}`: {used}{where}")
     return ["Operators:\n\n" + "\n".join(lines)] if lines else []
 
 
-def _layers(artefacts: list[dict[str, Any]]) -> list[str]:
+def _layers(artifacts: list[dict[str, Any]]) -> list[str]:
     return [
-        f"What `{_place(artefact)}` loses, layer by layer: the root mean square error of each output, as a part of the "
+        f"What `{_place(artifact)}` loses, layer by layer: the root mean square error of each output, as a part of the "
         "output's own.\n\n"
-        + _table(["layer", "error"], [[each["layer"], f"{each['error']:.1%}"] for each in artefact["layers"]])
-        for artefact in artefacts
-        if artefact["layers"]
+        + _table(["layer", "error"], [[each["layer"], f"{each['error']:.1%}"] for each in artifact["layers"]])
+        for artifact in artifacts
+        if artifact["layers"]
     ]
 
 
@@ -129,8 +129,8 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _place(artefact: dict[str, Any]) -> str:
-    return "saved_model.pb" if artefact["form"] == "saved_model" else artefact["file"]
+def _place(artifact: dict[str, Any]) -> str:
+    return "saved_model.pb" if artifact["form"] == "saved_model" else artifact["file"]
 
 
 def _classes(names: list[str]) -> str:

@@ -14,8 +14,8 @@ from resnet_keras.surgery.quantization import PIXELS_RANGE, PIXELS_SCALE, is_qua
 def pixel_model(classifier: Classifier) -> keras.Model:
     """Returns preprocessing, network and softmax as one model: float32 pixels 0–255 (N, H, W, C) -> (N, classes).
 
-    Height and width are those of the classifier's preprocessing, and colours are RGB. Whatever precision the network
-    was trained in, this one computes in float32, and its convolutions do what batch normalisation did. The first of
+    Height and width are those of the classifier's preprocessing, and colors are RGB. Whatever precision the network
+    was trained in, this one computes in float32, and its convolutions do what batch normalization did. The first of
     them divides by the pixels' deviation, too, so that pixels are rounded to int8 once, less their mean.
     """
     preprocessing = classifier.preprocessing
@@ -41,7 +41,7 @@ def pixel_model(classifier: Classifier) -> keras.Model:
 
 
 def _without_scale(network: keras.Model, std: np.ndarray) -> keras.Model:
-    """Returns a quantised network of pixels less their mean, in place of those divided by the deviation as well.
+    """Returns a quantized network of pixels less their mean, in place of those divided by the deviation as well.
 
     Its channels have one scale; with the range, it goes over from the pixels to the first kernel.
     """

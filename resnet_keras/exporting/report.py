@@ -1,4 +1,4 @@
-"""What an export says of itself, for machines: what it was made from, and what was measured on each artefact."""
+"""What an export says of itself, for machines: what it was made from, and what was measured on each artifact."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def report_of(
         classifier: That was in it.
         dataset: That it was calibrated and compared on.
         options: Of the export.
-        proofs: What was measured on each artefact.
+        proofs: What was measured on each artifact.
         tolerances: What each was allowed.
         layers: Of those that agree little, the errors of their layers.
         calibration_images: How many set the scales of integers.
@@ -55,7 +55,7 @@ def report_of(
         "options": asdict(options),
         "calibration_images": calibration_images,
         "versions": {**versions(), "ai-edge-litert": metadata.version("ai-edge-litert")},
-        "artefacts": [
+        "artifacts": [
             {
                 **asdict(proof),
                 "tolerance": asdict(tolerances[proof.form]),

@@ -38,8 +38,8 @@ def write_saved_model(
     - `features` takes `images` and returns `features` float32 (N, channels), which the head sees, and `logits` float32
       (N, classes).
 
-    Batch normalisation is folded into the convolutions and the weights are constants of the graph, which is what
-    TensorFlow's optimiser and kernels make the most of. The class names lie in `assets/class_names.txt`, one a line.
+    Batch normalization is folded into the convolutions and the weights are constants of the graph, which is what
+    TensorFlow's optimizer and kernels make the most of. The class names lie in `assets/class_names.txt`, one a line.
 
     Args:
         classifier: Network, preprocessing and class names.

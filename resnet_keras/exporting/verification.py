@@ -1,4 +1,4 @@
-"""Whether an artefact computes what its classifier computes, on real images, and what it costs."""
+"""Whether an artifact computes what its classifier computes, on real images, and what it costs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEEN = 1e-20  # smaller probabilities underflow on their way
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far an artefact may lie from its classifier.
+    """How far an artifact may lie from its classifier.
 
     Attributes:
         difference: Largest difference of any probability; `None` for any.
@@ -35,7 +35,7 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What was measured on an artefact, loaded again from its file.
+    """What was measured on an artifact, loaded again from its file.
 
     Attributes:
         form: `saved_model`, or a format of LiteRT.
@@ -45,9 +45,9 @@ class Proof:
         images: Number of test images compared.
         difference: Largest difference of a probability from the classifier's.
         logit_difference: The same of a logit, less what all of an image's have in common (the logarithm of their
-            exponentials' sum); `None` where the artefact rounds probabilities to 256ths.
+            exponentials' sum); `None` where the artifact rounds probabilities to 256ths.
         agreement: Fraction of the images on which both have the same most probable class.
-        accuracy: Of the artefact on these images.
+        accuracy: Of the artifact on these images.
         classifier_accuracy: Of the classifier on these images.
         latencies: By threads and images in a call.
         peak_memory_bytes: Of the whole process that ran it, with its libraries.
@@ -90,11 +90,11 @@ def prove(
     *,
     batches: Sequence[int] = _BATCHES,
 ) -> Proof:
-    """Loads an artefact, runs it in a process of its own and compares it with its classifier.
+    """Loads an artifact, runs it in a process of its own and compares it with its classifier.
 
     Args:
         form: "saved_model" or a format of LiteRT.
-        path: The artefact.
+        path: The artifact.
         pixels: Test images, uint8 (N, H, W, C).
         labels: Their classes (N,).
         expected: The classifier's logits (N, classes).
@@ -102,7 +102,7 @@ def prove(
         batches: Images in a call, where it is timed.
 
     Raises:
-        RuntimeError: The artefact does not run.
+        RuntimeError: The artifact does not run.
     """
     kind = "saved_model" if form == SAVED_MODEL else "litert"
     threads = default_threads()
@@ -140,7 +140,7 @@ def prove(
 def _answers(
     form: str, path: Path, runner: Runner, pixels: np.ndarray, batch: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns an artefact's probabilities and, where it tells as much, their logarithms."""
+    """Returns an artifact's probabilities and, where it tells as much, their logarithms."""
     # What is over, of a file for a batch of several: the last images once more.
     rest = -len(pixels) % batch if form != SAVED_MODEL else 0
     (probabilities,) = runner.outputs(np.concatenate([pixels, pixels[:1].repeat(rest, 0)]), batch).values()

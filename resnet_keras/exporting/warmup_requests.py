@@ -14,7 +14,7 @@ WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 
 def write_warm_up(folder: Path, name: str, preprocessing: Preprocessing, pixels: str) -> None:
-    """Writes a request for each signature of a SavedModel: a grey image, as pixels or as a file.
+    """Writes a request for each signature of a SavedModel: a gray image, as pixels or as a file.
 
     Args:
         folder: Of the SavedModel.
@@ -22,9 +22,9 @@ def write_warm_up(folder: Path, name: str, preprocessing: Preprocessing, pixels:
         preprocessing: Of the classifier.
         pixels: Type of `images`.
     """
-    grey = np.full((*preprocessing.image_size, preprocessing.channels), 128, np.uint8)
-    images = {"images": tf.make_tensor_proto(grey[None].astype(pixels))}
-    file = {"image_bytes": tf.make_tensor_proto([tf.io.encode_jpeg(grey).numpy()], tf.string)}
+    gray = np.full((*preprocessing.image_size, preprocessing.channels), 128, np.uint8)
+    images = {"images": tf.make_tensor_proto(gray[None].astype(pixels))}
+    file = {"image_bytes": tf.make_tensor_proto([tf.io.encode_jpeg(gray).numpy()], tf.string)}
     inputs = {"serving_default": images, "serve_bytes": file, "features": images}
     (folder / WARM_UP).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / WARM_UP)) as writer:

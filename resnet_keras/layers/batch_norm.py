@@ -1,4 +1,4 @@
-"""Batch normalisation (arXiv:1502.03167) at the speed of the device."""
+"""Batch normalization (arXiv:1502.03167) at the speed of the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Keras composes the layer from a dozen elementwise operations, in float32 whatever the precision policy; TensorFlow
     has one kernel for all of them, which also reads and writes half precision. Results agree: outputs, gradients and
     moving statistics. The kernel serves images (N, H, W, C) with the channels last, in float32, bfloat16 or float16,
-    without mask, renormalisation or synchronisation; anything else, and every other backend, is Keras's own code.
+    without mask, renormalization or synchronization; anything else, and every other backend, is Keras's own code.
 
     The class bears the name of the layer that it computes, `keras.layers.BatchNormalization`, in its `__module__`
     too. So Keras writes that name into a saved model, and the file opens where this package is not installed.
@@ -28,7 +28,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     __module__ = "keras.layers"
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalises `inputs` (N, H, W, C); with `training`, by the batch's own mean and variance."""
+        """Normalizes `inputs` (N, H, W, C); with `training`, by the batch's own mean and variance."""
         if mask is not None or not self._fuses(inputs):
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
@@ -48,7 +48,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=bool(learning),
         )
         if learning:
-            # It reports the unbiased variance: n / (n - 1) of what Keras averages, and of what it normalises by.
+            # It reports the unbiased variance: n / (n - 1) of what Keras averages, and of what it normalizes by.
             variance *= 1.0 - channels / tf.cast(tf.size(inputs), "float32")
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(moving * self.momentum + ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
@@ -68,7 +68,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def fuse(model: keras.Model) -> keras.Model:
-    """Returns `model` with the same weights, and batch normalisations and convolutions in groups of this package.
+    """Returns `model` with the same weights, and batch normalizations and convolutions in groups of this package.
 
     A model that Keras has read from a file has Keras's own, slower layers. A model that has no such layer is returned
     as it is; otherwise the result is a new, uncompiled model.

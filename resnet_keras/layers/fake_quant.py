@@ -28,7 +28,7 @@ class FakeQuant(keras.layers.Layer):
     def __init__(self, range: tuple[float, float] = (0.0, 0.0), fixed: bool = True, **kwargs: Any) -> None:
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
-                f"Expected KERAS_BACKEND=tensorflow for a quantised network. Received: {keras.backend.backend()}"
+                f"Expected KERAS_BACKEND=tensorflow for a quantized network. Received: {keras.backend.backend()}"
             )
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.range, self.fixed = tuple(map(float, range)), fixed
@@ -42,7 +42,7 @@ class FakeQuant(keras.layers.Layer):
         )
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns `inputs`, quantised."""
+        """Returns `inputs`, quantized."""
         if self.seen is not None:
             self.seen.append((float(tf.reduce_min(inputs)), float(tf.reduce_max(inputs))))
             return inputs
@@ -59,7 +59,7 @@ class FakeQuant(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("resnet_keras")
 class QuantizedConv2D(keras.layers.Conv2D):
-    """A convolution with the batch normalisation after it, both at rest in its scale and bias, of int8 kernels.
+    """A convolution with the batch normalization after it, both at rest in its scale and bias, of int8 kernels.
 
     The kernel that learns is the convolution's own; what is rounded, to 255 values for each output channel, and
     convolved with, is the kernel times the scale. So the network learns at the pace that it had.
@@ -101,7 +101,7 @@ class QuantizedDense(keras.layers.Dense):
 
 
 LAYERS = {layer.__name__: layer for layer in (FakeQuant, QuantizedConv2D, QuantizedDense)}
-"""What Keras must know by name to open a quantised network from a file (`custom_objects`)."""
+"""What Keras must know by name to open a quantized network from a file (`custom_objects`)."""
 
 
 def _int8_kernel(kernel: Any) -> Any:

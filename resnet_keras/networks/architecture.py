@@ -38,7 +38,7 @@ class PlannedBlock:
         dilation: Of its 3x3 convolutions up to the one that has the stride, or would have it.
         dilation_after: Of its 3x3 convolutions after that one.
         drop: Probability that training leaves its residual function out, for one image.
-        preactivated: Whether it normalises and rectifies its input, before its first convolution.
+        preactivated: Whether it normalizes and rectifies its input, before its first convolution.
     """
 
     name: str
@@ -73,20 +73,20 @@ class Architecture:
             the first block on it rises to that, alike from block to block (arXiv:1603.09382, §3).
         zero_init_residual: Whether the last scale of each residual function begins at 0, and each block as its shortcut
             (arXiv:1706.02677, §5.1).
-        batch_norm: Over which images batch normalisation takes its statistics under a distribution strategy: those
+        batch_norm: Over which images batch normalization takes its statistics under a distribution strategy: those
             of one replica, as in the paper, or those of all ("synchronized").
         stem_width: Channels that leave the stem; those of the first stage's 3x3 convolutions if `None`.
         expansion: Channels that leave a block, per channel of its 3x3 convolutions; the paper's if `None`.
         groups: Groups of a bottleneck's 3x3 convolution (arXiv:1611.05431: cardinality).
         squeeze: Squeeze-and-excitation (arXiv:1709.01507) of each residual, by this reduction; none if 0.
-        activation: Normalisation and ReLU "after" each convolution, or "before" it (arXiv:1603.05027).
+        activation: Normalization and ReLU "after" each convolution, or "before" it (arXiv:1603.05027).
         first_activation: Where activation comes before, its first is the "stem"'s, after its convolution
             (arXiv:1603.05027, §4.1), or the first "block"'s, after the pool, as in keras.applications and timm.
         projection: "normalized" after a 1x1 convolution with the stride (the paper), "pooled" before one without
             (arXiv:1812.01187, ResNet-D), or "bare", the convolution alone (arXiv:1603.05027).
         first_projection: Whether the first block of all projects even where its shape stays.
         halving: Which block of a stage has the stride: the "first", or the "last" of the stage before.
-        biases: Whether convolutions that no normalisation follows add a bias.
+        biases: Whether convolutions that no normalization follows add a bias.
         padding: Of strided kernels: "both" sides alike, or as TensorFlow's "same", the larger half "behind".
         pool_border: What the stem's pool sees beyond the image: "zeros", or its "edge" again, which changes no maximum.
         label: Its name, where depth alone does not tell.

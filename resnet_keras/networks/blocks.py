@@ -16,7 +16,7 @@ EPSILON = 1e-5
 
 
 def he_normal() -> keras.initializers.Initializer:
-    """Returns the initialiser of arXiv:1502.01852: a normal distribution, not truncated, of variance 2 / fan-in."""
+    """Returns the initializer of arXiv:1502.01852: a normal distribution, not truncated, of variance 2 / fan-in."""
     return keras.initializers.VarianceScaling(scale=2.0, mode="fan_in", distribution="untruncated_normal")
 
 
@@ -56,7 +56,7 @@ def convolution(
 
 
 def normalized(x: Any, architecture: Architecture, *, name: str, last: bool = False) -> Any:
-    """Normalises over the batch (§3.4); the `last` of a residual function may begin with a scale of 0."""
+    """Normalizes over the batch (§3.4); the `last` of a residual function may begin with a scale of 0."""
     return BatchNormalization(
         momentum=MOMENTUM,
         epsilon=EPSILON,
@@ -78,7 +78,7 @@ def conv_bn(
     groups: int = 1,
     last: bool = False,
 ) -> Any:
-    """Convolves without bias, then normalises (§3.4): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
+    """Convolves without bias, then normalizes (§3.4): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
     x = convolution(
         x, channels, kernel, stride, name=name, dilation=dilation, groups=groups, padding=architecture.padding
     )
@@ -88,7 +88,7 @@ def conv_bn(
 def bare_conv(
     x: Any, channels: int, kernel: int, stride: int, architecture: Architecture, *, name: str, dilation: int = 1
 ) -> Any:
-    """Convolves, where no normalisation follows: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
+    """Convolves, where no normalization follows: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
     bias, padding = architecture.biases, architecture.padding
     return convolution(x, channels, kernel, stride, name=name, dilation=dilation, use_bias=bias, padding=padding)
 

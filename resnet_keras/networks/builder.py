@@ -55,7 +55,7 @@ def build(
     stochastic_depth: float | None = None,
     zero_init_residual: bool | None = None,
 ) -> keras.Model:
-    """Returns {what}, freshly initialised (arXiv:1502.01852) unless `weights` are given.
+    """Returns {what}, freshly initialized (arXiv:1502.01852) unless `weights` are given.
 
     The arguments up to `name` are those of `keras.applications.ResNet50`, in their order; what follows replaces a
     field of the network's `Architecture`. Any precision policy is heeded, and the head computes in float32 under all.
@@ -89,7 +89,7 @@ def build(
         zero_init_residual: Whether each block begins as its shortcut (arXiv:1706.02677, §5.1).
 
     Returns:
-        A functional model of normalised images (N, H, W, C): to float32 (N, classes) with the classifier; to
+        A functional model of normalized images (N, H, W, C): to float32 (N, classes) with the classifier; to
         (N, channels) with `pooling`; else to (N, ⌈H/s⌉, ⌈W/s⌉, channels), s being the output stride.
 
     Raises:

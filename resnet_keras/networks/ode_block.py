@@ -23,10 +23,10 @@ class ODEBlock(layers.Layer):
 
     x + F(x), a residual block, is one step of Euler's method. So "euler" of n steps is n blocks with the same weights,
     of x + F(x, t) / n, and the other solvers are what such a stage approximates. F is two 3x3 convolutions, each of
-    which sees the time as a channel more, and group normalisation before, between and after them, with ReLUs before
-    the convolutions, as in the paper's code (§3). Batch normalisation would take its statistics from all times alike.
-    The last normalisation leaves each group of channels a mean of almost nothing, which is all that an average pooling
-    would see: put a ReLU between, after a normalisation in the paper's code.
+    which sees the time as a channel more, and group normalization before, between and after them, with ReLUs before
+    the convolutions, as in the paper's code (§3). Batch normalization would take its statistics from all times alike.
+    The last normalization leaves each group of channels a mean of almost nothing, which is all that an average pooling
+    would see: put a ReLU between, after a normalization in the paper's code.
 
     The layer computes in float32 under policies of half precision, too, and returns float32: to an adaptive solver,
     their rounding would be an error to shorten its steps for.
@@ -79,7 +79,7 @@ class ODEBlock(layers.Layer):
         self.backward_evaluations = keras.metrics.Mean(f"{self.name}_backward_evaluations")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the normalisations and convolutions of F."""
+        """Makes the normalizations and convolutions of F."""
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(f"Expected an input of (N, H, W, C) with a known C. Received: a shape of {input_shape}")
         channels = input_shape[-1]

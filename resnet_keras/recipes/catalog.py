@@ -103,7 +103,7 @@ _TORCHVISION_V2 = replace(
     test_shorter_side=232,
 )
 # ResNet strikes back (arXiv:2110.00476, Table 2 and section 2), procedure A2; A1 and A3 differ from it as below.
-# Gradients are clipped to 1, as by the optimiser that it used. Where A1 smooths, labels are made whole first.
+# Gradients are clipped to 1, as by the optimizer that it used. Where A1 smooths, labels are made whole first.
 _STRIKES_BACK = replace(
     _IMAGENET,
     bottleneck_stride="3x3",

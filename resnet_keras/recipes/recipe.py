@@ -46,7 +46,7 @@ class Recipe:
     bottleneck_stride: BottleneckStride | None = None
     """Convolution of a bottleneck with its stride: 1x1 (paper) or 3x3 (torchvision); as the weights want it if None."""
     batch_norm: BatchNorm = "per_replica"
-    """Images that batch normalisation takes its statistics from, with several replicas."""
+    """Images that batch normalization takes its statistics from, with several replicas."""
     weights: str | None = None
     """Whence the initial weights come: a file or folder, imagenet, torchvision or hf://OWNER/NAME; random if None."""
     whiten: bool = False
@@ -54,9 +54,9 @@ class Recipe:
     freeze: Part | None = None
     """Last part of the network that does not learn, with all before it; none if None."""
     freeze_batch_norms: bool = False
-    """Whether all batch normalisations rest, also in parts that learn."""
+    """Whether all batch normalizations rest, also in parts that learn."""
     qat: bool = False
-    """Whether the network learns to compute in int8 (arXiv:1712.05877), with batch normalisation folded."""
+    """Whether the network learns to compute in int8 (arXiv:1712.05877), with batch normalization folded."""
     distill: bool = False
     """Whether it learns what the network of the initial weights answers, in place of the labels (arXiv:1503.02531)."""
     train_images: int | None = None
@@ -71,7 +71,7 @@ class Recipe:
     """Images per step, over all replicas."""
     accumulate: int = 1
     """Parts of a batch that are computed one after another, to save memory; the step is that of the whole batch."""
-    rematerialise: bool = False
+    rematerialize: bool = False
     """Whether the blocks' activations are computed anew in the backward pass, to save memory (arXiv:1604.06174)."""
     optimizer: Optimizer = "sgd"
     """SGD with momentum, or LAMB (arXiv:1904.00962)."""
@@ -100,7 +100,7 @@ class Recipe:
     weight_decay: float = 0.0
     """Decay apart from the gradient (arXiv:1711.05101), times the learning rate; with LAMB, a part of its update."""
     l2_on: Decayed = "all"
-    """What decays: all trainable weights, or kernels alone (neither biases nor batch normalisation)."""
+    """What decays: all trainable weights, or kernels alone (neither biases nor batch normalization)."""
     clip_norm: float | None = None
     """Largest norm of all gradients together, to which longer ones are shortened; any if None."""
     ema: float = 0.0
@@ -116,9 +116,9 @@ class Recipe:
     mixed_labels: MixedLabels = "parts"
     """Of a mixed image, each class by its part, or every class of a fifth or more as whole (arXiv:2110.00476)."""
     erase: float = 0.0
-    """Probability that a rectangle of an image becomes the mean colour (arXiv:1708.04896)."""
+    """Probability that a rectangle of an image becomes the mean color (arXiv:1708.04896)."""
     policy: Policy | None = None
-    """Random operations on colours and shape: RandAugment (arXiv:1909.13719), TrivialAugment (arXiv:2103.10158)."""
+    """Random operations on colors and shape: RandAugment (arXiv:1909.13719), TrivialAugment (arXiv:2103.10158)."""
     policy_layers: int = 2
     """Operations of RandAugment, each with probability one half."""
     policy_magnitude: float = 7.0
@@ -148,7 +148,7 @@ class Recipe:
     test_flip: bool = False
     """Whether the final evaluation shows each image mirrored, too, and averages both."""
     color_noise: float = 0.0
-    """Standard deviation of noise along the principal colours of ImageNet (section 3.4; AlexNet, section 4.1)."""
+    """Standard deviation of noise along the principal colors of ImageNet (section 3.4; AlexNet, section 4.1)."""
     precision: Precision = "float32"
     """Precision policy of Keras."""
     seed: int = 0

@@ -75,8 +75,8 @@ def _few_steps(dataset: str, images: int, batch_size: int) -> tuple[Variant, ...
     """Returns ResNet-1202 on images of CIFAR-10's size, for one epoch of a few steps, as it is and to save memory."""
     paper = RECIPES["cifar10_resnet1202"]
     few = replace(paper, dataset=dataset, image_size=32, train_images=images, batch_size=batch_size, epochs=1)
-    saving = replace(few, rematerialise=True)
-    names = ("ResNet-1202", "ResNet-1202, rematerialised")
+    saving = replace(few, rematerialize=True)
+    names = ("ResNet-1202", "ResNet-1202, rematerialized")
     return tuple(
         Variant(name=name, recipe=recipe, panel=_RESIDUAL) for name, recipe in zip(names, (few, saving), strict=True)
     )
@@ -177,7 +177,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "layers1202": Experiment(
         title="Over a thousand layers",
         where="§4.2",
-        claim="A network of 1202 layers shows no difficulty of optimisation.",
+        claim="A network of 1202 layers shows no difficulty of optimization.",
         kind="memory",
         variants={
             "smoke": _few_steps("digits", images=64, batch_size=16),

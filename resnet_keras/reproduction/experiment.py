@@ -78,7 +78,7 @@ class Experiment:
 
 def run_name(recipe: Recipe) -> str:
     """Returns what to call a run, by what varies among those of a budget, which experiments share."""
-    memory = "rematerialised" if recipe.rematerialise else None
+    memory = "rematerialized" if recipe.rematerialize else None
     parts = (recipe.dataset, recipe.model, recipe.shortcut, memory, f"seed{recipe.seed}")
     return "_".join(part for part in parts if part)
 

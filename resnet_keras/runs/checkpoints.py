@@ -43,7 +43,7 @@ class Progress:
 def state(model: keras.Model, others: Iterable[keras.Variable] = ()) -> dict[str, keras.Variable]:
     """Returns every variable that decides how training goes on, by a name that is the same in another process.
 
-    They are the weights, the states of random layers, what the optimiser keeps (momenta, steps, the loss scale) and
+    They are the weights, the states of random layers, what the optimizer keeps (momenta, steps, the loss scale) and
     `others`. The metrics of the running epoch are apart, see `metrics`.
     """
     named = {"model": model.variables, "optimizer": model.optimizer.variables, "others": list(others)}

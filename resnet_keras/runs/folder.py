@@ -133,7 +133,7 @@ class RunFolder:
                 if points:
                     epochs, values = zip(*points, strict=True)
                     shown = [100 * (1 - v) for v in values] if quantity == "accuracy" else values
-                    axes.plot(epochs, shown, style, color="tab:blue" if prefix else "tab:grey", label=who)
+                    axes.plot(epochs, shown, style, color="tab:blue" if prefix else "tab:gray", label=who)
             axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
             axes.grid(alpha=0.3)
             axes.legend(frameon=False)

@@ -28,7 +28,7 @@ def features(model: keras.Model) -> keras.Model:
         model: A network of this package.
 
     Returns:
-        A model of normalised images (N, H, W, C) to a dictionary of feature maps.
+        A model of normalized images (N, H, W, C) to a dictionary of feature maps.
 
     Raises:
         ValueError: The model has no stages by their names.
@@ -48,7 +48,7 @@ def features(model: keras.Model) -> keras.Model:
 def with_head(
     model: keras.Model, classes: int, *, classifier_activation: str | Callable | None = "softmax"
 ) -> keras.Model:
-    """Returns `model` with a new classifier, freshly initialised, in place of its own; all other layers are shared.
+    """Returns `model` with a new classifier, freshly initialized, in place of its own; all other layers are shared.
 
     Args:
         model: A network of this package with a classifier.

@@ -1,4 +1,4 @@
-"""Networks without batch normalisation, which compute what they did with it at rest (arXiv:1712.05877, §3.2)."""
+"""Networks without batch normalization, which compute what they did with it at rest (arXiv:1712.05877, §3.2)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from resnet_keras.layers.batch_norm import flat_layers
 
 
 def folded(model: keras.Model, *, precision: str = "float32") -> keras.Model:
-    """Returns a copy of a network in which each convolution does the batch normalisation that followed it.
+    """Returns a copy of a network in which each convolution does the batch normalization that followed it.
 
     With scale s = γ / √(σ² + ε), the convolution's kernel becomes s w and its bias s (b - μ) + β. What follows no
-    convolution of its own, as in a network that normalises before it activates, stays as it is.
+    convolution of its own, as in a network that normalizes before it activates, stays as it is.
 
     Args:
         model: A functional network, nested models included.
@@ -49,7 +49,7 @@ def folded(model: keras.Model, *, precision: str = "float32") -> keras.Model:
 
 
 def norms_of_convolutions(model: keras.Model) -> dict[str, keras.layers.BatchNormalization]:
-    """Returns, for the name of each convolution that alone feeds a batch normalisation, that normalisation."""
+    """Returns, for the name of each convolution that alone feeds a batch normalization, that normalization."""
     found = {}
     for layer in flat_layers(model):
         if not isinstance(layer, keras.layers.BatchNormalization) or len(layer._inbound_nodes) != 1:
@@ -74,7 +74,7 @@ def entrance(model: keras.Model) -> keras.layers.Conv2D | None:
 
 
 def scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what a batch normalisation at rest multiplies by and then adds, float64 (C,) each."""
+    """Returns what a batch normalization at rest multiplies by and then adds, float64 (C,) each."""
     mean, variance = (_values(value) for value in (norm.moving_mean, norm.moving_variance))
     scale = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.gamma is not None:

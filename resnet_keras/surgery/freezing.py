@@ -17,14 +17,14 @@ class Freezing:
 
     Attributes:
         parts: For each part, its name, its parameters that learn, those that are frozen, and how many of its batch
-            normalisations keep their moving statistics, of how many.
+            normalizations keep their moving statistics, of how many.
     """
 
     parts: tuple[tuple[str, int, int, int, int], ...]
 
     def __str__(self) -> str:
         """Returns a line for each part."""
-        lines = [f"{'part':9}{'learning':>13}{'frozen':>13}   batch normalisations at rest"]
+        lines = [f"{'part':9}{'learning':>13}{'frozen':>13}   batch normalizations at rest"]
         for name, learning, frozen, resting, all_of_them in self.parts:
             lines.append(f"{name:9}{learning:>13,}{frozen:>13,}   {resting} of {all_of_them}")
         return "\n".join(lines)
@@ -33,14 +33,14 @@ class Freezing:
 def freeze(model: keras.Model, up_to: Part | None = None, *, batch_norms: bool = False) -> Freezing:
     """Freezes a part of a network, in place, and returns what learns now.
 
-    A frozen batch normalisation rests: it normalises by its moving statistics and leaves them as they are, bit for
+    A frozen batch normalization rests: it normalizes by its moving statistics and leaves them as they are, bit for
     bit. Layers that are not named learn; so `freeze(model)` frees all of them. Compile the model afterwards.
 
     Args:
         model: A network of this package.
-        up_to: The last part that is frozen, with all before it: "stem", "stage1" ..., "final" (the last normalisation
+        up_to: The last part that is frozen, with all before it: "stem", "stage1" ..., "final" (the last normalization
             of a network that activates before convolutions), or "backbone", all but the head. `None` freezes no part.
-        batch_norms: Freeze every batch normalisation, also in parts that learn. With small batches, and with weights
+        batch_norms: Freeze every batch normalization, also in parts that learn. With small batches, and with weights
             whose statistics were folded away, learning is better so.
 
     Raises:

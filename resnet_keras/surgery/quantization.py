@@ -1,4 +1,4 @@
-"""Networks that learn to compute in int8: quantisation as their forward pass sees it (arXiv:1712.05877, §3)."""
+"""Networks that learn to compute in int8: quantization as their forward pass sees it (arXiv:1712.05877, §3)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from resnet_keras.layers.fake_quant import FakeQuant, QuantizedConv2D, Quantized
 from resnet_keras.surgery.folding import entrance, norms_of_convolutions, scale_and_shift
 
 PIXELS_SCALE, PIXELS_RANGE = "pixels_scale", "pixels_range"
-"""The layers of a quantised network that give its channels one scale, and that round them."""
+"""The layers of a quantized network that give its channels one scale, and that round them."""
 
 
 def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
     """Returns a copy of a network that computes as it would in int8, for training and export.
 
-    Batch normalisation is folded into the convolutions, where it rests. Every convolution and dense layer has int8
+    Batch normalization is folded into the convolutions, where it rests. Every convolution and dense layer has int8
     kernels, and everything that int8 kernels write to memory is rounded: the input, what comes out of a convolution or
     a sum, rectified where a ReLU follows, the pooled features and the logits. The ranges are unknown: see `calibrate`.
 
@@ -27,11 +27,11 @@ def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
     have been divided by different deviations, get one scale, and the first convolution makes up for it.
 
     Args:
-        model: A functional network of logits, in float32, whose every batch normalisation follows a convolution.
+        model: A functional network of logits, in float32, whose every batch normalization follows a convolution.
         std: What the pixels were divided by, one for each channel of the input, or one for all.
 
     Raises:
-        ValueError: The network has a batch normalisation elsewhere or squeeze-and-excitation, is quantised already, is
+        ValueError: The network has a batch normalization elsewhere or squeeze-and-excitation, is quantized already, is
             not in float32, or does not begin with a convolution.
     """
     layers = flat_layers(model)
@@ -78,21 +78,21 @@ def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
 
 
 def calibrate(model: keras.Model, batches: Iterable[Any]) -> int:
-    """Sets the ranges of a quantised network to what images need; returns how many images there were.
+    """Sets the ranges of a quantized network to what images need; returns how many images there were.
 
     A range is the mean, over the batches, of the smallest and the largest value; that of the input is the smallest and
     the largest of all.
 
     Args:
         model: A network from `quantized`.
-        batches: Normalised images (N, H, W, C).
+        batches: Normalized images (N, H, W, C).
 
     Raises:
         ValueError: There are no batches, or the network has no ranges.
     """
     ranges = [layer for layer in flat_layers(model) if isinstance(layer, FakeQuant)]
     if not ranges:
-        raise ValueError(f"Expected a quantised network. Received: {model.name!r}, which is not")
+        raise ValueError(f"Expected a quantized network. Received: {model.name!r}, which is not")
     for layer in ranges:
         layer.seen = []
     images = 0
@@ -125,14 +125,14 @@ _WRITERS = (
 
 def _check(model: keras.Model, folded_away: set[str]) -> None:
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"Expected KERAS_BACKEND=tensorflow to quantise. Received: {keras.backend.backend()}")
+        raise ValueError(f"Expected KERAS_BACKEND=tensorflow to quantize. Received: {keras.backend.backend()}")
     layers = flat_layers(model)
     norms = [layer.name for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     left = [name for name in norms if name not in folded_away]
     if left or is_quantized(model):
         raise ValueError(
-            "Expected a network whose every batch normalisation follows a convolution, and not quantised yet. "
-            f"Received: {model.name!r}, with {', '.join(left[:3]) or 'quantised layers'}"
+            "Expected a network whose every batch normalization follows a convolution, and not quantized yet. "
+            f"Received: {model.name!r}, with {', '.join(left[:3]) or 'quantized layers'}"
         )
     if any(isinstance(layer, keras.layers.Multiply) for layer in layers):
         raise ValueError(
@@ -140,7 +140,7 @@ def _check(model: keras.Model, folded_away: set[str]) -> None:
             f"Received: {model.name!r}"
         )
     if any(layer.compute_dtype != "float32" for layer in layers):
-        raise ValueError(f"Expected a network in float32 to quantise. Received: {model.name!r}, in reduced precision")
+        raise ValueError(f"Expected a network in float32 to quantize. Received: {model.name!r}, in reduced precision")
     if entrance(model) is None:
         raise ValueError(f"Expected a network that begins with a convolution. Received: {model.name!r}")
 

@@ -1,4 +1,4 @@
-"""Batch normalisation's statistics as true averages, not as moving ones."""
+"""Batch normalization's statistics as true averages, not as moving ones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from resnet_keras.weights.imported import Checkpoint
 
 
 def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
-    """Gives every batch normalisation the mean and variance of what it sees over a pass; returns the images seen.
+    """Gives every batch normalization the mean and variance of what it sees over a pass; returns the images seen.
 
     The paper's authors released their networks so: mean and variance "strictly computed using average (not moving
     average) on a sufficiently large training batch after the training procedure". As in training, each batch is
-    normalised by its own statistics on its way through the network. The variance is that of all images together, that
+    normalized by its own statistics on its way through the network. The variance is that of all images together, that
     between batches included.
 
     Args:
         model: A network; its moving statistics change, nothing else.
-        batches: Normalised images (N, H, W, C), alone or as the first of a tuple, in batches as large as in training.
+        batches: Normalized images (N, H, W, C), alone or as the first of a tuple, in batches as large as in training.
 
     Raises:
-        ValueError: There are no batches, or the model has no batch normalisation.
+        ValueError: There are no batches, or the model has no batch normalization.
     """
     layers = _batch_norms(model)
     before = [(layer.momentum, layer.trainable) for layer in layers]
@@ -77,22 +77,22 @@ def is_folded(checkpoint: Checkpoint) -> bool:
 
 
 def unfold(model: keras.Model, batches: Iterable[Any]) -> int:
-    """Gives every batch normalisation the statistics of what it sees, without changing what the network computes.
+    """Gives every batch normalization the statistics of what it sees, without changing what the network computes.
 
     Some weights are published with the statistics folded into scale and offset, for inference. Trained on from there,
-    the network would be normalised by its batches and be another one; at rest, it would learn without normalisation,
+    the network would be normalized by its batches and be another one; at rest, it would learn without normalization,
     and diverge at rates that are usual. Here mean and variance over a pass become the moving statistics, and scale and
     offset change so that they undo it. The blocks must not lie in nested models.
 
     Args:
-        model: A network; its batch normalisations change.
-        batches: Normalised images (N, H, W, C), alone or as the first of a tuple.
+        model: A network; its batch normalizations change.
+        batches: Normalized images (N, H, W, C), alone or as the first of a tuple.
 
     Returns:
         The images seen.
 
     Raises:
-        ValueError: There are no batches, or the model has no batch normalisation.
+        ValueError: There are no batches, or the model has no batch normalization.
     """
     layers = _batch_norms(model)
     inside = keras.Model(model.input, [layer.input for layer in layers])
@@ -122,5 +122,5 @@ def unfold(model: keras.Model, batches: Iterable[Any]) -> int:
 def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     layers = [layer for layer in flat_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     if not layers:
-        raise ValueError(f"Expected a network with batch normalisation. Received: {model.name!r}, without")
+        raise ValueError(f"Expected a network with batch normalization. Received: {model.name!r}, without")
     return layers

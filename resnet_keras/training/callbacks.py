@@ -26,7 +26,7 @@ class Together:
     """What several workers do together for a checkpoint, which one of them alone writes. All must take part.
 
     Attributes:
-        average: Gives all the same statistics of batch normalisation.
+        average: Gives all the same statistics of batch normalization.
         anyone: Tells whether it is true of any of them.
     """
 

@@ -12,7 +12,7 @@ from resnet_keras.layers.batch_norm import flat_layers
 
 
 class WeightAverage:
-    """An exponential moving average of what a network learns and of the statistics of its batch normalisation.
+    """An exponential moving average of what a network learns and of the statistics of its batch normalization.
 
     The statistics are averaged just like the weights: those of the last few steps belong to the last weights, and would
     be wrong for weights from further back. Nothing else of the network has a state that counts in evaluation. The
@@ -27,7 +27,7 @@ class WeightAverage:
     def __init__(self, model: keras.Model, decay: float) -> None:
         self.decay = decay
         self.weights = [weight for layer in flat_layers(model) for weight in layer.weights]
-        # Each replica has its own, as of batch normalisation's statistics: of the weights they are all equal.
+        # Each replica has its own, as of batch normalization's statistics: of the weights they are all equal.
         self.averages = [
             keras.Variable(
                 keras.ops.convert_to_numpy(weight),

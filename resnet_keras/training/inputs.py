@@ -57,7 +57,7 @@ class Start:
         )
 
     def some_images(self) -> np.ndarray:
-        """Returns some training images, as they are normalised: float32 (N, H, W, C)."""
+        """Returns some training images, as they are normalized: float32 (N, H, W, C)."""
         pixels, _ = pixel_array(sample(self.train_split, _SOME_IMAGES), self.preprocessing)
         return normalize(pixels, self.preprocessing).numpy()
 
@@ -104,7 +104,7 @@ def prepared(recipe: Recipe, reading: dict[str, Any], log: Callable[[str], None]
     preprocessing = preprocessing_of(recipe, train_split, weights.preprocessing if weights else None)
     if weights and is_folded(weights):
         weights = unfolded(weights, recipe, train_split, preprocessing)
-        log(f"statistics of batch normalisation are restored, which {weights.source} has folded away")
+        log(f"statistics of batch normalization are restored, which {weights.source} has folded away")
     return Start(recipe, train_split, test_split, preprocessing, steps, weights)
 
 

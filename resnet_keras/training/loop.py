@@ -40,7 +40,7 @@ from resnet_keras.training.image_size_phases import phases
 from resnet_keras.training.inputs import Start, precision
 from resnet_keras.training.model import compiled, network, teacher
 from resnet_keras.training.preemption import Notice
-from resnet_keras.training.rematerialization import rematerialising
+from resnet_keras.training.rematerialization import rematerializing
 from resnet_keras.training.train_step import SkipBroken, distilling, in_parts
 from resnet_keras.training.whitening import whiten
 
@@ -217,8 +217,8 @@ def _stepping(
     step = average.after(step) if average else step
     step = skips.guarding(step) if skips else step
     with ExitStack() as stack:
-        if recipe.rematerialise:
-            stack.enter_context(rematerialising(model))
+        if recipe.rematerialize:
+            stack.enter_context(rematerializing(model))
         if step != model.train_step:
             stack.enter_context(overriding(model, train_step=step))
         yield
@@ -247,7 +247,7 @@ def _final(model: keras.Model, recipe: Recipe, preprocessing: Preprocessing, cla
 
 
 def _write_samples(folder: Path, split: Split, preprocessing: Preprocessing) -> None:
-    """Writes a test image of each of the first classes, as the network sees it, before normalisation."""
+    """Writes a test image of each of the first classes, as the network sees it, before normalization."""
     pixels, labels = pixel_array(sample(split, 100 * _SAMPLES), preprocessing)
     for index, name in enumerate(split.class_names[:_SAMPLES]):
         found = np.flatnonzero(labels == index)

@@ -24,7 +24,7 @@ from resnet_keras.weights.imported import HEAD, Checkpoint
 from resnet_keras.weights.keras_file import of_model
 
 _UNFOLDING_IMAGES = 512
-_UNFOLDING_BATCH = 32  # the inputs of all batch normalisations are held at once
+_UNFOLDING_BATCH = 32  # the inputs of all batch normalizations are held at once
 
 
 def compiled(
@@ -117,7 +117,7 @@ def _loss(recipe: Recipe) -> keras.losses.Loss:
 
 
 def unfolded(weights: Checkpoint, recipe: Recipe, split: Split, preprocessing: Preprocessing) -> Checkpoint:
-    """Returns the same network with statistics of batch normalisation, as some training images give them."""
+    """Returns the same network with statistics of batch normalization, as some training images give them."""
     model = build(
         recipe.model,
         input_shape=(*preprocessing.image_size, preprocessing.channels),

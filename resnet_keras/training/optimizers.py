@@ -52,7 +52,7 @@ class Lamb(keras.optimizers.Lamb):
     """`keras.optimizers.Lamb` with weight decay where its paper has it (arXiv:1904.00962, Algorithm 2).
 
     Keras's own `weight_decay` shrinks the weights beside the step; here the decay is a part of the update, whose length
-    becomes that of the weight. What does not decay, such as batch normalisation, takes Adam's step as it is, as in the
+    becomes that of the weight. What does not decay, such as batch normalization, takes Adam's step as it is, as in the
     code that trained the networks of arXiv:2110.00476.
 
     Args:
@@ -107,7 +107,7 @@ class LossScale(keras.optimizers.LossScaleOptimizer):
 
 
 def optimizer(recipe: Recipe, learning_rate: Any) -> MomentumSGD | Lamb:
-    """Returns the recipe's optimiser, with its schedule."""
+    """Returns the recipe's optimizer, with its schedule."""
     chosen: MomentumSGD | Lamb
     if recipe.optimizer == "lamb":
         chosen = Lamb(

@@ -4,7 +4,7 @@ Only the tensors between groups of blocks are kept; the backward pass computes a
 it needs it. That is a third more arithmetic, and the memory of a deep network falls from that of all its blocks to
 about that of the square root of their number (section 3).
 
-`tf.recompute_grad`, and on it `keras.RematScope` and `keras.remat`, would move batch normalisation's statistics twice
+`tf.recompute_grad`, and on it `keras.RematScope` and `keras.remat`, would move batch normalization's statistics twice
 and draw another dropout in the second pass. Here a group is a pure function: weights and state (statistics, random
 seeds) go into it as tensors, by `keras.StatelessScope`. What the first pass makes of the state is assigned; the second
 begins with the same state and leaves none. On JAX, of pure functions, `keras.remat` does what is wanted.
@@ -29,21 +29,21 @@ if keras.backend.backend() == "tensorflow":
 
 _BLOCK = re.compile(r"stage\d+_block\d+_")
 _KEPT = 4.0
-"""What the backward pass needs of a block, in sizes of its output: what goes into its two or three batch normalisations
+"""What the backward pass needs of a block, in sizes of its output: what goes into its two or three batch normalizations
 and comes out of its ReLUs (4 of a basic block, 3 of a bottleneck)."""
 
 
 @contextmanager
-def rematerialising(model: keras.Model) -> Iterator[None]:
+def rematerializing(model: keras.Model) -> Iterator[None]:
     """Makes a network's training take less memory and more time, as long as the context lasts.
 
-    It learns the same, bit for bit, on TensorFlow and a CPU; where batch normalisations rest, and on other devices and
+    It learns the same, bit for bit, on TensorFlow and a CPU; where batch normalizations rest, and on other devices and
     backends, to rounding. The model stays an ordinary one, and so does its file.
 
     Example:
         >>> model = resnet_keras.ResNet110()
         >>> model.compile("sgd", "sparse_categorical_crossentropy")
-        >>> with resnet_keras.rematerialising(model):
+        >>> with resnet_keras.rematerializing(model):
         ...     model.fit(images, labels)
 
     Args:
@@ -54,9 +54,9 @@ def rematerialising(model: keras.Model) -> Iterator[None]:
     """
     if keras.backend.backend() not in ("tensorflow", "jax"):
         raise ValueError(
-            f"Expected KERAS_BACKEND=tensorflow or jax to rematerialise. Received: {keras.backend.backend()}"
+            f"Expected KERAS_BACKEND=tensorflow or jax to rematerialize. Received: {keras.backend.backend()}"
         )
-    call, anew = model.call, _Rematerialised(model)
+    call, anew = model.call, _Rematerialized(model)
 
     def called(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return anew(inputs) if training else call(inputs, training=training, mask=mask)
@@ -95,11 +95,11 @@ class Piece:
         return values[id(self.target)]
 
 
-class _Rematerialised(keras.layers.Layer):
+class _Rematerialized(keras.layers.Layer):
     """A network in training. It is a layer because its weights are to be read as they are, in no reduced precision."""
 
     def __init__(self, model: keras.Model) -> None:
-        super().__init__(autocast=False, name="rematerialised")
+        super().__init__(autocast=False, name="rematerialized")
         (self.groups, self.head), self.dtype_of_images = groups(model), model.input.dtype
 
     def call(self, inputs: Any) -> Any:

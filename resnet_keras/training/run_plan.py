@@ -38,7 +38,7 @@ class Plan:
         summary: Network, images, epochs, steps.
         rates: Learning rate by step: (steps, rates), as lines drawn through them.
         sizes: Epochs and image sizes, phase by phase.
-        memory: Bytes of weights, gradients and the optimiser; and of one step's activations on one device.
+        memory: Bytes of weights, gradients and the optimizer; and of one step's activations on one device.
         multiply_adds: Of the whole run: forward, and twice as many backward.
         files: Pictures that were drawn.
     """
@@ -61,7 +61,7 @@ class Plan:
                 f"learning rate: {rates[0]:.3g} at first, {rates[peak]:.3g} at step {steps[peak]:,}, "
                 f"{rates[-1]:.3g} at the end, step {steps[-1]:,}",
                 "images: " + ", ".join(f"{size}x{size} for {epochs} epochs" for epochs, size in self.sizes),
-                f"memory of each device, a guess: {held} of weights, gradients and optimiser, {activations} of "
+                f"memory of each device, a guess: {held} of weights, gradients and optimizer, {activations} of "
                 "activations",
                 f"compute: {self.multiply_adds:.2e} multiply-adds in all",
                 *(f"see {file}" for file in self.files),
@@ -119,13 +119,13 @@ def dry_run(
 def memory(model: keras.Model, recipe: Recipe, replicas: int) -> tuple[int, int]:
     """Returns a guess at the bytes that training needs on each device.
 
-    Of the first number are the weights in float32, their gradients, what the optimiser keeps of each, and averages; of
+    Of the first number are the weights in float32, their gradients, what the optimizer keeps of each, and averages; of
     the second what the backward pass needs of the forward pass: what goes into each convolution and each batch
-    normalisation, in the precision of computation; with `rematerialise`, of the largest group of blocks alone, beside
+    normalization, in the precision of computation; with `rematerialize`, of the largest group of blocks alone, beside
     what goes into each group. A framework needs more for a while, mostly for convolutions.
     """
     copies = 2 + (2 if recipe.optimizer == "lamb" else 1) + bool(recipe.ema)
-    if recipe.rematerialise:
+    if recipe.rematerialize:
         parts, head = groups(model)
         inside = [sum(_kept(piece.layers) for piece in part) for part in parts]
         kept = sum(_bytes(part[0].source) for part in parts) + max(inside) + _kept(head.layers)
@@ -136,7 +136,7 @@ def memory(model: keras.Model, recipe: Recipe, replicas: int) -> tuple[int, int]
 
 
 def _kept(layers: list[keras.layers.Layer]) -> int:
-    """Returns the bytes that go into convolutions, batch normalisations and dense layers, of one image."""
+    """Returns the bytes that go into convolutions, batch normalizations and dense layers, of one image."""
     kinds = (keras.layers.Conv2D, keras.layers.BatchNormalization, keras.layers.Dense)
     return sum(_bytes(layer.input, layer.compute_dtype) for layer in layers if isinstance(layer, kinds))
 

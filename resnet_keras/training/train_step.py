@@ -14,7 +14,7 @@ Step = Callable[[Any], dict[str, Any]]
 def in_parts(model: keras.Model, parts: int) -> Step:
     """Returns a step that computes a batch in `parts` of equal size, one after another, and then learns once.
 
-    The gradient is that of the whole batch; but each part is normalised by its own statistics, as on that many devices.
+    The gradient is that of the whole batch; but each part is normalized by its own statistics, as on that many devices.
     Only one part's activations are in memory at a time.
     """
 
@@ -61,7 +61,7 @@ class SkipBroken:
     """Leaves steps out that would make anything of a run infinite or no number, and counts them.
 
     Args:
-        model: Compiled, its optimiser built.
+        model: Compiled, its optimizer built.
         others: What else a step changes.
     """
 
@@ -74,7 +74,7 @@ class SkipBroken:
     def guarding(self, step: Step) -> Step:
         """Returns a step after which all that it changed is as before, if any of it is not finite.
 
-        The optimiser's own count of steps goes on, and the learning rate with it: the images are used up.
+        The optimizer's own count of steps goes on, and the learning rate with it: the images are used up.
         """
 
         def stepped(data: Any) -> dict[str, Any]:

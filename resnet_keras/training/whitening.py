@@ -18,7 +18,7 @@ def whiten(model: keras.Model, images: np.ndarray, seed: int = 0) -> None:
 
     Args:
         model: Its first convolution is `stem_conv`.
-        images: Normalised (N, H, W, C), no smaller than the convolution's kernel.
+        images: Normalized (N, H, W, C), no smaller than the convolution's kernel.
         seed: Decides which patches are looked at.
 
     Raises:

@@ -29,7 +29,7 @@ class Traits:
     Attributes:
         bottleneck_stride: Which convolution of a bottleneck carries its stride; `None` if unknown or without effect.
         zero_channels: Where option A puts its zeros; `None` if unknown or without effect.
-        epsilon: Of batch normalisation; `None` if unknown.
+        epsilon: Of batch normalization; `None` if unknown.
         plain: Whether the network has no shortcuts; `None` if unknown.
         output_stride: Pixels of the image per pixel of the last feature map, if it dilates in the place of strides.
         projection: How shortcuts project.
@@ -38,7 +38,7 @@ class Traits:
         pool_border: What a stem without activation pools beyond the image.
         first_activation: Where activation comes before convolutions, which has the first.
         first_projection: Whether the first block projects though its shape stays.
-        biases: Whether convolutions that no normalisation follows have biases.
+        biases: Whether convolutions that no normalization follows have biases.
     """
 
     bottleneck_stride: BottleneckStride | None = None

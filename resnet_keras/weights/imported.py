@@ -11,7 +11,7 @@ import numpy as np
 
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.weights.conventions import Traits
-from resnet_keras.weights.layouts import Layout, recognise
+from resnet_keras.weights.layouts import Layout, recognize
 
 HEAD = "logits"
 
@@ -67,7 +67,7 @@ def checkpoint(
             folded into.
     """
     try:
-        layout, prefix = recognise(arrays)
+        layout, prefix = recognize(arrays)
     except ValueError as error:
         raise ValueError(f"{error} in {source}") from None
     tensors: dict[str, np.ndarray] = {}
@@ -150,14 +150,14 @@ def _keras_axes(array: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def _fold_biases(tensors: dict[str, np.ndarray], names: dict[str, tuple[str, ...]], source: str) -> None:
-    """Takes the bias of a convolution off the mean that the batch normalisation after it subtracts.
+    """Takes the bias of a convolution off the mean that the batch normalization after it subtracts.
 
     That is exact in training, too: what is added to all images, their own mean takes off again.
     """
     for name in [name for name in tensors if name.endswith("/bias") and name != f"{HEAD}/bias"]:
         mean = f"{name.removesuffix('/bias')}_bn/moving_mean"
         if mean not in tensors:
-            continue  # a convolution that no normalisation follows
+            continue  # a convolution that no normalization follows
         bias, (called,) = tensors.pop(name), names.pop(name)
         if tensors[mean].shape != bias.shape:
             raise ValueError(

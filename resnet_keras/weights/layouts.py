@@ -25,7 +25,7 @@ class Layout:
         first: What the library's first stage, block and convolution are numbered.
         passed_over: Pattern of names that are no weights.
         bottleneck_stride: Where its bottlenecks have their stride, unless a file says otherwise.
-        epsilon: Of its batch normalisation.
+        epsilon: Of its batch normalization.
         projection: How its shortcuts project, where names tell.
         halving: Which blocks of its networks with activation before convolutions have the strides.
         pool_border: What its stems without activation pool beyond the image.
@@ -158,7 +158,7 @@ LAYOUTS = (
             (r"stem\.conv", "stem_conv"),
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.conv(?P<k>\d)", "stage{s}_block{b}_conv{k}"),
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm1", "stage{s}_block{b}_preact_bn"),
-            # There the second normalisation stands before the second convolution.
+            # There the second normalization stands before the second convolution.
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm2", "stage{s}_block{b}_conv1_bn"),
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm3", "stage{s}_block{b}_conv2_bn"),
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.downsample\.conv", "stage{s}_block{b}_projection"),
@@ -225,10 +225,10 @@ LAYOUTS = (
         for stem in ("stem_conv", "stem_conv3")
     ),
 )
-"""The layouts that are recognised."""
+"""The layouts that are recognized."""
 
 
-def recognise(names: Iterable[str]) -> tuple[Layout, str]:
+def recognize(names: Iterable[str]) -> tuple[Layout, str]:
     """Returns the layout of a file that holds `names`, and the prefix before all of its names.
 
     Raises:

@@ -79,7 +79,7 @@ def load_weights(
     """Loads weights of our own or another library's into a network of ours; nothing in a file is executed.
 
     Nothing is assigned unless everything fits, down to the place of strides and of zero channels, which make another
-    function of the same weights. Batch normalisation takes the source's epsilon. Where the source has a classifier of
+    function of the same weights. Batch normalization takes the source's epsilon. Where the source has a classifier of
     another number of classes, or none, the rest is loaded, and a warning says so.
 
     Args:
@@ -112,7 +112,7 @@ def load_weights(
         found.traits,
         bottleneck_stride=bottleneck_stride or found.traits.bottleneck_stride,  # type: ignore[arg-type]
         zero_channels=zero_channels or found.traits.zero_channels,  # type: ignore[arg-type]
-        # That no normalisation follows, names and shapes show.
+        # That no normalization follows, names and shapes show.
         projection=found.traits.projection if found.traits.projection != "bare" else None,
     )
     _check_traits(model, expected, found)
@@ -205,7 +205,7 @@ def _assign(weights: dict, found: Checkpoint, report: Report) -> None:
 
 
 def _set_epsilon(model: keras.Model, epsilon: float | None) -> None:
-    """Gives batch normalisations the epsilon that the weights were trained with."""
+    """Gives batch normalizations the epsilon that the weights were trained with."""
     changed = False
     for layer in flat_layers(model):
         if epsilon is not None and isinstance(layer, keras.layers.BatchNormalization) and layer.epsilon != epsilon:

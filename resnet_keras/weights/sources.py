@@ -176,11 +176,11 @@ def _usual_preprocessing(found: Checkpoint) -> tuple[Preprocessing, str] | None:
         preprocessing = Preprocessing(image_size=(32, 32), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
         return preprocessing, "pixels stay what they are, 0 to 255"
     if stem.shape[0] == 3 and "stem_conv/kernel" in found.tensors:
-        # The widespread code with option A normalises CIFAR by ImageNet's mean and std; others by CIFAR's own.
+        # The widespread code with option A normalizes CIFAR by ImageNet's mean and std; others by CIFAR's own.
         projects = any("_projection" in name for name in found.tensors)
         chosen = cifar10 if projects else imagenet
         preprocessing = Preprocessing(image_size=(32, 32), channels=3, mean=chosen.mean, std=chosen.std)
-        return preprocessing, f"pixels are normalised by {'CIFAR-10' if projects else 'ImageNet'}'s mean and std"
+        return preprocessing, f"pixels are normalized by {'CIFAR-10' if projects else 'ImageNet'}'s mean and std"
     if found.layout == "keras.applications" and "final_bn/gamma" in found.tensors:
         preprocessing = Preprocessing(
             image_size=(224, 224), channels=3, mean=(127.5,) * 3, std=(127.5,) * 3, shorter_side=256
@@ -195,8 +195,8 @@ def _usual_preprocessing(found: Checkpoint) -> tuple[Preprocessing, str] | None:
             shorter_side=256,
             channel_order="bgr",
         )
-        return preprocessing, "pixels become BGR and lose the authors' mean colour; 224 of 256 pixels, bilinear"
+        return preprocessing, "pixels become BGR and lose the authors' mean color; 224 of 256 pixels, bilinear"
     preprocessing = Preprocessing(
         image_size=(224, 224), channels=3, mean=imagenet.mean, std=imagenet.std, shorter_side=256
     )
-    return preprocessing, "pixels are normalised by ImageNet's mean and std; 224 of 256 pixels, bilinear"
+    return preprocessing, "pixels are normalized by ImageNet's mean and std; 224 of 256 pixels, bilinear"

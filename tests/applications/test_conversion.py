@@ -34,7 +34,7 @@ DEEP = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101", "re
 
 
 def pixels(side: int, seed: int = 0) -> np.ndarray:
-    """Two images of noise, normalised, with mean colours of their own."""
+    """Two images of noise, normalized, with mean colors of their own."""
     rng = np.random.default_rng(seed)
     return rng.normal(rng.normal(size=(2, 1, 1, 3)), size=(2, side, side, 3)).astype("float32")
 
@@ -444,9 +444,9 @@ def test_logits_come_out_whatever_went_over_them_before() -> None:
 
 def test_what_is_said_goes_before_what_is_told_and_assumed() -> None:
     found = checkpoint(foreign(zeros(SMALL, classes=2), "cifar"), "x")
-    grey = Preprocessing(image_size=(16, 8), channels=3, mean=(0, 0, 0), std=(1, 1, 1), channel_order="bgr")
-    classifier, report = convert(found, preprocessing=grey, class_names=["no", "yes"], zero_channels="behind")
-    assert (classifier.preprocessing, classifier.class_names) == (grey, ("no", "yes"))
+    gray = Preprocessing(image_size=(16, 8), channels=3, mean=(0, 0, 0), std=(1, 1, 1), channel_order="bgr")
+    classifier, report = convert(found, preprocessing=gray, class_names=["no", "yes"], zero_channels="behind")
+    assert (classifier.preprocessing, classifier.class_names) == (gray, ("no", "yes"))
     assert classifier.model.input_shape == (None, 16, 8, 3)
     assert report.problems == ()
 
@@ -459,8 +459,8 @@ def test_what_can_not_be_converted_says_why() -> None:
         convert(network(1))
     whole = checkpoint(zeros(SMALL), "x")
     with pytest.raises(ValueError, match="(?s)Expected weights that fit 'resnet6'.*stem_conv/kernel: expected shape"):
-        grey = Preprocessing(image_size=(8, 8), channels=1, mean=(0,), std=(1,))
-        convert(whole, preprocessing=grey)
+        gray = Preprocessing(image_size=(8, 8), channels=1, mean=(0,), std=(1,))
+        convert(whole, preprocessing=gray)
     with pytest.raises(ValueError, match=r"one output per class name \(2\)"):
         convert(whole, preprocessing=of_side(8), class_names=["a", "b"])
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth, which does not exist"):
@@ -540,8 +540,8 @@ def test_public_imagenet_weights_give_the_logits_that_pytorch_gave(
             left, top = (round((side - 224) / 2) for side in (width, height))
             image = image.resize((width, height), image_module.Resampling.BILINEAR)
             inputs.append(np.asarray(image.crop((left, top, left + 224, top + 224)), "float32") / 255)
-    normalised = (np.stack(inputs) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    logits = resnet18_of_torchvision.model.predict(normalised.astype("float32"), batch_size=25, verbose=0)
+    normalized = (np.stack(inputs) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    logits = resnet18_of_torchvision.model.predict(normalized.astype("float32"), batch_size=25, verbose=0)
     assert logits.shape == expected.shape
     assert np.abs(logits - expected).max() < 1e-3
 

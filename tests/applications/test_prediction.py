@@ -26,10 +26,10 @@ def test_a_file_gives_what_its_pixels_give(digits_run: Path, tmp_path: Path) -> 
         np.testing.assert_allclose([value for _, value in prediction.classes], np.sort(row)[::-1], atol=1e-6)
 
 
-def test_a_large_colour_jpeg_is_fitted_to_the_network(digits_run: Path, tmp_path: Path) -> None:
+def test_a_large_color_jpeg_is_fitted_to_the_network(digits_run: Path, tmp_path: Path) -> None:
     image = np.full((60, 90, 3), 128, np.uint8)
-    (tmp_path / "grey.jpg").write_bytes(tf.io.encode_jpeg(image).numpy())
-    (prediction,) = predict(Classifier.load(digits_run), [tmp_path / "grey.jpg"], top_k=3)
+    (tmp_path / "gray.jpg").write_bytes(tf.io.encode_jpeg(image).numpy())
+    (prediction,) = predict(Classifier.load(digits_run), [tmp_path / "gray.jpg"], top_k=3)
     assert len(prediction.classes) == 3
 
 

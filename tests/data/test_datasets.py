@@ -49,7 +49,7 @@ def test_rows_are_frozen(field: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["imagenet2012", "folder"])
-def test_photographs_are_normalised_as_by_torchvision(name: str) -> None:
+def test_photographs_are_normalized_as_by_torchvision(name: str) -> None:
     np.testing.assert_allclose(np.array(DATASETS[name].mean) / 255, (0.485, 0.456, 0.406), atol=1e-6)
     np.testing.assert_allclose(np.array(DATASETS[name].std) / 255, (0.229, 0.224, 0.225), atol=1e-6)
 

@@ -238,10 +238,10 @@ def test_padding_and_cropping_shifts_an_image_by_every_offset_equally_often() ->
     assert chi_square < 51.2  # of 24 degrees of freedom: 0.1 % of fair draws lie above
 
 
-def test_padding_has_the_mean_colour() -> None:
+def test_padding_has_the_mean_color() -> None:
     mean = Preprocessing(image_size=(8, 8), channels=3, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0))
-    grey = tf.fill((50, 8, 8, 3), 255.0)
-    found = augment(grey, replace(PLAIN, pad_pixels=4), mean, seed(0)).numpy()
+    gray = tf.fill((50, 8, 8, 3), 255.0)
+    found = augment(gray, replace(PLAIN, pad_pixels=4), mean, seed(0)).numpy()
     inside = (255 - np.array(mean.mean)) / np.array(mean.std)
     is_padding = (found == 0).all(-1)
     assert 0.1 < is_padding.mean() < 0.9
@@ -257,7 +257,7 @@ def test_half_the_images_are_mirrored() -> None:
     assert mirrored.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(count))
 
 
-def test_colour_noise_lies_along_the_principal_colours_of_imagenet() -> None:
+def test_color_noise_lies_along_the_principal_colors_of_imagenet() -> None:
     # AlexNet, section 4.1: [p1 p2 p3][a1 l1, a2 l2, a3 l3], a of standard deviation 0.1; pixels 0–1.
     axes = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
     covariance = axes @ np.diag(np.array([0.2175, 0.0188, 0.0045]) ** 2) @ axes.T * (0.1 * 255) ** 2
@@ -271,10 +271,10 @@ def test_colour_noise_lies_along_the_principal_colours_of_imagenet() -> None:
     np.testing.assert_allclose(shift.mean(0), 0, atol=4 * np.sqrt(covariance.max() / count))
     np.testing.assert_allclose(np.cov(shift.T), covariance, rtol=0.05)
     np.testing.assert_allclose(shift.std(0), np.sqrt(np.diag(covariance)), rtol=0.02)
-    assert shift.std(0) == pytest.approx([3.17, 3.22, 3.25], abs=0.1)  # levels of grey
+    assert shift.std(0) == pytest.approx([3.17, 3.22, 3.25], abs=0.1)  # levels of gray
 
 
-def test_a_bgr_network_sees_the_same_colours_varied_alike() -> None:
+def test_a_bgr_network_sees_the_same_colors_varied_alike() -> None:
     mean, std = (120.0, 110.0, 100.0), (58.0, 57.0, 56.0)
     rgb = Preprocessing(image_size=(8, 8), channels=3, mean=mean, std=std)
     bgr = replace(rgb, mean=mean[::-1], std=std[::-1], channel_order="bgr")
@@ -285,13 +285,13 @@ def test_a_bgr_network_sees_the_same_colours_varied_alike() -> None:
         assert np.abs(wanted - normalize(pixels, rgb)).mean() > 0.02
 
 
-def test_colour_noise_leaves_grey_images_alone() -> None:
-    grey = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
+def test_color_noise_leaves_gray_images_alone() -> None:
+    gray = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
     pixels = tf.fill((5, 8, 8, 1), 50.0)
-    np.testing.assert_array_equal(augment(pixels, replace(PLAIN, color_noise=0.1), grey, seed(0)), pixels)
+    np.testing.assert_array_equal(augment(pixels, replace(PLAIN, color_noise=0.1), gray, seed(0)), pixels)
 
 
-def test_without_augmentation_pixels_are_normalised_alone() -> None:
+def test_without_augmentation_pixels_are_normalized_alone() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
     np.testing.assert_array_equal(augment(tf.constant(pixels), PLAIN, UNIT, seed(0)), pixels)
 
@@ -329,12 +329,12 @@ def encode(kind: str) -> bytes:
 
 def window(crop: np.ndarray, decoded: np.ndarray) -> np.ndarray:
     """Returns top, left, height and width of the crop in the image, in pixels, as green and red have them."""
-    crop = crop - (decoded.mean((0, 1)) - ramps().mean((0, 1)))  # a decoder may be off by a level of grey
+    crop = crop - (decoded.mean((0, 1)) - ramps().mean((0, 1)))  # a decoder may be off by a level of gray
     ends = []
     for channel, other_axis, length in ((1, 1, HEIGHT), (0, 0, WIDTH)):
         places = crop[..., channel].mean(other_axis) * length / 255
-        centres = np.arange(len(places)) + 0.5
-        slope, intercept = np.polyfit(centres[4:-4], places[4:-4], 1)  # a resize bends a ramp at its ends
+        centers = np.arange(len(places)) + 0.5
+        slope, intercept = np.polyfit(centers[4:-4], places[4:-4], 1)  # a resize bends a ramp at its ends
         ends.append((intercept, slope * len(places)))
     (top, height), (left, width) = ends
     return np.array([top, left, height, width])
@@ -419,7 +419,7 @@ def test_an_image_smaller_than_the_crop_is_enlarged(size: tuple[int, int], kind:
         np.testing.assert_allclose(found, np.broadcast_to([10, 100, 200], (64, 64, 3)), atol=2)
 
 
-def test_a_cmyk_jpeg_is_cropped_in_its_colours() -> None:
+def test_a_cmyk_jpeg_is_cropped_in_its_colors() -> None:
     file = io.BytesIO()
     Image.new("RGB", (100, 80), (30, 100, 200)).convert("CMYK").save(file, "JPEG", quality=95)
     wanted = np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("RGB"))[0, 0]
@@ -427,11 +427,11 @@ def test_a_cmyk_jpeg_is_cropped_in_its_colours() -> None:
     np.testing.assert_allclose(found, np.broadcast_to(wanted, found.shape), atol=2)
 
 
-def test_a_grey_jpeg_is_cropped_to_three_channels_or_one() -> None:
+def test_a_gray_jpeg_is_cropped_to_three_channels_or_one() -> None:
     file = io.BytesIO()
     Image.new("L", (100, 80), 120).save(file, "JPEG")
-    grey = Preprocessing(image_size=(64, 64), channels=1, mean=(0.0,), std=(1.0,))
-    for chosen in (CROP, grey):
+    gray = Preprocessing(image_size=(64, 64), channels=1, mean=(0.0,), std=(1.0,))
+    for chosen in (CROP, gray):
         found = scaled_crop(tf.constant(file.getvalue()), chosen, (64, 80), seed(0)).numpy()
         np.testing.assert_allclose(found, np.full((64, 64, chosen.channels), 120), atol=1)
 
@@ -468,7 +468,7 @@ def test_evaluation_can_be_repeated(little_splits: dict[str, Split], kind: str) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evaluation_normalises_the_pixels(little_splits: dict[str, Split], kind: str) -> None:
+def test_evaluation_normalizes_the_pixels(little_splits: dict[str, Split], kind: str) -> None:
     chosen = Preprocessing(image_size=(8, 8), channels=3, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0))
     plain = np.concatenate([pixels for pixels, _ in pixel_batches(little_splits[kind], chosen, 5).as_numpy_iterator()])
     found = np.concatenate(
@@ -523,7 +523,7 @@ def test_images_in_memory_get_the_channels_of_the_network(channels: int, wanted:
         np.testing.assert_allclose(found, np.full((4, 8, 8, wanted), 60), atol=1)
 
 
-def test_the_preprocessing_of_a_recipe_has_its_size_and_the_colours_of_the_data() -> None:
+def test_the_preprocessing_of_a_recipe_has_its_size_and_the_colors_of_the_data() -> None:
     info = Dataset(source="tfds", image_size=32, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
     split = ArraySplit(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.int64), ("cat", "dog"), info)
     own = replace(RECIPES["imagenet_resnet50"], shorter_side=None, test_shorter_side=None)

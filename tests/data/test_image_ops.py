@@ -1,4 +1,4 @@
-"""Decoding, resizing, cropping and normalising, against Pillow, torchvision's geometry and NumPy."""
+"""Decoding, resizing, cropping and normalizing, against Pillow, torchvision's geometry and NumPy."""
 
 import io
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from resnet_keras.data.image_ops import (
-    centre,
+    center,
     crop,
     decode,
     normalize,
@@ -91,7 +91,7 @@ def pillow_resize(pixels: np.ndarray, size: tuple[int, int], interpolation: str)
 
 
 def pillow_crop(pixels: np.ndarray, chosen: Preprocessing, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Returns the centre of the image resized by Pillow, both as torchvision has them; of another size if given."""
+    """Returns the center of the image resized by Pillow, both as torchvision has them; of another size if given."""
     if size is None:
         assert chosen.shorter_side is not None
         size = torchvision_size(pixels.shape[:2], chosen.shorter_side)
@@ -153,16 +153,16 @@ def test_a_crop_of_a_photograph_is_that_of_pillow_and_torchvision(
     equal = []
     for file in photographs[::2]:
         with Image.open(file) as image:
-            colours = image.convert("RGB")
-        height, width = torchvision_size((colours.height, colours.width), side)
+            colors = image.convert("RGB")
+        height, width = torchvision_size((colors.height, colors.width), side)
         top, left = torchvision_corner((height, width), (224, 224))
-        wanted = colours.resize((width, height), FILTERS[interpolation]).crop((left, top, left + 224, top + 224))
-        equal.append(equal_part(crop(tf.constant(np.asarray(colours)), chosen), np.asarray(wanted)))
+        wanted = colors.resize((width, height), FILTERS[interpolation]).crop((left, top, left + 224, top + 224))
+        equal.append(equal_part(crop(tf.constant(np.asarray(colors)), chosen), np.asarray(wanted)))
     assert np.mean(equal) >= least  # measured: 0.9982 and 0.9997, where the scale is 235 / 441 only 0.976
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-def test_a_grey_image_is_cropped_like_a_coloured_one(interpolation: str) -> None:
+def test_a_gray_image_is_cropped_like_a_colored_one(interpolation: str) -> None:
     chosen = Preprocessing(**{**GREY.to_json(), "shorter_side": 71, "interpolation": interpolation})
     pixels = smooth(101, 83, channels=1)
     assert equal_part(crop(tf.constant(pixels), chosen), pillow_crop(pixels, chosen)) >= LEAST_EQUAL[interpolation]
@@ -197,7 +197,7 @@ def test_an_image_of_the_right_size_passes_unchanged(size: tuple[int, int]) -> N
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize("shorter_side", [None, 64, 72])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 500), (500, 1), (63, 64), (64, 1000)])
-def test_a_crop_has_its_size_and_colour_whatever_the_image(
+def test_a_crop_has_its_size_and_color_whatever_the_image(
     height: int, width: int, shorter_side: int | None, interpolation: str
 ) -> None:
     chosen = preprocessing(shorter_side=shorter_side, interpolation=interpolation)
@@ -234,7 +234,7 @@ def test_size_and_corner_are_torchvisions(side: int, crop_side: int) -> None:
     for size in product(LENGTHS, LENGTHS):
         scaled = tuple(scaled_size(tf.constant(size), chosen).numpy().tolist())
         assert scaled == torchvision_size(size, side), size
-        corner = tuple(centre(tf.constant(scaled), chosen.image_size).numpy().tolist())
+        corner = tuple(center(tf.constant(scaled), chosen.image_size).numpy().tolist())
         assert corner == torchvision_corner(scaled, chosen.image_size), size
 
 
@@ -245,8 +245,8 @@ def test_the_longer_side_is_rounded_down() -> None:
         assert tuple(scaled_size(tf.constant(size), chosen).numpy()) == wanted
 
 
-def test_of_two_pixels_in_the_centre_the_even_one_is_the_corner() -> None:
-    corners = [centre(tf.constant([64 + margin, 64]), (64, 64)).numpy().tolist() for margin in range(8)]
+def test_of_two_pixels_in_the_center_the_even_one_is_the_corner() -> None:
+    corners = [center(tf.constant([64 + margin, 64]), (64, 64)).numpy().tolist() for margin in range(8)]
     assert corners == [[0, 0], [0, 0], [1, 0], [2, 0], [2, 0], [2, 0], [3, 0], [4, 0]]
 
 
@@ -300,7 +300,7 @@ def test_whole_pixels_are_the_nearest_and_halves_go_up() -> None:
     np.testing.assert_array_equal(whole(tf.constant(pixels)), [0, 0, 0, 0, 0, 1, 2, 3, 127, 254, 255, 255, 255, 255])
 
 
-# Normalising -------------------------------------------------------------------------------------------------------
+# Normalizing -------------------------------------------------------------------------------------------------------
 
 
 def test_normalize_subtracts_the_mean_and_divides_by_the_std_of_each_channel() -> None:
@@ -324,14 +324,14 @@ def test_mean_and_std_of_a_bgr_network_are_in_its_order() -> None:
     np.testing.assert_allclose(normalize(tf.constant([[[50, 100, 200]]], tf.uint8), chosen), [[[190, 40, 4]]])
 
 
-def test_bgr_normalisation_is_that_of_caffe() -> None:
+def test_bgr_normalization_is_that_of_caffe() -> None:
     pixels = noise(9, 8)
     caffe = preprocessing(mean=(103.939, 116.779, 123.68), std=(1, 1, 1), channel_order="bgr")
     wanted = keras.applications.imagenet_utils.preprocess_input(pixels.astype(np.float32), mode="caffe")
     np.testing.assert_allclose(normalize(tf.constant(pixels), caffe), wanted, atol=1e-4)
 
 
-def test_pixels_are_rgb_until_they_are_normalised() -> None:
+def test_pixels_are_rgb_until_they_are_normalized() -> None:
     pixels = tf.constant(noise(90, 77))
     np.testing.assert_array_equal(crop(pixels, preprocessing(channel_order="bgr")), crop(pixels, preprocessing()))
 
@@ -416,21 +416,21 @@ def test_a_jpeg_is_decoded_as_by_pillow() -> None:
     np.testing.assert_array_equal(decode(encoded, 3), Image.open(io.BytesIO(encoded)))
 
 
-def test_a_grey_jpeg_is_spread_over_three_channels() -> None:
+def test_a_gray_jpeg_is_spread_over_three_channels() -> None:
     encoded = jpeg(Image.fromarray(smooth(60, 80, channels=1)[..., 0]))
     wanted = np.asarray(Image.open(io.BytesIO(encoded)))[..., None]
     np.testing.assert_array_equal(decode(encoded, 3), np.repeat(wanted, 3, -1))
     np.testing.assert_array_equal(decode(encoded, 1), wanted)
 
 
-def test_a_grey_png_is_decoded_exactly_to_one_channel_or_three() -> None:
+def test_a_gray_png_is_decoded_exactly_to_one_channel_or_three() -> None:
     pixels = smooth(60, 80, channels=1)
     encoded = png(Image.fromarray(pixels[..., 0]))
     np.testing.assert_array_equal(decode(encoded, 3), np.repeat(pixels, 3, -1))
     np.testing.assert_array_equal(decode(encoded, 1), pixels)
 
 
-def test_a_coloured_image_becomes_its_luminance_where_one_channel_is_asked_for() -> None:
+def test_a_colored_image_becomes_its_luminance_where_one_channel_is_asked_for() -> None:
     pixels = smooth(60, 80)
     found = decode(png(Image.fromarray(pixels)), 1).numpy()
     luminance = pixels @ np.array([0.299, 0.587, 0.114])  # of ITU-R BT.601
@@ -443,13 +443,13 @@ def test_the_alpha_of_a_png_is_left_out() -> None:
     np.testing.assert_array_equal(decode(png(Image.fromarray(pixels, "RGBA")), 3), pixels[..., :3])
 
 
-def test_a_grey_png_with_alpha_is_decoded_to_three_channels() -> None:
+def test_a_gray_png_with_alpha_is_decoded_to_three_channels() -> None:
     pixels = smooth(60, 80, channels=2)
     found = decode(png(Image.fromarray(pixels, "LA")), 3)
     np.testing.assert_array_equal(found, np.repeat(pixels[..., :1], 3, -1))
 
 
-def test_a_png_with_a_palette_is_decoded_to_its_colours() -> None:
+def test_a_png_with_a_palette_is_decoded_to_its_colors() -> None:
     image = Image.fromarray(smooth(60, 80)).quantize(50)
     np.testing.assert_array_equal(decode(png(image), 3), np.asarray(image.convert("RGB")))
 
@@ -462,7 +462,7 @@ def test_a_png_of_16_bits_is_decoded_to_its_upper_8(channels: int) -> None:
     np.testing.assert_allclose(found.numpy().astype(int), np.broadcast_to(deep // 256, (60, 80, 3)), atol=1)
 
 
-def test_a_cmyk_jpeg_has_pillows_colours() -> None:
+def test_a_cmyk_jpeg_has_pillows_colors() -> None:
     encoded = jpeg(Image.fromarray(smooth(60, 80)).convert("CMYK"))
     with Image.open(io.BytesIO(encoded)) as image:
         assert image.mode == "CMYK"
@@ -501,11 +501,11 @@ def test_what_is_no_whole_image_raises(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("shape", [(60, 80), (2, 60, 80)])
-def test_grey_images_become_colours_and_colours_grey(shape: tuple[int, ...]) -> None:
-    grey, colours = (np.random.default_rng(0).integers(0, 256, (*shape, n), np.uint8) for n in (1, 3))
-    np.testing.assert_array_equal(with_channels(tf.constant(grey), 3), np.repeat(grey, 3, -1))
-    luminance = colours @ np.array([0.299, 0.587, 0.114])  # of ITU-R BT.601
-    found = with_channels(tf.constant(colours), 1)
+def test_gray_images_become_colors_and_colors_gray(shape: tuple[int, ...]) -> None:
+    gray, colors = (np.random.default_rng(0).integers(0, 256, (*shape, n), np.uint8) for n in (1, 3))
+    np.testing.assert_array_equal(with_channels(tf.constant(gray), 3), np.repeat(gray, 3, -1))
+    luminance = colors @ np.array([0.299, 0.587, 0.114])  # of ITU-R BT.601
+    found = with_channels(tf.constant(colors), 1)
     assert (found.shape, found.dtype) == ((*shape, 1), tf.uint8)
     np.testing.assert_allclose(found[..., 0], luminance, atol=1)
 

@@ -90,13 +90,13 @@ def unbuilt(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("recipe", "stages"),
     [
-        (PLAIN, ["read, decode, resize, normalise"]),
-        (CROPPED, ["read, decode, crop, normalise"]),
-        (VARIED, ["read, decode, crop, normalise", "+ augmentation"]),
-        (replace(CROPPED, cutmix=1.0), ["read, decode, crop, normalise", "+ mixing, soft labels"]),
+        (PLAIN, ["read, decode, resize, normalize"]),
+        (CROPPED, ["read, decode, crop, normalize"]),
+        (VARIED, ["read, decode, crop, normalize", "+ augmentation"]),
+        (replace(CROPPED, cutmix=1.0), ["read, decode, crop, normalize", "+ mixing, soft labels"]),
         (
             replace(PLAIN, crop_area=(0.1, 1.0), policy="trivial", erase=0.5, mixup=0.2),
-            ["read, decode, crop, normalise", "+ augmentation", "+ mixing, soft labels"],
+            ["read, decode, crop, normalize", "+ augmentation", "+ mixing, soft labels"],
         ),
     ],
 )
@@ -110,9 +110,9 @@ def test_stages_of_encoded_images_are_those_of_the_recipe(
 @pytest.mark.parametrize(
     ("recipe", "stages"),
     [
-        (replace(PLAIN, pad_pixels=2), ["gather, resize, normalise", "+ augmentation", NAIVE]),
-        (replace(PLAIN, label_smoothing=0.1), ["gather, resize, normalise", "+ mixing, soft labels", NAIVE]),
-        (VARIED, ["gather, crop, normalise", "+ augmentation", *OTHERS]),
+        (replace(PLAIN, pad_pixels=2), ["gather, resize, normalize", "+ augmentation", NAIVE]),
+        (replace(PLAIN, label_smoothing=0.1), ["gather, resize, normalize", "+ mixing, soft labels", NAIVE]),
+        (VARIED, ["gather, crop, normalize", "+ augmentation", *OTHERS]),
     ],
 )
 def test_images_in_memory_are_neither_read_nor_decoded(
@@ -159,7 +159,7 @@ def test_the_naive_pipeline_makes_what_ours_makes(
     assert naive.element_spec == ours.element_spec
     images, labels = (np.concatenate(parts) for parts in zip(*naive.take(12).as_numpy_iterator(), strict=True))
     assert set(labels) == {0, 1}
-    # Noise has this mean and, resized, at most this deviation; padding and noise of colours change them little.
+    # Noise has this mean and, resized, at most this deviation; padding and noise of colors change them little.
     wanted = (127.5 - np.array(preprocessing.mean)) / preprocessing.std
     np.testing.assert_allclose(images.mean((0, 1, 2)), wanted, atol=0.25)
     assert 0.2 < images.std() < 1.6
@@ -178,7 +178,7 @@ def test_all_images_of_a_folder_are_measured_or_as_many_as_the_recipe_takes(fold
 def test_every_stage_is_measured_in_every_turn(splits: dict[str, Split], kind: str) -> None:
     stages = measure(PLAIN, splits[kind], seconds=0.02, turns=2)
     ours = (
-        ["gather, resize, normalise", NAIVE] if kind == "array" else [*READ, "read, decode, resize, normalise", *OTHERS]
+        ["gather, resize, normalize", NAIVE] if kind == "array" else [*READ, "read, decode, resize, normalize", *OTHERS]
     )
     assert [stage.name for stage in stages] == ours
     for stage in stages:
@@ -232,14 +232,14 @@ def test_a_folder_is_measured_with_flags_over_a_recipe(folder: Path, capsys: pyt
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "6 images in batches of 3, medians over 1 turns:"
     names = [line.split("|")[1].strip() for line in said[3:]]
-    assert names == [*READ, "read, decode, crop, normalise", *OTHERS]
+    assert names == [*READ, "read, decode, crop, normalize", *OTHERS]
 
 
 def test_digits_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["input", "digits_resnet20", *SHORT]) == 0
     said = capsys.readouterr().out
     assert "1438 images in batches of 32" in said
-    assert "| gather, resize, normalise |" in said
+    assert "| gather, resize, normalize |" in said
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ IMAGES = {
     "one dark channel": noise(0, 255) // np.array([1, 9, 1], np.uint8),
     "gradient": gradient(),
     "constant": constant(),
-    "grey noise": noise(20, 230)[..., :1],
-    "grey constant": constant()[..., :1],
+    "gray noise": noise(20, 230)[..., :1],
+    "gray constant": constant()[..., :1],
 }
 
 
@@ -111,7 +111,7 @@ def pillow(name: str, pixels: np.ndarray, amount: float, resample: Image.Resampl
 
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize(("policy", "name"), STILL)
-def test_an_operation_on_grey_levels_is_pillows_in_every_bit(policy: str, name: str, image: str) -> None:
+def test_an_operation_on_gray_levels_is_pillows_in_every_bit(policy: str, name: str, image: str) -> None:
     strengths = (0.0, 0.3, 0.5, 0.7, 1.0) if POLICIES[policy][name] else (0.5,)
     for strength in strengths:
         for sign in (-1.0, 1.0):
@@ -131,7 +131,7 @@ def test_an_operation_on_a_tiny_image_is_pillows_in_every_bit(name: str, size: t
         np.testing.assert_array_equal(varied("rand", name, pixels, 0.7), wanted)
 
 
-def test_every_range_of_grey_levels_is_stretched_as_by_pillow() -> None:
+def test_every_range_of_gray_levels_is_stretched_as_by_pillow() -> None:
     for low, high in [(0, 1), (3, 5), (7, 92), (100, 202), (0, 254), (1, 255), (17, 221)]:
         pixels = np.arange(low, high + 1, dtype=np.uint8)[None, :, None]
         wanted = pillow("AutoContrast", pixels, 0, Image.Resampling.NEAREST)
@@ -148,7 +148,7 @@ def test_a_luminance_of_a_half_is_rounded_as_by_pillow() -> None:
 
 
 # The rest lies where a coordinate is a half but for its rounding. Measured at worst: 0.9888 for a rotation in 64 × 64.
-@pytest.mark.parametrize("image", ["noise", "gradient", "constant", "grey noise"])
+@pytest.mark.parametrize("image", ["noise", "gradient", "constant", "gray noise"])
 @pytest.mark.parametrize(("policy", "name"), MOVING)
 def test_a_move_to_the_nearest_pixel_is_pillows(policy: str, name: str, image: str) -> None:
     for strength in (0.0, 0.1, 7 / 30, 0.7, 29 / 30):
@@ -159,9 +159,9 @@ def test_a_move_to_the_nearest_pixel_is_pillows(policy: str, name: str, image: s
             assert (found == wanted).mean() >= (0.985 if name == "Rotate" else 0.998), (strength, sign)
 
 
-@pytest.mark.parametrize("image", ["noise", "gradient", "constant", "grey noise"])
+@pytest.mark.parametrize("image", ["noise", "gradient", "constant", "gray noise"])
 @pytest.mark.parametrize(("policy", "name"), MOVING)
-def test_a_move_between_pixels_is_pillows_but_for_a_grey_level(policy: str, name: str, image: str) -> None:
+def test_a_move_between_pixels_is_pillows_but_for_a_gray_level(policy: str, name: str, image: str) -> None:
     for strength in (0.0, 0.13, 0.37, 0.71, 0.97):
         for sign in (-1.0, 1.0):
             amount = amount_of(policy, name, strength, sign)
@@ -171,7 +171,7 @@ def test_a_move_between_pixels_is_pillows_but_for_a_grey_level(policy: str, name
             assert (found == wanted).mean() >= 0.95, (strength, sign)
 
 
-@pytest.mark.parametrize("image", ["noise", "grey noise"])
+@pytest.mark.parametrize("image", ["noise", "gray noise"])
 @pytest.mark.parametrize(("policy", "name"), OPERATIONS)
 def test_every_operation_changes_an_image_and_keeps_its_pixels_whole(policy: str, name: str, image: str) -> None:
     pixels = np.clip(IMAGES[image], 20, 200)  # so that there is something to stretch
@@ -401,7 +401,7 @@ def test_the_fill_comes_in_from_outside(fill: tuple[float, ...], interpolation: 
 
 
 @pytest.mark.parametrize("policy", [rand, trivial_augment])
-def test_an_image_without_a_fill_of_its_own_gets_grey(policy: Any) -> None:
+def test_an_image_without_a_fill_of_its_own_gets_gray(policy: Any) -> None:
     image = np.full((40, 40, 3), 200, np.uint8)
     levels = [set(np.unique(policy(image, seed(step)))) for step in range(60)]
     assert {128.0, 200.0} in levels

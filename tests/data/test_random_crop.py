@@ -132,7 +132,7 @@ def test_a_smaller_crop_is_the_same_eagerly_and_inside_tf_data() -> None:
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("L", 3), ("RGB", 1), ("CMYK", 3)])
-def test_grey_and_cmyk_are_decoded_smaller_too(mode: str, channels: int, decoded: list[tuple[int, tf.Tensor]]) -> None:
+def test_gray_and_cmyk_are_decoded_smaller_too(mode: str, channels: int, decoded: list[tuple[int, tf.Tensor]]) -> None:
     encoded, chosen = encode(300, 400, mode=mode), preprocessing(channels=channels)
     recipe = replace(RECIPE, shorter_side=(64, 70))
     found = random_crop(encoded, recipe, chosen, seed(0))
@@ -156,7 +156,7 @@ def test_half_a_jpeg_raises() -> None:
 
 
 @pytest.mark.parametrize(("size", "difference"), [(224, 1.6), (160, 2.0), (128, 1.9)])
-def test_smaller_crops_of_photographs_are_those_of_the_whole_but_for_two_grey_levels(
+def test_smaller_crops_of_photographs_are_those_of_the_whole_but_for_two_gray_levels(
     test_data: Path, size: int, difference: float
 ) -> None:
     recipe, chosen = replace(RECIPE, crop_area=(0.08, 1.0), image_size=None), preprocessing(size)

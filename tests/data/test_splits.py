@@ -45,7 +45,7 @@ def digits(split: str) -> ArraySplit:
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 1438), ("test", 359)])
-def test_digits_are_grey_images_of_8x8_pixels(split: str, count: int) -> None:
+def test_digits_are_gray_images_of_8x8_pixels(split: str, count: int) -> None:
     opened = digits(split)
     assert len(opened) == count
     assert (opened.images.shape, opened.images.dtype) == ((count, 8, 8, 1), np.uint8)

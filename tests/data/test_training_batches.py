@@ -190,10 +190,10 @@ def test_repeated_images_are_changed_each_time_anew(splits: dict[str, Split]) ->
     assert all(len({image.tobytes() for image in pixels}) > 1 for pixels, _ in batches)
 
 
-def test_grey_images_can_be_changed_too(splits: dict[str, Split]) -> None:
-    grey = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
+def test_gray_images_can_be_changed_too(splits: dict[str, Split]) -> None:
+    gray = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
     for recipe in POLICIES.values():
-        ((pixels, _),) = batches_of(splits["array"], recipe, grey, last_step=1)
+        ((pixels, _),) = batches_of(splits["array"], recipe, gray, last_step=1)
         assert pixels.shape == (6, 8, 8, 1)
         assert np.isfinite(pixels).all()
 

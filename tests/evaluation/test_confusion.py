@@ -123,7 +123,7 @@ def test_the_picture_shows_each_row_in_parts_of_its_class(tmp_path: Path) -> Non
     write_details(answers, tmp_path)
     with Image.open(tmp_path / "confusion.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    dark = (np.abs(pixels - [8, 48, 107]).max(-1) < 3).sum(1)  # the last colour of matplotlib's "Blues"
+    dark = (np.abs(pixels - [8, 48, 107]).max(-1) < 3).sum(1)  # the last color of matplotlib's "Blues"
     (filled,) = np.nonzero(dark > dark.max() / 2)
     # Both rows of the column are, though the second stands for three images.
     assert len(filled) > 0.5 * pixels.shape[0]

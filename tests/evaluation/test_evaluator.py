@@ -182,7 +182,7 @@ def convolutional() -> list[slow.Member]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> FileSplit:
-    """Images of six shapes, JPEG and PNG, some of them grey, in seven classes."""
+    """Images of six shapes, JPEG and PNG, some of them gray, in seven classes."""
     folder = tmp_path_factory.mktemp("files")
     rng = np.random.default_rng(0)
     for index, (height, width) in enumerate(SHAPES):

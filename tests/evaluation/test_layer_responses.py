@@ -15,7 +15,7 @@ from resnet_keras.networks import builder as models
 from resnet_keras.networks.builder import build
 
 
-def test_a_layer_that_passes_its_input_on_responds_as_batch_normalisation_scales_it() -> None:
+def test_a_layer_that_passes_its_input_on_responds_as_batch_normalization_scales_it() -> None:
     inputs = keras.Input((6, 6, 1))
     x = keras.layers.Conv2D(1, 3, padding="same", use_bias=False, name="pass")(inputs)
     x = BatchNormalization(epsilon=0.0, name="pass_bn")(x)

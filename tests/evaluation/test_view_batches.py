@@ -35,7 +35,7 @@ PROTOCOLS = [
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> FileSplit:
-    """Images of six shapes in three classes, JPEG and PNG, some of them grey."""
+    """Images of six shapes in three classes, JPEG and PNG, some of them gray."""
     folder = tmp_path_factory.mktemp("files")
     for index, (height, width) in enumerate(SHAPES):
         pixels = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
@@ -58,7 +58,7 @@ def arrays(count: int = 7, channels: int = 3) -> ArraySplit:
 
 def slow_inputs(image: np.ndarray, chosen: Preprocessing, views: Views) -> list[np.ndarray]:
     return [
-        np.stack([slow.normalised(crop, chosen) for crop in slow.crops_of(image, chosen, views, side)])
+        np.stack([slow.normalized(crop, chosen) for crop in slow.crops_of(image, chosen, views, side)])
         for side in slow.shorter_sides(chosen, views)
     ]
 
@@ -95,13 +95,13 @@ def test_each_array_is_shown_once_to_each_classifier(views: Views) -> None:
 
 
 @pytest.mark.parametrize("views", PROTOCOLS, ids=str)
-def test_grey_arrays_are_shown_as_colours(views: Views) -> None:
+def test_gray_arrays_are_shown_as_colors(views: Views) -> None:
     split = arrays(channels=1)
     assert_every_image_once(split, [np.repeat(image, 3, -1) for image in split.images], [LARGE], views, 4)
 
 
 @pytest.mark.parametrize("views", [Views(), Views(crops="ten"), Views(crops="full", scales=(9,))], ids=str)
-def test_grey_files_are_shown_in_grey(tmp_path: Path, views: Views) -> None:
+def test_gray_files_are_shown_in_gray(tmp_path: Path, views: Views) -> None:
     rng = np.random.default_rng(0)
     for index in range(5):
         (tmp_path / f"{index % 2}").mkdir(exist_ok=True)

@@ -24,8 +24,8 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarr
 
 
 def assert_same_views(found: tf.Tensor, image: np.ndarray, chosen: Preprocessing, views: Views, side: Any) -> None:
-    """Compares views of noise, where a pixel's neighbour is 85 levels off; Pillow's own may be one or two."""
-    wanted = np.stack([slow.normalised(crop, chosen) for crop in slow.crops_of(image, chosen, views, side)])
+    """Compares views of noise, where a pixel's neighbor is 85 levels off; Pillow's own may be one or two."""
+    wanted = np.stack([slow.normalized(crop, chosen) for crop in slow.crops_of(image, chosen, views, side)])
     assert found.dtype == tf.float32
     assert found.shape == wanted.shape
     assert (np.abs(found - wanted) * chosen.std).max() < 2.01
@@ -44,7 +44,7 @@ PROTOCOLS = [
 
 
 @pytest.mark.parametrize("size", [(23, 31), (37, 19), (16, 16), (5, 7), (53, 12)])
-@pytest.mark.parametrize("chosen", [RGB, BGR, GREY, OBLONG], ids=["rgb", "bgr", "grey", "oblong"])
+@pytest.mark.parametrize("chosen", [RGB, BGR, GREY, OBLONG], ids=["rgb", "bgr", "gray", "oblong"])
 @pytest.mark.parametrize("views", PROTOCOLS, ids=str)
 def test_views_are_those_of_pillow_and_torchvision(views: Views, chosen: Preprocessing, size: tuple[int, int]) -> None:
     image = noise(*size, chosen.channels)
@@ -59,7 +59,7 @@ def test_views_of_an_image_enlarged_twice_are_exact(views: Views) -> None:
     views = replace(views, scales=(26,) if views.scales else ())
     for side in (None,) if views.crops != "full" else (26,):
         found = views.of(tf.constant(image), chosen, side)
-        wanted = [slow.normalised(crop, chosen) for crop in slow.crops_of(image, chosen, views, side)]
+        wanted = [slow.normalized(crop, chosen) for crop in slow.crops_of(image, chosen, views, side)]
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -89,15 +89,15 @@ def test_ten_crops_of_an_image_of_the_crops_size_are_five_times_the_image_and_it
     image = noise(16, 16)
     chosen = replace(RGB, shorter_side=None)
     found = Views(crops="ten").of(tf.constant(image), chosen, None).numpy()
-    mirrored = slow.normalised(image[:, ::-1], chosen)
-    assert sum(np.allclose(view, slow.normalised(image, chosen), atol=1e-5) for view in found) == 5
+    mirrored = slow.normalized(image[:, ::-1], chosen)
+    assert sum(np.allclose(view, slow.normalized(image, chosen), atol=1e-5) for view in found) == 5
     assert sum(np.allclose(view, mirrored, atol=1e-5) for view in found) == 5
 
 
 def test_an_image_of_the_right_size_passes_unchanged() -> None:
     image, chosen = noise(16, 16), replace(RGB, shorter_side=None)
     np.testing.assert_allclose(
-        Views().of(tf.constant(image), chosen, None)[0], slow.normalised(image, chosen), rtol=1e-5, atol=1e-5
+        Views().of(tf.constant(image), chosen, None)[0], slow.normalized(image, chosen), rtol=1e-5, atol=1e-5
     )
 
 
@@ -148,7 +148,7 @@ def test_scales_below_the_crop_raise(crops: Any, chosen: Preprocessing, scales: 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"crops": "centre"}, r"`crops` to be one of \('center', 'ten', 'full'\)\. Received: 'centre'"),
+        ({"crops": "center"}, r"`crops` to be one of \('center', 'ten', 'full'\)\. Received: 'center'"),
         ({"crops": None}, r"`crops` to be one of .* Received: None"),
         ({"average": "votes"}, r"`average` to be one of \('probabilities', 'logits'\)\. Received: 'votes'"),
         ({"scales": (256, 0)}, r"`scales` of positive whole numbers of pixels\. Received: \(256, 0\)"),

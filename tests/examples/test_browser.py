@@ -154,9 +154,9 @@ def digits(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export of a colour network whose weights are drawn."""
-    folder = tmp_path_factory.mktemp("colour")
+def color(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of a color network whose weights are drawn."""
+    folder = tmp_path_factory.mktemp("color")
     for place in (f"{split}/{name}" for split in ("train", "test") for name in "abcdef"):
         (folder / place).mkdir(parents=True)
         png(photo(60, 50, 3), folder / place / "photo.png")
@@ -240,15 +240,15 @@ def test_a_digit_gets_the_probabilities_that_it_gets_in_python(
 def test_an_image_of_another_size_is_resized_as_in_python(
     installed: Path, browser: Browser, digits: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    grey = Preprocessing(**json.loads((digits / "export.json").read_text())["preprocessing"])
-    compare_with_python(installed, browser, digits, png(photo(*size, 1), tmp_path / "photo.png"), grey)
+    gray = Preprocessing(**json.loads((digits / "export.json").read_text())["preprocessing"])
+    compare_with_python(installed, browser, digits, png(photo(*size, 1), tmp_path / "photo.png"), gray)
 
 
 @pytest.mark.parametrize("size", [(150, 230), (151, 77), (21, 30)])
-def test_colours_are_resized_and_cropped_as_in_python(
-    installed: Path, browser: Browser, colour: Path, tmp_path: Path, size: tuple[int, int]
+def test_colors_are_resized_and_cropped_as_in_python(
+    installed: Path, browser: Browser, color: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    compare_with_python(installed, browser, colour, png(photo(*size, 3), tmp_path / "photo.png"), COLOUR)
+    compare_with_python(installed, browser, color, png(photo(*size, 3), tmp_path / "photo.png"), COLOUR)
 
 
 def compare_with_python(
@@ -290,8 +290,8 @@ def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:
 
     assert "Expected one folder: node build.mjs EXPORT [--model FILE]. Received: none" in refusal()
     assert f"Expected the folder of an export, with an export.json. Received: {exported}" in refusal(exported)
-    artefacts = [{"form": "int8", "file": "int8.tflite", "input": "uint8"}]
-    about = {"model": "m", "class_names": [], "preprocessing": {}, "artefacts": artefacts}
+    artifacts = [{"form": "int8", "file": "int8.tflite", "input": "uint8"}]
+    about = {"model": "m", "class_names": [], "preprocessing": {}, "artifacts": artifacts}
     (exported / "export.json").write_text(json.dumps(about))
     assert f"Expected a .tflite file in {exported}. Received: none" in refusal(exported)
     (exported / "int8.tflite").write_bytes(b"")

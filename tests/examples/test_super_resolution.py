@@ -51,7 +51,7 @@ TINY = ("--blocks", "1", "--channels", "4", "--patch-size", "12", "--batch-size"
 
 
 def texture(seed: int, height: int, width: int) -> np.ndarray:
-    """A smooth coloured pattern, uint8 (height, width, 3)."""
+    """A smooth colored pattern, uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(0, 255, (height // 8 + 2, width // 8 + 2, 3))
     return tf.cast(tf.clip_by_value(tf.image.resize(coarse, (height, width), "bicubic"), 0, 255), tf.uint8).numpy()
@@ -70,8 +70,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sets") / "Set2"
     folder.mkdir()
-    Image.fromarray(texture(7, 41, 50)).save(folder / "colour.png")
-    Image.fromarray(texture(8, 48, 37)[..., 0]).save(folder / "grey.png")
+    Image.fromarray(texture(7, 41, 50)).save(folder / "color.png")
+    Image.fromarray(texture(8, 48, 37)[..., 0]).save(folder / "gray.png")
     return folder
 
 
@@ -241,7 +241,7 @@ def test_photographs_smaller_than_a_patch_are_left_out(tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize(
-    ("colour", "expected"),
+    ("color", "expected"),
     [
         ((255, 255, 255), 235.0),
         ((0, 0, 0), 16.0),
@@ -250,8 +250,8 @@ def test_photographs_smaller_than_a_patch_are_left_out(tmp_path: Path, capsys: p
         ((0, 0, 255), 40.966),
     ],
 )
-def test_luma_is_that_of_bt601(colour: tuple[int, int, int], expected: float) -> None:
-    np.testing.assert_allclose(quality.luma(np.full((1, 1, 3), colour, np.uint8)), expected, atol=1e-9)
+def test_luma_is_that_of_bt601(color: tuple[int, int, int], expected: float) -> None:
+    np.testing.assert_allclose(quality.luma(np.full((1, 1, 3), color, np.uint8)), expected, atol=1e-9)
 
 
 def test_psnr_is_of_the_luma_inside() -> None:
@@ -428,7 +428,7 @@ def test_an_export_computes_what_the_network_does(finished: Path, test_set: Path
     assert np.abs(answer.numpy() - expected).max() <= 0.501
 
 
-def test_an_artefact_that_is_worse_is_refused(
+def test_an_artifact_that_is_worse_is_refused(
     finished: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = network.edsr(2, blocks=1, channels=4)

@@ -1,4 +1,4 @@
-"""Artefacts in processes of their own, and their speeds side by side."""
+"""Artifacts in processes of their own, and their speeds side by side."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ GREY = Preprocessing(image_size=(8, 8), channels=1, mean=(100.0,), std=(50.0,))
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Somebody's SavedModel, files for any batch and for four images, in one folder."""
-    folder = tmp_path_factory.mktemp("artefacts")
+    folder = tmp_path_factory.mktemp("artifacts")
     inputs = keras.Input((8, 8, 1), name="x")
     keras.Model(inputs, keras.layers.Flatten()(inputs)).export(folder, verbose=False)
     classifier = Classifier(models.PlainNet20(input_shape=(8, 8, 1), classes=3), GREY, ("a", "b", "c"))
@@ -36,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_artefacts_are_found_by_what_they_are(files: Path, tmp_path: Path) -> None:
+def test_artifacts_are_found_by_what_they_are(files: Path, tmp_path: Path) -> None:
     found = export_meter.contenders([files, files / "any.tflite"])
     assert [(each.kind, each.path.name) for each in found] == [
         ("saved_model", files.name),
@@ -48,13 +48,13 @@ def test_artefacts_are_found_by_what_they_are(files: Path, tmp_path: Path) -> No
         export_meter.contenders([tmp_path / "nothing"])
     with pytest.raises(ValueError, match="Received: .*, none"):
         export_meter.contenders([tmp_path])
-    with pytest.raises(ValueError, match="Expected at least one artefact"):
+    with pytest.raises(ValueError, match="Expected at least one artifact"):
         export_meter.measure([])
     with pytest.raises(ValueError, match="Expected a network that keras.applications has"):
         export_meter.peers("resnet18", tmp_path)
 
 
-def test_artefacts_are_measured_in_turns(files: Path) -> None:
+def test_artifacts_are_measured_in_turns(files: Path) -> None:
     measured = export_meter.measure(
         export_meter.contenders([files]), threads=(1,), batches=(1, 2), seconds=0.01, turns=2
     )
@@ -84,7 +84,7 @@ def test_the_table_compares_with_one_of_them() -> None:
         for name, milliseconds in (("a", 8.0), ("b", 2.0))
     )
     table = export_meter.table([one, two]).splitlines()
-    assert table[0] == "| artefact | MB | memory, MB | 2 threads, batch 4 |"
+    assert table[0] == "| artifact | MB | memory, MB | 2 threads, batch 4 |"
     assert table[3] == "| b | 2.00 | 50 | 0.50 (4.00x, p95 1.00) |"
     assert export_meter.table([one, two], against=1).splitlines()[2].endswith("| 2.00 (0.25x, p95 4.00) |")
 
@@ -119,7 +119,7 @@ def test_a_file_that_is_none_ends_with_what_was_said(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"nothing of the kind")
     with (
         running("litert", tmp_path / "x.tflite", 1) as runner,
-        pytest.raises(RuntimeError, match=r"Expected an artefact that runs. Received: .*x.tflite, status 1:(.|\n)+"),
+        pytest.raises(RuntimeError, match=r"Expected an artifact that runs. Received: .*x.tflite, status 1:(.|\n)+"),
     ):
         runner.ask("about")
     with running("saved_model:nosuch", tmp_path, 1) as runner, pytest.raises(RuntimeError):

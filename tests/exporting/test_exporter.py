@@ -55,24 +55,24 @@ def used(classifier: Classifier) -> Classifier:
     return classifier
 
 
-def test_an_export_holds_five_artefacts_a_report_and_a_card(published: Path) -> None:
+def test_an_export_holds_five_artifacts_a_report_and_a_card(published: Path) -> None:
     assert published.name == "1"
     names = {path.name for path in published.iterdir()}
     assert names >= {"saved_model.pb", "variables", "assets", "export.json", "README.md"}
     assert names >= {f"{form}.tflite" for form in LITERT_FORMATS[:4]}
     assert (published / WARM_UP).is_file()
     report = json.loads((published / "export.json").read_text())
-    assert [artefact["form"] for artefact in report["artefacts"]] == list(DEFAULT_FORMATS)
-    for artefact in report["artefacts"]:
-        assert artefact["faults"] == []
-        assert artefact["images"] == 359
-        assert artefact["agreement"] >= 0.98
-        assert {(each["threads"], each["batch"]) for each in artefact["latencies"]} >= {(1, 1), (1, 8)}
-        assert all(0 < each["p50_ms"] <= each["p95_ms"] for each in artefact["latencies"])
-        assert 10e6 < artefact["peak_memory_bytes"] < 2e9
-        assert len(artefact["sha256"]) == 64
-        assert not any(name.startswith(("custom:", "Flex")) for name in artefact["operators"])
-    saved_model, float32, float16, _, int8 = report["artefacts"]
+    assert [artifact["form"] for artifact in report["artifacts"]] == list(DEFAULT_FORMATS)
+    for artifact in report["artifacts"]:
+        assert artifact["faults"] == []
+        assert artifact["images"] == 359
+        assert artifact["agreement"] >= 0.98
+        assert {(each["threads"], each["batch"]) for each in artifact["latencies"]} >= {(1, 1), (1, 8)}
+        assert all(0 < each["p50_ms"] <= each["p95_ms"] for each in artifact["latencies"])
+        assert 10e6 < artifact["peak_memory_bytes"] < 2e9
+        assert len(artifact["sha256"]) == 64
+        assert not any(name.startswith(("custom:", "Flex")) for name in artifact["operators"])
+    saved_model, float32, float16, _, int8 = report["artifacts"]
     assert max(saved_model["difference"], float32["difference"]) <= 1e-4
     assert (saved_model["input"], float32["input"], int8["input"]) == ("uint8", "float32", "uint8")
     assert int8["size_bytes"] < float16["size_bytes"] < float32["size_bytes"]
@@ -112,14 +112,14 @@ def test_the_reported_numbers_are_those_of_a_run_by_hand(published: Path, digits
     test = open_split("digits", "test")
     expected = classifier.probabilities(normalize(test.images, classifier.preprocessing))
     report = json.loads((published / "export.json").read_text())
-    for artefact in report["artefacts"][1:]:
-        (received,) = LiteRTModel(published / artefact["file"])(test.images).values()
-        assert artefact["difference"] == pytest.approx(np.abs(received - expected).max(), abs=1e-6)
-        assert artefact["agreement"] == (received.argmax(1) == expected.argmax(1)).mean()
-        assert artefact["accuracy"] == (received.argmax(1) == test.labels).mean()
+    for artifact in report["artifacts"][1:]:
+        (received,) = LiteRTModel(published / artifact["file"])(test.images).values()
+        assert artifact["difference"] == pytest.approx(np.abs(received - expected).max(), abs=1e-6)
+        assert artifact["agreement"] == (received.argmax(1) == expected.argmax(1)).mean()
+        assert artifact["accuracy"] == (received.argmax(1) == test.labels).mean()
 
 
-def test_an_artefact_outside_its_tolerance_is_refused_and_nothing_published(digits_run: Path, tmp_path: Path) -> None:
+def test_an_artifact_outside_its_tolerance_is_refused_and_nothing_published(digits_run: Path, tmp_path: Path) -> None:
     options = {"name": "digits", "formats": ("float32",), "test_images": 50, "log": lambda line: None}
     good = export(digits_run, tmp_path, **options).path
     before = {path: path.read_bytes() for path in good.rglob("*") if path.is_file()}
@@ -146,7 +146,7 @@ def test_bad_options_are_refused_before_any_work(digits_run: Path, tmp_path: Pat
         export(tmp_path, tmp_path)
 
 
-def test_a_wrong_artefact_is_found_out(digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_artifact_is_found_out(digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(classifier: Classifier) -> keras.Model:
         model = pixel_model(classifier)
         kernel = next(weight for weight in model.trainable_weights if weight.path.endswith("logits/kernel"))
@@ -228,7 +228,7 @@ def test_every_kind_of_network_converts_with_builtin_operators_alone(kind: str, 
     counts = operators(tmp_path / "int8.tflite")
     assert not any(operator.startswith("custom:") for operator in counts)
     assert counts["QUANTIZE"] >= 1
-    # Batch normalisation is gone into the convolutions, and the preprocessing, but for the mean, into the first.
+    # Batch normalization is gone into the convolutions, and the preprocessing, but for the mean, into the first.
     assert counts.get("MUL", 0) == 0
     assert float32.input_type == "float32"
     assert int8.input_type == "uint8"
@@ -239,7 +239,7 @@ def test_every_kind_of_network_converts_with_builtin_operators_alone(kind: str, 
 def test_every_network_of_the_tables_converts(name: str, tmp_path: Path) -> None:
     side = 32 if architecture(name).stem == "cifar" else 64
     preprocessing = replace(RGB, image_size=(side, side))
-    # Drawn so that activations stay near 1. As it is initialised, se_resnet152 answers to a change of its pixels by
+    # Drawn so that activations stay near 1. As it is initialized, se_resnet152 answers to a change of its pixels by
     # 1e-6 with another class: its gates open or shut by the rounding.
     model = drawn(models.build(name, input_shape=(side, side, 3), classes=5))
     classifier = Classifier(model, preprocessing, tuple("abcde"))

@@ -25,12 +25,12 @@ FILES = tf.TensorSpec((None,), tf.string)
 
 
 @tf.function(input_signature=[FILES])
-def colours(files: tf.Tensor) -> tf.Tensor:
+def colors(files: tf.Tensor) -> tf.Tensor:
     return decoded(files, RGB)
 
 
 @tf.function(input_signature=[FILES])
-def greys(files: tf.Tensor) -> tf.Tensor:
+def grays(files: tf.Tensor) -> tf.Tensor:
     return decoded(files, GREY)
 
 
@@ -79,8 +79,8 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(width: int, height: int, lines: bytes = b"", *, depth: int = 8, colour: int = 2, interlaced: int = 0) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+def png(width: int, height: int, lines: bytes = b"", *, depth: int = 8, color: int = 2, interlaced: int = 0) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
@@ -96,16 +96,16 @@ NOISE = Image.fromarray(noise(*SIZE, 3))
 ALPHA = Image.fromarray(noise(*SIZE, 4))
 SAME_AS_PILLOW = {
     "JPEG": encoded(NOISE, "JPEG", quality=90),
-    "JPEG, colours at full size": encoded(NOISE, "JPEG", subsampling=0),
+    "JPEG, colors at full size": encoded(NOISE, "JPEG", subsampling=0),
     "JPEG, progressive": encoded(NOISE, "JPEG", progressive=True),
-    "JPEG, grey": encoded(NOISE.convert("L"), "JPEG"),
+    "JPEG, gray": encoded(NOISE.convert("L"), "JPEG"),
     "PNG": encoded(NOISE, "PNG"),
     "PNG, alpha": encoded(ALPHA, "PNG"),
-    "PNG, grey": encoded(NOISE.convert("L"), "PNG"),
-    "PNG, grey and alpha": encoded(ALPHA.convert("LA"), "PNG"),
+    "PNG, gray": encoded(NOISE.convert("L"), "PNG"),
+    "PNG, gray and alpha": encoded(ALPHA.convert("LA"), "PNG"),
     "PNG, palette": encoded(NOISE.quantize(200), "PNG"),
     "PNG, palette of 16": encoded(NOISE.quantize(16), "PNG", bits=4),
-    "PNG, palette with a transparent colour": encoded(NOISE.quantize(200), "PNG", transparency=7),
+    "PNG, palette with a transparent color": encoded(NOISE.quantize(200), "PNG", transparency=7),
     "PNG, 1 bit": encoded(NOISE.convert("1"), "PNG"),
     "PNG, interlaced": interlaced(noise(*SIZE, 3)),
 }
@@ -114,7 +114,7 @@ SAME_AS_PILLOW = {
 @pytest.mark.parametrize("name", SAME_AS_PILLOW)
 def test_an_image_has_pillows_pixels(name: str) -> None:
     file = SAME_AS_PILLOW[name]
-    (found,) = colours([file])
+    (found,) = colors([file])
     np.testing.assert_array_equal(found, by_pillow(file))
     np.testing.assert_array_equal(found, decode(tf.constant(file), 3))
 
@@ -122,7 +122,7 @@ def test_an_image_has_pillows_pixels(name: str) -> None:
 def test_the_files_are_what_their_names_say() -> None:
     opened = {name: Image.open(io.BytesIO(file)) for name, file in SAME_AS_PILLOW.items()}
     assert {image.size for image in opened.values()} == {SIZE[::-1]}
-    modes = {"alpha": "RGBA", "grey": "L", "grey and alpha": "LA", "palette": "P", "1 bit": "1"}
+    modes = {"alpha": "RGBA", "gray": "L", "gray and alpha": "LA", "palette": "P", "1 bit": "1"}
     assert {name: opened[f"PNG, {name}"].mode for name in modes} == modes
     assert opened["JPEG, progressive"].info["progressive"]
     assert opened["PNG, interlaced"].info["interlace"] == 1
@@ -131,22 +131,22 @@ def test_the_files_are_what_their_names_say() -> None:
 def test_sixteen_bits_are_reduced_to_the_upper_eight() -> None:
     values = np.random.default_rng(1).integers(0, 1 << 16, (*SIZE, 3)).astype(">u2")
     lines = b"".join(b"\0" + row.tobytes() for row in values)
-    (found,) = colours([png(SIZE[1], SIZE[0], lines, depth=16)])
+    (found,) = colors([png(SIZE[1], SIZE[0], lines, depth=16)])
     np.testing.assert_array_equal(found, values >> 8)
 
 
-def test_the_four_inks_of_a_jpeg_become_colours_as_in_pillow() -> None:
+def test_the_four_inks_of_a_jpeg_become_colors_as_in_pillow() -> None:
     inks = Image.frombytes("CMYK", SIZE[::-1], noise(*SIZE, 4).tobytes())
     file = encoded(inks, "JPEG", quality=95)
-    (found,) = colours([file])
+    (found,) = colors([file])
     np.testing.assert_allclose(found, by_pillow(file), atol=2)
 
 
 @pytest.mark.parametrize("name", SAME_AS_PILLOW)
-def test_grey_is_pillows_grey(name: str) -> None:
-    (found,) = greys([SAME_AS_PILLOW[name]])
-    # Of a colour JPEG the brightness is taken as it is stored; Pillow goes by red, green and blue, each clipped.
-    atol = 16 if name.startswith("JPEG") and "grey" not in name else 1
+def test_gray_is_pillows_gray(name: str) -> None:
+    (found,) = grays([SAME_AS_PILLOW[name]])
+    # Of a color JPEG the brightness is taken as it is stored; Pillow goes by red, green and blue, each clipped.
+    atol = 16 if name.startswith("JPEG") and "gray" not in name else 1
     expected = by_pillow(SAME_AS_PILLOW[name], "L")
     np.testing.assert_allclose(found, expected, atol=atol)
     assert np.abs(found - expected).mean() < 1
@@ -156,7 +156,7 @@ def test_one_pixel_is_enough() -> None:
     pixel = Image.new("RGB", (1, 1), (200, 30, 77))
     for form in ("PNG", "JPEG"):
         file = encoded(pixel, form)
-        (found,) = colours([file])
+        (found,) = colors([file])
         np.testing.assert_array_equal(found, np.broadcast_to(by_pillow(file), (*SIZE, 3)), err_msg=form)
 
 
@@ -166,7 +166,7 @@ def test_images_of_any_size_are_resized_and_cropped_as_outside_the_graph() -> No
             file = encoded(photo(*size), form)
             image = decode(tf.constant(file), 3)
             np.testing.assert_array_equal(cropped([file])[0], crop(image, CROPPED), err_msg=f"{form} {size}")
-            np.testing.assert_array_equal(colours([file])[0], crop(image, RGB), err_msg=f"{form} {size}")
+            np.testing.assert_array_equal(colors([file])[0], crop(image, RGB), err_msg=f"{form} {size}")
 
 
 def test_a_photograph_is_put_upright_before_it_is_cropped() -> None:
@@ -179,7 +179,7 @@ def test_a_photograph_is_put_upright_before_it_is_cropped() -> None:
 
 def test_the_images_of_a_batch_stay_in_order() -> None:
     files = list(SAME_AS_PILLOW.values())
-    np.testing.assert_array_equal(colours(files), np.stack([by_pillow(file) for file in files]))
+    np.testing.assert_array_equal(colors(files), np.stack([by_pillow(file) for file in files]))
 
 
 def refused(function: Callable[[list], tf.Tensor], files: list[bytes], reason: str) -> None:
@@ -189,7 +189,7 @@ def refused(function: Callable[[list], tf.Tensor], files: list[bytes], reason: s
         function(tf.constant(files, tf.string))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
     good = SAME_AS_PILLOW["PNG"]
-    np.testing.assert_array_equal(colours([good])[0], by_pillow(good))
+    np.testing.assert_array_equal(colors([good])[0], by_pillow(good))
 
 
 def jpeg_of(width: int, height: int) -> bytes:
@@ -216,7 +216,7 @@ def test_a_header_that_claims_too_many_pixels_is_refused_before_there_is_room_fo
     reason = (
         rf"Expected images of 1 to {MOST_PIXELS} pixels.*resized to 32\. Received a height and width of\] \[{size}\]"
     )
-    refused(colours, [file], reason)
+    refused(colors, [file], reason)
 
 
 def test_the_limit_counts_the_pixels_after_resizing_too() -> None:
@@ -224,16 +224,16 @@ def test_the_limit_counts_the_pixels_after_resizing_too() -> None:
     long = encoded(Image.new("RGB", shape), "PNG")
     refused(cropped, [long], r"shorter side is resized to 40\. Received a height and width of\] \[1 60000\]")
     within = encoded(Image.new("RGB", (3_000, 2), (9, 9, 9)), "PNG")
-    assert np.all(colours([within]) == 9)
+    assert np.all(colors([within]) == 9)
 
 
 def test_what_is_just_within_the_limit_comes_to_the_decoder() -> None:
-    refused(colours, [png(9_459, 9_459)], "Invalid PNG")
+    refused(colors, [png(9_459, 9_459)], "Invalid PNG")
 
 
 @pytest.mark.parametrize("file", [png(0, 10), png(10, 0), jpeg_of(0, 0), jpeg_of(65_535, 65_535)])
 def test_sizes_that_no_image_has_are_refused(file: bytes) -> None:
-    refused(colours, [file], "Invalid PNG|Invalid JPEG")
+    refused(colors, [file], "Invalid PNG|Invalid JPEG")
 
 
 NO_IMAGE = r"Expected a JPEG or PNG image\. Received something else, as image number\] \[{}\]"
@@ -242,17 +242,17 @@ NO_IMAGE = r"Expected a JPEG or PNG image\. Received something else, as image nu
 def test_what_is_no_image_is_refused_by_its_number() -> None:
     good = SAME_AS_PILLOW["PNG"]
     for file in (b"", b"hello", b"\0" * 100, b"\xff\xd8", b"\x89PNG", good[1:]):
-        refused(colours, [file], NO_IMAGE.format(0))
-    refused(colours, [good, good, b"hello", good], NO_IMAGE.format(2))
+        refused(colors, [file], NO_IMAGE.format(0))
+    refused(colors, [good, good, b"hello", good], NO_IMAGE.format(2))
 
 
 def test_other_formats_are_refused_as_no_image() -> None:
     for form in ("GIF", "BMP", "TIFF", "PPM"):
-        refused(colours, [encoded(NOISE, form)], NO_IMAGE.format(0))
+        refused(colors, [encoded(NOISE, form)], NO_IMAGE.format(0))
 
 
 def test_no_images_at_all_are_refused() -> None:
-    refused(colours, [], r"Expected at least one image\. Received an empty batch")
+    refused(colors, [], r"Expected at least one image\. Received an empty batch")
 
 
 @pytest.mark.parametrize("name", ["PNG", "PNG, interlaced", "JPEG", "JPEG, progressive"])
@@ -261,8 +261,8 @@ def test_a_file_cut_short_is_refused(name: str) -> None:
     ends = {*range(8, 64, 5), len(file) // 3, len(file) // 2, len(file) - 20, len(file) - 2}
     reason = f"Invalid {name.split(',')[0]}"
     for end in sorted(ends):
-        refused(colours, [file[:end]], reason)
-    refused(colours, [file, file[: len(file) // 2]], reason)
+        refused(colors, [file[:end]], reason)
+    refused(colors, [file, file[: len(file) // 2]], reason)
 
 
 def test_damaged_files_are_answered_or_refused() -> None:
@@ -274,12 +274,12 @@ def test_damaged_files_are_answered_or_refused() -> None:
         for place in rng.integers(0, len(file), rng.integers(1, 10)):
             file[place] = rng.integers(256)
         try:
-            assert colours([bytes(file)]).shape == (1, *SIZE, 3)
+            assert colors([bytes(file)]).shape == (1, *SIZE, 3)
             answered += 1
         except tf.errors.InvalidArgumentError:
             pass
     assert 20 < answered < 180
-    assert colours([files[0]]).shape == (1, *SIZE, 3)
+    assert colors([files[0]]).shape == (1, *SIZE, 3)
 
 
 def test_pixels_of_the_networks_size_stay_as_they_are() -> None:
@@ -323,6 +323,6 @@ def test_pixels_of_no_size_or_too_large_are_refused_before_there_is_room_for_the
 
 
 def test_the_networks_shape_is_known() -> None:
-    for function in (colours, cropped, fitted_bytes, fitted_floats, fitted_fixed):
+    for function in (colors, cropped, fitted_bytes, fitted_floats, fitted_fixed):
         assert function.get_concrete_function().structured_outputs.shape.as_list() == [None, *SIZE, 3]
-    assert greys.get_concrete_function().structured_outputs.shape.as_list() == [None, *SIZE, 1]
+    assert grays.get_concrete_function().structured_outputs.shape.as_list() == [None, *SIZE, 1]

@@ -94,11 +94,11 @@ def test_the_metadata_follow_the_schema(file: tuple[Path, bytes]) -> None:
     (pixels,), (probabilities,) = graph.tables(2), graph.tables(3)
     content = pixels.table(3)
     assert content.number(0, "B") == 2  # image properties
-    assert content.table(1).number(0, "b") == 2  # grey
+    assert content.table(1).number(0, "b") == 2  # gray
     size = content.table(1).table(1)
     assert (size.number(0, "I"), size.number(1, "I")) == (16, 12)
     (unit,) = pixels.tables(4)
-    assert unit.number(0, "B") == 1  # normalisation
+    assert unit.number(0, "B") == 1  # normalization
     assert (unit.table(1).floats(0), unit.table(1).floats(1)) == ([0.0], [1.0])
     assert (pixels.table(5).floats(0), pixels.table(5).floats(1)) == ([255.0], [0.0])
     (labels,) = probabilities.tables(6)

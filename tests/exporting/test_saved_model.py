@@ -126,7 +126,7 @@ def test_bfloat16_is_half_as_large_and_close(classifier: Classifier, tmp_path: P
     assert whole - half == pytest.approx(2 * kernels, rel=0.2)
 
 
-def test_the_weights_are_constants_without_batch_normalisation(served: Path) -> None:
+def test_the_weights_are_constants_without_batch_normalization(served: Path) -> None:
     loaded = tf.saved_model.load(str(served))
     assert len(getattr(loaded, "variables", ())) == 0
     graph = loaded.signatures["serving_default"].graph.as_graph_def()

@@ -25,7 +25,7 @@ IMAGES = 8
 def network(
     *, seed: int = 0, frozen: bool = False, policy: str = "float32", optimizer: str = "sgd", dropout: float = 0.0
 ) -> keras.Model:
-    """Returns a compiled network; `frozen` batch normalisation is the same for an image whatever stands beside it."""
+    """Returns a compiled network; `frozen` batch normalization is the same for an image whatever stands beside it."""
     keras.utils.set_random_seed(seed)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -33,9 +33,9 @@ def network(
         x = inputs = keras.Input((6, 6, 2))
         for i in range(2):
             x = keras.layers.Conv2D(4, 3, use_bias=False, name=f"conv{i}")(x)
-            normalise = BatchNormalization(name=f"bn{i}", momentum=0.9)
-            x = keras.layers.ReLU(name=f"relu{i}")(normalise(x))
-            normalise.trainable = not frozen
+            normalize = BatchNormalization(name=f"bn{i}", momentum=0.9)
+            x = keras.layers.ReLU(name=f"relu{i}")(normalize(x))
+            normalize.trainable = not frozen
         x = keras.layers.Dropout(dropout)(keras.layers.Flatten()(x))
         model = keras.Model(inputs, keras.layers.Dense(3, dtype="float32", name="logits")(x), name="little")
         rate = keras.optimizers.schedules.PiecewiseConstantDecay([1000], [0.05, 0.01])

@@ -1,4 +1,4 @@
-"""An evaluation as slow as it is plain: Pillow resizes, NumPy crops and normalises, one view after the other."""
+"""An evaluation as slow as it is plain: Pillow resizes, NumPy crops and normalizes, one view after the other."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def crops_of(image: np.ndarray, chosen: Preprocessing, views: Views, side: int |
     image = resized(image, size_at(image, side, chosen), chosen)
     height, width = chosen.image_size
     below, beside = image.shape[0] - height, image.shape[1] - width
-    centre = (round(below / 2.0), round(beside / 2.0))  # torchvision's CenterCrop
+    center = (round(below / 2.0), round(beside / 2.0))  # torchvision's CenterCrop
     corners = {
-        "center": [centre],
-        "ten": [centre, (0, 0), (0, beside), (below, 0), (below, beside)],  # torchvision's TenCrop
+        "center": [center],
+        "ten": [center, (0, 0), (0, beside), (below, 0), (below, beside)],  # torchvision's TenCrop
         "full": [],
     }[views.crops]
     crops = [image[top : top + height, left : left + width] for top, left in corners] or [image]
@@ -69,7 +69,7 @@ def crops_of(image: np.ndarray, chosen: Preprocessing, views: Views, side: int |
     return crops
 
 
-def normalised(pixels: np.ndarray, chosen: Preprocessing) -> np.ndarray:
+def normalized(pixels: np.ndarray, chosen: Preprocessing) -> np.ndarray:
     pixels = pixels.astype("float64")
     if chosen.channel_order == "bgr":
         pixels = pixels[..., [2, 1, 0]]
@@ -83,7 +83,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Member:
-    """A classifier, and what it does by hand: a normalised view (H, W, C) -> logits (classes,)."""
+    """A classifier, and what it does by hand: a normalized view (H, W, C) -> logits (classes,)."""
 
     classifier: Classifier
     logits: Callable[[np.ndarray], np.ndarray]
@@ -130,7 +130,7 @@ def probabilities(members: Sequence[Member], image: np.ndarray, views: Views) ->
         chosen = member.classifier.preprocessing
         for side in shorter_sides(chosen, views):
             for crop in crops_of(image, chosen, views, side):
-                logits = member.logits(normalised(crop, chosen))
+                logits = member.logits(normalized(crop, chosen))
                 scores.append(softmax(logits) if views.average == "probabilities" else logits)
     mean = np.mean(scores, axis=0)
     return mean if views.average == "probabilities" else softmax(mean)

@@ -32,10 +32,10 @@ def drawn(model: keras.Model, seed: int = 8) -> keras.Model:
     return model
 
 
-def randomised(model: keras.Model, least: float) -> keras.Model:
-    """Draws what batch normalisations hold, and biases; scales and variances are from `least` to 0.9.
+def randomized(model: keras.Model, least: float) -> keras.Model:
+    """Draws what batch normalizations hold, and biases; scales and variances are from `least` to 0.9.
 
-    Kernels stay as they were initialised.
+    Kernels stay as they were initialized.
     """
     rng = np.random.default_rng(0)
     for variable in model.variables:

@@ -120,7 +120,7 @@ def test_layer_without_offset_or_scale_is_that_of_keras(center: bool, scale: boo
     assert_same(layers, normal(4, 5, 5, 3), training)
 
 
-def test_frozen_layer_normalises_by_its_moving_statistics_and_keeps_them() -> None:
+def test_frozen_layer_normalizes_by_its_moving_statistics_and_keeps_them() -> None:
     layers = pair((4, 5, 5, 3))
     for layer in layers:
         layer.trainable = False
@@ -206,7 +206,7 @@ def trained_operations(model: keras.Model) -> Counter[str]:
     return kernels(lambda x, y: model.train_step((x, y)), images, tf.TensorSpec((None,), "int32"))
 
 
-def test_training_step_of_a_network_runs_the_fused_kernel_in_every_normalisation() -> None:
+def test_training_step_of_a_network_runs_the_fused_kernel_in_every_normalization() -> None:
     traced = trained_operations(build("resnet20"))
     assert (traced[KERNEL], traced["FusedBatchNormGradV3"]) == (19, 19)
 
@@ -217,7 +217,7 @@ def test_training_step_of_a_synchronized_network_runs_none() -> None:
 
 
 def small_network(**options: Any) -> keras.Model:
-    """A network whose normalisations are far from the identity."""
+    """A network whose normalizations are far from the identity."""
     model = build(SMALL, input_shape=(8, 8, 3), **options)
     rng = np.random.default_rng(2)
     for weight in model.weights:
@@ -228,16 +228,16 @@ def small_network(**options: Any) -> keras.Model:
     return model
 
 
-def normalisations(model: keras.Model) -> list[type]:
+def normalizations(model: keras.Model) -> list[type]:
     return [type(la) for la in flat_layers(model) if isinstance(la, keras.layers.BatchNormalization)]
 
 
 def test_file_of_a_network_opens_with_the_layer_of_keras(tmp_path: Path) -> None:
     model = small_network()
-    assert normalisations(model) == [BatchNormalization] * 5
+    assert normalizations(model) == [BatchNormalization] * 5
     model.save(tmp_path / "net.keras")
     opened = keras.saving.load_model(tmp_path / "net.keras")
-    assert normalisations(opened) == [keras.layers.BatchNormalization] * 5
+    assert normalizations(opened) == [keras.layers.BatchNormalization] * 5
     np.testing.assert_allclose(
         opened.predict_on_batch(normal(2, 8, 8, 3)), model.predict_on_batch(normal(2, 8, 8, 3)), rtol=1e-5, atol=1e-6
     )
@@ -251,7 +251,7 @@ def test_config_names_the_layer_of_keras() -> None:
 
 
 def test_clone_of_a_network_keeps_the_fused_layers() -> None:
-    assert normalisations(keras.models.clone_model(small_network())) == [BatchNormalization] * 5
+    assert normalizations(keras.models.clone_model(small_network())) == [BatchNormalization] * 5
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -259,8 +259,8 @@ def test_fuse_returns_the_fused_layers_and_the_same_outputs(tmp_path: Path, trai
     small_network().save(tmp_path / "net.keras")
     opened = keras.saving.load_model(tmp_path / "net.keras")
     fused = fuse(opened)
-    assert normalisations(opened) == [keras.layers.BatchNormalization] * 5
-    assert normalisations(fused) == [BatchNormalization] * 5
+    assert normalizations(opened) == [keras.layers.BatchNormalization] * 5
+    assert normalizations(fused) == [BatchNormalization] * 5
     assert [layer.name for layer in fused.layers] == [layer.name for layer in opened.layers]
     assert (fused.name, fused.input_shape, fused.output_shape) == (opened.name, (None, 8, 8, 3), (None, 10))
     x = normal(4, 8, 8, 3)
@@ -292,8 +292,8 @@ def test_fuse_reaches_into_nested_models(kind: str, request: pytest.FixtureReque
     model = nested(kind)
     model.set_weights([np.abs(normal(*w.shape, seed=i)) + 0.1 for i, w in enumerate(model.get_weights())])
     fused = fuse(model)
-    assert normalisations(model) == [keras.layers.BatchNormalization] * len(normalisations(model))
-    assert normalisations(fused) == [BatchNormalization] * len(normalisations(model))
+    assert normalizations(model) == [keras.layers.BatchNormalization] * len(normalizations(model))
+    assert normalizations(fused) == [BatchNormalization] * len(normalizations(model))
     assert len(fused.weights) == len(model.weights)
     for training in (False, True):
         np.testing.assert_allclose(
@@ -395,7 +395,7 @@ def replica_images() -> np.ndarray:
 
 
 @pytest.mark.parametrize("layer", ["keras", "ours"])
-def test_each_replica_normalises_by_its_own_statistics(replicas: dict[str, np.ndarray], layer: str) -> None:
+def test_each_replica_normalizes_by_its_own_statistics(replicas: dict[str, np.ndarray], layer: str) -> None:
     x = replica_images()
     mean, variance = x.mean(axis=(1, 2, 3)), x.var(axis=(1, 2, 3))
     expected = (x - mean[:, None, None, None]) / np.sqrt(variance[:, None, None, None] + 1e-3)
@@ -403,7 +403,7 @@ def test_each_replica_normalises_by_its_own_statistics(replicas: dict[str, np.nd
 
 
 @pytest.mark.parametrize("layer", ["keras_synchronized", "ours_synchronized"])
-def test_synchronized_replicas_normalise_by_the_statistics_of_all(replicas: dict[str, np.ndarray], layer: str) -> None:
+def test_synchronized_replicas_normalize_by_the_statistics_of_all(replicas: dict[str, np.ndarray], layer: str) -> None:
     x = replica_images()
     mean, variance = x.mean(axis=(0, 1, 2, 3)), x.var(axis=(0, 1, 2, 3))
     np.testing.assert_allclose(replicas[layer], (x - mean) / np.sqrt(variance + 1e-3), rtol=1e-4, atol=1e-4)

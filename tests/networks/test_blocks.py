@@ -25,8 +25,8 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(7).normal(size=shape).astype("float32")
 
 
-def randomise(model: keras.Model) -> None:
-    """Draws every weight, the moving statistics too: with those of a fresh layer, normalisation is the identity."""
+def randomize(model: keras.Model) -> None:
+    """Draws every weight, the moving statistics too: with those of a fresh layer, normalization is the identity."""
     rng = np.random.default_rng(3)
     for weight in model.weights:
         if weight.name in ("gamma", "moving_variance"):
@@ -49,7 +49,7 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: int, di
     return out
 
 
-def normalised(x: np.ndarray, layer: keras.layers.BatchNormalization) -> np.ndarray:
+def normalized(x: np.ndarray, layer: keras.layers.BatchNormalization) -> np.ndarray:
     gamma, beta, mean, variance = (weight.astype("float64") for weight in layer.get_weights())
     return (x - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
 
@@ -60,10 +60,10 @@ def normalised(x: np.ndarray, layer: keras.layers.BatchNormalization) -> np.ndar
 def test_conv_bn_pads_both_sides_alike(kernel: int, stride: int, size: tuple[int, int]) -> None:
     inputs = keras.Input((*size, 3))
     model = keras.Model(inputs, blocks.conv_bn(inputs, 5, kernel, stride, SMALL, name="conv"))
-    randomise(model)
+    randomize(model)
     x = normal(2, *size, 3)
     expected = convolution(x, model.get_layer("conv").get_weights()[0], stride, kernel // 2)
-    expected = normalised(expected, model.get_layer("conv_bn"))
+    expected = normalized(expected, model.get_layer("conv_bn"))
     assert expected.shape[1:3] == tuple(-(-side // stride) for side in size)
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-4, atol=1e-4)
 
@@ -76,10 +76,10 @@ def test_dilated_conv_bn_keeps_height_and_width_and_spreads_its_taps(
 ) -> None:
     inputs = keras.Input((*size, 3))
     model = keras.Model(inputs, blocks.conv_bn(inputs, 5, kernel, 1, SMALL, name="conv", dilation=dilation))
-    randomise(model)
+    randomize(model)
     x = normal(2, *size, 3)
     expected = convolution(x, model.get_layer("conv").get_weights()[0], 1, dilation * (kernel // 2), dilation)
-    expected = normalised(expected, model.get_layer("conv_bn"))
+    expected = normalized(expected, model.get_layer("conv_bn"))
     assert expected.shape[1:3] == size
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-4, atol=1e-4)
 
@@ -88,9 +88,9 @@ def test_dilated_conv_bn_keeps_height_and_width_and_spreads_its_taps(
 def test_imagenet_stem_is_a_padded_convolution_and_a_padded_maximum(size: int) -> None:
     inputs = keras.Input((size, size, 3))
     model = keras.Model(inputs, blocks.imagenet_stem(inputs, 4, FOUR_STAGES))
-    randomise(model)
+    randomize(model)
     x = normal(2, size, size, 3)
-    x1 = normalised(
+    x1 = normalized(
         convolution(x, model.get_layer("stem_conv").get_weights()[0], 2, 3), model.get_layer("stem_conv_bn")
     )
     x1 = np.pad(np.maximum(x1, 0), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
@@ -103,10 +103,10 @@ def test_imagenet_stem_is_a_padded_convolution_and_a_padded_maximum(size: int) -
 def test_cifar_stem_keeps_height_and_width() -> None:
     inputs = keras.Input((9, 7, 3))
     model = keras.Model(inputs, blocks.cifar_stem(inputs, 4, SMALL))
-    randomise(model)
+    randomize(model)
     x = normal(2, 9, 7, 3)
     expected = convolution(x, model.get_layer("stem_conv").get_weights()[0], 1, 1)
-    expected = np.maximum(normalised(expected, model.get_layer("stem_conv_bn")), 0)
+    expected = np.maximum(normalized(expected, model.get_layer("stem_conv_bn")), 0)
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -157,14 +157,14 @@ def test_option_decides_which_blocks_project(block: Any, option: Any, projecting
 @pytest.mark.parametrize("option", ["A", "B", "C"])
 @pytest.mark.parametrize(("block", "last"), [("basic", "conv2_bn"), ("bottleneck", "conv3_bn")])
 @pytest.mark.parametrize(("channels", "stride"), [(4, 2), (16, 1)])
-def test_block_whose_last_normalisation_is_zero_is_relu_of_its_shortcut(
+def test_block_whose_last_normalization_is_zero_is_relu_of_its_shortcut(
     block: Any, last: str, option: Any, channels: int, stride: int
 ) -> None:
     own = replace(SMALL, block=block, shortcut=option)
     width = 16 if block == "basic" else 4  # 16 channels leave either
     inputs = keras.Input((8, 8, channels))
     model = keras.Model(inputs, blocks.block(inputs, planned(width, stride), own))
-    randomise(model)
+    randomize(model)
     around = keras.Model(inputs, model.get_layer("block_add").input[0])
     x = normal(2, 8, 8, channels)
     expected = np.maximum(around.predict_on_batch(x), 0)
@@ -180,13 +180,13 @@ def test_block_is_relu_of_residual_and_shortcut(block: Any, option: Any) -> None
     own = replace(SMALL, block=block, shortcut=option)
     inputs = keras.Input((9, 8, 4))
     model = keras.Model(inputs, blocks.block(inputs, planned(4, 2), own))
-    randomise(model)
+    randomize(model)
     x = normal(2, 9, 8, 4)
 
     def apply(values: np.ndarray, name: str, stride: int) -> np.ndarray:
         kernel = model.get_layer(f"block_{name}").get_weights()[0]
         values = convolution(values, kernel, stride, kernel.shape[0] // 2)
-        return normalised(values, model.get_layer(f"block_{name}_bn"))
+        return normalized(values, model.get_layer(f"block_{name}_bn"))
 
     names = ["conv1", "conv2"] if block == "basic" else ["conv1", "conv2", "conv3"]
     expected = apply(x, names[0], 2)
@@ -215,13 +215,13 @@ def test_block_is_dilated_up_to_the_convolution_of_its_stride_and_after_it(
     own = replace(SMALL, block=block, shortcut=option, bottleneck_stride=where)
     inputs = keras.Input((9, 8, 4))
     model = keras.Model(inputs, blocks.block(inputs, planned(4, 1, 2, 3), own))
-    randomise(model)
+    randomize(model)
     x = normal(2, 9, 8, 4)
 
     def apply(values: np.ndarray, name: str, dilation: int) -> np.ndarray:
         kernel = model.get_layer(f"block_{name}").get_weights()[0]
         values = convolution(values, kernel, 1, dilation * (kernel.shape[0] // 2), dilation)
-        return normalised(values, model.get_layer(f"block_{name}_bn"))
+        return normalized(values, model.get_layer(f"block_{name}_bn"))
 
     expected = x
     for name, dilation in dilations.items():
@@ -249,7 +249,7 @@ def test_head_without_activation_is_its_logits_alone(activation: str | None) -> 
     inputs = keras.Input((6,))
     model = keras.Model(inputs, blocks.head(inputs, 4, activation))
     assert [layer.name for layer in model.layers[1:]] == ["logits"]
-    randomise(model)
+    randomize(model)
     kernel, bias = model.get_layer("logits").get_weights()
     x = normal(3, 6)
     np.testing.assert_allclose(model.predict_on_batch(x), x @ kernel + bias, rtol=1e-5, atol=1e-6)
@@ -261,7 +261,7 @@ def test_head_applies_its_activation_to_the_logits_in_float32(activation: Any) -
     model = keras.Model(inputs, blocks.head(inputs, 4, activation))
     assert [layer.name for layer in model.layers[1:]] == ["logits", "predictions"]
     assert model.output.dtype == "float32"
-    randomise(model)
+    randomize(model)
     logits = keras.Model(inputs, model.get_layer("logits").output)
     x = normal(3, 6)
     scores = logits.predict_on_batch(x)
@@ -269,13 +269,13 @@ def test_head_applies_its_activation_to_the_logits_in_float32(activation: Any) -
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_convolution_has_no_bias_and_normalisation_the_constants_of_the_published_networks() -> None:
+def test_convolution_has_no_bias_and_normalization_the_constants_of_the_published_networks() -> None:
     model = build(SMALL, input_shape=(8, 8, 3))
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert len(convolutions) == len(normalisations) == 6
+    normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert len(convolutions) == len(normalizations) == 6
     assert not any(layer.use_bias for layer in convolutions)
-    assert {(layer.momentum, layer.epsilon) for layer in normalisations} == {(0.9, 1e-5)}
+    assert {(layer.momentum, layer.epsilon) for layer in normalizations} == {(0.9, 1e-5)}
 
 
 @pytest.mark.parametrize(("batch_norm", "expected"), [("per_replica", False), ("synchronized", True)])
@@ -286,7 +286,7 @@ def test_batch_norm_decides_whether_replicas_share_their_statistics(batch_norm: 
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 128, 128), (1, 1, 512, 256), (7, 7, 3, 1024), (512, 1000)])
-def test_he_initialiser_is_normal_of_variance_2_over_fan_in_and_not_truncated(shape: tuple[int, ...]) -> None:
+def test_he_initializer_is_normal_of_variance_2_over_fan_in_and_not_truncated(shape: tuple[int, ...]) -> None:
     keras.utils.set_random_seed(11)
     values = keras.ops.convert_to_numpy(blocks.he_normal()(shape))
     sigma = np.sqrt(2 / np.prod(shape[:-1]))

@@ -31,7 +31,7 @@ def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(4).normal(size=shape).astype("float32")
 
 
-def randomise(model: keras.Model) -> keras.Model:
+def randomize(model: keras.Model) -> keras.Model:
     """Draws every weight, the moving statistics too, about as far from zero as training leaves them."""
     rng = np.random.default_rng(8)
     values = []
@@ -157,7 +157,7 @@ def test_saved_networks_open_and_train_in_a_program_that_never_imports_this_pack
     made["half"] = build(BASIC, input_shape=(16, 16, 3), classifier_activation=None)
     np.save(tmp_path / "images.npy", images(4, 16, 16, 3))
     for name, model in made.items():
-        randomise(model).save(tmp_path / f"{name}.keras")
+        randomize(model).save(tmp_path / f"{name}.keras")
     in_fresh_process(tmp_path, *made)
     for name, model in made.items():
         expected = model.predict_on_batch(images(4, 16, 16, 3))
@@ -178,7 +178,7 @@ def test_saved_resnet1202_opens_in_a_fresh_process(tmp_path: Path) -> None:
 
 
 def test_network_in_segments_computes_what_it_computes_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    flat = randomise(build("resnet20"))
+    flat = randomize(build("resnet20"))
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
     segmented = build("resnet20")
     inner = [layer for layer in segmented.layers if isinstance(layer, keras.Model)]
@@ -270,7 +270,7 @@ def test_named_builder_builds_its_network() -> None:
 
 
 def test_probabilities_are_the_softmax_of_the_logits() -> None:
-    probabilities = randomise(build(BASIC, input_shape=(16, 16, 3)))
+    probabilities = randomize(build(BASIC, input_shape=(16, 16, 3)))
     logits = build(BASIC, input_shape=(16, 16, 3), classifier_activation=None)
     assert logits.layers[-1].name == "logits"
     logits.set_weights(probabilities.get_weights())
@@ -280,7 +280,7 @@ def test_probabilities_are_the_softmax_of_the_logits() -> None:
 
 
 def test_head_averages_over_the_last_feature_map() -> None:
-    model = randomise(build(BASIC, input_shape=(16, 16, 3), classifier_activation=None))
+    model = randomize(build(BASIC, input_shape=(16, 16, 3), classifier_activation=None))
     features = keras.Model(model.input, model.get_layer("stage2_block1_relu").output)
     kernel, bias = model.get_layer("logits").get_weights()
     x = images(3, 16, 16, 3)
@@ -290,7 +290,7 @@ def test_head_averages_over_the_last_feature_map() -> None:
 
 @pytest.mark.parametrize(("pooling", "reduce"), [("avg", np.mean), ("max", np.max)])
 def test_pooling_reduces_the_last_feature_map(pooling: Any, reduce: Any) -> None:
-    whole = randomise(build(BOTTLENECK, include_top=False, input_shape=(32, 32, 3)))
+    whole = randomize(build(BOTTLENECK, include_top=False, input_shape=(32, 32, 3)))
     pooled = build(BOTTLENECK, include_top=False, input_shape=(32, 32, 3), pooling=pooling)
     pooled.set_weights(whole.get_weights())
     maps = whole.predict_on_batch(images(2, 32, 32, 3))
@@ -339,7 +339,7 @@ def test_stages_halve_height_and_width_and_round_up(network: str, side: int, exp
 @pytest.mark.parametrize("own", [FOUR_STAGES, BOTTLENECK, BASIC])
 @pytest.mark.parametrize("option", ["A", "B", "C"])
 def test_network_of_free_size_computes_what_one_of_fixed_size_does(own: Architecture, option: Any) -> None:
-    free = randomise(build(own, input_shape=(None, None, 3), shortcut=option, classes=3))
+    free = randomize(build(own, input_shape=(None, None, 3), shortcut=option, classes=3))
     for height, width in ((64, 64), (33, 50)):
         fixed = build(own, input_shape=(height, width, 3), shortcut=option, classes=3)
         fixed.set_weights(free.get_weights())
@@ -416,7 +416,7 @@ def policy() -> Iterator[keras.dtype_policies.DTypePolicy]:
 
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
 def test_logits_are_float32_under_a_mixed_precision_policy(half: str, policy: Any) -> None:
-    exact = randomise(build(BOTTLENECK, input_shape=(32, 32, 3), classes=7, classifier_activation=None))
+    exact = randomize(build(BOTTLENECK, input_shape=(32, 32, 3), classes=7, classifier_activation=None))
     keras.config.set_dtype_policy(f"mixed_{half}")
     model = build(BOTTLENECK, input_shape=(32, 32, 3), classes=7, classifier_activation=None)
     model.set_weights(exact.get_weights())

@@ -75,7 +75,7 @@ def test_every_other_member_is_built_and_answers(name: str) -> None:
 
 def test_resnet8_has_the_parameters_of_mlperf_tiny() -> None:
     model = build("resnet8")
-    # Its README counts 78,666: the moving statistics, too, and biases that batch normalisation takes away again.
+    # Its README counts 78,666: the moving statistics, too, and biases that batch normalization takes away again.
     removed = sum(
         layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and not layer.use_bias
     )
@@ -215,7 +215,7 @@ def test_every_variable_learns(name: str) -> None:
     ):
         assert gradient is not None, variable.path
         assert np.isfinite(gradient).all(), variable.path
-        # What normalisation takes away again has a gradient of rounding errors alone.
+        # What normalization takes away again has a gradient of rounding errors alone.
         assert np.abs(gradient).max() > 0, variable.path
 
 
@@ -260,7 +260,7 @@ def test_a_strided_projection_is_no_place_for_the_weights_of_a_pooled_one() -> N
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("before", "whose every batch normalisation follows a convolution"), ("rs", "without squeeze-and-excitation")],
+    [("before", "whose every batch normalization follows a convolution"), ("rs", "without squeeze-and-excitation")],
 )
 def test_what_int8_training_cannot_do_is_told(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):

@@ -29,8 +29,8 @@ def drawn(block: ODEBlock, channels: int = 4, seed: int = 5) -> ODEBlock:
     block.build((None, None, None, channels))
     rng = np.random.default_rng(seed)
     for weight in block.weights:
-        centre = 1.0 if weight.name == "gamma" else 0.0
-        weight.assign(rng.normal(centre, 0.3, weight.shape))
+        center = 1.0 if weight.name == "gamma" else 0.0
+        weight.assign(rng.normal(center, 0.3, weight.shape))
     return block
 
 
@@ -61,7 +61,7 @@ def test_euler_of_n_steps_is_n_residual_blocks_that_share_their_weights(steps: i
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (16, 16), (48, 16), (6, 2)])
-def test_group_normalisation_has_the_papers_32_groups_or_what_of_them_divides_the_channels(
+def test_group_normalization_has_the_papers_32_groups_or_what_of_them_divides_the_channels(
     channels: int, groups: int
 ) -> None:
     block = ODEBlock()

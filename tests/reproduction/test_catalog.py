@@ -98,8 +98,8 @@ def test_small_degradation_is_three_seeds_of_forty_thousand_images() -> None:
 def test_a_run_is_named_by_what_varies() -> None:
     recipe = replace(RECIPES["imagenet_resnet34"], shortcut="C", seed=4)
     assert run_name(recipe) == "imagenet2012_resnet34_C_seed4"
-    assert run_name(replace(RECIPES["cifar10_resnet20"], rematerialise=True)) == (
-        "cifar10_resnet20_rematerialised_seed0"
+    assert run_name(replace(RECIPES["cifar10_resnet20"], rematerialize=True)) == (
+        "cifar10_resnet20_rematerialized_seed0"
     )
 
 

@@ -22,7 +22,7 @@ def itself(variable: keras.Variable) -> Sequence:
 
 
 def compiled(seed: int, optimizer: str = "sgd", policy: str = "float32", width: int = 4) -> keras.Model:
-    """Returns a network with batch normalisation and dropout, whose random states depend on `seed`."""
+    """Returns a network with batch normalization and dropout, whose random states depend on `seed`."""
     keras.utils.set_random_seed(seed)
     with precision(policy):
         layers = keras.layers

@@ -166,7 +166,7 @@ def test_a_copy_of_a_network_of_any_size_is_the_same() -> None:
 
 
 @pytest.mark.parametrize("copied", [in_float32, of_any_size])
-def test_a_copy_normalises_fast_and_shares_nothing_with_its_original(copied: Any) -> None:
+def test_a_copy_normalizes_fast_and_shares_nothing_with_its_original(copied: Any) -> None:
     model = network()
     copy = copied(model)
     norms = [layer for layer in copy.layers if isinstance(layer, keras.layers.BatchNormalization)]

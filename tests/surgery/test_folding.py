@@ -1,9 +1,9 @@
-"""Networks without batch normalisation: the same function, to rounding, and nothing folded that must not be."""
+"""Networks without batch normalization: the same function, to rounding, and nothing folded that must not be."""
 
 import keras
 import numpy as np
 import pytest
-from helpers.small_networks import randomised
+from helpers.small_networks import randomized
 
 from resnet_keras.layers.batch_norm import flat_layers
 from resnet_keras.networks import builder as models
@@ -30,8 +30,8 @@ def images(model: keras.Model) -> np.ndarray:
     ],
     ids=["option A", "option C, stochastic depth", "plain", "bottleneck", "dilated", "nested"],
 )
-def test_a_folded_network_computes_the_same_without_batch_normalisation(model: keras.Model) -> None:
-    randomised(model, 0.3)
+def test_a_folded_network_computes_the_same_without_batch_normalization(model: keras.Model) -> None:
+    randomized(model, 0.3)
     copy = folded(model)
     expected, found = (np.asarray(network(images(model), training=False)) for network in (model, copy))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
@@ -58,19 +58,19 @@ def test_scale_and_shift_are_those_of_the_formula() -> None:
 def test_a_convolution_s_own_bias_is_folded_too() -> None:
     inputs = keras.Input((4, 4, 2))
     x = keras.layers.Conv2D(3, 3, name="conv")(inputs)
-    model = randomised(keras.Model(inputs, keras.layers.BatchNormalization(name="conv_bn")(x)), 0.3)
+    model = randomized(keras.Model(inputs, keras.layers.BatchNormalization(name="conv_bn")(x)), 0.3)
     copy = folded(model)
     assert [layer.name for layer in copy.layers][1:] == ["conv"]
     np.testing.assert_allclose(copy(images(model)), model(images(model)), atol=1e-5)
 
 
-def test_what_feeds_more_than_its_normalisation_stays() -> None:
+def test_what_feeds_more_than_its_normalization_stays() -> None:
     inputs = keras.Input((4, 4, 2))
     x = keras.layers.Conv2D(3, 3, name="conv")(inputs)
     both = keras.layers.Add()([keras.layers.BatchNormalization(name="norm")(x), x])
     rectified = keras.layers.Conv2D(3, 1, activation="relu", name="rectifying")(both)
     first = keras.layers.BatchNormalization(name="before")(keras.layers.ReLU()(rectified))
-    model = randomised(keras.Model(inputs, keras.layers.BatchNormalization(name="after")(first)), 0.3)
+    model = randomized(keras.Model(inputs, keras.layers.BatchNormalization(name="after")(first)), 0.3)
     assert norms_of_convolutions(model) == {}
     copy = folded(model)
     assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in copy.layers) == 3
@@ -78,7 +78,7 @@ def test_what_feeds_more_than_its_normalisation_stays() -> None:
 
 
 def test_in_bfloat16_the_weights_are_halved_and_the_head_is_float32() -> None:
-    model = randomised(models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None), 0.3)
+    model = randomized(models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None), 0.3)
     copy = folded(model, precision="bfloat16")
     about = {layer.name: (layer.compute_dtype, {v.dtype for v in layer.variables}) for layer in copy.layers}
     assert about["stem_conv"] == ("bfloat16", {"bfloat16"})
@@ -93,7 +93,7 @@ def test_in_bfloat16_the_weights_are_halved_and_the_head_is_float32() -> None:
 def test_a_network_of_half_precision_folds_into_float32() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = randomised(models.ResNet20(classifier_activation=None), 0.3)
+        model = randomized(models.ResNet20(classifier_activation=None), 0.3)
     finally:
         keras.config.set_dtype_policy("float32")
     assert {layer.compute_dtype for layer in folded(model).layers} == {"float32"}

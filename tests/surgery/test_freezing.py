@@ -72,7 +72,7 @@ def test_frozen_parts_stay_as_they_were_and_all_others_learn(architecture: Archi
 
 @pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("up_to", [None, "stage1"])
-def test_every_batch_normalisation_may_rest(up_to: Any, eager: bool) -> None:
+def test_every_batch_normalization_may_rest(up_to: Any, eager: bool) -> None:
     model = network()
     found = freeze(model, up_to, batch_norms=True)
     changed, same = trained(model, eager=eager)
@@ -91,7 +91,7 @@ def test_every_batch_normalisation_may_rest(up_to: Any, eager: bool) -> None:
     assert head[1:3] == (TWO_STAGES_PARAMETERS["head"], 0)
 
 
-def test_frozen_normalisations_normalise_by_their_moving_statistics_in_training() -> None:
+def test_frozen_normalizations_normalize_by_their_moving_statistics_in_training() -> None:
     model = network()
     freeze(model, "backbone")
     x = 3 * images(4, 16, 16, 3) + 1
@@ -157,7 +157,7 @@ def test_counts_of_resnet50_are_those_of_its_published_parts_and_sum_to_its_para
 def test_a_freezing_reads_as_a_line_for_each_part() -> None:
     lines = str(freeze(network(), "stage1", batch_norms=True)).splitlines()
     assert [line.split() for line in lines] == [
-        ["part", "learning", "frozen", "batch", "normalisations", "at", "rest"],
+        ["part", "learning", "frozen", "batch", "normalizations", "at", "rest"],
         ["stem", "0", "116", "1", "of", "1"],
         ["stage1", "0", "912", "6", "of", "6"],
         ["stage2", "2,016", "64", "4", "of", "4"],

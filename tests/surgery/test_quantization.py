@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from helpers.small_networks import randomised
+from helpers.small_networks import randomized
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.image_ops import normalize
@@ -35,7 +35,7 @@ DEEP = Architecture(stem="cifar", block="basic", repeats=(101,), widths=(8,))
 
 
 def small(**options: str) -> keras.Model:
-    return randomised(models.build("resnet20", input_shape=(32, 32, 3), classifier_activation=None, **options), 0.5)
+    return randomized(models.build("resnet20", input_shape=(32, 32, 3), classifier_activation=None, **options), 0.5)
 
 
 def pixels(count: int = 64) -> np.ndarray:
@@ -123,13 +123,13 @@ def test_kernels_have_255_values_per_channel_of_the_scaled_kernel() -> None:
     "model",
     [
         lambda: small(),
-        lambda: randomised(
+        lambda: randomized(
             models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None), 0.5
         ),
     ],
     ids=["option A", "bottleneck"],
 )
-def test_int8_computes_what_the_quantised_network_does(model: object, tmp_path: Path) -> None:
+def test_int8_computes_what_the_quantized_network_does(model: object, tmp_path: Path) -> None:
     keras.utils.set_random_seed(1)
     network = model()  # type: ignore[operator]
     images = normalize(pixels(), RGB)
@@ -170,7 +170,7 @@ def test_the_pixels_range_is_the_whole_of_what_was_seen_and_others_the_mean() ->
     np.testing.assert_allclose(float(rounded.get_layer("stem_relu_range").high.value), np.mean(highs), rtol=1e-6)
 
 
-def test_a_file_holds_a_quantised_network_whole(tmp_path: Path) -> None:
+def test_a_file_holds_a_quantized_network_whole(tmp_path: Path) -> None:
     rounded = quantized(small(), RGB.std)
     images = normalize(pixels(8), RGB)
     calibrate(rounded, [images])
@@ -181,13 +181,13 @@ def test_a_file_holds_a_quantised_network_whole(tmp_path: Path) -> None:
     assert not is_quantized(small())
 
 
-def test_what_cannot_be_quantised_is_refused() -> None:
+def test_what_cannot_be_quantized_is_refused() -> None:
     rounded = quantized(small())
-    with pytest.raises(ValueError, match="not quantised yet. Received: .resnet20., with quantised layers"):
+    with pytest.raises(ValueError, match="not quantized yet. Received: .resnet20., with quantized layers"):
         quantized(rounded)
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.BatchNormalization(name="first")(inputs)
-    with pytest.raises(ValueError, match="every batch normalisation follows a convolution.*with first"):
+    with pytest.raises(ValueError, match="every batch normalization follows a convolution.*with first"):
         quantized(keras.Model(inputs, keras.layers.Conv2D(3, 1)(x)))
     with pytest.raises(ValueError, match="Expected a network that begins with a convolution"):
         quantized(keras.Model(inputs, keras.layers.Conv2D(3, 1)(keras.layers.ReLU()(inputs))))
@@ -200,13 +200,13 @@ def test_what_cannot_be_quantised_is_refused() -> None:
         quantized(half)
     with pytest.raises(ValueError, match="Expected at least one batch"):
         calibrate(rounded, [])
-    with pytest.raises(ValueError, match="Expected a quantised network"):
+    with pytest.raises(ValueError, match="Expected a quantized network"):
         calibrate(small(), [pixels(1)])
 
 
 @pytest.mark.slow
-def test_deep_networks_in_segments_are_quantised(tmp_path: Path) -> None:
-    network = randomised(models.build(DEEP, input_shape=(8, 8, 3), classes=5, classifier_activation=None), 0.5)
+def test_deep_networks_in_segments_are_quantized(tmp_path: Path) -> None:
+    network = randomized(models.build(DEEP, input_shape=(8, 8, 3), classes=5, classifier_activation=None), 0.5)
     rounded = quantized(network)
     kinds = [type(layer) for part in rounded.layers for layer in getattr(part, "layers", [part])]
     assert kinds.count(QuantizedConv2D) == 203

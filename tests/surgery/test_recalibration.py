@@ -1,4 +1,4 @@
-"""Batch normalisation's statistics, against a slow pass in NumPy."""
+"""Batch normalization's statistics, against a slow pass in NumPy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATISTICS = ("moving_mean", "moving_variance")
 
 
 def network(norm: type[keras.layers.BatchNormalization] = BatchNormalization) -> keras.Model:
-    """Returns convolution, normalisation, ReLU, convolution and normalisation, of drawn weights."""
+    """Returns convolution, normalization, ReLU, convolution and normalization, of drawn weights."""
     image = keras.Input((6, 5, 2))
     x = keras.layers.Conv2D(3, 3, padding="same", use_bias=False, name="conv1")(image)
     x = keras.layers.ReLU()(norm(epsilon=1e-3, momentum=0.97, name="bn1")(x))
@@ -42,9 +42,9 @@ def convolution(x: np.ndarray, kernel: np.ndarray, padding: int) -> np.ndarray:
 
 
 def slow_statistics(model: keras.Model, shown: list[np.ndarray], *, resting: bool = False) -> list[np.ndarray]:
-    """Returns mean and variance of all that reaches each normalisation, one pass after the other in double precision.
+    """Returns mean and variance of all that reaches each normalization, one pass after the other in double precision.
 
-    Each batch is normalised by its own statistics on its way, or by the moving ones if they rest.
+    Each batch is normalized by its own statistics on its way, or by the moving ones if they rest.
     """
     seen: list[list[np.ndarray]] = [[], []]
     for x in shown:
@@ -104,7 +104,7 @@ def test_batches_are_arrays_or_the_first_of_a_tuple_or_a_data_set() -> None:
     assert all(result == results[0] for result in results)
 
 
-def test_the_network_normalises_by_its_new_statistics() -> None:
+def test_the_network_normalizes_by_its_new_statistics() -> None:
     model = network()
     x = np.concatenate(batches(6, 6))
     before = model.predict_on_batch(x)  # compiled by now
@@ -126,7 +126,7 @@ def test_momentum_and_what_learns_stay_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_frozen_normalisations_are_recalibrated_too(whole: bool) -> None:
+def test_frozen_normalizations_are_recalibrated_too(whole: bool) -> None:
     free, frozen = network(), network()
     if whole:
         frozen.trainable = False
@@ -174,10 +174,10 @@ def test_no_batches_raise_and_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("function", [recalibrate, unfold])
-def test_a_network_without_batch_normalisation_raises(function: Any) -> None:
+def test_a_network_without_batch_normalization_raises(function: Any) -> None:
     image = keras.Input((6, 5, 2))
     bare = keras.Model(image, keras.layers.Conv2D(3, 3)(image), name="bare")
-    with pytest.raises(ValueError, match=r"network with batch normalisation\. Received: 'bare', without"):
+    with pytest.raises(ValueError, match=r"network with batch normalization\. Received: 'bare', without"):
         function(bare, batches(4))
 
 

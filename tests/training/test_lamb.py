@@ -90,7 +90,7 @@ def test_a_weight_without_gradient_and_decay_stays() -> None:
     np.testing.assert_array_equal(variable.numpy(), np.zeros(3))
 
 
-def test_a_recipes_optimiser_is_the_one_that_it_names() -> None:
+def test_a_recipes_optimizer_is_the_one_that_it_names() -> None:
     lamb = optimizer(RECIPES["imagenet_a2_resnet50"], 0.1)
     assert type(lamb) is Lamb
     assert (lamb.decay, lamb.global_clipnorm, lamb.epsilon) == (0.02, 1.0, 1e-6)
@@ -99,7 +99,7 @@ def test_a_recipes_optimiser_is_the_one_that_it_names() -> None:
     assert type(optimizer(RECIPES["imagenet_resnet50"], 0.1)) is MomentumSGD
 
 
-def test_its_configuration_gives_the_same_optimiser() -> None:
+def test_its_configuration_gives_the_same_optimizer() -> None:
     chosen = Lamb(decay=0.02, learning_rate=0.1, epsilon=1e-6, global_clipnorm=1.0)
     again = Lamb.from_config(chosen.get_config())
     assert again.get_config() == chosen.get_config()

@@ -90,7 +90,7 @@ def test_with_all_decayed_every_trainable_weight_decays() -> None:
     assert decayed(replace(RECIPE, l2_on="all")) == {"kernel", "bias", "gamma", "beta"}
 
 
-def test_with_kernels_decayed_neither_biases_nor_batch_normalisation_decay() -> None:
+def test_with_kernels_decayed_neither_biases_nor_batch_normalization_decay() -> None:
     assert decayed(replace(RECIPE, l2_on="kernels")) == {"kernel"}
 
 
@@ -114,7 +114,7 @@ def decayed(recipe: Recipe) -> set[str]:
     return changed
 
 
-def test_the_recipes_numbers_arrive_in_the_optimiser() -> None:
+def test_the_recipes_numbers_arrive_in_the_optimizer() -> None:
     recipe = replace(RECIPE, momentum=0.8, nesterov=True, l2=3e-4)
     chosen = optimizer(recipe, learning_rate(recipe, 390))
     assert (chosen.momentum, chosen.nesterov, chosen.l2) == (0.8, True, 3e-4)
@@ -133,7 +133,7 @@ def test_the_rate_follows_the_schedule_from_step_to_step() -> None:
     np.testing.assert_allclose(np.diff(places), [0.1, 0.1, 0.01, 0.001], rtol=1e-5)
 
 
-def test_its_configuration_gives_the_same_optimiser() -> None:
+def test_its_configuration_gives_the_same_optimizer() -> None:
     chosen = MomentumSGD(l2=L2, learning_rate=0.1, momentum=0.9, nesterov=True)
     again = MomentumSGD.from_config(chosen.get_config())
     assert again.get_config() == chosen.get_config()

@@ -30,11 +30,11 @@ from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.surgery.patching import overriding
 from resnet_keras.surgery.quantization import calibrate, quantized
-from resnet_keras.training import rematerialization as rematerialisation
+from resnet_keras.training import rematerialization as rematerialization
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.model import compiled
 from resnet_keras.training.optimizers import LossScale, MomentumSGD
-from resnet_keras.training.rematerialization import groups, rematerialising
+from resnet_keras.training.rematerialization import groups, rematerializing
 from resnet_keras.training.run_plan import memory
 from resnet_keras.training.train_step import SkipBroken, distilling, in_parts
 from resnet_keras.training.trainer import train
@@ -70,7 +70,7 @@ def fitted(
     model.reset_metrics()
     pixels, labels = images(16, SIDE, SIDE, 3), np.eye(3)[np.arange(16) % 3]
     with (
-        rematerialising(model) if anew else nullcontext(),
+        rematerializing(model) if anew else nullcontext(),
         overriding(model, **({"train_step": step(model)} if step else {})),
     ):
         history = model.fit(
@@ -115,7 +115,7 @@ def test_steps_of_our_own_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     check_same(*found)
 
 
-def test_where_normalisations_rest_training_is_the_same_to_rounding() -> None:
+def test_where_normalizations_rest_training_is_the_same_to_rounding() -> None:
     """TensorFlow makes one kernel of a convolution and what follows it, in the first pass alone."""
     found = []
     for anew in (False, True):
@@ -140,7 +140,7 @@ def test_a_network_is_what_it_was_afterwards() -> None:
     model, pixels = network(), images(2, SIDE, SIDE, 3)
     config, nodes = model.to_json(), [len(layer._inbound_nodes) for layer in model.layers]
     outputs = model(pixels, training=False)
-    with rematerialising(model):
+    with rematerializing(model):
         np.testing.assert_array_equal(model(pixels, training=False), outputs)  # of the moving statistics
         with pytest.raises(AssertionError):
             np.testing.assert_array_equal(model(pixels, training=True), outputs)
@@ -155,7 +155,7 @@ import json
 from dataclasses import replace
 from resnet_keras.distributed import strategy as distribution
 devices = distribution.strategy(2)
-from training.test_rematerialization import LITTLE, images, largest_difference, network, np, of, rematerialising
+from training.test_rematerialization import LITTLE, images, largest_difference, network, np, of, rematerializing
 import keras, tensorflow as tf
 from contextlib import nullcontext
 
@@ -169,7 +169,7 @@ for kind in ("per_replica", "synchronized"):
             begun = of(model.variables)
             model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         batches = tf.data.Dataset.from_tensor_slices((images(16, 8, 8, 3), np.arange(16) % 3)).batch(8)
-        with rematerialising(model) if anew else nullcontext():
+        with rematerializing(model) if anew else nullcontext():
             model.fit(batches, shuffle=False, verbose=0)
         variables = [*model.variables, *model.optimizer.variables]
         states.append([copy.numpy() for variable in variables for copy in copies(variable)])
@@ -192,7 +192,7 @@ def test_a_run_is_the_same_and_so_is_its_file_and_it_goes_on(tmp_path: Path, mon
     monkeypatch.setitem(ARCHITECTURES, "little", replace(LITTLE, stochastic_depth=0.0))
     recipe = replace(EVERYTHING, model="little", test_flip=False)
     wanted = train(recipe, tmp_path / "plain", log=lambda line: None)
-    recipe = replace(recipe, rematerialise=True)
+    recipe = replace(recipe, rematerialize=True)
     save, done = Checkpoints.save, []
 
     def interrupted(self: Checkpoints, *args: Any) -> None:
@@ -216,7 +216,7 @@ def test_a_run_is_the_same_and_so_is_its_file_and_it_goes_on(tmp_path: Path, mon
 PEAK = """
 import json, sys
 from contextlib import nullcontext
-from training.test_rematerialization import Architecture, build, images, np, rematerialising
+from training.test_rematerialization import Architecture, build, images, np, rematerializing
 
 model = build(
     Architecture(stem="cifar", block="basic", repeats=(16,), widths=(16,), shortcut="A"),
@@ -228,7 +228,7 @@ def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 2**10
 
 before = peak()
-with rematerialising(model) if ANEW else nullcontext():
+with rematerializing(model) if ANEW else nullcontext():
     model.fit(images(256, 32, 32, 3), np.arange(256) % 3, batch_size=256, shuffle=False, verbose=0)
 print(json.dumps(peak() - before))
 """
@@ -258,7 +258,7 @@ def test_xla_does_not_take_the_second_pass_for_the_first() -> None:
         return gradients.experimental_get_compiler_ir()(stage="optimized_hlo").count(" convolution(")
 
     kept = convolutions()
-    with rematerialising(model):
+    with rematerializing(model):
         anew = convolutions()
     assert kept >= 3 * 6 - 1  # forward, and backward twice but for the image
     assert anew - kept >= 6 - 2  # each once more, but for what only the outputs of the groups' last layers need
@@ -269,7 +269,7 @@ def test_the_plan_guesses_less_memory() -> None:
     kept, anew = (
         memory(compiled(recipe, unit, 10, 1), recipe, 1)
         for recipe in (
-            replace(RECIPES["cifar10_resnet56"], rematerialise=anew, image_size=SIDE, pad_pixels=1)
+            replace(RECIPES["cifar10_resnet56"], rematerialize=anew, image_size=SIDE, pad_pixels=1)
             for anew in (False, True)
         )
     )
@@ -299,7 +299,7 @@ def test_each_layer_is_in_one_group_and_each_block_in_one_piece(
 
 
 def test_groups_of_equal_blocks_are_of_the_square_root() -> None:
-    cuts = rematerialisation._cuts([1.0] * 100)
+    cuts = rematerialization._cuts([1.0] * 100)
     assert cuts == list(range(0, 101, 5))  # 100 / n + 4 n is least at n = 5
 
 
@@ -307,11 +307,11 @@ def test_groups_of_equal_blocks_are_of_the_square_root() -> None:
 def test_groups_keep_nearly_as_little_as_any_could(sizes: list[float]) -> None:
     def kept(cuts: tuple[int, ...]) -> float:
         largest = max(sum(sizes[start:end]) for start, end in itertools.pairwise(cuts))
-        return sum(sizes[cut - 1] for cut in cuts[1:]) + rematerialisation._KEPT * largest
+        return sum(sizes[cut - 1] for cut in cuts[1:]) + rematerialization._KEPT * largest
 
     inner = range(1, len(sizes))
     least = min(kept((0, *cuts, len(sizes))) for n in range(len(sizes)) for cuts in itertools.combinations(inner, n))
-    assert kept(tuple(rematerialisation._cuts(sizes))) <= 1.1 * least
+    assert kept(tuple(rematerialization._cuts(sizes))) <= 1.1 * least
 
 
 # What is refused ----------------------------------------------------------------------------------------------------
@@ -320,14 +320,14 @@ def test_groups_keep_nearly_as_little_as_any_could(sizes: list[float]) -> None:
 def test_a_network_without_blocks_is_refused() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="mine")
-    with pytest.raises(ValueError, match=r"with layers stage1_block1_\.\.\. Received: 'mine'"), rematerialising(model):
+    with pytest.raises(ValueError, match=r"with layers stage1_block1_\.\.\. Received: 'mine'"), rematerializing(model):
         pass
 
 
 def test_other_backends_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
-    wanted = "KERAS_BACKEND=tensorflow or jax to rematerialise. Received: openvino"
-    with pytest.raises(ValueError, match=wanted), rematerialising(network()):
+    wanted = "KERAS_BACKEND=tensorflow or jax to rematerialize. Received: openvino"
+    with pytest.raises(ValueError, match=wanted), rematerializing(network()):
         pass
 
 
@@ -349,7 +349,7 @@ recipe = replace(RECIPES["digits_resnet20"], model="little", epochs=1, batch_siz
 results = []
 for anew in (False, True):
     folder = Path(sys.argv[1]) / str(anew)
-    train(replace(recipe, rematerialise=anew), folder)
+    train(replace(recipe, rematerialize=anew), folder)
     results.append(keras.saving.load_model(folder / "model.keras", compile=False).get_weights())
 print(max(float(np.abs(a - b).max()) for a, b in zip(*results)))
 """

@@ -74,7 +74,7 @@ def test_it_tells_and_draws_and_trains_nothing(tmp_path: Path) -> None:
     last = 0.025 * (1 + math.cos(math.pi * 38 / 39))
     assert said[1] == f"learning rate: 0.01 at first, 0.05 at step 5, {last:.3g} at the end, step 43"
     assert said[2] == "images: 8x8 for 4 epochs"
-    assert "a guess: 0.00 GiB of weights, gradients and optimiser, 0.00 GiB of activations" in said[3]
+    assert "a guess: 0.00 GiB of weights, gradients and optimizer, 0.00 GiB of activations" in said[3]
     assert said[-2:] == [f"see {file}" for file in plan.files]
 
 
@@ -144,7 +144,7 @@ def test_memory_of_activations_is_in_proportion_to_the_images_at_once() -> None:
         half = memory(network(), recipe_of(), 1)
     assert half[0] == held
     assert 0.5 <= half[1] / activations < 0.52  # but for the head, in float32
-    # Into the stem go 8x8x1 numbers, into its normalisation 8x8x4, and so on.
+    # Into the stem go 8x8x1 numbers, into its normalization 8x8x4, and so on.
     first = 4 * 128 * 8 * 8 * (1 + 4 + 4 + 4 + 4 + 4)  # stem, and the first block's two convolutions
     assert first < activations < 3 * first
 
@@ -162,7 +162,7 @@ def test_a_batch_of_any_labels_is_drawn(tmp_path: Path, changes: dict[str, Any])
     drawn(tmp_path / "batch.png")
 
 
-def test_colours_are_drawn_in_their_order(tmp_path: Path) -> None:
+def test_colors_are_drawn_in_their_order(tmp_path: Path) -> None:
     start = start_of(batch_size=1, pad_pixels=0)
     orange = np.broadcast_to(np.array([250, 120, 10], np.uint8), (1, 8, 8, 3))
     split = replace(start.train_split, images=orange, labels=np.zeros(1, np.int64))

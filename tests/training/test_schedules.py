@@ -124,7 +124,7 @@ def test_a_cosine_whose_warm_up_outlasts_the_run_reaches_the_peak_in_its_last_st
 
 
 @pytest.mark.parametrize("recipe", [STEP, COSINE, replace(COSINE, warmup_steps=7), replace(STEP, warmup_steps=7)])
-def test_schedules_survive_keras_serialisation(recipe: Recipe) -> None:
+def test_schedules_survive_keras_serialization(recipe: Recipe) -> None:
     schedule = learning_rate(recipe, EPOCH)
     again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     for step in (0, 6, 7, 499, 500, 999):

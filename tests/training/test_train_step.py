@@ -33,7 +33,7 @@ def test_parts_of_a_batch_are_the_whole_batch_where_statistics_rest(parts: int, 
     assert logs["accuracy"] == wanted["accuracy"]
 
 
-def test_each_part_is_normalised_by_its_own_statistics() -> None:
+def test_each_part_is_normalized_by_its_own_statistics() -> None:
     whole = network()
     fit(whole, map(batch, range(3)))
     one, _ = in_parts_fitted(1)
@@ -235,7 +235,7 @@ found = {"parts": {
     "accuracy": abs(one_logs["accuracy"] - two_logs["accuracy"]),
 }}
 
-with devices.scope():  # in half precision, whose optimiser alone would keep the weights, but not the statistics
+with devices.scope():  # in half precision, whose optimizer alone would keep the weights, but not the statistics
     model = network(policy="mixed_float16")
     average = WeightAverage(model, 0.9)
     skips = SkipBroken(model, average.variables)

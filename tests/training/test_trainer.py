@@ -281,11 +281,11 @@ def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(digi
     assert evaluate(Classifier.load(path), split).top1_error == evaluate(Classifier.load(digits_run), split).top1_error
     said: list[str] = []
     result = train(replace(FINE, weights=str(path)), tmp_path / "run", log=said.append)
-    assert "statistics of batch normalisation are restored" in said[0]
+    assert "statistics of batch normalization are restored" in said[0]
     assert result.top1_error < 0.2
     with (tmp_path / "run" / "history.csv").open() as file:
         restored = float(next(csv.DictReader(file))["loss"])
-    # In training each batch is normalised by its own statistics: a folded network is another one then.
+    # In training each batch is normalized by its own statistics: a folded network is another one then.
     preprocessing = Classifier.load(path).preprocessing
     unrestored = compiled(replace(FINE, weights=str(path)), preprocessing, 10, 6)
     load_weights(unrestored, path)

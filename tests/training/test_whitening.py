@@ -17,7 +17,7 @@ def kernel_of(model: keras.Model) -> np.ndarray:
 
 
 def correlated(count: int = 300, side: int = 10, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Images whose neighbouring pixels and whose channels are alike, as those of photographs."""
+    """Images whose neighboring pixels and whose channels are alike, as those of photographs."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(count, side + 1, side + 1, channels))
     images = images[:, 1:] + 0.7 * images[:, :-1]

@@ -186,9 +186,9 @@ def test_pixels_are_those_of_transformers_own_processor(tmp_path: Path, transfor
     image = np.asarray(image_module.fromarray(coarse).resize((401, 297), 3))
     expected = processor(image_module.fromarray(image))["pixel_values"][0].transpose(1, 2, 0)
     received = np.asarray(normalize(crop(image, preprocessing), preprocessing))
-    grey_levels = np.abs(received - expected) * preprocessing.std
-    assert grey_levels.max() < 1.01
-    assert (grey_levels > 0.01).mean() < 0.002
+    gray_levels = np.abs(received - expected) * preprocessing.std
+    assert gray_levels.max() < 1.01
+    assert (gray_levels > 0.01).mean() < 0.002
 
 
 def test_settings_of_the_wrong_length_are_not_believed(tmp_path: Path) -> None:

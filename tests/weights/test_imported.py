@@ -119,7 +119,7 @@ def test_a_folded_bias_leaves_the_function_as_it_was(number_type: Any) -> None:
     assert folded.dtype == "float32"
 
 
-def test_biases_of_classifier_and_normalisation_stay() -> None:
+def test_biases_of_classifier_and_normalization_stay() -> None:
     arrays = foreign(network(3), "cifar")
     found = checkpoint(arrays, "x").tensors
     np.testing.assert_array_equal(found["logits/bias"], arrays["linear.bias"])
@@ -135,7 +135,7 @@ def test_a_bias_of_another_shape_than_what_it_is_folded_into_is_refused(mean: np
         checkpoint(arrays, "x")
 
 
-def test_a_bias_without_a_normalisation_after_it_stays() -> None:
+def test_a_bias_without_a_normalization_after_it_stays() -> None:
     arrays = {name: a for name, a in foreign(zeros(SMALL), "cifar").items() if not name.startswith("bn1")}
     found = checkpoint(arrays | {"conv1.bias": random(4)}, "x")
     np.testing.assert_array_equal(found.tensors["stem_conv/bias"], random(4))

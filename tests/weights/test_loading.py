@@ -190,7 +190,7 @@ def test_a_report_counts_what_fits(tmp_path: Path) -> None:
     assert report.missing == report.unexpected == report.misshapen == report.new_head == ()
     assert str(report).splitlines() == [
         f"{path} (torchvision, timm): 27 matched, 0 missing, 0 unexpected, 0 misshapen, 1 passed over",
-        "  pixels are normalised by ImageNet's mean and std",
+        "  pixels are normalized by ImageNet's mean and std",
         "  the names of the 5 classes are not known: they are numbered",
     ]
 
@@ -502,7 +502,7 @@ def test_a_plain_network_takes_weights_that_tell_of_zeros() -> None:
 # Epsilon, which the weights were trained with
 
 
-def test_every_normalisation_takes_the_epsilon_of_keras_applications() -> None:
+def test_every_normalization_takes_the_epsilon_of_keras_applications() -> None:
     model = network(1, BOTTLENECK, input_shape=(8, 8, 3), classes=5)
     load_weights(model, checkpoint(foreign(model, "keras.applications"), "x"))
     assert epsilons(model) == [1.001e-5] * 12

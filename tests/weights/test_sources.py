@@ -219,28 +219,28 @@ def test_imagenet_s_mean_and_std_are_assumed_and_said(tmp_path: Path, library: s
     assert found.preprocessing == Preprocessing(image_size=(224, 224), channels=3, shorter_side=256, **IMAGENET)
     assert found.class_names == class_names.imagenet()
     assert found.notes == (
-        "pixels are normalised by ImageNet's mean and std; 224 of 256 pixels, bilinear",
+        "pixels are normalized by ImageNet's mean and std; 224 of 256 pixels, bilinear",
         "1000 classes are taken for ImageNet's",
     )
 
 
-def test_the_authors_mean_colour_is_assumed_of_keras_applications_and_said(tmp_path: Path) -> None:
+def test_the_authors_mean_color_is_assumed_of_keras_applications_and_said(tmp_path: Path) -> None:
     found = opened(tmp_path, "keras.applications", BOTTLENECK)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype("float32")
     expected = keras.applications.resnet.preprocess_input(pixels.copy())
     np.testing.assert_allclose(normalize(pixels, found.preprocessing), expected, atol=1e-4)
     assert (found.preprocessing.image_size, found.preprocessing.shorter_side) == ((224, 224), 256)
-    assert "pixels become BGR and lose the authors' mean colour" in found.notes[0]
+    assert "pixels become BGR and lose the authors' mean color" in found.notes[0]
 
 
-def test_cifar_s_pixels_are_normalised_as_each_code_does_and_that_is_said(tmp_path: Path) -> None:
+def test_cifar_s_pixels_are_normalized_as_each_code_does_and_that_is_said(tmp_path: Path) -> None:
     projecting = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
     zeros_ = opened(tmp_path, "cifar", SMALL)
     projected = opened(tmp_path, "cifar", projecting)
     assert zeros_.preprocessing == Preprocessing(image_size=(32, 32), channels=3, **IMAGENET)
     assert projected.preprocessing.mean == (125.3, 123.0, 113.9)
-    assert zeros_.notes[0] == "pixels are normalised by ImageNet's mean and std"
-    assert projected.notes[0] == "pixels are normalised by CIFAR-10's mean and std"
+    assert zeros_.notes[0] == "pixels are normalized by ImageNet's mean and std"
+    assert projected.notes[0] == "pixels are normalized by CIFAR-10's mean and std"
     assert zeros_.class_names[3] == "cat"
 
 

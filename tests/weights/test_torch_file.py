@@ -242,7 +242,7 @@ def test_the_widespread_cifar_checkpoint_is_read(test_data: Path) -> None:
     path = test_data / "pretrained" / "cifar10_resnet20_option_a.th"
     found = read(path)
     shapes = {name: array.shape for name, array in found.items()}
-    # 19 convolutions of one tensor, as many batch normalisations of four, and the classifier's two; perhaps counters.
+    # 19 convolutions of one tensor, as many batch normalizations of four, and the classifier's two; perhaps counters.
     weights = {name: shape for name, shape in shapes.items() if not name.endswith("num_batches_tracked")}
     assert len(weights) == 19 + 19 * 4 + 2
     assert all(name.startswith("module.") for name in weights)
