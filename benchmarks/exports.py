@@ -22,7 +22,7 @@ import numpy as np
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.export_speed import Contender, contenders, measure, peers, table
-from resnet_keras.exporting.litert import LITERT_FORMATS, convert
+from resnet_keras.exporting.litert import LITERT_FORMATS, convert_to_litert
 from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.exporting.saved_model import write_saved_model
 from resnet_keras.networks.builder import build
@@ -52,7 +52,7 @@ def ours(network: str, folder: Path, formats: list[str]) -> list[Contender]:
         write_saved_model(chosen, folder / precision, precision=precision)
     files = {form: folder / f"{form}.tflite" for form in formats}
     noise = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), dtype=np.uint8)
-    convert(pixel_model(chosen), noise, files, log=print)
+    convert_to_litert(pixel_model(chosen), noise, files, log=print)
     found = contenders([folder / "float32", folder / "bfloat16", *files.values()])
     kinds = {"saved_model": "SavedModel", "litert": "LiteRT"}
     return [

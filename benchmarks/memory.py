@@ -28,7 +28,7 @@ import tensorflow as tf
 from resnet_keras.networks.builder import build
 from resnet_keras.runs.folder import versions
 from resnet_keras.training.optimizers import MomentumSGD
-from resnet_keras.training.rematerialization import groups, rematerializing
+from resnet_keras.training.rematerialization import groups, rematerialize
 
 NETWORKS = {"resnet110": (128, 8), "resnet1202": (32, 3)}
 """Batch size, and steps after the first."""
@@ -68,7 +68,7 @@ def measured(name: str, batch: int, steps: int, anew: bool) -> dict[str, Any]:
     )
     one = (tf.random.uniform((batch, SIDE, SIDE, 3)), tf.range(batch) % CLASSES)
     clock, before = Clock(), peak()
-    with rematerializing(model) if anew else nullcontext():
+    with rematerialize(model) if anew else nullcontext():
         history = model.fit(
             tf.data.Dataset.from_tensors(one).repeat(),
             steps_per_epoch=steps + 1,

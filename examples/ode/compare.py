@@ -28,8 +28,8 @@ from resnet_keras import files
 from resnet_keras.data.evaluation_batches import evaluation_batches, preprocessing_of
 from resnet_keras.data.training_batches import steps_per_epoch, training_batches
 from resnet_keras.networks.blocks import head
-from resnet_keras.training.optimizers import optimizer
-from resnet_keras.training.schedules import learning_rate
+from resnet_keras.training.optimizers import create_optimizer
+from resnet_keras.training.schedules import learning_rate_schedule
 
 WIDTHS = {"digits": (32, 64), "cifar10": (16, 32, 64)}  # the last stage sees 4x4 and 8x8 pixels
 RECIPES = {
@@ -127,7 +127,7 @@ def train(
     keras.utils.set_random_seed(seed)
     model = network(name, WIDTHS[dataset], (*preprocessing.image_size, preprocessing.channels))
     model.compile(
-        optimizer(recipe, learning_rate(recipe, steps)),
+        create_optimizer(recipe, learning_rate_schedule(recipe, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

@@ -24,9 +24,9 @@ from settings import Settings, open_run, settings_of
 from resnet_keras import files
 from resnet_keras.cli.program import run
 from resnet_keras.data.image_ops import whole
-from resnet_keras.exporting.artifact_process import Runner, default_threads, running
+from resnet_keras.exporting.artifact_process import ArtifactProcess, default_threads, run_artifact
 from resnet_keras.exporting.constant_weights import with_constant_weights
-from resnet_keras.exporting.litert import convert, operators
+from resnet_keras.exporting.litert import convert_to_litert, operators
 from resnet_keras.runs.folder import RunFolder
 
 Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8"]
@@ -105,7 +105,7 @@ def prove(
     """
     kind, enlarge = "saved_model" if form == SAVED_MODEL else "litert", enlarging(model)
     scale = pairs[0][1].shape[0] // pairs[0][0].shape[0]
-    with running(kind, path, default_threads()[-1]) as runner:
+    with run_artifact(kind, path, default_threads()[-1]) as runner:
         faults = [f"it needs {name}" for name in runner.about["strangers"]]
         answers = [_answer(runner, small) for small, _ in pairs]
         times = runner.ask("time", batch=1, calls=_TIMED_CALLS + _WARM_UP_CALLS)[_WARM_UP_CALLS:]
@@ -172,7 +172,7 @@ def export(
         litert = {form: path for form, path in artifacts.items() if form != SAVED_MODEL}
         if litert:
             folder = photographs or Path(RunFolder(source).data()["photographs"])
-            convert(within_range(model), _calibration(folder, settings), litert, log=print)
+            convert_to_litert(within_range(model), _calibration(folder, settings), litert, log=print)
         proofs = []
         for form, path in artifacts.items():
             allowed = int8_tolerance if form in ("int8", "dynamic_range") else tolerance
@@ -184,7 +184,7 @@ def export(
         files.write_json(aside / REPORT, {"run": str(source), "test": str(test), "proofs": list(map(asdict, proofs))})
 
 
-def _answer(runner: Runner, small: np.ndarray) -> np.ndarray:
+def _answer(runner: ArtifactProcess, small: np.ndarray) -> np.ndarray:
     (answer,) = runner.outputs(small[None]).values()
     return whole(tf.cast(answer[0], tf.float32)).numpy().astype(np.uint8)
 

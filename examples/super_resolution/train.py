@@ -22,10 +22,10 @@ from settings import REPORT_STEPS, Settings, open_run
 
 from resnet_keras import files
 from resnet_keras.cli.program import run
-from resnet_keras.runs.checkpoints import Checkpoints, Progress, state
+from resnet_keras.runs.checkpoints import Checkpoints, Progress, training_variables
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.runs.lock import only_run
-from resnet_keras.surgery.cloning import in_float32
+from resnet_keras.runs.lock import lock_run
+from resnet_keras.surgery.cloning import clone_in_float32
 from resnet_keras.training.inputs import precision
 
 PICTURE = "details.png"
@@ -54,7 +54,7 @@ class Record(keras.callbacks.Callback):
         seconds, self.begun = time.monotonic() - self.begun, time.monotonic()
         self.progress.history.append({"step": step, "loss": float(logs["loss"]), "seconds": round(seconds, 2)})
         self.progress.step = step
-        self.checkpoints.save(self.progress, state(self.model))
+        self.checkpoints.save(self.progress, training_variables(self.model))
         self.folder.write_history(self.progress.history)
         self.log(f"step {step}/{self.steps}: loss {logs['loss']:.3f} gray levels, {seconds:.0f} s")
 
@@ -81,7 +81,7 @@ def learn(
     progress = Progress()
     if (found := checkpoints.read(log)) is not None:
         progress, tensors = found
-        checkpoints.restore(tensors, state(model))
+        checkpoints.restore(tensors, training_variables(model))
         log(f"goes on after step {progress.step}")
     elif settings.weights is not None:
         fresh = take_over(model, open_run(Path(settings.weights)))
@@ -106,7 +106,7 @@ def learn(
             shuffle=False,  # they are
             verbose=0,
         )
-    return in_float32(model)
+    return clone_in_float32(model)
 
 
 def train(
@@ -127,7 +127,7 @@ def train(
     tests = [(folder.resolve().name, open_images(folder, SSIM_SIDE + 3 * settings.scale)) for folder in test]
     paths = photographs_of(photographs, settings.scale * settings.patch_size)
     folder = RunFolder(workdir)
-    with only_run(workdir):
+    with lock_run(workdir):
         folder.begin(settings, {"photographs": str(photographs.resolve())})
         if not folder.model.is_file():
             model = learn(settings, paths, folder)

@@ -74,10 +74,10 @@ class Classifier:
     def probabilities(self, images: Any) -> np.ndarray:
         """Returns the probability of each class: normalized images (N, H, W, C) -> float32 (N, classes)."""
         outputs = np.asarray(self.model.predict_on_batch(images), np.float32)
-        return softmax(outputs) if gives_logits(self.model) else outputs
+        return softmax(outputs) if outputs_logits(self.model) else outputs
 
 
-def gives_logits(model: keras.Model) -> bool:
+def outputs_logits(model: keras.Model) -> bool:
     """Tells whether a classifier's outputs have gone through no activation."""
     if isinstance(model.layers[-1], keras.layers.Softmax):
         return False

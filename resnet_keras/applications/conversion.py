@@ -13,21 +13,21 @@ from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import BottleneckStride, ZeroChannels
 from resnet_keras.networks.builder import build
-from resnet_keras.weights.imported import Checkpoint
-from resnet_keras.weights.loading import Report, load_weights
-from resnet_keras.weights.recognition import architecture_of
-from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.loading import LoadReport, load_weights
+from resnet_keras.weights.recognition import recognize_architecture
+from resnet_keras.weights.sources import open_weights
 
 
 def convert(
-    source: str | Path | keras.Model | Checkpoint,
+    source: str | Path | keras.Model | ImportedWeights,
     *,
     network: str | None = None,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
     bottleneck_stride: BottleneckStride | None = None,
     zero_channels: ZeroChannels | None = None,
-) -> tuple[Classifier, Report]:
+) -> tuple[Classifier, LoadReport]:
     """Returns a classifier of the weights in `source`, and what became of every tensor.
 
     Which network it is, the names and shapes of the weights tell.
@@ -45,13 +45,13 @@ def convert(
         ValueError: The source is damaged, malicious, of no known layout or without a classifier; or preprocessing and
             class names do not fit the network.
     """
-    found = source if isinstance(source, Checkpoint) else open_checkpoint(source, network)
+    found = source if isinstance(source, ImportedWeights) else open_weights(source, network)
     if found.classes is None:
         raise ValueError(f"Expected weights with a classifier. Received: {found.source}, a backbone alone")
     chosen = preprocessing or found.preprocessing
     if chosen is None:
         raise ValueError(f"Expected `preprocessing`, which {found.source} does not tell. Received: None")
-    row = architecture_of(found)
+    row = recognize_architecture(found)
     row = replace(
         row,
         bottleneck_stride=bottleneck_stride or row.bottleneck_stride,

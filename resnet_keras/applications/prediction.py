@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data.exif import oriented
+from resnet_keras.data.exif import apply_orientation
 from resnet_keras.data.image_files import IMAGE_SUFFIXES, files_below
 from resnet_keras.data.image_ops import crop, decode, normalize
 
@@ -70,7 +70,7 @@ def _image(classifier: Classifier, path: Path) -> tf.Tensor:
     preprocessing = classifier.preprocessing
     encoded = tf.constant(path.read_bytes())
     try:
-        image = oriented(decode(encoded, preprocessing.channels), encoded)
+        image = apply_orientation(decode(encoded, preprocessing.channels), encoded)
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"Expected a whole JPEG, PNG, GIF or BMP image. Received: {path}") from error
     return normalize(crop(image, preprocessing), preprocessing)

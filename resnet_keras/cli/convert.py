@@ -11,7 +11,7 @@ import tyro
 
 import resnet_keras
 from resnet_keras.cli.program import run
-from resnet_keras.data.class_names import read as read_names
+from resnet_keras.data.class_names import read_class_names as read_names
 
 
 def convert(

@@ -68,7 +68,7 @@ def open_whole(
 
 
 @contextmanager
-def naming_broken_images(*splits: Split) -> Iterator[None]:
+def explain_broken_images(*splits: Split) -> Iterator[None]:
     """Turns TensorFlow's error of an image that does not decode into one that names the image.
 
     Raises:

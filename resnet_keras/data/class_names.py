@@ -9,7 +9,7 @@ from pathlib import Path
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def imagenet() -> tuple[str, ...]:
+def imagenet_class_names() -> tuple[str, ...]:
     """Returns the names of ImageNet's 1000 classes (ILSVRC2012), in the order of their WordNet ids.
 
     They are the first names that WordNet 3.0 has for them; the few that two classes share bear their WordNet ids.
@@ -30,27 +30,27 @@ def _imagenet() -> list[list[str]]:
     return [line.split(" ", 1) for line in lines]
 
 
-def places(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
+def class_indices(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
     """Returns where each of `names` stands among other names, ImageNet's also by WordNet ids; `None` if one does not.
 
     So a folder of some of ImageNet's classes can be told apart by a network of all of them.
     """
     known = {name: index for index, name in enumerate(among)}
-    if tuple(among) == imagenet():
+    if tuple(among) == imagenet_class_names():
         known |= {wordnet_id: index for index, wordnet_id in enumerate(wordnet_ids())}
     return [known[name] for name in names] if all(name in known for name in names) else None
 
 
-def assumed(classes: int) -> tuple[tuple[str, ...], str | None]:
+def assumed_class_names(classes: int) -> tuple[tuple[str, ...], str | None]:
     """Returns names for a number of classes, and a sentence on what was assumed about them."""
     if classes == 1000:
-        return imagenet(), "1000 classes are taken for ImageNet's"
+        return imagenet_class_names(), "1000 classes are taken for ImageNet's"
     if classes == 10:
         return _CIFAR10, "10 classes are taken for CIFAR-10's"
     return tuple(map(str, range(classes))), f"the names of the {classes} classes are not known: they are numbered"
 
 
-def read(path: str | Path) -> tuple[str, ...]:
+def read_class_names(path: str | Path) -> tuple[str, ...]:
     """Returns the class names in a text file, one a line, in the order of the network's outputs.
 
     Raises:

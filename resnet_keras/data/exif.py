@@ -10,7 +10,7 @@ _MOST_SEGMENTS = 1000  # before Exif; there are no such files but to keep a serv
 _MOST_ENTRIES = 1 << 12
 
 
-def oriented(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+def apply_orientation(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
     """Returns a decoded image the right way up: (H, W, C) and its file's bytes -> (H, W, C) or (W, H, C).
 
     Cameras store the pixels as the sensor lay and say in Exif how it was held. What has no such word, or a damaged

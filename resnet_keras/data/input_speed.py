@@ -14,7 +14,7 @@ import tensorflow as tf
 from resnet_keras.data.datasets import dataset
 from resnet_keras.data.evaluation_batches import preprocessing_of, whole_images
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
 from resnet_keras.data.training_batches import SHUFFLE_IMAGES, training_batches
 from resnet_keras.recipes.recipe import Recipe
@@ -67,7 +67,7 @@ def training_images(recipe: Recipe, *, data_dir: str | Path | None = None, downl
     """
     part = "all" if dataset(recipe.dataset).source == "folder" else "train"
     split = open_split(recipe.dataset, part, data_dir=data_dir, download=download)
-    return split if recipe.train_images is None else sample(split, recipe.train_images)
+    return split if recipe.train_images is None else stratified_sample(split, recipe.train_images)
 
 
 def measure(recipe: Recipe, split: Split, *, seconds: float = 5.0, turns: int = 3) -> tuple[Stage, ...]:

@@ -11,7 +11,7 @@ WHOLE_FROM = 0.2
 """Part of a mixed image from which on its class counts as whole, where `mixed_labels` says so (arXiv:2110.00476)."""
 
 
-def mix(
+def mix_images(
     images: tf.Tensor, labels: tf.Tensor, classes: int, recipe: Recipe, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Blends images with others of their batch, and returns labels as parts of classes.

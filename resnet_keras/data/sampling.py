@@ -16,7 +16,7 @@ def subset(split: ArraySplit | FileSplit, indices: np.ndarray) -> ArraySplit | F
     return replace(split, paths=tuple(split.paths[i] for i in indices), labels=split.labels[indices])
 
 
-def sample(split: Split, count: int) -> Split:
+def stratified_sample(split: Split, count: int) -> Split:
     """Returns at most `count` images of a split: the classes in their proportions, or the first of a stream."""
     if isinstance(split, RecordSplit):
         return replace(split, limit=min(count, len(split)))
@@ -26,10 +26,10 @@ def sample(split: Split, count: int) -> Split:
     return subset(split, np.sort(by_class[np.linspace(0, len(split) - 1, count).round().astype(int)]))
 
 
-def balanced(split: Split, count: int) -> Split:
+def class_balanced_sample(split: Split, count: int) -> Split:
     """Returns about `count` images of a split, as many of each class as there are; of a stream the first."""
     if isinstance(split, RecordSplit) or count >= len(split):
-        return sample(split, count)
+        return stratified_sample(split, count)
     classes = np.unique(split.labels)
     # The rank of each image within its class, so that the classes take turns.
     order = np.argsort(split.labels, kind="stable")
@@ -39,7 +39,7 @@ def balanced(split: Split, count: int) -> Split:
     return subset(split, np.sort(np.lexsort((split.labels, ranks))[:count]))
 
 
-def part(split: Split, index: int, count: int) -> Split:
+def shard(split: Split, index: int, count: int) -> Split:
     """Returns the images `index`, `index + count`, `index + 2 count` ... of a split."""
     if isinstance(split, RecordSplit):
         return replace(split, shard=(index, count))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from resnet_keras.data.augmentation import augment, random_crop, random_crop_of
 from resnet_keras.data.evaluation_batches import encoded, fitted, options
 from resnet_keras.data.image_ops import crop, decode, with_channels
-from resnet_keras.data.mixup import mix
+from resnet_keras.data.mixup import mix_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.rand_augment import rand_augment, trivial_augment
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
@@ -76,7 +76,7 @@ def training_batches(
         images = augment(pixels, recipe, preprocessing, seed, mirrored)
         if not recipe.soft_labels:
             return images, labels
-        return mix(images, labels, len(split.class_names), recipe, tf.random.fold_in(seed, 2))
+        return mix_images(images, labels, len(split.class_names), recipe, tf.random.fold_in(seed, 2))
 
     batches = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first_step, tf.int64)), batches).map(
         lambda step, batch: augmented(step, *batch), tf.data.AUTOTUNE

@@ -28,7 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.surgery.patching import overriding
+from resnet_keras.surgery.patching import patch_methods
 
 _METRICS_FAULT = 'strategy.reduce("MEAN", v, axis=0)'
 _BUILD_FAULT = "self.distribute_strategy.reduce("
@@ -45,7 +45,7 @@ def spans_workers(chosen: tf.distribute.Strategy | None) -> bool:
     )
 
 
-def place(chosen: tf.distribute.Strategy | None) -> tuple[int, int]:
+def worker_rank(chosen: tf.distribute.Strategy | None) -> tuple[int, int]:
     """Returns which worker this process is, and of how many."""
     if chosen is None or not spans_workers(chosen):
         return 0, 1
@@ -54,7 +54,7 @@ def place(chosen: tf.distribute.Strategy | None) -> tuple[int, int]:
 
 
 @contextmanager
-def mended(model: keras.Model, chosen: tf.distribute.Strategy | None) -> Iterator[None]:
+def patched_fit(model: keras.Model, chosen: tf.distribute.Strategy | None) -> Iterator[None]:
     """Makes `model.fit` and `model.evaluate` work over several machines; see above. Elsewhere it does nothing.
 
     Raises:
@@ -69,7 +69,7 @@ def mended(model: keras.Model, chosen: tf.distribute.Strategy | None) -> Iterato
         mends["_maybe_symbolic_build"] = _building_from_own_batch(model, chosen)
     if metrics_fail:
         mends |= {name: _with_axis(getattr(model, name)) for name in ("train_step", "test_step")}
-    with overriding(model, **mends):
+    with patch_methods(model, **mends):
         yield
 
 
@@ -114,23 +114,23 @@ def mean_over_workers(chosen: tf.distribute.Strategy, values: tf.Tensor) -> tf.T
     return chosen.reduce("MEAN", chosen.experimental_distribute_values_from_function(lambda _: values), axis=None)
 
 
-def anyone(chosen: tf.distribute.Strategy, holds: bool) -> bool:
+def all_reduce_any(chosen: tf.distribute.Strategy, holds: bool) -> bool:
     """Tells every worker whether it holds for any of them. All must call it."""
     return bool(mean_over_workers(chosen, tf.constant(float(holds))) > 0)
 
 
-def share(chosen: tf.distribute.Strategy | None, message: bytes) -> bytes:
+def broadcast(chosen: tf.distribute.Strategy | None, message: bytes) -> bytes:
     """Returns the chief's message on every worker. All must call it, and wait for each other in it."""
     if chosen is None or not spans_workers(chosen):
         return message
     length = int(_of_chief(chosen, np.array([len(message)], np.int32))[0])
     content = np.zeros(length, np.int32)
-    if place(chosen)[0] == 0:
+    if worker_rank(chosen)[0] == 0:
         content[:] = np.frombuffer(message, np.uint8)
     return _of_chief(chosen, content).astype(np.uint8).tobytes() if length else b""
 
 
-def share_variables(chosen: tf.distribute.Strategy | None, variables: Iterable[keras.Variable]) -> None:
+def broadcast_variables(chosen: tf.distribute.Strategy | None, variables: Iterable[keras.Variable]) -> None:
     """Gives every worker the chief's values. All must call it."""
     if chosen is None or not spans_workers(chosen):
         return
@@ -174,7 +174,7 @@ def naming_lost_workers(chosen: tf.distribute.Strategy | None) -> Iterator[None]
         )
         if chosen is None or not spans_workers(chosen) or not isinstance(error, lost):
             raise
-        index, count = place(chosen)
+        index, count = worker_rank(chosen)
         others = sorted({int(task) for task in re.findall(r"/task:(\d+)", error.message)} - {index})
         addresses = chosen.cluster_resolver.cluster_spec().as_dict()["worker"]
         named = ", ".join(f"worker {task} ({addresses[task]})" for task in others if task < count) or "another"
@@ -198,7 +198,7 @@ def own_folder(chosen: tf.distribute.Strategy | None, workdir: str | Path) -> It
 
     So all workers do the same, and none can wait for a collective operation that another leaves out.
     """
-    if place(chosen)[0] == 0:
+    if worker_rank(chosen)[0] == 0:
         yield Path(workdir)
         return
     with tempfile.TemporaryDirectory(prefix="resnet_keras_worker_") as folder:

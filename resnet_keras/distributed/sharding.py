@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from resnet_keras.data.sampling import part
+from resnet_keras.data.sampling import shard
 from resnet_keras.data.splits import Split
-from resnet_keras.distributed.multi_worker import place, spans_workers
+from resnet_keras.distributed.multi_worker import spans_workers, worker_rank
 
 
 def training_part(
@@ -26,10 +26,10 @@ def training_part(
     """
     if chosen is None or not spans_workers(chosen):
         return batches
-    rows, workers, replicas = own_rows(chosen, batch_size), place(chosen)[1], chosen.num_replicas_in_sync
+    rows, workers, replicas = own_rows(chosen, batch_size), worker_rank(chosen)[1], chosen.num_replicas_in_sync
 
     def own(_: tf.distribute.InputContext) -> tf.data.Dataset:
-        parts = batches.map(lambda *parts: tuple(part[rows.start : rows.stop] for part in parts), tf.data.AUTOTUNE)
+        parts = batches.map(lambda *parts: tuple(shard[rows.start : rows.stop] for shard in parts), tf.data.AUTOTUNE)
         if replicas > workers:  # a batch for each GPU
             parts = parts.rebatch(batch_size // replicas, drop_remainder=True)
         # Of an endless data set, the workers need not agree before each step whether there is another batch.
@@ -40,7 +40,7 @@ def training_part(
 
 def own_rows(chosen: tf.distribute.Strategy | None, batch_size: int) -> range:
     """Returns which rows of a batch are this worker's."""
-    worker, workers = place(chosen)
+    worker, workers = worker_rank(chosen)
     return range(worker * batch_size // workers, (worker + 1) * batch_size // workers)
 
 
@@ -66,13 +66,13 @@ def validation_part(
     """
     if chosen is None or not spans_workers(chosen):
         return batches_of(split, shared_batch(len(split), batch_size, chosen.num_replicas_in_sync if chosen else 1))
-    worker, workers = place(chosen)
+    worker, workers = worker_rank(chosen)
     replicas = chosen.num_replicas_in_sync
     local = replicas // workers
     size = replica_batch(len(split), batch_size, replicas)
 
     def own(_: tf.distribute.InputContext) -> tf.data.Dataset:
-        parts = [batches_of(part(split, worker * local + i, replicas), size) for i in range(local)]
+        parts = [batches_of(shard(split, worker * local + i, replicas), size) for i in range(local)]
         if local == 1:
             return parts[0]
         # The batches of a step, one for each GPU, after each other.

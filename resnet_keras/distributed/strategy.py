@@ -14,7 +14,7 @@ from resnet_keras.distributed.multi_worker import mean_over_workers, spans_worke
 from resnet_keras.layers.batch_norm import flat_layers
 
 
-def strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
+def create_strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
     """Returns a `MirroredStrategy` over all visible GPUs, or over logical CPUs; `None` for a single device.
 
     On Keras's JAX backend, several of its devices share each batch by `keras.distribution.DataParallel`, which is set
@@ -82,7 +82,7 @@ def can_share(images: int) -> bool:
     return spread is None or images % spread.device_mesh.devices.size == 0
 
 
-def copies(chosen: tf.distribute.Strategy | None) -> Callable[[keras.Variable], Sequence]:
+def replica_values(chosen: tf.distribute.Strategy | None) -> Callable[[keras.Variable], Sequence]:
     """Returns a function that gives a variable's copies, one for each replica of this process."""
     if chosen is None:
         return lambda variable: [variable]
@@ -112,12 +112,12 @@ class AverageStatistics(keras.callbacks.Callback):
         if self.chosen is None:
             return
         statistics = [v for layer in flat_layers(self.model) for v in layer.non_trainable_variables]
-        copies = [self.chosen.experimental_local_results(variable.value) for variable in statistics]
-        means = [tf.reduce_mean(tf.stack([copy.read_value() for copy in group]), axis=0) for group in copies]
+        replica_values = [self.chosen.experimental_local_results(variable.value) for variable in statistics]
+        means = [tf.reduce_mean(tf.stack([copy.read_value() for copy in group]), axis=0) for group in replica_values]
         if means and spans_workers(self.chosen):
             flat = mean_over_workers(self.chosen, tf.concat([tf.reshape(mean, (-1,)) for mean in means], 0))
             parts = tf.split(flat, [tf.size(mean) for mean in means])
             means = [tf.reshape(part, mean.shape) for part, mean in zip(parts, means, strict=True)]
-        for group, mean in zip(copies, means, strict=True):
+        for group, mean in zip(replica_values, means, strict=True):
             for copy in group:
                 copy.assign(mean)

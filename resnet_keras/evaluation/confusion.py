@@ -14,19 +14,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras import files
-from resnet_keras.evaluation.evaluator import Answers
+from resnet_keras.evaluation.evaluator import SplitPredictions
 
 _NAMED_CLASSES = 40
 
 
-def confusion_matrix(answers: Answers) -> np.ndarray:
+def confusion_matrix(answers: SplitPredictions) -> np.ndarray:
     """Returns how many images of each class (rows) were taken for each (columns): int64 (classes, classes)."""
     classes = len(answers.class_names)
     places = answers.labels.astype(np.int64) * classes + answers.predicted
     return np.bincount(places, minlength=classes * classes).reshape(classes, classes)
 
 
-def class_table(answers: Answers) -> list[dict[str, Any]]:
+def class_table(answers: SplitPredictions) -> list[dict[str, Any]]:
     """Returns a row for each class: its images, the fractions right and in the top 5, and what it is taken for most."""
     matrix = confusion_matrix(answers)
     rows = []
@@ -47,7 +47,7 @@ def class_table(answers: Answers) -> list[dict[str, Any]]:
     return rows
 
 
-def write_details(answers: Answers, folder: str | Path) -> None:
+def write_details(answers: SplitPredictions, folder: str | Path) -> None:
     """Writes `evaluation.json`, `classes.csv`, `confusion.csv` and `confusion.png` into `folder`."""
     folder = Path(folder)
     matrix = confusion_matrix(answers)

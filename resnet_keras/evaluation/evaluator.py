@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier, gives_logits, softmax
-from resnet_keras.data.broken_images import naming_broken_images
-from resnet_keras.data.class_names import places
+from resnet_keras.applications.classifier import Classifier, outputs_logits, softmax
+from resnet_keras.data.broken_images import explain_broken_images
+from resnet_keras.data.class_names import class_indices
 from resnet_keras.data.splits import RecordSplit, Split
 from resnet_keras.evaluation.view_batches import view_batches
 from resnet_keras.evaluation.views import Views
-from resnet_keras.surgery.cloning import of_any_size
+from resnet_keras.surgery.cloning import clone_for_any_size
 
 _REPORT_SECONDS = 10.0
 
@@ -42,7 +42,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class SplitPredictions:
     """What was answered for each image of a split, in its order.
 
     Attributes:
@@ -87,17 +87,17 @@ def evaluate(
     log: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Returns the errors of one classifier, or of several together, on every image of `split`; see `answer`."""
-    return answer(classifiers, split, views=views, batch_size=batch_size, log=log).evaluation
+    return predict_split(classifiers, split, views=views, batch_size=batch_size, log=log).evaluation
 
 
-def answer(
+def predict_split(
     classifiers: Classifier | Sequence[Classifier],
     split: Split,
     *,
     views: Views | None = None,
     batch_size: int = 128,
     log: Callable[[str], None] | None = None,
-) -> Answers:
+) -> SplitPredictions:
     """Returns what one classifier, or several together, answer for every image of `split`, each image once.
 
     Args:
@@ -116,26 +116,26 @@ def answer(
     members = [classifiers] if isinstance(classifiers, Classifier) else list(classifiers)
     shown = views or Views()
     _check(members, shown)
-    split = of_classes(split, members[0].class_names)
+    split = align_classes(split, members[0].class_names)
     if not len(split):
         raise ValueError("Expected a split with images. Received: an empty one")
     if shown.crops == "full":
-        members = [replace(member, model=of_any_size(member.model)) for member in members]
+        members = [replace(member, model=clone_for_any_size(member.model)) for member in members]
     batches = view_batches(split, [member.preprocessing for member in members], shown, batch_size)
     found: list[tuple[np.ndarray, ...]] = []
     progress = _Progress(len(split), log)
-    with naming_broken_images(split):
-        for places, inputs, labels in batches:
+    with explain_broken_images(split):
+        for class_indices, inputs, labels in batches:
             probabilities = _probabilities(members, inputs, shown, batch_size)
             right = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
             losses = -np.log(np.maximum(right.astype(np.float64), np.finfo(np.float32).tiny))
             rank = ranks(probabilities, labels)
-            found.append((places, labels, probabilities.argmax(axis=1), rank, losses))
+            found.append((class_indices, labels, probabilities.argmax(axis=1), rank, losses))
             progress.tell(rank)
-    places, *columns = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.argsort(places, kind="stable")
+    class_indices, *columns = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(class_indices, kind="stable")
     labels, predicted, rank, losses = (column[order] for column in columns)
-    return Answers(labels, predicted, rank, losses, members[0].class_names)
+    return SplitPredictions(labels, predicted, rank, losses, members[0].class_names)
 
 
 def _check(members: list[Classifier], views: Views) -> None:
@@ -155,13 +155,13 @@ def _check(members: list[Classifier], views: Views) -> None:
             )
 
 
-def of_classes(split: Split, class_names: tuple[str, ...]) -> Split:
+def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
     """Returns a split of a classifier's classes: by their names where it has those, or as it is.
 
     Raises:
         ValueError: It has another number of classes, and not by names that the classifier knows.
     """
-    found = places(split.class_names, class_names)
+    found = class_indices(split.class_names, class_names)
     if len(split.class_names) == len(class_names) and found in (None, list(range(len(class_names)))):
         return split
     if found is None or isinstance(split, RecordSplit):
@@ -192,7 +192,7 @@ def _outputs(member: Classifier, images: np.ndarray, views: Views) -> np.ndarray
     if views.average == "probabilities":
         return member.probabilities(images)
     outputs = np.asarray(member.model.predict_on_batch(images), np.float32)
-    return outputs if gives_logits(member.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+    return outputs if outputs_logits(member.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
 
 
 class _Progress:

@@ -11,8 +11,8 @@ import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.layers.batch_norm import flat_layers
-from resnet_keras.surgery.cloning import in_float32
-from resnet_keras.surgery.folding import norms_of_convolutions
+from resnet_keras.surgery.cloning import clone_in_float32
+from resnet_keras.surgery.folding import conv_norm_pairs
 
 
 def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any]) -> dict[str, float]:
@@ -39,8 +39,8 @@ def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any
     Raises:
         ValueError: No 3x3 convolution is followed by a batch normalization of its own, or there are no images.
     """
-    model = in_float32(network.model if isinstance(network, Classifier) else network)
-    norms = norms_of_convolutions(model)
+    model = clone_in_float32(network.model if isinstance(network, Classifier) else network)
+    norms = conv_norm_pairs(model)
     layers = {
         layer.name: norms[layer.name]
         for layer in flat_layers(model)

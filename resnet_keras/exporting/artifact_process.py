@@ -41,7 +41,7 @@ class Latency:
     calls: int
 
 
-class Runner:
+class ArtifactProcess:
     """A process that has opened an artifact; see `artifact_worker.py` for kinds and commands."""
 
     def __init__(self, process: subprocess.Popen[str], said: Any, path: Path) -> None:
@@ -89,7 +89,7 @@ class Runner:
 
 
 @contextmanager
-def running(kind: str, path: Path, threads: int) -> Iterator[Runner]:
+def run_artifact(kind: str, path: Path, threads: int) -> Iterator[ArtifactProcess]:
     """Opens an artifact in a process of its own, as long as the context lasts."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     # Isolated from the source tree too: it must not find this package by accident.
@@ -99,7 +99,7 @@ def running(kind: str, path: Path, threads: int) -> Iterator[Runner]:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, env=environment
         )
         try:
-            yield Runner(process, said, path)
+            yield ArtifactProcess(process, said, path)
         finally:
             process.kill()
             process.communicate()
@@ -128,7 +128,7 @@ def latencies(
     found: list[list[Latency]] = [[] for _ in contenders]
     for count in threads:
         with ExitStack() as stack:
-            runners = [stack.enter_context(running(kind, path, count)) for kind, path in contenders]
+            runners = [stack.enter_context(run_artifact(kind, path, count)) for kind, path in contenders]
             for batch in batches:
                 times: list[list[float]] = [[] for _ in runners]
                 for turn in range(turns):

@@ -178,7 +178,7 @@ class ONNXModel:
         return dict(zip(names, self._session.run(names, given), strict=True))
 
 
-def opened(kind: str, path: str, threads: int) -> Any:
+def open_artifact(kind: str, path: str, threads: int) -> Any:
     """Returns the artifact; `kind` is a class's name, and after a colon what tells its signature or precision."""
     name, _, which = kind.partition(":")
     classes: dict[str, Any] = {
@@ -191,14 +191,14 @@ def opened(kind: str, path: str, threads: int) -> Any:
     return classes[name](path, threads=threads, **options)
 
 
-def noise(inputs: dict[str, dict[str, Any]], batch: int) -> np.ndarray:
+def noise_images(inputs: dict[str, dict[str, Any]], batch: int) -> np.ndarray:
     """Returns images of noise, 0–255, of the shape that the first input takes."""
     (about, *_) = inputs.values()
     sides = [_ANY_SIDE if side is None else side for side in about["shape"][1:]]
     return np.random.default_rng(0).integers(0, 256, (batch, *sides)).astype(about["type"])
 
 
-def answer(model: Any, order: dict[str, Any]) -> Any:
+def respond(model: Any, order: dict[str, Any]) -> Any:
     """Returns what a command asks for."""
     if order["do"] == "about":
         return {
@@ -214,7 +214,7 @@ def answer(model: Any, order: dict[str, Any]) -> Any:
         np.savez(order["to"], **outputs)
         return {}
     if order["do"] == "time":
-        images, times = noise(model.inputs, order["batch"]), []
+        images, times = noise_images(model.inputs, order["batch"]), []
         for _ in range(order["calls"]):
             start = time.perf_counter()
             model(images)
@@ -252,9 +252,9 @@ def main(arguments: list[str]) -> None:
     # Libraries print as they please; the answers must stand alone.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    model = opened(kind, path, int(threads))
+    model = open_artifact(kind, path, int(threads))
     for line in sys.stdin:
-        print(json.dumps(answer(model, json.loads(line))), file=answers, flush=True)
+        print(json.dumps(respond(model, json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

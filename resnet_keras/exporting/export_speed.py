@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_keras.exporting.artifact_process import Latency, default_threads, latencies, running
+from resnet_keras.exporting.artifact_process import Latency, default_threads, latencies, run_artifact
 
 PEERS = ("resnet50", "resnet101", "resnet152")
 """Networks that `keras.applications` has as well."""
@@ -157,6 +157,6 @@ def _size(contender: Contender) -> int:
 
 def _memory(contender: Contender, batches: Sequence[int]) -> int:
     """Returns the most memory that a process takes to open an artifact and to run the largest batch."""
-    with running(contender.kind, contender.path, default_threads()[-1]) as runner:
+    with run_artifact(contender.kind, contender.path, default_threads()[-1]) as runner:
         runner.ask("time", batch=runner.only_batch or max(batches), calls=2)
         return runner.ask("memory")

@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 
 from resnet_keras import files
-from resnet_keras.applications.classifier import Classifier, gives_logits
-from resnet_keras.data.broken_images import naming_broken_images, open_whole
+from resnet_keras.applications.classifier import Classifier, outputs_logits
+from resnet_keras.data.broken_images import explain_broken_images, open_whole
 from resnet_keras.data.evaluation_batches import pixel_array
 from resnet_keras.data.image_ops import normalize
-from resnet_keras.data.sampling import balanced, sample
-from resnet_keras.evaluation.evaluator import of_classes
+from resnet_keras.data.sampling import class_balanced_sample, stratified_sample
+from resnet_keras.evaluation.evaluator import align_classes
 from resnet_keras.exporting.layer_errors import LayerError, layer_errors, worst
-from resnet_keras.exporting.litert import LITERT_FORMATS, convert
+from resnet_keras.exporting.litert import LITERT_FORMATS, convert_to_litert
 from resnet_keras.exporting.litert_metadata import add_metadata
-from resnet_keras.exporting.model_card import card
+from resnet_keras.exporting.model_card import model_card
 from resnet_keras.exporting.options import ExportOptions, Format
 from resnet_keras.exporting.pixel_model import pixel_model
-from resnet_keras.exporting.report import report_of
+from resnet_keras.exporting.report import export_report
 from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.exporting.verification import SAVED_MODEL, Proof, Tolerance, prove
-from resnet_keras.exporting.warmup_requests import write_warm_up
+from resnet_keras.exporting.verification import SAVED_MODEL, Tolerance, Verification, verify
+from resnet_keras.exporting.warmup_requests import write_warmup_requests
 from resnet_keras.layers.batch_norm import flat_layers
 from resnet_keras.runs.folder import dataset_of
-from resnet_keras.surgery.cloning import in_float32
+from resnet_keras.surgery.cloning import clone_in_float32
 from resnet_keras.surgery.quantization import is_quantized
 
 REPORT = "export.json"
@@ -45,13 +45,13 @@ class Export:
     """A published version: its folder, and what was measured on each artifact in it."""
 
     path: Path
-    proofs: tuple[Proof, ...]
+    proofs: tuple[Verification, ...]
 
 
 class ExportRefused(ValueError):
     """An artifact lies outside its tolerance; nothing was published."""
 
-    def __init__(self, proofs: Sequence[Proof], report: Path) -> None:
+    def __init__(self, proofs: Sequence[Verification], report: Path) -> None:
         faults = "\n".join(f"  {proof.form}: {fault}" for proof in proofs for fault in proof.faults)
         super().__init__(
             f"Expected artifacts that compute what their classifier does. Nothing is published. Received:\n{faults}\n"
@@ -103,10 +103,10 @@ def export(
 
     skip = log if skip_broken else None
     test, train = (open_whole(dataset, split, data_dir=data_dir, skip=skip) for split in ("test", "train"))
-    test, train = (of_classes(split, classifier.class_names) for split in (test, train))
-    with naming_broken_images(test, train):
-        pixels, labels = pixel_array(sample(test, wanted.test_images), classifier.preprocessing)
-        calibration, _ = pixel_array(balanced(train, wanted.calibration_images), classifier.preprocessing)
+    test, train = (align_classes(split, classifier.class_names) for split in (test, train))
+    with explain_broken_images(test, train):
+        pixels, labels = pixel_array(stratified_sample(test, wanted.test_images), classifier.preprocessing)
+        calibration, _ = pixel_array(class_balanced_sample(train, wanted.calibration_images), classifier.preprocessing)
     expected, trained = _expected(classifier, pixels)
     if not trained >= wanted.agreement:
         raise ValueError(
@@ -120,7 +120,7 @@ def export(
         artifacts = _write(classifier, aside, home.name, formats, wanted, calibration, log)
         proofs, layers = [], {}
         for form, path in artifacts.items():
-            proof = prove(form, path, pixels, labels, expected, tolerances[form])
+            proof = verify(form, path, pixels, labels, expected, tolerances[form])
             if form in ("int8", "int16") and proof.agreement < wanted.agreement + _LOW:
                 layers[form] = _layers(classifier, artifacts, form, pixels[:_LAYER_IMAGES])
                 if proof.faults and layers[form]:
@@ -129,14 +129,14 @@ def export(
                 proof = replace(proof, file=".")
             proofs.append(proof)
             log(_line(proof))
-        report = report_of(
+        report = export_report(
             source, classifier, dataset, wanted, proofs, tolerances, layers, calibration_images=len(calibration)
         )
         if any(proof.faults for proof in proofs):
             files.write_json(refused, report)
             raise ExportRefused(proofs, refused)
         files.write_json(aside / REPORT, report)
-        files.write_text(aside / CARD, card(report))
+        files.write_text(aside / CARD, model_card(report))
     refused.unlink(missing_ok=True)
     return Export(folder, tuple(proofs))
 
@@ -173,13 +173,13 @@ def _write(
                 sizes=options.sizes,
                 top_k=options.top_k,
             )
-            write_warm_up(written, name, classifier.preprocessing, options.pixels)
+            write_warmup_requests(written, name, classifier.preprocessing, options.pixels)
             for part in written.iterdir():
                 shutil.move(part, folder / part.name)
         artifacts["saved_model"] = folder
     litert = {form: folder / f"{form}.tflite" for form in LITERT_FORMATS if form in formats}
     if litert:
-        convert(
+        convert_to_litert(
             pixel_model(classifier),
             calibration,
             litert,
@@ -203,7 +203,7 @@ def _layers(
         reference = artifacts.get("float32")
         if reference is None:
             reference = Path(scratch) / "float32.tflite"
-            convert(pixel_model(classifier), pixels, {"float32": reference})
+            convert_to_litert(pixel_model(classifier), pixels, {"float32": reference})
         return layer_errors(reference, artifacts[form], pixels)
 
 
@@ -217,13 +217,13 @@ def _expected(classifier: Classifier, pixels: np.ndarray) -> tuple[np.ndarray, f
     trained = _logits(classifier, images)
     if all(layer.compute_dtype == "float32" for layer in flat_layers(classifier.model)):
         return trained, 1.0
-    expected = _logits(replace(classifier, model=in_float32(classifier.model)), images)
+    expected = _logits(replace(classifier, model=clone_in_float32(classifier.model)), images)
     return expected, float((expected.argmax(1) == trained.argmax(1)).mean())
 
 
 def _logits(classifier: Classifier, images: Any) -> np.ndarray:
     outputs = np.asarray(classifier.model.predict_on_batch(images), np.float32)
-    return outputs if gives_logits(classifier.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+    return outputs if outputs_logits(classifier.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
 
 
 def _free_version(home: Path) -> int:
@@ -231,7 +231,7 @@ def _free_version(home: Path) -> int:
     return max(taken, default=0) + 1
 
 
-def _line(proof: Proof) -> str:
+def _line(proof: Verification) -> str:
     verdict = "passed" if not proof.faults else "REFUSED: " + "; ".join(proof.faults)
     return (
         f"{proof.form:13} {proof.size_bytes / 1e6:7.2f} MB, {proof.latency_ms:7.2f} ms, largest difference "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from resnet_keras.data.exif import oriented
+from resnet_keras.data.exif import apply_orientation
 from resnet_keras.data.image_ops import crop, decode
 from resnet_keras.data.preprocessing import Preprocessing
 
@@ -14,7 +14,7 @@ MOST_PIXELS = 89_478_485
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
-def decoded(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+def decode_images(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Returns the network's view of image files: bytes (N,) -> whole pixels in float32 (N, *image_size, C).
 
     Each is decoded, put upright, resized and cropped as the classifier expects.
@@ -30,7 +30,7 @@ def decoded(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
         with tf.control_dependencies([_known(file, number)]):
             size = _size(tf.identity(file))
         with tf.control_dependencies([_not_too_large(size, preprocessing)]):
-            image = oriented(decode(tf.identity(file), preprocessing.channels), file)
+            image = apply_orientation(decode(tf.identity(file), preprocessing.channels), file)
         return tf.ensure_shape(tf.cast(crop(image, preprocessing), tf.float32), shape)
 
     with tf.control_dependencies([_some(encoded)]):
@@ -38,7 +38,7 @@ def decoded(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return tf.map_fn(one, (numbers, encoded), fn_output_signature=tf.TensorSpec(shape, tf.float32))
 
 
-def fitted(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+def fit_images(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Returns images of the network's size as they are, others resized and cropped: (N, H, W, C) -> float32.
 
     Raises:

@@ -27,7 +27,7 @@ _TOGETHER_BYTES = 32 << 20  # above it, each format has a process of its own, fo
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
-def convert(
+def convert_to_litert(
     model: keras.Model,
     calibration: np.ndarray,
     artifacts: Mapping[str, Path],

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 
-def card(report: dict[str, Any]) -> str:
+def model_card(report: dict[str, Any]) -> str:
     """Returns a model card in Markdown, made of an export's report alone."""
     artifacts = report["artifacts"]
     first = artifacts[0]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier, gives_logits
+from resnet_keras.applications.classifier import Classifier, outputs_logits
 from resnet_keras.layers.fake_quant import FakeQuant
-from resnet_keras.surgery.folding import entrance, folded
+from resnet_keras.surgery.folding import first_convolution, fold
 from resnet_keras.surgery.quantization import PIXELS_RANGE, PIXELS_SCALE, is_quantized
 
 
@@ -19,7 +19,7 @@ def pixel_model(classifier: Classifier) -> keras.Model:
     them divides by the pixels' deviation, too, so that pixels are rounded to int8 once, less their mean.
     """
     preprocessing = classifier.preprocessing
-    network = folded(classifier.model)
+    network = fold(classifier.model)
     pixels = keras.Input((*preprocessing.image_size, preprocessing.channels), dtype="float32", name="images")
     x = pixels
     if is_quantized(network):
@@ -30,12 +30,12 @@ def pixel_model(classifier: Classifier) -> keras.Model:
     x = keras.ops.subtract(x, mean)
     if is_quantized(network):
         x = _without_scale(network, std)(x)
-    elif (first := entrance(network)) is not None:
+    elif (first := first_convolution(network)) is not None:
         first.kernel.assign(keras.ops.convert_to_numpy(first.kernel.value) / std[:, None])
         x = network(x)
     else:
         x = network(keras.ops.divide(x, std))
-    if gives_logits(classifier.model):
+    if outputs_logits(classifier.model):
         x = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
     return keras.Model(pixels, x, name=classifier.model.name)
 

@@ -13,17 +13,17 @@ from typing import Any
 from resnet_keras.applications.classifier import RUN_MODEL, Classifier
 from resnet_keras.exporting.layer_errors import LayerError
 from resnet_keras.exporting.options import ExportOptions
-from resnet_keras.exporting.verification import Proof, Tolerance
+from resnet_keras.exporting.verification import Tolerance, Verification
 from resnet_keras.runs.folder import versions
 from resnet_keras.surgery.quantization import is_quantized
 
 
-def report_of(
+def export_report(
     source: str | Path,
     classifier: Classifier,
     dataset: str,
     options: ExportOptions,
-    proofs: Sequence[Proof],
+    proofs: Sequence[Verification],
     tolerances: Mapping[Any, Tolerance],
     layers: Mapping[Any, Sequence[LayerError]],
     *,

@@ -10,11 +10,11 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from resnet_keras.applications.classifier import Classifier, gives_logits
+from resnet_keras.applications.classifier import Classifier, outputs_logits
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.exporting.constant_weights import with_constant_weights
-from resnet_keras.exporting.image_bytes import decoded, fitted
-from resnet_keras.surgery.folding import folded
+from resnet_keras.exporting.image_bytes import decode_images, fit_images
+from resnet_keras.surgery.folding import fold
 
 Precision = Literal["float32", "bfloat16"]
 Pixels = Literal["uint8", "float32"]
@@ -59,11 +59,11 @@ def write_saved_model(
 
     @tf.function(input_signature=[images])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": tf.nn.softmax(network(fitted(images, preprocessing))["logits"])}
+        return {"probabilities": tf.nn.softmax(network(fit_images(images, preprocessing))["logits"])}
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = network(decoded(image_bytes, preprocessing))["logits"]
+        logits = network(decode_images(image_bytes, preprocessing))["logits"]
         scores, classes = tf.math.top_k(logits, count)
         probabilities = tf.gather(tf.nn.softmax(logits), classes, batch_dims=1)
         return {
@@ -75,7 +75,7 @@ def write_saved_model(
 
     @tf.function(input_signature=[images])
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return network(fitted(images, preprocessing))
+        return network(fit_images(images, preprocessing))
 
     module = tf.Module()
     with tempfile.TemporaryDirectory() as scratch:
@@ -89,7 +89,7 @@ def write_saved_model(
 def _network(classifier: Classifier, precision: Precision) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns a function of pixels in float32 (N, H, W, C), whose weights are constants: features and logits."""
     preprocessing = classifier.preprocessing
-    model = folded(_with_features(classifier.model), precision=precision)
+    model = fold(_with_features(classifier.model), precision=precision)
     compute = with_constant_weights(model)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *preprocessing.image_size, preprocessing.channels), tf.float32)])
@@ -102,7 +102,7 @@ def _network(classifier: Classifier, precision: Precision) -> Callable[[tf.Tenso
 def _with_features(model: keras.Model) -> keras.Model:
     """Returns a classifier's network with two outputs: what its last dense layer sees, and the logits."""
     logits = model.output
-    if not gives_logits(model):
+    if not outputs_logits(model):
         last = model.layers[-1]
         if not isinstance(last, (keras.layers.Activation, keras.layers.Softmax)):
             raise ValueError(

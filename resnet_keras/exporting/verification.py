@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_keras.exporting.artifact_process import Latency, Runner, default_threads, latencies, running
+from resnet_keras.exporting.artifact_process import ArtifactProcess, Latency, default_threads, latencies, run_artifact
 from resnet_keras.exporting.litert import operators
 
 SAVED_MODEL = "saved_model"
@@ -34,7 +34,7 @@ class Tolerance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proof:
+class Verification:
     """What was measured on an artifact, loaded again from its file.
 
     Attributes:
@@ -80,7 +80,7 @@ class Proof:
         return next(each.p50_ms for each in reversed(self.latencies) if each.batch == 1)
 
 
-def prove(
+def verify(
     form: str,
     path: Path,
     pixels: np.ndarray,
@@ -89,7 +89,7 @@ def prove(
     tolerance: Tolerance,
     *,
     batches: Sequence[int] = _BATCHES,
-) -> Proof:
+) -> Verification:
     """Loads an artifact, runs it in a process of its own and compares it with its classifier.
 
     Args:
@@ -106,7 +106,7 @@ def prove(
     """
     kind = "saved_model" if form == SAVED_MODEL else "litert"
     threads = default_threads()
-    with running(kind, path, threads[-1]) as runner:
+    with run_artifact(kind, path, threads[-1]) as runner:
         about = runner.about
         (pixel_input,) = about["inputs"].values()
         received, logs = _answers(form, path, runner, pixels, runner.only_batch or 64)
@@ -117,7 +117,7 @@ def prove(
     difference = float(np.abs(received - wanted).max())
     agreement = float((received.argmax(1) == wanted.argmax(1)).mean())
     used = about["operators"] if form == SAVED_MODEL else operators(path)
-    return Proof(
+    return Verification(
         form=form,
         file=path.name,
         size_bytes=_size(path),
@@ -138,7 +138,7 @@ def prove(
 
 
 def _answers(
-    form: str, path: Path, runner: Runner, pixels: np.ndarray, batch: int
+    form: str, path: Path, runner: ArtifactProcess, pixels: np.ndarray, batch: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns an artifact's probabilities and, where it tells as much, their logarithms."""
     # What is over, of a file for a batch of several: the last images once more.
@@ -146,7 +146,7 @@ def _answers(
     (probabilities,) = runner.outputs(np.concatenate([pixels, pixels[:1].repeat(rest, 0)]), batch).values()
     probabilities = probabilities[: len(pixels)]
     if form == SAVED_MODEL:
-        with running("saved_model:features", path, default_threads()[-1]) as features:
+        with run_artifact("saved_model:features", path, default_threads()[-1]) as features:
             return probabilities, _log_softmax(features.outputs(pixels)["logits"])
     if form in ("float32", "float16", "dynamic_range"):
         return probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))

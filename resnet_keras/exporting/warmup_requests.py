@@ -13,7 +13,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 
-def write_warm_up(folder: Path, name: str, preprocessing: Preprocessing, pixels: str) -> None:
+def write_warmup_requests(folder: Path, name: str, preprocessing: Preprocessing, pixels: str) -> None:
     """Writes a request for each signature of a SavedModel: a gray image, as pixels or as a file.
 
     Args:

@@ -55,7 +55,7 @@ def convolution(
     )(x)
 
 
-def normalized(x: Any, architecture: Architecture, *, name: str, last: bool = False) -> Any:
+def batch_norm(x: Any, architecture: Architecture, *, name: str, last: bool = False) -> Any:
     """Normalizes over the batch (§3.4); the `last` of a residual function may begin with a scale of 0."""
     return BatchNormalization(
         momentum=MOMENTUM,
@@ -82,10 +82,10 @@ def conv_bn(
     x = convolution(
         x, channels, kernel, stride, name=name, dilation=dilation, groups=groups, padding=architecture.padding
     )
-    return normalized(x, architecture, name=f"{name}_bn", last=last)
+    return batch_norm(x, architecture, name=f"{name}_bn", last=last)
 
 
-def bare_conv(
+def conv(
     x: Any, channels: int, kernel: int, stride: int, architecture: Architecture, *, name: str, dilation: int = 1
 ) -> Any:
     """Convolves, where no normalization follows: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
@@ -129,7 +129,7 @@ def _three_convolutions(x: Any, width: int, architecture: Architecture) -> Any:
 def _stem_end(x: Any, width: int, kernel: int, stride: int, architecture: Architecture, name: str) -> Any:
     """Convolves, and activates unless the first block does."""
     if architecture.activation == "before" and architecture.first_activation == "block":
-        return bare_conv(x, width, kernel, stride, architecture, name=name)
+        return conv(x, width, kernel, stride, architecture, name=name)
     return relu(conv_bn(x, width, kernel, stride, architecture, name=name), name="stem_relu")
 
 
@@ -163,7 +163,7 @@ def shortcut(x: Any, activated: Any, channels: int, plan: PlannedBlock, architec
         return ops.pad(x, ((0, 0), (0, 0), (0, 0), (front, missing - front)))
     name = f"{name}_projection"
     if architecture.projection == "bare":
-        return bare_conv(activated, channels, 1, stride, architecture, name=name)
+        return conv(activated, channels, 1, stride, architecture, name=name)
     if architecture.projection == "pooled" and stride > 1:
         pool = layers.AveragePooling2D(
             stride, strides=stride, padding="same", data_format="channels_last", name=f"{name}_pool"
@@ -197,7 +197,7 @@ def _last(x: Any, kernel: int, plan: PlannedBlock, architecture: Architecture, *
     """The last convolution of a residual function, whose channels leave the block."""
     channels = plan.width * architecture.channels_per_width
     if architecture.activation == "before":
-        return bare_conv(x, channels, kernel, 1, architecture, name=name, dilation=dilation)
+        return conv(x, channels, kernel, 1, architecture, name=name, dilation=dilation)
     return conv_bn(x, channels, kernel, 1, architecture, name=name, dilation=dilation, last=True)
 
 
@@ -223,7 +223,7 @@ def block(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
     """
     activated = x
     if plan.preactivated:
-        activated = relu(normalized(x, architecture, name=f"{plan.name}_preact_bn"), name=f"{plan.name}_preact_relu")
+        activated = relu(batch_norm(x, architecture, name=f"{plan.name}_preact_bn"), name=f"{plan.name}_preact_relu")
     residual = RESIDUALS[architecture.block](activated, plan, architecture)
     if architecture.squeeze:
         residual = squeeze_and_excitation(residual, architecture.squeeze, name=plan.name)

@@ -20,11 +20,11 @@ from resnet_keras.networks.architecture import (
     Shortcut,
     ZeroChannels,
 )
-from resnet_keras.networks.blocks import STEMS, block, head, normalized, relu
+from resnet_keras.networks.blocks import STEMS, batch_norm, block, head, relu
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture
-from resnet_keras.weights.imported import Checkpoint
+from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.loading import load_weights
-from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.weights.sources import open_weights
 
 SEGMENT_BLOCKS = 100
 """A network of more blocks holds them in nested models of at most this many, each within a stage.
@@ -39,7 +39,7 @@ P = ParamSpec("P")
 def build(
     network: Architecture | str,
     include_top: bool = True,
-    weights: str | Path | keras.Model | Checkpoint | None = None,
+    weights: str | Path | keras.Model | ImportedWeights | None = None,
     input_tensor: Any = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: Literal["avg", "max"] | None = None,
@@ -99,9 +99,9 @@ def build(
     """
     chosen = architecture(network) if isinstance(network, str) else network
     found = weights
-    if weights is not None and not isinstance(weights, Checkpoint):
-        found = open_checkpoint(weights, chosen.name)
-    if isinstance(found, Checkpoint) and isinstance(network, str):
+    if weights is not None and not isinstance(weights, ImportedWeights):
+        found = open_weights(weights, chosen.name)
+    if isinstance(found, ImportedWeights) and isinstance(network, str):
         chosen = found.traits.of(chosen)
     varied = {
         "shortcut": shortcut,
@@ -184,7 +184,7 @@ def _body(x: Any, chosen: Architecture) -> Any:
             inner = keras.Input(x.shape[1:], dtype=x.dtype)
             x = keras.Model(inner, _blocks(inner, part, chosen), name=f"{part[0].name}_to_{part[-1].name}")(x)
     if chosen.activation == "before":
-        x = relu(normalized(x, chosen, name="final_bn"), name="final_relu")
+        x = relu(batch_norm(x, chosen, name="final_bn"), name="final_relu")
     return x
 
 

@@ -10,7 +10,7 @@ from resnet_keras.reproduction.experiment import Budget, Experiment, Variant
 from resnet_keras.reproduction.folder import ReproductionFolder
 from resnet_keras.reproduction.peak_memory import peak_bytes
 from resnet_keras.runs.post_training import ten_crop_evaluation, training_evaluation
-from resnet_keras.runs.saved_run import Run, read_run
+from resnet_keras.runs.saved_run import SavedRun, read_run
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class MeasuredRun:
         peak_bytes: Most memory that its process held; `None` if not measured.
     """
 
-    run: Run
+    run: SavedRun
     test: Evaluation
     training: Evaluation | None
     ten_crop: Evaluation | None
@@ -44,7 +44,7 @@ class Outcome:
 
     variant: Variant
     runs: dict[int, MeasuredRun]
-    begun: tuple[Run, ...]
+    begun: tuple[SavedRun, ...]
 
     def errors(self, of: str) -> dict[int, float]:
         """Returns by seed the top-1 errors, in per cent, of "training", "test" or "ten_crop" images."""

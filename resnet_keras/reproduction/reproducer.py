@@ -12,7 +12,7 @@ import keras
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.broken_images import open_whole
 from resnet_keras.data.evaluation_batches import evaluation_batches
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
 from resnet_keras.evaluation.layer_responses import response_deviations
 from resnet_keras.evaluation.protocols import ProtocolResult, evaluate_protocols
@@ -157,7 +157,7 @@ def _measure_responses(order: _Order) -> None:
             order.log(f"responses: {path}")
             classifier = Classifier.load(path)
             dataset, split = _test_images(order, path)
-            shown = sample(split, RESPONSE_IMAGES)
+            shown = stratified_sample(split, RESPONSE_IMAGES)
             runs.append(response_deviations(classifier, evaluation_batches(shown, classifier.preprocessing, 125)))
             keras.utils.clear_session()
         networks.append({"name": name, "panel": panels.get(name, "given"), "deviations": runs})
@@ -170,7 +170,7 @@ def _measure_protocols(order: _Order) -> None:
     files = {name: paths[0] for name, paths in _sources(order).items()}
     classifiers = {name: Classifier.load(path) for name, path in files.items()}
     dataset, split = _test_images(order, next(iter(files.values())))
-    split = sample(split, PROTOCOL_IMAGES.get(order.place, len(split)))
+    split = stratified_sample(split, PROTOCOL_IMAGES.get(order.place, len(split)))
     about = {"dataset": dataset, "images": len(split), "files": {name: _stamp(path) for name, path in files.items()}}
     before = order.folder.read(order.place, order.name) or {}
     same = {key: before.get(key) for key in about} == about

@@ -40,7 +40,7 @@ class Progress:
     logs: dict[str, float] = field(default_factory=dict)
 
 
-def state(model: keras.Model, others: Iterable[keras.Variable] = ()) -> dict[str, keras.Variable]:
+def training_variables(model: keras.Model, others: Iterable[keras.Variable] = ()) -> dict[str, keras.Variable]:
     """Returns every variable that decides how training goes on, by a name that is the same in another process.
 
     They are the weights, the states of random layers, what the optimizer keeps (momenta, steps, the loss scale) and
@@ -54,7 +54,7 @@ def state(model: keras.Model, others: Iterable[keras.Variable] = ()) -> dict[str
     }
 
 
-def metrics(model: keras.Model) -> dict[str, keras.Variable]:
+def metric_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Returns the variables in which the loss and metrics of the running epoch are summed up."""
     return {f"metrics/{i}": variable for i, variable in enumerate(model.metrics_variables)}
 

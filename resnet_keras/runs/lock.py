@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def only_run(folder: Path) -> Iterator[None]:
+def lock_run(folder: Path) -> Iterator[None]:
     """Holds a folder for this process, as long as the context or the process lasts, however it ends.
 
     The operating system lets go of the lock with the process, so that nothing stands in the way of the next run after a

@@ -11,7 +11,7 @@ from typing import Any
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.broken_images import open_whole
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.evaluation.views import Views
 from resnet_keras.runs.folder import RunFolder
@@ -48,7 +48,7 @@ def measure_run(path: str | Path, *, ten_crop: bool = False, log: Callable[[str]
     for name, part, views in missing:
         split = open_whole(recipe.dataset, part, data_dir=folder.data()["data_dir"])
         if part == "train":
-            split = sample(sample(split, recipe.train_images or len(split)), MOST_TRAINING_IMAGES)
+            split = stratified_sample(stratified_sample(split, recipe.train_images or len(split)), MOST_TRAINING_IMAGES)
         result = evaluate(classifier, split, views=views, batch_size=recipe.batch_size, log=log)
         files.write_json(folder.path / name, asdict(result))
 

@@ -17,7 +17,7 @@ from resnet_keras.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Run:
+class SavedRun:
     """What the folder of a run tells.
 
     Attributes:
@@ -59,7 +59,7 @@ class Run:
         """Returns a column of the history, for the epochs that have it."""
         return [row[name] for row in self.history if name in row]
 
-    def repeats(self, other: Run) -> bool:
+    def repeats(self, other: SavedRun) -> bool:
         """Returns whether both are runs of one recipe, whatever their seeds."""
         return replace(self.recipe, seed=other.recipe.seed) == other.recipe and self._apart == other._apart
 
@@ -106,7 +106,7 @@ def find_runs(sources: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | Path) -> SavedRun:
     """Returns what the folder of a run tells.
 
     Raises:
@@ -129,7 +129,7 @@ def read_run(path: str | Path) -> Run:
         evaluation = folder.evaluation()
         if evaluation and not 0 <= evaluation.top1_error <= 1:
             raise ValueError(f"a top-1 error of {evaluation.top1_error}")
-    return Run(folder.path, recipe, unknown, about, history, evaluation)
+    return SavedRun(folder.path, recipe, unknown, about, history, evaluation)
 
 
 @contextmanager

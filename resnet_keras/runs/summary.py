@@ -12,7 +12,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.runs.saved_run import Run, find_runs, nearest, read_run
+from resnet_keras.runs.saved_run import SavedRun, find_runs, nearest, read_run
 
 _VERSIONS = ("resnet_keras", "commit", "tensorflow", "keras")
 _HEAD = "| recipe | seeds | epochs | top-1 error, % | test images | time per run | images/s |\n|---|" + "---:|" * 6
@@ -34,7 +34,7 @@ class Row:
     """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[SavedRun, ...]
 
     def summary(self) -> dict[str, Any]:
         """Returns the line as data: errors as fractions, times in seconds, and `None` for what is not known."""
@@ -71,7 +71,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class RunTable:
+class RunSummary:
     """What runs came to; as text, Markdown.
 
     Attributes:
@@ -82,7 +82,7 @@ class RunTable:
     """
 
     rows: tuple[Row, ...]
-    unfinished: tuple[Run, ...]
+    unfinished: tuple[SavedRun, ...]
     damaged: dict[Path, str]
     warnings: tuple[str, ...]
 
@@ -117,7 +117,7 @@ class RunTable:
         return text.getvalue()
 
 
-def table_of_runs(sources: Iterable[str | Path]) -> RunTable:
+def summarize_runs(sources: Iterable[str | Path]) -> RunSummary:
     """Returns what came of the runs in some folders, a row for those that differ in nothing but the seed.
 
     Args:
@@ -127,8 +127,8 @@ def table_of_runs(sources: Iterable[str | Path]) -> RunTable:
         FileNotFoundError: A source does not exist.
         ValueError: There is no run.
     """
-    groups: list[list[Run]] = []
-    unfinished: list[Run] = []
+    groups: list[list[SavedRun]] = []
+    unfinished: list[SavedRun] = []
     damaged: dict[Path, str] = {}
     for path in find_runs(sources):
         try:
@@ -146,13 +146,13 @@ def table_of_runs(sources: Iterable[str | Path]) -> RunTable:
     groups.sort(key=lambda group: (order.index(nearest(group[0].recipe)[0]), group[0].name))
     warnings: list[str] = []
     rows = tuple(_row(group, warnings) for group in groups)
-    return RunTable(rows, tuple(unfinished), damaged, tuple(warnings))
+    return RunSummary(rows, tuple(unfinished), damaged, tuple(warnings))
 
 
-def _row(runs: list[Run], warnings: list[str]) -> Row:
+def _row(runs: list[SavedRun], warnings: list[str]) -> Row:
     """Returns the row of one recipe's runs; of several with one seed the first alone, and warns."""
     name = runs[0].name
-    by_seed: dict[int, Run] = {}
+    by_seed: dict[int, SavedRun] = {}
     for run in runs:
         # A second run of a seed tells nothing of the spread over seeds; most often it is a copy.
         if (first := by_seed.setdefault(run.recipe.seed, run)) is not run:
@@ -163,7 +163,7 @@ def _row(runs: list[Run], warnings: list[str]) -> Row:
     return row
 
 
-def _cells(run: Run) -> dict[str, Any]:
+def _cells(run: SavedRun) -> dict[str, Any]:
     """Returns one run as data."""
     result, rates = run.evaluation, run.column("images_per_second")
     return {
@@ -182,7 +182,7 @@ def _cells(run: Run) -> dict[str, Any]:
     }
 
 
-def _unfinished_line(run: Run) -> str:
+def _unfinished_line(run: SavedRun) -> str:
     tested = run.column("val_accuracy")
     error = f"{100 * (1 - tested[-1]):.2f}" if tested else "–"
     return _line(run.path, run.name, run.recipe.seed, run.progress, error)

@@ -10,12 +10,12 @@ import keras
 from resnet_keras.layers.batch_norm import fuse
 
 
-def in_float32(model: keras.Model) -> keras.Model:
+def clone_in_float32(model: keras.Model) -> keras.Model:
     """Returns a copy of `model`, every layer of which computes in float32."""
     return _copy(model, lambda key, value: "float32" if key == "dtype" and _is_reduced(value) else value)
 
 
-def of_any_size(model: keras.Model) -> keras.Model:
+def clone_for_any_size(model: keras.Model) -> keras.Model:
     """Returns a copy of `model` that takes images of any height and width."""
 
     def freed(key: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from resnet_keras.layers.batch_norm import flat_layers
 
 
-def folded(model: keras.Model, *, precision: str = "float32") -> keras.Model:
+def fold(model: keras.Model, *, precision: str = "float32") -> keras.Model:
     """Returns a copy of a network in which each convolution does the batch normalization that followed it.
 
     With scale s = γ / √(σ² + ε), the convolution's kernel becomes s w and its bias s (b - μ) + β. What follows no
@@ -24,7 +24,7 @@ def folded(model: keras.Model, *, precision: str = "float32") -> keras.Model:
     Returns:
         A functional network for inference alone.
     """
-    norms = norms_of_convolutions(model)
+    norms = conv_norm_pairs(model)
     dropped = {norm.name for norm in norms.values()}
 
     def copied(layer: Any) -> Any:
@@ -48,7 +48,7 @@ def folded(model: keras.Model, *, precision: str = "float32") -> keras.Model:
     return copy
 
 
-def norms_of_convolutions(model: keras.Model) -> dict[str, keras.layers.BatchNormalization]:
+def conv_norm_pairs(model: keras.Model) -> dict[str, keras.layers.BatchNormalization]:
     """Returns, for the name of each convolution that alone feeds a batch normalization, that normalization."""
     found = {}
     for layer in flat_layers(model):
@@ -61,7 +61,7 @@ def norms_of_convolutions(model: keras.Model) -> dict[str, keras.layers.BatchNor
     return found
 
 
-def entrance(model: keras.Model) -> keras.layers.Conv2D | None:
+def first_convolution(model: keras.Model) -> keras.layers.Conv2D | None:
     """Returns the convolution that alone reads a network's input, through padding at most; `None` if there is none."""
     layer = model.get_layer(model.input._keras_history.operation.name)
     while len(layer._outbound_nodes) == 1:

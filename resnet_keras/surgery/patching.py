@@ -9,7 +9,7 @@ import keras
 
 
 @contextmanager
-def overriding(model: keras.Model, **methods: Callable) -> Iterator[None]:
+def patch_methods(model: keras.Model, **methods: Callable) -> Iterator[None]:
     """Gives one model other methods, as long as the context lasts; afterwards it has those of before.
 
     Functions that Keras has traced with the former methods are traced anew.

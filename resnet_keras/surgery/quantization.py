@@ -10,13 +10,13 @@ import numpy as np
 
 from resnet_keras.layers.batch_norm import flat_layers
 from resnet_keras.layers.fake_quant import FakeQuant, QuantizedConv2D, QuantizedDense
-from resnet_keras.surgery.folding import entrance, norms_of_convolutions, scale_and_shift
+from resnet_keras.surgery.folding import conv_norm_pairs, first_convolution, scale_and_shift
 
 PIXELS_SCALE, PIXELS_RANGE = "pixels_scale", "pixels_range"
 """The layers of a quantized network that give its channels one scale, and that round them."""
 
 
-def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
+def quantize(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
     """Returns a copy of a network that computes as it would in int8, for training and export.
 
     Batch normalization is folded into the convolutions, where it rests. Every convolution and dense layer has int8
@@ -36,7 +36,7 @@ def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
     """
     layers = flat_layers(model)
     ratio = np.asarray(std, np.float64) / np.mean(std)
-    norms = norms_of_convolutions(model)
+    norms = conv_norm_pairs(model)
     folded_away = {norm.name for norm in norms.values()}
     _check(model, folded_away)
     rectified = _feeding_a_relu(layers)
@@ -72,7 +72,7 @@ def quantized(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
             _give(layer, originals[layer.name], norms.get(layer.name))
         elif isinstance(layer, QuantizedDense):
             _give_dense(layer, originals[layer.name])
-    first = copy.get_layer(entrance(model).name)  # type: ignore[union-attr]
+    first = copy.get_layer(first_convolution(model).name)  # type: ignore[union-attr]
     first.kernel.assign(keras.ops.convert_to_numpy(first.kernel.value) / ratio[:, None])
     return copy
 
@@ -141,7 +141,7 @@ def _check(model: keras.Model, folded_away: set[str]) -> None:
         )
     if any(layer.compute_dtype != "float32" for layer in layers):
         raise ValueError(f"Expected a network in float32 to quantize. Received: {model.name!r}, in reduced precision")
-    if entrance(model) is None:
+    if first_convolution(model) is None:
         raise ValueError(f"Expected a network that begins with a convolution. Received: {model.name!r}")
 
 

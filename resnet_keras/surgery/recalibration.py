@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from resnet_keras.layers.batch_norm import flat_layers
-from resnet_keras.weights.imported import Checkpoint
+from resnet_keras.weights.imported import ImportedWeights
 
 
 def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
@@ -68,7 +68,7 @@ def _statistics(layer: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.
     return mean, variance
 
 
-def is_folded(checkpoint: Checkpoint) -> bool:
+def has_folded_statistics(checkpoint: ImportedWeights) -> bool:
     """Tells whether all moving statistics have been folded into scale and offset: means of 0, variances of 1."""
     neutral = {"moving_mean": 0.0, "moving_variance": 1.0}
     kinds = [(name.rpartition("/")[2], array) for name, array in checkpoint.tensors.items()]
@@ -76,7 +76,7 @@ def is_folded(checkpoint: Checkpoint) -> bool:
     return bool(found) and all(found)
 
 
-def unfold(model: keras.Model, batches: Iterable[Any]) -> int:
+def restore_statistics(model: keras.Model, batches: Iterable[Any]) -> int:
     """Gives every batch normalization the statistics of what it sees, without changing what the network computes.
 
     Some weights are published with the statistics folded into scale and offset, for inference. Trained on from there,

@@ -11,9 +11,9 @@ from typing import Any
 import keras
 
 from resnet_keras.recipes.recipe import Recipe
-from resnet_keras.runs.checkpoints import Checkpoints, Progress, metrics
+from resnet_keras.runs.checkpoints import Checkpoints, Progress, metric_variables
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.training.preemption import Notice, Preempted
+from resnet_keras.training.preemption import Preempted, PreemptionHandler
 
 _REPORT_SECONDS = 10.0
 _DRAW_SECONDS = 60.0
@@ -60,7 +60,7 @@ class Record(keras.callbacks.Callback):
         steps: int,
         *,
         every: int | None,
-        notice: Notice,
+        notice: PreemptionHandler,
         together: Together | None,
         log: Callable[[str], None],
     ) -> None:
@@ -80,7 +80,7 @@ class Record(keras.callbacks.Callback):
         self.offset = self.progress.step - epoch * self.steps
         self.begun = self.told = time.monotonic()
         if self.restored and self.offset:
-            self.checkpoints.restore(self.restored, metrics(self.model))
+            self.checkpoints.restore(self.restored, metric_variables(self.model))
         self.restored = {}
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -175,7 +175,7 @@ class Record(keras.callbacks.Callback):
         self._check(logs)
         if self.together is not None:
             self.together.average()
-        self._write(progress, **metrics(self.model))
+        self._write(progress, **metric_variables(self.model))
 
     def _write(self, progress: Progress, **more: keras.Variable) -> None:
         self.checkpoints.save(progress, self.variables | more)

@@ -20,7 +20,7 @@ SILENCE_SECONDS = 300.0
 
 
 @contextmanager
-def naming_failures(recipe: Recipe) -> Iterator[None]:
+def explain_failures(recipe: Recipe) -> Iterator[None]:
     """Turns what TensorFlow says at length into a sentence that tells what to do.
 
     Raises:
@@ -51,7 +51,7 @@ def _reason(message: str) -> str:
     return found.rsplit(": ", 1)[-1] if found.startswith("Error in user-defined function") else found
 
 
-class Watch(keras.callbacks.Callback):
+class StallWatchdog(keras.callbacks.Callback):
     """Tells when no step ends for long, as with a file system that no longer answers."""
 
     def __init__(self, log: Callable[[str], None]) -> None:

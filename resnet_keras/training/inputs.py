@@ -14,21 +14,21 @@ from resnet_keras.data.broken_images import open_whole
 from resnet_keras.data.evaluation_batches import pixel_array, preprocessing_of
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
 from resnet_keras.data.training_batches import steps_per_epoch
-from resnet_keras.evaluation.evaluator import of_classes
+from resnet_keras.evaluation.evaluator import align_classes
 from resnet_keras.recipes.recipe import Recipe
-from resnet_keras.surgery.recalibration import is_folded
+from resnet_keras.surgery.recalibration import has_folded_statistics
 from resnet_keras.training.model import unfolded
-from resnet_keras.weights.imported import Checkpoint
-from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.sources import open_weights
 
 _SOME_IMAGES = 2_000
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class TrainingInputs:
     """What a run begins with.
 
     Attributes:
@@ -45,7 +45,7 @@ class Start:
     test_split: Split
     preprocessing: Preprocessing
     steps: int
-    weights: Checkpoint | None
+    weights: ImportedWeights | None
 
     def summary(self, replicas: int, parameters: int) -> str:
         """Returns a line that tells what will be trained."""
@@ -58,7 +58,7 @@ class Start:
 
     def some_images(self) -> np.ndarray:
         """Returns some training images, as they are normalized: float32 (N, H, W, C)."""
-        pixels, _ = pixel_array(sample(self.train_split, _SOME_IMAGES), self.preprocessing)
+        pixels, _ = pixel_array(stratified_sample(self.train_split, _SOME_IMAGES), self.preprocessing)
         return normalize(pixels, self.preprocessing).numpy()
 
 
@@ -75,7 +75,7 @@ def check_batch(recipe: Recipe, replicas: int) -> None:
         )
 
 
-def prepared(recipe: Recipe, reading: dict[str, Any], log: Callable[[str], None]) -> Start:
+def prepare_inputs(recipe: Recipe, reading: dict[str, Any], log: Callable[[str], None]) -> TrainingInputs:
     """Opens a recipe's images and weights.
 
     Args:
@@ -89,12 +89,12 @@ def prepared(recipe: Recipe, reading: dict[str, Any], log: Callable[[str], None]
     """
     train_split, test_split = (open_whole(recipe.dataset, split, **reading) for split in ("train", "test"))
     if recipe.train_images:
-        train_split = sample(train_split, recipe.train_images)
+        train_split = stratified_sample(train_split, recipe.train_images)
     steps = steps_per_epoch(train_split, recipe.batch_size)
-    weights = open_checkpoint(recipe.weights, recipe.model) if recipe.weights else None
+    weights = open_weights(recipe.weights, recipe.model) if recipe.weights else None
     if (recipe.qat or recipe.distill) and weights and weights.class_names:
         # A folder of some of its classes, with the head as it is.
-        train_split, test_split = (of_classes(split, weights.class_names) for split in (train_split, test_split))
+        train_split, test_split = (align_classes(split, weights.class_names) for split in (train_split, test_split))
     if (recipe.qat or recipe.distill) and (weights is None or weights.classes != len(train_split.class_names)):
         found = "none" if weights is None else f"{weights.source}, of {weights.classes} classes"
         raise ValueError(
@@ -102,10 +102,10 @@ def prepared(recipe: Recipe, reading: dict[str, Any], log: Callable[[str], None]
             f"begin with (--weights RUN) for `qat` and `distill`. Received: {found}"
         )
     preprocessing = preprocessing_of(recipe, train_split, weights.preprocessing if weights else None)
-    if weights and is_folded(weights):
+    if weights and has_folded_statistics(weights):
         weights = unfolded(weights, recipe, train_split, preprocessing)
         log(f"statistics of batch normalization are restored, which {weights.source} has folded away")
-    return Start(recipe, train_split, test_split, preprocessing, steps, weights)
+    return TrainingInputs(recipe, train_split, test_split, preprocessing, steps, weights)
 
 
 @contextmanager

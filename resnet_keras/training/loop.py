@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data.broken_images import naming_broken_images
+from resnet_keras.data.broken_images import explain_broken_images
 from resnet_keras.data.evaluation_batches import pixel_array, validation_batches
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
 from resnet_keras.data.training_batches import training_batches
 from resnet_keras.distributed import multi_worker
@@ -29,19 +29,19 @@ from resnet_keras.distributed.sharding import own_rows, training_part, validatio
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.evaluation.views import Views
 from resnet_keras.recipes.recipe import Recipe
-from resnet_keras.runs.checkpoints import Checkpoints, Progress, state
+from resnet_keras.runs.checkpoints import Checkpoints, Progress, training_variables
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.surgery.patching import overriding
+from resnet_keras.surgery.patching import patch_methods
 from resnet_keras.surgery.quantization import calibrate
 from resnet_keras.training.callbacks import Record, Together
 from resnet_keras.training.ema import ValidateAverage, WeightAverage
-from resnet_keras.training.errors import Watch
+from resnet_keras.training.errors import StallWatchdog
 from resnet_keras.training.image_size_phases import phases
-from resnet_keras.training.inputs import Start, precision
-from resnet_keras.training.model import compiled, network, teacher
-from resnet_keras.training.preemption import Notice
-from resnet_keras.training.rematerialization import rematerializing
-from resnet_keras.training.train_step import SkipBroken, distilling, in_parts
+from resnet_keras.training.inputs import TrainingInputs, precision
+from resnet_keras.training.model import build_network, build_teacher, compile_network
+from resnet_keras.training.preemption import PreemptionHandler
+from resnet_keras.training.rematerialization import rematerialize
+from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients, distill_from
 from resnet_keras.training.whitening import whiten
 
 _SAMPLES = 10
@@ -50,7 +50,7 @@ _SKIPS = "skips"
 
 
 @dataclass(frozen=True)
-class Running:
+class LoopOptions:
     """How a run goes on, which its result does not depend on."""
 
     validate_epochs: int
@@ -60,30 +60,30 @@ class Running:
     deterministic: bool
 
 
-def carry_out(
-    start: Start,
+def run_training(
+    start: TrainingInputs,
     folder: RunFolder,
     devices: tf.distribute.Strategy | None,
-    running: Running,
-    notice: Notice,
+    running: LoopOptions,
+    notice: PreemptionHandler,
     log: Callable[[str], None],
 ) -> Evaluation:
     """Trains from the last checkpoint on, or from the beginning, and returns the result, which `folder` then holds."""
     recipe = start.recipe
     steps, preprocessing, classes = start.steps, start.preprocessing, start.train_split.class_names
-    checkpoints = Checkpoints(folder.checkpoints, distribution.copies(devices))
+    checkpoints = Checkpoints(folder.checkpoints, distribution.replica_values(devices))
     progress, restored = checkpoints.read(log) or (Progress(), {})
-    progress = Progress(**json.loads(multi_worker.share(devices, json.dumps(asdict(progress)).encode())))
+    progress = Progress(**json.loads(multi_worker.broadcast(devices, json.dumps(asdict(progress)).encode())))
     at_once = _divisor(running.steps_per_execution, steps, progress.step)
     keras.utils.set_random_seed(recipe.seed)
     with precision(recipe.precision), distribution.scope(devices):
-        model = compiled(
+        model = compile_network(
             recipe, preprocessing, len(classes), steps, weights=start.weights, steps_per_execution=at_once, log=log
         )
-        answers = teacher(recipe, preprocessing, len(classes), start.weights)
+        answers = build_teacher(recipe, preprocessing, len(classes), start.weights)
         average = WeightAverage(model, recipe.ema) if recipe.ema else None
-        skips = SkipBroken(model, average.variables if average else ()) if running.skip_broken_steps else None
-    variables = state(model, average.variables if average else ())
+        skips = SkipNonFiniteSteps(model, average.variables if average else ()) if running.skip_broken_steps else None
+    variables = training_variables(model, average.variables if average else ())
     if skips:
         variables[_SKIPS] = skips.count
     statistics = distribution.AverageStatistics(devices)
@@ -99,7 +99,7 @@ def carry_out(
             calibrate(model, np.array_split(images, -(-len(images) // _CALIBRATION_BATCH)))
         if average:
             average.begin()
-    multi_worker.share_variables(devices, variables.values())
+    multi_worker.broadcast_variables(devices, variables.values())
     log(start.summary(distribution.replicas(devices), model.count_params()) + _continued(progress, steps))
 
     record = Record(
@@ -111,14 +111,14 @@ def carry_out(
         steps,
         every=-(-running.checkpoint_steps // at_once) * at_once if running.checkpoint_steps else None,
         notice=notice,
-        together=Together(statistics.average, functools.partial(multi_worker.anyone, devices))
+        together=Together(statistics.average, functools.partial(multi_worker.all_reduce_any, devices))
         if multi_worker.spans_workers(devices)
         else None,
         log=log,
     )
     record.restored = restored
     record.counters = {"skipped": skips.count} if skips else {}
-    watch = Watch(log)
+    watch = StallWatchdog(log)
     callbacks = [
         statistics,
         record,
@@ -136,9 +136,9 @@ def carry_out(
     else:
         log(f"no validation before the end: JAX's devices cannot share {len(start.test_split):,} test images equally")
     with (
-        naming_broken_images(start.train_split, start.test_split),
+        explain_broken_images(start.train_split, start.test_split),
         _stepping(model, recipe, answers, average, skips),
-        multi_worker.mended(model, devices),
+        multi_worker.patched_fit(model, devices),
         notice.looked_at(),
         closing(watch),
     ):
@@ -169,7 +169,7 @@ def carry_out(
             )
     if average:
         average.give()
-    if multi_worker.place(devices)[0]:
+    if multi_worker.worker_rank(devices)[0]:
         result = agreed(devices, None)
         assert result is not None
         return result
@@ -209,22 +209,22 @@ def _stepping(
     recipe: Recipe,
     answers: keras.Model | None,
     average: WeightAverage | None,
-    skips: SkipBroken | None,
+    skips: SkipNonFiniteSteps | None,
 ) -> Iterator[None]:
     """Makes the model's training step what the recipe asks for; Keras's own stays what it is where that will do."""
-    step = in_parts(model, recipe.accumulate) if recipe.accumulate > 1 else model.train_step
-    step = distilling(answers, step) if answers else step
+    step = accumulate_gradients(model, recipe.accumulate) if recipe.accumulate > 1 else model.train_step
+    step = distill_from(answers, step) if answers else step
     step = average.after(step) if average else step
     step = skips.guarding(step) if skips else step
     with ExitStack() as stack:
         if recipe.rematerialize:
-            stack.enter_context(rematerializing(model))
+            stack.enter_context(rematerialize(model))
         if step != model.train_step:
-            stack.enter_context(overriding(model, train_step=step))
+            stack.enter_context(patch_methods(model, train_step=step))
         yield
 
 
-def _validate(model: keras.Model, validation: Any, record: Record, others: list[Any], running: Running) -> None:
+def _validate(model: keras.Model, validation: Any, record: Record, others: list[Any], running: LoopOptions) -> None:
     """Ends an epoch whose steps are done, and whose validation was interrupted."""
     epoch = len(record.progress.history)
     logs = dict(record.progress.logs)
@@ -241,14 +241,14 @@ def _final(model: keras.Model, recipe: Recipe, preprocessing: Preprocessing, cla
     if not recipe.train_sizes:
         return model
     with precision(recipe.precision):
-        final = network(recipe, preprocessing, classes)
+        final = build_network(recipe, preprocessing, classes)
     final.set_weights(model.get_weights())
     return final
 
 
 def _write_samples(folder: Path, split: Split, preprocessing: Preprocessing) -> None:
     """Writes a test image of each of the first classes, as the network sees it, before normalization."""
-    pixels, labels = pixel_array(sample(split, 100 * _SAMPLES), preprocessing)
+    pixels, labels = pixel_array(stratified_sample(split, 100 * _SAMPLES), preprocessing)
     for index, name in enumerate(split.class_names[:_SAMPLES]):
         found = np.flatnonzero(labels == index)
         if found.size:
@@ -259,5 +259,5 @@ def _write_samples(folder: Path, split: Split, preprocessing: Preprocessing) -> 
 
 def agreed(devices: tf.distribute.Strategy | None, evaluation: Evaluation | None) -> Evaluation | None:
     """Returns the chief's evaluation on every worker."""
-    found = json.loads(multi_worker.share(devices, json.dumps(asdict(evaluation) if evaluation else None).encode()))
+    found = json.loads(multi_worker.broadcast(devices, json.dumps(asdict(evaluation) if evaluation else None).encode()))
     return Evaluation(**found) if found else None

@@ -11,36 +11,36 @@ import tensorflow as tf
 
 from resnet_keras.data.evaluation_batches import evaluation_batches
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
 from resnet_keras.networks.builder import build
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.surgery.freezing import freeze
-from resnet_keras.surgery.quantization import quantized
-from resnet_keras.surgery.recalibration import unfold
-from resnet_keras.training.optimizers import LossScale, optimizer
-from resnet_keras.training.schedules import learning_rate
-from resnet_keras.weights.imported import HEAD, Checkpoint
-from resnet_keras.weights.keras_file import of_model
+from resnet_keras.surgery.quantization import quantize
+from resnet_keras.surgery.recalibration import restore_statistics
+from resnet_keras.training.optimizers import LossScale, create_optimizer
+from resnet_keras.training.schedules import learning_rate_schedule
+from resnet_keras.weights.imported import HEAD, ImportedWeights
+from resnet_keras.weights.keras_file import arrays_of_model
 
 _UNFOLDING_IMAGES = 512
 _UNFOLDING_BATCH = 32  # the inputs of all batch normalizations are held at once
 
 
-def compiled(
+def compile_network(
     recipe: Recipe,
     preprocessing: Preprocessing,
     classes: int,
     steps: int,
     *,
-    weights: Checkpoint | None = None,
+    weights: ImportedWeights | None = None,
     steps_per_execution: int = 1,
     log: Callable[[str], None] = print,
 ) -> keras.Model:
     """Returns the recipe's network, of logits, with its initial weights, compiled for `steps` steps per epoch."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        model = network(recipe, preprocessing, classes, weights=weights, any_size=bool(recipe.train_sizes))
+        model = build_network(recipe, preprocessing, classes, weights=weights, any_size=bool(recipe.train_sizes))
     for warning in said:
         if issubclass(warning.category, UserWarning):  # not what libraries tell each other
             log(str(warning.message))
@@ -50,7 +50,7 @@ def compiled(
         kernel.assign(keras.ops.zeros_like(kernel))
     if recipe.freeze or recipe.freeze_batch_norms:
         log(str(freeze(model, recipe.freeze, batch_norms=recipe.freeze_batch_norms)))
-    chosen = optimizer(recipe, learning_rate(recipe, steps))
+    chosen = create_optimizer(recipe, learning_rate_schedule(recipe, steps))
     model.compile(
         optimizer=LossScale(chosen) if recipe.precision == "mixed_float16" else chosen,
         loss=_loss(recipe),
@@ -70,12 +70,12 @@ def compiled(
     return model
 
 
-def network(
+def build_network(
     recipe: Recipe,
     preprocessing: Preprocessing,
     classes: int,
     *,
-    weights: Checkpoint | None = None,
+    weights: ImportedWeights | None = None,
     any_size: bool = False,
 ) -> keras.Model:
     """Returns the recipe's network, of logits, for images of one size or of any."""
@@ -93,17 +93,17 @@ def network(
         stochastic_depth=recipe.stochastic_depth,
         zero_init_residual=recipe.zero_init_residual,
     )
-    return quantized(model, preprocessing.std) if recipe.qat else model
+    return quantize(model, preprocessing.std) if recipe.qat else model
 
 
-def teacher(
-    recipe: Recipe, preprocessing: Preprocessing, classes: int, weights: Checkpoint | None
+def build_teacher(
+    recipe: Recipe, preprocessing: Preprocessing, classes: int, weights: ImportedWeights | None
 ) -> keras.Model | None:
     """Returns the network of the initial weights, of logits, which a recipe's network learns from, if it does."""
     if not recipe.distill:
         return None
     any_size = bool(recipe.train_sizes)
-    model = network(replace(recipe, qat=False), preprocessing, classes, weights=weights, any_size=any_size)
+    model = build_network(replace(recipe, qat=False), preprocessing, classes, weights=weights, any_size=any_size)
     model.trainable = False
     return model
 
@@ -116,7 +116,7 @@ def _loss(recipe: Recipe) -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def unfolded(weights: Checkpoint, recipe: Recipe, split: Split, preprocessing: Preprocessing) -> Checkpoint:
+def unfolded(weights: ImportedWeights, recipe: Recipe, split: Split, preprocessing: Preprocessing) -> ImportedWeights:
     """Returns the same network with statistics of batch normalization, as some training images give them."""
     model = build(
         recipe.model,
@@ -127,7 +127,7 @@ def unfolded(weights: Checkpoint, recipe: Recipe, split: Split, preprocessing: P
         zero_channels=recipe.zero_channels,
         bottleneck_stride=recipe.bottleneck_stride,
     )
-    batches = evaluation_batches(sample(split, _UNFOLDING_IMAGES), preprocessing, _UNFOLDING_BATCH)
-    unfold(model, batches.as_numpy_iterator())
-    restored = {**weights.tensors, **of_model(model)}
+    batches = evaluation_batches(stratified_sample(split, _UNFOLDING_IMAGES), preprocessing, _UNFOLDING_BATCH)
+    restore_statistics(model, batches.as_numpy_iterator())
+    restored = {**weights.tensors, **arrays_of_model(model)}
     return replace(weights, tensors=restored)

@@ -106,7 +106,7 @@ class LossScale(keras.optimizers.LossScaleOptimizer):
         super().apply(grads, trainable_variables)
 
 
-def optimizer(recipe: Recipe, learning_rate: Any) -> MomentumSGD | Lamb:
+def create_optimizer(recipe: Recipe, learning_rate: Any) -> MomentumSGD | Lamb:
     """Returns the recipe's optimizer, with its schedule."""
     chosen: MomentumSGD | Lamb
     if recipe.optimizer == "lamb":

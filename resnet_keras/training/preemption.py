@@ -13,7 +13,7 @@ class Preempted(Exception):
     """The process was asked to end; the same command again goes on."""
 
 
-class Notice:
+class PreemptionHandler:
     """Whether the process has been asked to end.
 
     Attributes:

@@ -22,7 +22,7 @@ from typing import Any
 
 import keras
 
-from resnet_keras.surgery.patching import overriding
+from resnet_keras.surgery.patching import patch_methods
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -34,7 +34,7 @@ and comes out of its ReLUs (4 of a basic block, 3 of a bottleneck)."""
 
 
 @contextmanager
-def rematerializing(model: keras.Model) -> Iterator[None]:
+def rematerialize(model: keras.Model) -> Iterator[None]:
     """Makes a network's training take less memory and more time, as long as the context lasts.
 
     It learns the same, bit for bit, on TensorFlow and a CPU; where batch normalizations rest, and on other devices and
@@ -61,7 +61,7 @@ def rematerializing(model: keras.Model) -> Iterator[None]:
     def called(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return anew(inputs) if training else call(inputs, training=training, mask=mask)
 
-    with overriding(model, call=called):
+    with patch_methods(model, call=called):
         yield
 
 

@@ -21,17 +21,17 @@ from resnet_keras.networks.complexity import multiply_adds, parameters
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training.image_size_phases import phases
-from resnet_keras.training.inputs import Start, check_batch, precision, prepared
-from resnet_keras.training.model import compiled
+from resnet_keras.training.inputs import TrainingInputs, check_batch, precision, prepare_inputs
+from resnet_keras.training.model import compile_network
 from resnet_keras.training.rematerialization import groups
-from resnet_keras.training.schedules import learning_rate
+from resnet_keras.training.schedules import learning_rate_schedule
 
 _SHOWN = 32
 _DRAWN_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run would do.
 
     Attributes:
@@ -77,7 +77,7 @@ def dry_run(
     download: bool = False,
     cpu_replicas: int | None = None,
     skip_broken: bool = False,
-) -> Plan:
+) -> RunPlan:
     """Opens the data, builds the network, and returns what `train` would do with the same arguments.
 
     It trains nothing. Into `workdir` it draws `schedule.png`, the learning rate by step, and `batch.png`, images of the
@@ -87,22 +87,24 @@ def dry_run(
         ValueError: As of `train`.
         FileNotFoundError: As of `train`.
     """
-    devices = distribution.strategy(cpu_replicas)
+    devices = distribution.create_strategy(cpu_replicas)
     replicas = distribution.replicas(devices)
     check_batch(recipe, replicas)
     RunFolder(workdir).check(recipe)
     reading = {"data_dir": data_dir, "download": download, "skip": print if skip_broken else None}
-    start = prepared(recipe, reading, print)
+    start = prepare_inputs(recipe, reading, print)
     classes = len(start.train_split.class_names)
     largest = max((*recipe.train_sizes, *start.preprocessing.image_size)) if recipe.train_sizes else None
     seen = start.preprocessing.at(largest) if largest else start.preprocessing
     with precision(recipe.precision):
-        model = compiled(_of_one_size(recipe), seen, classes, start.steps, weights=start.weights, log=lambda _: None)
+        model = compile_network(
+            _of_one_size(recipe), seen, classes, start.steps, weights=start.weights, log=lambda _: None
+        )
     parts = list(phases(recipe, start.steps))
     sizes = [part.image_size or seen.image_size[0] for part in parts]
     epochs = [(part.last_step - part.first_step) // start.steps for part in parts]
     relative = [e * (size / seen.image_size[0]) ** 2 for e, size in zip(epochs, sizes, strict=True)]
-    plan = Plan(
+    plan = RunPlan(
         start.summary(replicas, model.count_params()),
         _rates(recipe, start.steps),
         tuple(zip(epochs, sizes, strict=True)),
@@ -151,12 +153,12 @@ def _of_one_size(recipe: Recipe) -> Recipe:
 
 def _rates(recipe: Recipe, steps: int) -> tuple[np.ndarray, np.ndarray]:
     total = recipe.epochs * steps
-    schedule = learning_rate(recipe, steps)
+    schedule = learning_rate_schedule(recipe, steps)
     chosen = np.unique(np.linspace(0, total - 1, min(total, _DRAWN_STEPS)).astype(int))
     return chosen, np.array([float(keras.ops.convert_to_numpy(schedule(int(step)))) for step in chosen])
 
 
-def _draw_schedule(plan: Plan, start: Start, file: Path) -> None:
+def _draw_schedule(plan: RunPlan, start: TrainingInputs, file: Path) -> None:
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
     axes.plot(plan.rates[0] / start.steps, plan.rates[1])
@@ -166,7 +168,7 @@ def _draw_schedule(plan: Plan, start: Start, file: Path) -> None:
         figure.savefig(aside, dpi=120)
 
 
-def _draw_batch(start: Start, preprocessing: Preprocessing, file: Path) -> None:
+def _draw_batch(start: TrainingInputs, preprocessing: Preprocessing, file: Path) -> None:
     """Draws images of the first batch, with their labels, as they are after all augmentation."""
     images, labels = next(iter(training_batches(start.train_split, start.recipe, preprocessing).take(1)))
     shown: Any = np.clip(images[:_SHOWN] * preprocessing.std + preprocessing.mean, 0, 255).astype(np.uint8)

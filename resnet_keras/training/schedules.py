@@ -9,7 +9,7 @@ import keras
 from resnet_keras.recipes.recipe import Recipe
 
 
-def learning_rate(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the rate of each step, counted from 0.
 
     The first `warmup_steps` have `warmup_lr`. A "step" schedule then has `peak_lr`, which is multiplied by `lr_factor`

@@ -11,7 +11,7 @@ import tensorflow as tf
 Step = Callable[[Any], dict[str, Any]]
 
 
-def in_parts(model: keras.Model, parts: int) -> Step:
+def accumulate_gradients(model: keras.Model, parts: int) -> Step:
     """Returns a step that computes a batch in `parts` of equal size, one after another, and then learns once.
 
     The gradient is that of the whole batch; but each part is normalized by its own statistics, as on that many devices.
@@ -47,7 +47,7 @@ def in_parts(model: keras.Model, parts: int) -> Step:
     return step
 
 
-def distilling(teacher: keras.Model, step: Step) -> Step:
+def distill_from(teacher: keras.Model, step: Step) -> Step:
     """Returns a step that learns what `teacher`, a network of logits, answers, whatever the labels say."""
 
     def stepped(data: Any) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def distilling(teacher: keras.Model, step: Step) -> Step:
     return stepped
 
 
-class SkipBroken:
+class SkipNonFiniteSteps:
     """Leaves steps out that would make anything of a run infinite or no number, and counts them.
 
     Args:

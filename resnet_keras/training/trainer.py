@@ -16,11 +16,11 @@ from resnet_keras.distributed.cluster import cluster
 from resnet_keras.evaluation.evaluator import Evaluation
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.runs.lock import only_run
-from resnet_keras.training.errors import naming_failures
-from resnet_keras.training.inputs import check_batch, prepared
-from resnet_keras.training.loop import Running, agreed, carry_out
-from resnet_keras.training.preemption import Notice
+from resnet_keras.runs.lock import lock_run
+from resnet_keras.training.errors import explain_failures
+from resnet_keras.training.inputs import check_batch, prepare_inputs
+from resnet_keras.training.loop import LoopOptions, agreed, run_training
+from resnet_keras.training.preemption import PreemptionHandler
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
         workdir: Folder of the run, new or begun with the same recipe.
         data_dir: Where the data lie; see `open_split`.
         download: Whether TFDS may fetch a data set that is missing.
-        cpu_replicas: Train on this many logical CPUs; see `distribution.strategy`.
+        cpu_replicas: Train on this many logical CPUs; see `distribution.create_strategy`.
         skip_broken: Leave out, and tell of, images that do not decode, labels outside the classes and classes without
             images, instead of stopping at them.
         skip_broken_steps: Leave out, and count, steps whose loss or result is not finite, instead of stopping.
@@ -88,17 +88,17 @@ def train(
         recipe = replace(recipe, weights=str(Path(recipe.weights).expanduser().resolve()))
     if machines := cluster():
         log(f"worker {machines.index} of {len(machines.workers)} at {machines.address}; waits until all have come")
-    devices = distribution.strategy(cpu_replicas)
-    worker, workers = multi_worker.place(devices)
+    devices = distribution.create_strategy(cpu_replicas)
+    worker, workers = multi_worker.worker_rank(devices)
     told = log if worker == 0 else _silent
     reading = {"data_dir": data_dir, "download": download, "skip": told if skip_broken else None}
     # The workers' rows of a batch fit together only if all have the same batches.
     deterministic = deterministic or workers > 1
-    running = Running(validate_epochs, checkpoint_steps, steps_per_execution, skip_broken_steps, deterministic)
-    notice = Notice()
+    running = LoopOptions(validate_epochs, checkpoint_steps, steps_per_execution, skip_broken_steps, deterministic)
+    notice = PreemptionHandler()
     with (
         notice.awaited(),
-        naming_failures(recipe),
+        explain_failures(recipe),
         multi_worker.naming_lost_workers(devices),
         multi_worker.own_folder(devices, workdir) as path,
     ):
@@ -110,8 +110,8 @@ def _train(
     folder: RunFolder,
     devices: tf.distribute.Strategy | None,
     reading: dict[str, Any],
-    running: Running,
-    notice: Notice,
+    running: LoopOptions,
+    notice: PreemptionHandler,
     log: Callable[[str], None],
 ) -> Evaluation:
     _check_devices(recipe, devices, running)
@@ -125,15 +125,15 @@ def _train(
     if (done := agreed(devices, folder.evaluation())) is not None:
         log(f"{folder.path} is finished")
         return done
-    start = prepared(recipe, reading, log)
-    with only_run(folder.path):
+    start = prepare_inputs(recipe, reading, log)
+    with lock_run(folder.path):
         if (done := agreed(devices, folder.evaluation())) is not None:  # meanwhile, by another process
             return done
         folder.begin(recipe, data)
-        return carry_out(start, folder, devices, running, notice, log)
+        return run_training(start, folder, devices, running, notice, log)
 
 
-def _check_devices(recipe: Recipe, devices: tf.distribute.Strategy | None, running: Running) -> None:
+def _check_devices(recipe: Recipe, devices: tf.distribute.Strategy | None, running: LoopOptions) -> None:
     check_batch(recipe, distribution.replicas(devices))
     own_steps = {"accumulate": recipe.accumulate > 1, "ema": bool(recipe.ema), "skip": running.skip_broken_steps}
     own_steps |= {"qat": recipe.qat, "distill": recipe.distill}

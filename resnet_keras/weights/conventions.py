@@ -21,7 +21,7 @@ from resnet_keras.networks.architecture import (
 
 
 @dataclass(frozen=True)
-class Traits:
+class Conventions:
     """What weights alone do not show of a network, and what makes it another function of them.
 
     Those that are fields of `Architecture`, too, say there what they mean. `None` is unknown, or without effect.
@@ -68,15 +68,15 @@ class Traits:
         return replace(architecture, **known)
 
 
-def traits_of_model(model: Any) -> Traits:
+def conventions_of_model(model: Any) -> Conventions:
     """Returns the traits of a network of ours, from its layers.
 
     Not from `get_config`: on other backends, too, Keras loads TensorFlow for that.
     """
-    return traits_of(_described(model))
+    return conventions_of_config(_described(model))
 
 
-def traits_of(config: Any) -> Traits:
+def conventions_of_config(config: Any) -> Conventions:
     """Returns the traits of a network of ours, from its configuration as `get_config` or a `.keras` file has it.
 
     Raises:
@@ -120,7 +120,7 @@ def traits_of(config: Any) -> Traits:
     dilates = not last and any(stride == 1 for stage, stride in stages.items() if stage > 1)
     bare_stem = "final_bn" in names and not any(name.startswith("stem") for name in names)
     path = [stride for name, stride in strides.items() if not name.endswith("_projection")]
-    return Traits(
+    return Conventions(
         bottleneck_stride=("1x1" if strides[f"{strided[0]}_conv1"] > 1 else "3x3") if strided else None,
         zero_channels="around" if "around" in zeros else next(iter(zeros), None),
         epsilon=epsilons.pop() if len(epsilons) == 1 else None,

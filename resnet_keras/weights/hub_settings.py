@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 from resnet_keras.networks.architecture import BottleneckStride
-from resnet_keras.weights.conventions import Traits
+from resnet_keras.weights.conventions import Conventions
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, RecursionError)
 """What comes of reading settings that are made otherwise than they should be."""
@@ -33,23 +33,23 @@ def check_other_networks(path: Path) -> None:
         ValueError: The file tells of such a network, or is no JSON object.
     """
     config = _json(path)
-    told = {key: config.get(key) for key in ("architecture", "hidden_act", "downsample_in_first_stage")}
+    settings = {key: config.get(key) for key in ("architecture", "hidden_act", "downsample_in_first_stage")}
     others = (
-        isinstance(told["architecture"], str) and not re.fullmatch(_TIMM, told["architecture"]),
-        told["hidden_act"] not in (None, "relu"),
-        told["downsample_in_first_stage"] not in (None, False),
+        isinstance(settings["architecture"], str) and not re.fullmatch(_TIMM, settings["architecture"]),
+        settings["hidden_act"] not in (None, "relu"),
+        settings["downsample_in_first_stage"] not in (None, False),
     )
     if any(others):
-        raise ValueError(f"Expected the settings of a network of this package. Received: {path}, with {told}")
+        raise ValueError(f"Expected the settings of a network of this package. Received: {path}, with {settings}")
 
 
-def traits_of_keras_hub(folder: Path) -> Traits:
+def conventions_of_keras_hub(folder: Path) -> Conventions:
     """Returns what the settings of a KerasHub preset say of its shortcuts.
 
     Raises:
         ValueError: They tell of other strides than those of ours, or of shortcuts that it has but we do not.
     """
-    traits = Traits()
+    traits = Conventions()
     for name in ("config.json", "task.json"):
         settings = _json(folder / name).get("config", {})
         config = settings.get("backbone", {}).get("config", settings) if isinstance(settings, dict) else {}
@@ -62,11 +62,11 @@ def traits_of_keras_hub(folder: Path) -> Traits:
                 f"strides {strides}, use_pre_activation={before}"
             )
         if kind is not None and not before:
-            traits = Traits(projection="pooled" if pooled else "normalized")
+            traits = Conventions(projection="pooled" if pooled else "normalized")
     return traits
 
 
-def told(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:
+def read_settings(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:
     """Returns what a file of settings says.
 
     Raises:
@@ -78,13 +78,13 @@ def told(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:
         raise ValueError(f"Expected settings as their library writes them. Received: {path}: {error!r}") from error
 
 
-def traits_of_transformers(config: Mapping[str, Any]) -> Traits:
+def conventions_of_transformers(config: Mapping[str, Any]) -> Conventions:
     """Returns what a `config.json` says of the place of the stride."""
     strides: dict[Any, BottleneckStride | None] = {True: "1x1", False: "3x3", None: None}
-    return Traits(bottleneck_stride=strides[config.get("downsample_in_bottleneck")])
+    return Conventions(bottleneck_stride=strides[config.get("downsample_in_bottleneck")])
 
 
-def labels_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Returns the class names in a `config.json`; `None` if there are none."""
     labels = config.get("id2label")
     names = [labels[str(i)] for i in range(len(labels))] if labels else config.get("label_names")

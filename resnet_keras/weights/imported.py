@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.weights.conventions import Traits
-from resnet_keras.weights.layouts import Layout, recognize
+from resnet_keras.weights.conventions import Conventions
+from resnet_keras.weights.layouts import Layout, recognize_layout
 
 HEAD = "logits"
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class ImportedWeights:
     """The weights of one network, whichever library they come from.
 
     Attributes:
@@ -39,7 +39,7 @@ class Checkpoint:
     names: Mapping[str, tuple[str, ...]]
     unexpected: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
-    traits: Traits = field(default_factory=Traits)
+    traits: Conventions = field(default_factory=Conventions)
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(default=())
@@ -51,9 +51,9 @@ class Checkpoint:
         return None if kernel is None else kernel.shape[-1]
 
 
-def checkpoint(
-    arrays: Mapping[str, np.ndarray], source: str, *, traits: Traits | None = None, **about: Any
-) -> Checkpoint:
+def import_arrays(
+    arrays: Mapping[str, np.ndarray], source: str, *, traits: Conventions | None = None, **about: Any
+) -> ImportedWeights:
     """Returns what `arrays` are in our names.
 
     Args:
@@ -67,7 +67,7 @@ def checkpoint(
             folded into.
     """
     try:
-        layout, prefix = recognize(arrays)
+        layout, prefix = recognize_layout(arrays)
     except ValueError as error:
         raise ValueError(f"{error} in {source}") from None
     tensors: dict[str, np.ndarray] = {}
@@ -88,26 +88,26 @@ def checkpoint(
             names[target] = (name,)
     passed_over = [name for name in unexpected if layout.passes_over(name)]
     _fold_biases(tensors, names, source)
-    return Checkpoint(
+    return ImportedWeights(
         source=source,
         layout=layout.name,
         tensors=tensors,
         names=names,
         unexpected=tuple(name for name in unexpected if name not in passed_over),
         passed_over=tuple(passed_over),
-        traits=_traits(tensors, traits or Traits(), layout),
+        traits=_traits(tensors, traits or Conventions(), layout),
         **about,
     )
 
 
-def _traits(tensors: Mapping[str, np.ndarray], told: Traits, layout: Layout) -> Traits:
+def _traits(tensors: Mapping[str, np.ndarray], told: Conventions, layout: Layout) -> Conventions:
     """Returns what a network is like besides its shapes: as names show, as its source tells, or as in its layout."""
     foreign = layout.epsilon is not None
     before = "final_bn/gamma" in tensors
     bare_stem = before and not any(re.match(r"stem_conv\d?_bn/", name) for name in tensors)
     projecting = any(name.endswith("_projection/kernel") for name in tensors)
     bare = projecting and not any(name.endswith("_projection_bn/gamma") for name in tensors)
-    return Traits(
+    return Conventions(
         # Everybody's bottlenecks with activation before convolutions have it in the 3x3.
         bottleneck_stride=told.bottleneck_stride or ("3x3" if before and foreign else layout.bottleneck_stride),
         # Codes in PyTorch's layout that pad channels pad them on both sides.

@@ -29,7 +29,7 @@ _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _KERNEL = ("kernel", "bias")
 
 
-def of_model(model: keras.Model) -> dict[str, np.ndarray]:
+def arrays_of_model(model: keras.Model) -> dict[str, np.ndarray]:
     """Returns the weights of a model under `layer/weight`, those of nested models under their own layers."""
     return {
         f"{layer.name}/{weight.name}": keras.ops.convert_to_numpy(weight)
@@ -38,7 +38,7 @@ def of_model(model: keras.Model) -> dict[str, np.ndarray]:
     }
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read_keras(path: str | Path) -> dict[str, np.ndarray]:
     """Returns the arrays in a file under `layer/weight`, e.g. `conv1_bn/moving_mean`.
 
     Args:

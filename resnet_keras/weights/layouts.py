@@ -228,7 +228,7 @@ LAYOUTS = (
 """The layouts that are recognized."""
 
 
-def recognize(names: Iterable[str]) -> tuple[Layout, str]:
+def recognize_layout(names: Iterable[str]) -> tuple[Layout, str]:
     """Returns the layout of a file that holds `names`, and the prefix before all of its names.
 
     Raises:

@@ -10,15 +10,15 @@ import keras
 import numpy as np
 
 from resnet_keras.layers.batch_norm import flat_layers
-from resnet_keras.weights.conventions import Traits, traits_of_model
-from resnet_keras.weights.imported import HEAD, Checkpoint
-from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.weights.conventions import Conventions, conventions_of_model
+from resnet_keras.weights.imported import HEAD, ImportedWeights
+from resnet_keras.weights.sources import open_weights
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class LoadReport:
     """What became of every tensor of a source and of every weight of the network.
 
     Attributes:
@@ -70,12 +70,12 @@ class Report:
 
 def load_weights(
     model: keras.Model,
-    source: str | Path | keras.Model | Checkpoint,
+    source: str | Path | keras.Model | ImportedWeights,
     *,
     strict: bool = True,
     bottleneck_stride: str | None = None,
     zero_channels: str | None = None,
-) -> Report:
+) -> LoadReport:
     """Loads weights of our own or another library's into a network of ours; nothing in a file is executed.
 
     Nothing is assigned unless everything fits, down to the place of strides and of zero channels, which make another
@@ -97,7 +97,7 @@ def load_weights(
         ValueError: The source is damaged, malicious or of no known layout; or something does not fit (the message
             names the weights and gives both shapes).
     """
-    found = source if isinstance(source, Checkpoint) else open_checkpoint(source, model.name)
+    found = source if isinstance(source, ImportedWeights) else open_weights(source, model.name)
     weights = {
         f"{layer.name}/{weight.name}": (layer, weight) for layer in flat_layers(model) for weight in layer.weights
     }
@@ -127,7 +127,7 @@ def load_weights(
     return report
 
 
-def _compared(weights: dict, found: Checkpoint) -> Report:
+def _compared(weights: dict, found: ImportedWeights) -> LoadReport:
     matched: list[str] = []
     missing: list[str] = []
     misshapen: list[str] = []
@@ -146,7 +146,7 @@ def _compared(weights: dict, found: Checkpoint) -> Report:
             matched.extend(found.names[name])
     extra = [name for name in found.tensors if name not in shapes]
     heads = [name for name in found.tensors if name.startswith(f"{HEAD}/") and not same_head]
-    return Report(
+    return LoadReport(
         source=found.source,
         layout=found.layout,
         matched=tuple(matched),
@@ -162,7 +162,7 @@ def _compared(weights: dict, found: Checkpoint) -> Report:
     )
 
 
-def _called(found: Checkpoint, name: str) -> str:
+def _called(found: ImportedWeights, name: str) -> str:
     """Returns our name of a tensor, and what the source calls it if that is another."""
     called = ", ".join(found.names[name])
     return name if called == name else f"{name} ({called})"
@@ -173,8 +173,8 @@ def _shown(problems: tuple[str, ...]) -> list[str]:
     return [*problems[:_SHOWN], *more]
 
 
-def _check_traits(model: keras.Model, expected: Traits, found: Checkpoint) -> None:
-    own = traits_of_model(model)
+def _check_traits(model: keras.Model, expected: Conventions, found: ImportedWeights) -> None:
+    own = conventions_of_model(model)
     if expected.plain is not None and own.plain is not None and expected.plain != own.plain:
         kinds = {True: "a plain network", False: "a residual network"}
         raise ValueError(
@@ -196,7 +196,7 @@ def _check_traits(model: keras.Model, expected: Traits, found: Checkpoint) -> No
             )
 
 
-def _assign(weights: dict, found: Checkpoint, report: Report) -> None:
+def _assign(weights: dict, found: ImportedWeights, report: LoadReport) -> None:
     loaded = set(report.matched)
     for name, (_, weight) in weights.items():
         if name in found.tensors and loaded.issuperset(found.names[name]):

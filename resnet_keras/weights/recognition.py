@@ -8,11 +8,11 @@ from dataclasses import fields, replace
 
 from resnet_keras.networks.architecture import EXPANSION, Architecture, Block, Shortcut, Stem
 from resnet_keras.networks.catalog import FAMILY
-from resnet_keras.weights.conventions import Traits
-from resnet_keras.weights.imported import Checkpoint
+from resnet_keras.weights.conventions import Conventions
+from resnet_keras.weights.imported import ImportedWeights
 
 
-def architecture_of(found: Checkpoint) -> Architecture:
+def recognize_architecture(found: ImportedWeights) -> Architecture:
     """Returns the network that a checkpoint's weights belong to, from their names and shapes.
 
     A network without projections could be plain as well as of option A; unless its source tells, it is taken for the
@@ -71,7 +71,7 @@ def architecture_of(found: Checkpoint) -> Architecture:
 
 def _label(network: Architecture) -> str | None:
     """Returns the name of the member of the family that has a network's weights, whatever else they do not show."""
-    unseen = {field.name for field in fields(Traits)} | {"label"}
+    unseen = {field.name for field in fields(Conventions)} | {"label"}
     seen = [field.name for field in fields(network) if field.name not in unseen]
     same = (row for row in FAMILY.values() if all(getattr(row, name) == getattr(network, name) for name in seen))
     return next((row.label for row in same), None)

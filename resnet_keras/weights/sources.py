@@ -15,19 +15,19 @@ from resnet_keras.data import class_names
 from resnet_keras.data.datasets import DATASETS
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.weights import keras_file, published, torch_file
-from resnet_keras.weights.conventions import Traits, traits_of, traits_of_model
+from resnet_keras.weights.conventions import Conventions, conventions_of_config, conventions_of_model
 from resnet_keras.weights.hub_settings import (
     MALFORMED,
     check_other_networks,
-    labels_of,
+    class_names_of,
+    conventions_of_keras_hub,
+    conventions_of_transformers,
     preprocessing_of_keras_hub,
     preprocessing_of_timm,
     preprocessing_of_transformers,
-    told,
-    traits_of_keras_hub,
-    traits_of_transformers,
+    read_settings,
 )
-from resnet_keras.weights.imported import Checkpoint, checkpoint
+from resnet_keras.weights.imported import ImportedWeights, import_arrays
 
 CLASSIFIER_MEMBER = "classifier.json"
 """What a `.keras` file of ours holds beside what Keras writes: preprocessing and class names."""
@@ -41,7 +41,7 @@ _NUMBER_TYPES = {
 }  # fmt: skip
 
 
-def open_checkpoint(source: str | Path | keras.Model, network: str | None = None) -> Checkpoint:
+def open_weights(source: str | Path | keras.Model, network: str | None = None) -> ImportedWeights:
     """Returns the weights of a source in our names, with what it tells of preprocessing and classes.
 
     Args:
@@ -56,9 +56,11 @@ def open_checkpoint(source: str | Path | keras.Model, network: str | None = None
         ValueError: The file is damaged, malicious or of another kind; or its weights are of no network like ours.
     """
     if isinstance(source, keras.Model):
-        return _completed(checkpoint(keras_file.of_model(source), source.name, traits=_traits_of_model(source)))
+        return _completed(
+            import_arrays(keras_file.arrays_of_model(source), source.name, traits=_traits_of_model(source))
+        )
     if published.is_published(str(source)):
-        return open_checkpoint(published.fetch(str(source), network))
+        return open_weights(published.fetch(str(source), network))
     path = Path(source)
     if path.is_dir():
         return _from_folder(path)
@@ -72,16 +74,16 @@ def open_checkpoint(source: str | Path | keras.Model, network: str | None = None
     if path.suffix == ".keras":
         return _from_archive(path)
     if path.suffix in keras_file.SUFFIXES:
-        return _completed(checkpoint(keras_file.read(path), str(path)))
+        return _completed(import_arrays(keras_file.read_keras(path), str(path)))
     if path.name in _FOLDER_FILES and (path.parent / "config.json").is_file():
         return _from_hub_files(path)
-    return _completed(checkpoint(_tensors(path), str(path)))
+    return _completed(import_arrays(_tensors(path), str(path)))
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
     """Returns the tensors of a file in PyTorch's world."""
     if path.suffix != _SAFETENSORS:
-        return torch_file.read(path)
+        return torch_file.read_torch(path)
     try:
         content = safetensors.deserialize(path.read_bytes())
         return {
@@ -94,28 +96,28 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _from_archive(path: Path) -> Checkpoint:
+def _from_archive(path: Path) -> ImportedWeights:
     """Opens a `.keras` file, of which only arrays and JSON are read."""
-    arrays = keras_file.read(path)
+    arrays = keras_file.read_keras(path)
     config = keras_file.read_member(path, "config.json") or {}
     about = keras_file.read_member(path, CLASSIFIER_MEMBER)
     preprocessing, names = None, None
     try:
-        traits = traits_of(config)
+        traits = conventions_of_config(config)
         if about is not None:
             preprocessing, names = Preprocessing(**about["preprocessing"]), tuple(map(str, about["class_names"]))
     except MALFORMED as error:
         raise ValueError(f"Expected a .keras file with sound settings. Received: {path}: {error}") from error
-    return _completed(checkpoint(arrays, str(path), traits=traits), preprocessing=preprocessing, names=names)
+    return _completed(import_arrays(arrays, str(path), traits=traits), preprocessing=preprocessing, names=names)
 
 
-def _traits_of_model(model: keras.Model) -> Traits | None:
+def _traits_of_model(model: keras.Model) -> Conventions | None:
     """Returns the traits of a model of ours; of another library's, its layout tells them."""
     ours = any(layer.name in ("stem_conv", "stem_conv1") for layer in model.layers)
-    return traits_of_model(model) if ours else None
+    return conventions_of_model(model) if ours else None
 
 
-def _from_folder(folder: Path) -> Checkpoint:
+def _from_folder(folder: Path) -> ImportedWeights:
     """Opens a folder as a hub has it: weights beside settings in JSON."""
     files = [folder / name for name in _FOLDER_FILES if (folder / name).is_file()]
     if not files:
@@ -125,33 +127,33 @@ def _from_folder(folder: Path) -> Checkpoint:
     if files[0].suffix != ".h5":
         return _from_hub_files(files[0])
     try:
-        traits = traits_of_keras_hub(folder)
+        traits = conventions_of_keras_hub(folder)
     except MALFORMED as error:
         raise ValueError(f"Expected settings as KerasHub writes them. Received: {folder}: {error}") from error
-    arrays = {name: array for file in files for name, array in keras_file.read(file).items()}
+    arrays = {name: array for file in files for name, array in keras_file.read_keras(file).items()}
     return _completed(
-        checkpoint(arrays, str(folder), traits=traits),
-        preprocessing=told(preprocessing_of_keras_hub, folder / "preprocessor.json"),
+        import_arrays(arrays, str(folder), traits=traits),
+        preprocessing=read_settings(preprocessing_of_keras_hub, folder / "preprocessor.json"),
     )
 
 
-def _from_hub_files(path: Path) -> Checkpoint:
+def _from_hub_files(path: Path) -> ImportedWeights:
     """Opens the tensors of a folder of timm's or transformers', beside their settings."""
     settings = path.parent / "config.json"
     check_other_networks(settings)
-    preprocessing = told(preprocessing_of_timm, settings) or told(
+    preprocessing = read_settings(preprocessing_of_timm, settings) or read_settings(
         preprocessing_of_transformers, path.parent / "preprocessor_config.json"
     )
     return _completed(
-        checkpoint(_tensors(path), str(path), traits=told(traits_of_transformers, settings)),
+        import_arrays(_tensors(path), str(path), traits=read_settings(conventions_of_transformers, settings)),
         preprocessing=preprocessing,
-        names=told(labels_of, settings),
+        names=read_settings(class_names_of, settings),
     )
 
 
 def _completed(
-    found: Checkpoint, *, preprocessing: Preprocessing | None = None, names: tuple[str, ...] | None = None
-) -> Checkpoint:
+    found: ImportedWeights, *, preprocessing: Preprocessing | None = None, names: tuple[str, ...] | None = None
+) -> ImportedWeights:
     """Returns a checkpoint with what its source does not tell, as its layout has it, and a note of each assumption."""
     notes = []
     about: dict[str, Any] = {"preprocessing": preprocessing, "class_names": names}
@@ -159,12 +161,12 @@ def _completed(
         about["preprocessing"], note = assumed
         notes.append(note)
     if found.classes is not None and (names is None or len(names) != found.classes):
-        about["class_names"], unknown = class_names.assumed(found.classes)
+        about["class_names"], unknown = class_names.assumed_class_names(found.classes)
         notes += [unknown] if unknown else []
     return replace(found, **about, notes=tuple(notes))
 
 
-def _usual_preprocessing(found: Checkpoint) -> tuple[Preprocessing, str] | None:
+def _usual_preprocessing(found: ImportedWeights) -> tuple[Preprocessing, str] | None:
     """Returns the preprocessing that is usual for a layout, and a sentence about it."""
     stem = found.tensors.get("stem_conv/kernel")
     if stem is None:

@@ -41,7 +41,7 @@ _WRAPPED_TIMES = 3
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     """Returns the tensors of a checkpoint by their names: those under `state_dict` or the like, if it is wrapped.
 
     Raises:

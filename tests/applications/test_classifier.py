@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from resnet_keras.applications.classifier import Classifier, gives_logits, softmax
+from resnet_keras.applications.classifier import Classifier, outputs_logits, softmax
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.layers.batch_norm import BatchNormalization, flat_layers
 from resnet_keras.networks import builder as models
@@ -67,8 +67,8 @@ def test_keras_alone_opens_the_file(tmp_path: Path) -> None:
 
 
 def test_logits_and_probabilities_are_told_apart() -> None:
-    assert gives_logits(small())
-    assert not gives_logits(small("softmax"))
+    assert outputs_logits(small())
+    assert not outputs_logits(small("softmax"))
 
 
 def test_probabilities_sum_to_one_whatever_the_output() -> None:

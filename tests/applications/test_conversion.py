@@ -27,8 +27,8 @@ from resnet_keras.data.splits import open_split
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.weights.imported import checkpoint
-from resnet_keras.weights.keras_file import of_model
+from resnet_keras.weights.imported import import_arrays
+from resnet_keras.weights.keras_file import arrays_of_model
 
 DEEP = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101", "resnet152")]
 
@@ -342,7 +342,7 @@ def check_inferred(name: str, library_name: str | None, **options: Any) -> None:
     side = 32 if row.stem == "imagenet" else 8
     fields: dict[str, Any] = {"input_shape": (side, side, 3), "classes": 5, "classifier_activation": None}
     model = network(5, name, **fields | options)
-    source = checkpoint(foreign(model, library_name), "x") if library_name else model
+    source = import_arrays(foreign(model, library_name), "x") if library_name else model
     classifier = converted(source, side, class_names="abcde")
     assert classifier.model.name == name
     assert difference(classifier.model(pixels(side)), model(pixels(side))) < 1e-5
@@ -443,7 +443,7 @@ def test_logits_come_out_whatever_went_over_them_before() -> None:
 
 
 def test_what_is_said_goes_before_what_is_told_and_assumed() -> None:
-    found = checkpoint(foreign(zeros(SMALL, classes=2), "cifar"), "x")
+    found = import_arrays(foreign(zeros(SMALL, classes=2), "cifar"), "x")
     gray = Preprocessing(image_size=(16, 8), channels=3, mean=(0, 0, 0), std=(1, 1, 1), channel_order="bgr")
     classifier, report = convert(found, preprocessing=gray, class_names=["no", "yes"], zero_channels="behind")
     assert (classifier.preprocessing, classifier.class_names) == (gray, ("no", "yes"))
@@ -452,12 +452,12 @@ def test_what_is_said_goes_before_what_is_told_and_assumed() -> None:
 
 
 def test_what_can_not_be_converted_says_why() -> None:
-    backbone = checkpoint({n: a for n, a in zeros(SMALL).items() if not n.startswith("logits")}, "x")
+    backbone = import_arrays({n: a for n, a in zeros(SMALL).items() if not n.startswith("logits")}, "x")
     with pytest.raises(ValueError, match="Expected weights with a classifier. Received: x, a backbone alone"):
         convert(backbone)
     with pytest.raises(ValueError, match="Expected `preprocessing`, which resnet6 does not tell. Received: None"):
         convert(network(1))
-    whole = checkpoint(zeros(SMALL), "x")
+    whole = import_arrays(zeros(SMALL), "x")
     with pytest.raises(ValueError, match="(?s)Expected weights that fit 'resnet6'.*stem_conv/kernel: expected shape"):
         gray = Preprocessing(image_size=(8, 8), channels=1, mean=(0,), std=(1,))
         convert(whole, preprocessing=gray)
@@ -467,7 +467,7 @@ def test_what_can_not_be_converted_says_why() -> None:
         convert("nowhere.pth")
     partly = {name: array for name, array in zeros(SMALL).items() if name != "stage2_block1_conv2/kernel"}
     with pytest.raises(ValueError, match="Received: x, blocks of different kinds"):
-        convert(checkpoint(partly, "x"), preprocessing=of_side(8))
+        convert(import_arrays(partly, "x"), preprocessing=of_side(8))
 
 
 def test_the_largest_difference_is_that_of_the_outputs() -> None:
@@ -559,5 +559,5 @@ def test_public_imagenet_weights_tell_the_photographs_through_our_own_pixels(
 
 def test_sources_of_these_tests_have_every_weight_drawn() -> None:
     # A weight left at 0 or 1 would hide that another one is put in its place.
-    for name, array in of_model(network(1)).items():
+    for name, array in arrays_of_model(network(1)).items():
         assert array.std() > 0.05, name

@@ -8,18 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from resnet_keras.data.class_names import assumed, imagenet, places, read, wordnet_ids
+from resnet_keras.data.class_names import (
+    assumed_class_names,
+    class_indices,
+    imagenet_class_names,
+    read_class_names,
+    wordnet_ids,
+)
 
 
 def test_imagenet_has_a_thousand_classes_each_with_a_name_of_its_own() -> None:
-    names = imagenet()
+    names = imagenet_class_names()
     assert len(names) == len(set(names)) == 1000
     assert names[0] == "tench" and names[281] == "tabby" and names[999] == "toilet tissue"
     assert all(name == name.strip() and name for name in names)
 
 
 def test_names_that_two_classes_share_bear_their_wordnet_ids() -> None:
-    shared = [name for name in imagenet() if name.endswith(")")]
+    shared = [name for name in imagenet_class_names() if name.endswith(")")]
     assert shared == ["crane (n02012849)", "crane (n03126707)", "maillot (n03710637)", "maillot (n03710721)"]
 
 
@@ -38,7 +44,7 @@ def test_imagenet_s_classes_are_those_of_another_collection(test_data: Path) -> 
     counts = Counter(row["name"] for row in rows)
     assert sum(count > 1 for count in counts.values()) == 2
     expected = [row["name"] if counts[row["name"]] == 1 else f"{row['name']} ({row['wnid']})" for row in rows]
-    assert list(imagenet()) == expected
+    assert list(imagenet_class_names()) == expected
 
 
 def test_photographs_are_filed_under_classes_of_ours(test_data: Path) -> None:
@@ -48,29 +54,33 @@ def test_photographs_are_filed_under_classes_of_ours(test_data: Path) -> None:
 
 
 def test_numbers_of_classes_are_taken_for_what_they_usually_are_and_that_is_said() -> None:
-    assert assumed(1000) == (imagenet(), "1000 classes are taken for ImageNet's")
-    names, note = assumed(10)
+    assert assumed_class_names(1000) == (imagenet_class_names(), "1000 classes are taken for ImageNet's")
+    names, note = assumed_class_names(10)
     assert names == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     assert note == "10 classes are taken for CIFAR-10's"
-    assert assumed(3) == (("0", "1", "2"), "the names of the 3 classes are not known: they are numbered")
+    assert assumed_class_names(3) == (("0", "1", "2"), "the names of the 3 classes are not known: they are numbered")
 
 
 def test_cifar_10_s_classes_are_in_the_order_of_its_labels(test_data: Path) -> None:
     (file,) = (test_data / "tensorflow_datasets" / "cifar10").glob("*/label.labels.txt")
-    assert assumed(10)[0] == read(file)
+    assert assumed_class_names(10)[0] == read_class_names(file)
 
 
 def test_classes_are_placed_among_others_by_name_and_imagenet_s_by_id() -> None:
-    assert places(["b", "a"], ["a", "c", "b"]) == [2, 0]
-    assert places(["b", "d"], ["a", "c", "b"]) is None
-    assert places(["n01440764", "tabby", "crane (n03126707)"], imagenet()) == [0, 281, 517]
-    assert places(["n01440764"], [*imagenet()[1:], "tench"]) is None
-    assert places(["crane"], imagenet()) is None
+    assert class_indices(["b", "a"], ["a", "c", "b"]) == [2, 0]
+    assert class_indices(["b", "d"], ["a", "c", "b"]) is None
+    assert class_indices(["n01440764", "tabby", "crane (n03126707)"], imagenet_class_names()) == [0, 281, 517]
+    assert class_indices(["n01440764"], [*imagenet_class_names()[1:], "tench"]) is None
+    assert class_indices(["crane"], imagenet_class_names()) is None
 
 
 def test_a_file_has_a_name_on_each_line(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("cat\n great white shark \r\n\n  \nКошка\n", encoding="utf-8")
-    assert read(tmp_path / "names.txt") == read(str(tmp_path / "names.txt")) == ("cat", "great white shark", "Кошка")
+    assert (
+        read_class_names(tmp_path / "names.txt")
+        == read_class_names(str(tmp_path / "names.txt"))
+        == ("cat", "great white shark", "Кошка")
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,9 +94,9 @@ def test_a_file_has_a_name_on_each_line(tmp_path: Path) -> None:
 def test_a_file_of_no_names_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "names.txt").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read(tmp_path / "names.txt")
+        read_class_names(tmp_path / "names.txt")
 
 
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"names\.txt"):
-        read(tmp_path / "names.txt")
+        read_class_names(tmp_path / "names.txt")

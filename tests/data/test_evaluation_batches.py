@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from resnet_keras.data.augmentation import augment, random_crop
-from resnet_keras.data.broken_images import broken_images, naming_broken_images, without
+from resnet_keras.data.broken_images import broken_images, explain_broken_images, without
 from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.evaluation_batches import (
     evaluation_batches,
@@ -29,7 +29,7 @@ from resnet_keras.data.evaluation_batches import (
 )
 from resnet_keras.data.image_ops import crop, decode, normalize
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
 from resnet_keras.data.training_batches import steps_per_epoch, training_batches
 from resnet_keras.recipes.catalog import RECIPES, Recipe
@@ -581,7 +581,7 @@ def test_an_image_of_no_class_counts_as_broken(little_splits: dict[str, Split]) 
     assert found == [i for i, label in enumerate(labels) if label == 1]
     whole = without(fewer, found)
     assert sum(len(labels) for _, labels in evaluation_batches(whole, UNIT, 4)) == len(labels) - len(found)
-    with pytest.raises(ValueError, match="Received: image"), naming_broken_images(fewer):
+    with pytest.raises(ValueError, match="Received: image"), explain_broken_images(fewer):
         list(evaluation_batches(fewer, UNIT, 4))
 
 
@@ -617,7 +617,7 @@ def test_images_can_be_left_out_twice(little_splits: dict[str, Split], kind: str
 
 @pytest.mark.parametrize("kind", ["files", "records"])
 def test_images_can_be_left_out_of_a_sample(little_splits: dict[str, Split], kind: str) -> None:
-    fewer = sample(little_splits[kind], 6)
+    fewer = stratified_sample(little_splits[kind], 6)
     ((pixels, _),) = evaluation_batches(fewer, UNIT, 100).as_numpy_iterator()
     rest = without(fewer, [0, 4])
     assert len(rest) == 4
@@ -646,7 +646,7 @@ def test_a_broken_image_stops_with_an_error_that_names_all_of_them(
 ) -> None:
     with (
         pytest.raises(ValueError, match=r"Received: [^,]*2\.jpg, [^,]*5\.jpg, [^,]*9\.jpg$") as caught,
-        naming_broken_images(broken_files),
+        explain_broken_images(broken_files),
     ):
         use(broken_files)
     assert isinstance(caught.value.__cause__, tf.errors.InvalidArgumentError)
@@ -655,14 +655,14 @@ def test_a_broken_image_stops_with_an_error_that_names_all_of_them(
 def test_of_many_broken_images_five_are_named(broken_files: FileSplit) -> None:
     for path in broken_files.paths:
         Path(path).write_bytes(b"")
-    with pytest.raises(ValueError, match=r"4\.jpg and 5 more$"), naming_broken_images(broken_files):
+    with pytest.raises(ValueError, match=r"4\.jpg and 5 more$"), explain_broken_images(broken_files):
         evaluated(broken_files)
 
 
 def test_another_error_passes_through_unchanged(little_splits: dict[str, Split]) -> None:
     with (
         pytest.raises(tf.errors.InvalidArgumentError, match="something else"),
-        naming_broken_images(*little_splits.values()),
+        explain_broken_images(*little_splits.values()),
     ):
         raise tf.errors.InvalidArgumentError(None, None, "something else")
 
@@ -692,7 +692,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.recipes.catalog import Recipe
 from resnet_keras.data.splits import ArraySplit
 
-devices = distribution.strategy(2)
+devices = distribution.create_strategy(2)
 images = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None, None, None], (20, 8, 8, 1))
 split = ArraySplit(images, np.arange(20), tuple(map(str, range(20))), Dataset(source="package", channels=1))
 preprocessing = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))

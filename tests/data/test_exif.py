@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from resnet_keras.data.exif import orientation, oriented
+from resnet_keras.data.exif import apply_orientation, orientation
 from resnet_keras.data.image_ops import decode
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
@@ -19,7 +19,7 @@ read = tf.function(orientation, input_signature=[FILE])
 
 @tf.function(input_signature=[FILE])
 def upright(file: tf.Tensor) -> tf.Tensor:
-    return oriented(decode(file, 3), file)
+    return apply_orientation(decode(file, 3), file)
 
 
 def encoded(form: str, **options: object) -> bytes:
@@ -178,7 +178,7 @@ def test_the_number_of_channels_is_known() -> None:
 
         @tf.function(input_signature=[FILE])
         def turned(file: tf.Tensor, image: tf.Tensor = image, channels: int = channels) -> tf.Tensor:
-            result = oriented(image, file)
+            result = apply_orientation(image, file)
             assert result.shape.as_list() == [None, None, channels]
             return result
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_keras.data.mixup import mix
+from resnet_keras.data.mixup import mix_images
 from resnet_keras.recipes.catalog import Recipe
 
 PARTS = Recipe(model="resnet20", dataset="cifar10", loss="binary")
@@ -19,7 +19,7 @@ def mixed(recipe: Recipe, step: int = 0, count: int = 64) -> tuple[np.ndarray, n
     rng = np.random.default_rng(step)
     images = tf.constant(rng.normal(size=(count, 8, 8, 3)).astype(np.float32))
     labels = tf.constant(rng.integers(0, CLASSES, count))
-    found, targets = mix(images, labels, CLASSES, recipe, tf.constant([7, step], tf.int64))
+    found, targets = mix_images(images, labels, CLASSES, recipe, tf.constant([7, step], tf.int64))
     return found.numpy(), targets.numpy()
 
 
@@ -46,7 +46,7 @@ def test_whole_labels_are_smoothed_last(fields: dict[str, float]) -> None:
 def test_an_image_mixed_with_itself_or_its_class_has_that_class_alone() -> None:
     recipe = replace(PARTS, mixup=1.0, mixed_labels="whole")
     images = tf.zeros((9, 4, 4, 3))
-    _, targets = mix(images, tf.fill((9,), 3), CLASSES, recipe, tf.constant([0, 0], tf.int64))
+    _, targets = mix_images(images, tf.fill((9,), 3), CLASSES, recipe, tf.constant([0, 0], tf.int64))
     np.testing.assert_array_equal(targets, np.eye(CLASSES)[[3] * 9])
 
 

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from resnet_keras.data.datasets import DATASETS, Dataset
-from resnet_keras.data.sampling import balanced, sample, subset
+from resnet_keras.data.sampling import class_balanced_sample, stratified_sample, subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, with_classes
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -441,7 +441,7 @@ def test_a_subset_has_the_images_asked_for_in_that_order(tmp_path: Path) -> None
 @pytest.mark.parametrize("count", [1, 10, 33, 100, 358])
 def test_a_sample_has_the_classes_in_their_proportions(count: int) -> None:
     arrays = digits("test")
-    fewer = sample(arrays, count)
+    fewer = stratified_sample(arrays, count)
     assert isinstance(fewer, ArraySplit)
     assert len(fewer) == count
     there = {image.tobytes(): label for image, label in zip(arrays.images, arrays.labels, strict=True)}
@@ -453,14 +453,14 @@ def test_a_sample_has_the_classes_in_their_proportions(count: int) -> None:
 
 def test_a_sample_of_files_has_every_class(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"bird": 4, "cat": 20, "dog": 8})
-    found = names_of(sample(open_split("folder", "train", data_dir=tmp_path), 8))
+    found = names_of(stratified_sample(open_split("folder", "train", data_dir=tmp_path), 8))
     assert [sum(folder == name for folder, _ in found) for name in ("bird", "cat", "dog")] == [1, 5, 2]
 
 
 @pytest.mark.parametrize("count", [359, 1000])
 def test_a_sample_of_more_than_there_are_is_the_split(count: int) -> None:
     arrays = digits("test")
-    assert sample(arrays, count) is arrays
+    assert stratified_sample(arrays, count) is arrays
 
 
 def test_a_sample_of_records_is_the_first_of_them(tmp_path: Path) -> None:
@@ -469,11 +469,11 @@ def test_a_sample_of_records_is_the_first_of_them(tmp_path: Path) -> None:
     assert isinstance(split, RecordSplit)
     whole = [encoded.numpy() for encoded, _ in split.records()]
     for count in (3, 7, 100):
-        fewer = sample(split, count)
+        fewer = stratified_sample(split, count)
         assert isinstance(fewer, RecordSplit)
         assert len(fewer) == min(count, 7)
         assert [encoded.numpy() for encoded, _ in fewer.records()] == whole[:count]
-    again = sample(sample(split, 3), 5)
+    again = stratified_sample(stratified_sample(split, 3), 5)
     assert len(again) == len(list(again.records())) == 3  # type: ignore[union-attr]
 
 
@@ -483,8 +483,8 @@ def test_a_balanced_sample_has_as_many_of_each_class_as_there_are() -> None:
     rng.shuffle(labels)
     split = ArraySplit(np.arange(73, dtype=np.uint8).reshape(73, 1, 1, 1), labels, ("a", "b", "c"), DATASETS["digits"])
     for count, expected in ((9, [3, 3, 3]), (15, [6, 3, 6]), (10, [4, 3, 3]), (2, [1, 1, 0]), (100, [50, 3, 20])):
-        found = balanced(split, count)
+        found = class_balanced_sample(split, count)
         np.testing.assert_array_equal(np.bincount(found.labels, minlength=3), expected)
         assert len(np.unique(found.images)) == len(found)
-    everyday = sample(split, 9)
+    everyday = stratified_sample(split, 9)
     assert np.bincount(everyday.labels, minlength=3)[1] < 3

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from resnet_keras.cli import workers as program
 from resnet_keras.data.evaluation_batches import preprocessing_of
-from resnet_keras.data.sampling import part
+from resnet_keras.data.sampling import shard
 from resnet_keras.data.splits import open_split
 from resnet_keras.data.training_batches import training_batches
 from resnet_keras.distributed import multi_worker
@@ -322,7 +322,7 @@ def test_an_environment_that_describes_no_cluster_is_refused(
 
 
 def test_keras_still_has_the_faults_that_are_mended() -> None:
-    # If this fails, Keras has changed: see whether `multi_worker.mended` can go.
+    # If this fails, Keras has changed: see whether `multi_worker.patched_fit` can go.
     assert multi_worker.faults() == (True, True)
 
 
@@ -342,11 +342,11 @@ def test_a_trainer_that_is_not_the_known_one_is_refused(monkeypatch: pytest.Monk
 
 def test_on_one_machine_nothing_is_mended_shared_or_renamed(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    with multi_worker.mended(model, None), multi_worker.own_folder(None, tmp_path) as folder:
+    with multi_worker.patched_fit(model, None), multi_worker.own_folder(None, tmp_path) as folder:
         assert folder == tmp_path
         assert "train_step" not in vars(model)
-    assert multi_worker.share(None, b"as it is") == b"as it is"
-    assert multi_worker.place(None) == (0, 1)
+    assert multi_worker.broadcast(None, b"as it is") == b"as it is"
+    assert multi_worker.worker_rank(None) == (0, 1)
     with pytest.raises(tf.errors.UnavailableError), multi_worker.naming_lost_workers(None):
         raise tf.errors.UnavailableError(None, None, "of one machine")
 
@@ -379,13 +379,13 @@ def test_rows_of_others_are_not_decoded_and_ones_own_are_the_same(tmp_path: Path
     recipe = replace(recipe, flip=True, pad_pixels=1)
     preprocessing = preprocessing_of(recipe, split)
     whole = list(training_batches(split, recipe, preprocessing).as_numpy_iterator())
-    part = list(training_batches(split, recipe, preprocessing, rows=range(1, 3)).as_numpy_iterator())
+    shard = list(training_batches(split, recipe, preprocessing, rows=range(1, 3)).as_numpy_iterator())
     mixed = replace(recipe, mixup=0.2)
     mixed_whole, mixed_part = (
         next(iter(training_batches(split, mixed, preprocessing, rows=rows).as_numpy_iterator()))
         for rows in (None, range(1, 3))
     )
-    for (images, labels), (own, own_labels) in zip(whole, part, strict=True):
+    for (images, labels), (own, own_labels) in zip(whole, shard, strict=True):
         np.testing.assert_array_equal(own[1:3], images[1:3])
         np.testing.assert_array_equal(own_labels, labels)
         assert np.ptp(own[0][1:-1, 1:-1], axis=(0, 1)).max() == 0  # nothing was there to see
@@ -395,7 +395,7 @@ def test_rows_of_others_are_not_decoded_and_ones_own_are_the_same(tmp_path: Path
 
 def test_parts_of_a_split_are_all_of_it() -> None:
     split = open_split("digits", "test")
-    parts = [part(split, i, 3) for i in range(3)]
+    parts = [shard(split, i, 3) for i in range(3)]
     assert sum(map(len, parts)) == len(split)
     assert sorted(image.tobytes() for p in parts for image in p.images) == sorted(i.tobytes() for i in split.images)
 

@@ -33,9 +33,9 @@ from resnet_keras.data.training_batches import training_batches
 from resnet_keras.layers.batch_norm import BatchNormalization
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.data.splits import open_split
-from resnet_keras.training.model import compiled
+from resnet_keras.training.model import compile_network
 
-devices = distribution.strategy(2)
+devices = distribution.create_strategy(2)
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(4, 8, 16), shortcut="B")
 digits = open_split("digits", "train")
 recipe = replace(RECIPES["digits_resnet20"], model="little", schedule="step", batch_size=128, peak_lr=0.1, l2=0.01)
@@ -90,10 +90,10 @@ tf.zeros(1)
 found = []
 for replicas in (2, 3):
     try:
-        distribution.strategy(replicas)
+        distribution.create_strategy(replicas)
     except RuntimeError as error:
         found.append(str(error))
-print(json.dumps({"errors": found, "one": distribution.strategy(1) is None}))
+print(json.dumps({"errors": found, "one": distribution.create_strategy(1) is None}))
 """
 
 
@@ -109,24 +109,24 @@ def test_a_cpu_in_use_cannot_be_divided() -> None:
 @pytest.mark.parametrize("replicas", [0, -1])
 def test_fewer_than_one_replica_raises(replicas: int) -> None:
     with pytest.raises(ValueError, match=rf"at least 1 CPU replica\. Received: {replicas}"):
-        distribution.strategy(replicas)
+        distribution.create_strategy(replicas)
 
 
 def test_one_replica_needs_no_strategy() -> None:
-    assert distribution.strategy(1) is None
+    assert distribution.create_strategy(1) is None
     assert distribution.replicas(None) == 1
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_without_several_gpus_there_is_no_strategy(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a device"] * gpus)
-    assert distribution.strategy() is None
+    assert distribution.create_strategy() is None
 
 
 def test_several_gpus_mirror_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a device"] * 4)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored over all")
-    assert distribution.strategy() == "mirrored over all"
+    assert distribution.create_strategy() == "mirrored over all"
 
 
 def test_without_a_strategy_the_scope_changes_nothing() -> None:

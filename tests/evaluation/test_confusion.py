@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from resnet_keras.evaluation.confusion import class_table, confusion_matrix, write_details
-from resnet_keras.evaluation.evaluator import Answers
+from resnet_keras.evaluation.evaluator import SplitPredictions
 
 FILES = ["classes.csv", "confusion.csv", "confusion.png", "evaluation.json"]
 
 
-def answered(classes: int, images: int, *, seed: int = 0, without: tuple[int, ...] = ()) -> Answers:
+def answered(classes: int, images: int, *, seed: int = 0, without: tuple[int, ...] = ()) -> SplitPredictions:
     """Returns answers that are right about half of the time; of the classes `without`, there are no images."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(np.setdiff1d(np.arange(classes), without), images)
@@ -24,7 +24,7 @@ def answered(classes: int, images: int, *, seed: int = 0, without: tuple[int, ..
     wrong = (labels + rng.integers(1, classes, images)) % classes
     predicted = np.where(ranks == 0, labels, wrong)
     names = tuple(f"class {index}" for index in range(classes))
-    return Answers(labels, predicted, ranks, rng.exponential(size=images), names)
+    return SplitPredictions(labels, predicted, ranks, rng.exponential(size=images), names)
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -48,7 +48,7 @@ def test_matrix_has_room_for_every_pair_whatever_the_type_of_the_labels(dtype: s
     names = tuple(map(str, range(100)))
     labels = np.array([99, 99, 0], dtype)
     predicted = np.array([99, 98, 99], dtype)
-    found = confusion_matrix(Answers(labels, predicted, np.zeros(3, int), np.zeros(3), names))
+    found = confusion_matrix(SplitPredictions(labels, predicted, np.zeros(3, int), np.zeros(3), names))
     assert (found[99, 99], found[99, 98], found[0, 99], found.sum()) == (1, 1, 1, 3)
 
 
@@ -70,7 +70,9 @@ def test_table_has_a_row_for_each_class(classes: int, images: int, without: tupl
 
 
 def test_a_class_that_is_always_right_is_taken_for_no_other() -> None:
-    answers = Answers(np.array([0, 0, 1]), np.array([0, 0, 0]), np.array([0, 0, 1]), np.zeros(3), ("a", "b", "c"))
+    answers = SplitPredictions(
+        np.array([0, 0, 1]), np.array([0, 0, 0]), np.array([0, 0, 1]), np.zeros(3), ("a", "b", "c")
+    )
     always, never, absent = class_table(answers)
     assert (always["top1_accuracy"], always["mostly_taken_for"], always["times"]) == (1.0, None, 0)
     assert (never["top1_accuracy"], never["mostly_taken_for"], never["times"]) == (0.0, "a", 1)
@@ -119,7 +121,7 @@ def test_a_thousand_classes_are_drawn_and_written(tmp_path: Path) -> None:
 def test_the_picture_shows_each_row_in_parts_of_its_class(tmp_path: Path) -> None:
     """Of one class all images are right, of the other all are taken for the first: one column is dark, one is not."""
     labels = np.repeat([0, 1], [1000, 3])
-    answers = Answers(labels, np.zeros(1003, int), labels, np.zeros(1003), ("a", "b"))
+    answers = SplitPredictions(labels, np.zeros(1003, int), labels, np.zeros(1003), ("a", "b"))
     write_details(answers, tmp_path)
     with Image.open(tmp_path / "confusion.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
@@ -150,7 +152,7 @@ def test_files_that_are_there_are_replaced(tmp_path: Path) -> None:
 )
 def test_class_names_may_be_any_text(names: tuple[str, ...], tmp_path: Path) -> None:
     answers = answered(3, 30)
-    write_details(Answers(answers.labels, answers.predicted, answers.ranks, answers.losses, names), tmp_path)
+    write_details(SplitPredictions(answers.labels, answers.predicted, answers.ranks, answers.losses, names), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
     assert tuple(rows(tmp_path / "confusion.csv")[0][1:]) == names
     assert tuple(row[0] for row in rows(tmp_path / "classes.csv")[1:]) == names

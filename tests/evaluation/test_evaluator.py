@@ -18,11 +18,11 @@ from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data import class_names, splits
 from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.sampling import sample, subset
+from resnet_keras.data.sampling import stratified_sample, subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
 from resnet_keras.evaluation import evaluator as evaluation
 from resnet_keras.evaluation import view_batches
-from resnet_keras.evaluation.evaluator import Evaluation, answer, evaluate, ranks
+from resnet_keras.evaluation.evaluator import Evaluation, evaluate, predict_split, ranks
 from resnet_keras.evaluation.views import Views
 
 CHOSEN = Preprocessing(image_size=(8, 8), channels=1, mean=(77.9,), std=(95.9,))
@@ -206,7 +206,7 @@ def assert_evaluated_as_slowly(
     pictures = [slow.read(path) for path in split.paths] if isinstance(split, FileSplit) else split.images
     expected = np.stack([slow.probabilities(members, picture, views) for picture in pictures])
     assert expected.max(axis=1).std() > 0.01
-    found = answer(classifiers(members), split, views=views, batch_size=batch_size)
+    found = predict_split(classifiers(members), split, views=views, batch_size=batch_size)
     assert found.labels.tolist() == split.labels.tolist()
     right = expected[np.arange(len(split)), split.labels]
     np.testing.assert_allclose(np.exp(-found.losses), right, atol=atol)
@@ -265,7 +265,7 @@ def test_probabilities_have_their_logarithms_averaged_as_logits(files: FileSplit
 
 def test_a_probability_of_zero_has_a_finite_logarithm() -> None:
     chosen = classifier("dense with softmax", weight=100.0)
-    found = answer([chosen, classifier(seed=1)], digits(), views=Views(average="logits"))
+    found = predict_split([chosen, classifier(seed=1)], digits(), views=Views(average="logits"))
     assert np.isfinite(found.losses).all()
 
 
@@ -276,8 +276,8 @@ def test_a_probability_of_zero_has_a_finite_logarithm() -> None:
     ids=str,
 )
 def test_answers_are_the_same_whatever_the_batches(files: FileSplit, views: Views, count: int, size: int) -> None:
-    expected = answer(classifiers(LINEAR[:count]), files, views=views)
-    found = answer(classifiers(LINEAR[:count]), files, views=views, batch_size=size)
+    expected = predict_split(classifiers(LINEAR[:count]), files, views=views)
+    found = predict_split(classifiers(LINEAR[:count]), files, views=views, batch_size=size)
     assert found.labels.tolist() == expected.labels.tolist() == files.labels.tolist()
     assert found.predicted.tolist() == expected.predicted.tolist()
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-4)
@@ -307,24 +307,24 @@ def test_records_are_evaluated_as_the_same_images_in_memory(
     whole = open_split("cifar10", "test", data_dir=folder)
     assert isinstance(whole, ArraySplit)
     monkeypatch.setattr(splits, "IN_MEMORY_BYTES", 0)
-    records = sample(open_split("cifar10", "test", data_dir=folder), 20)
+    records = stratified_sample(open_split("cifar10", "test", data_dir=folder), 20)
     assert isinstance(records, RecordSplit)
     member = slow.convolutional(CENTRE, whole.class_names, 3).classifier
-    expected = answer(member, subset(whole, np.arange(20)), views=views)
-    found = answer(member, records, views=views, batch_size=7)
+    expected = predict_split(member, subset(whole, np.arange(20)), views=views)
+    found = predict_split(member, records, views=views, batch_size=7)
     assert found.labels.tolist() == expected.labels.tolist()
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-3)
 
 
 def test_a_classifier_alone_is_an_ensemble_of_one_and_of_twins(files: FileSplit) -> None:
     chosen = LINEAR[0].classifier
-    expected = answer(chosen, files).losses
-    np.testing.assert_allclose(answer([chosen], files).losses, expected, rtol=1e-6)
-    np.testing.assert_allclose(answer((chosen, chosen), files, batch_size=5).losses, expected, rtol=1e-4)
+    expected = predict_split(chosen, files).losses
+    np.testing.assert_allclose(predict_split([chosen], files).losses, expected, rtol=1e-6)
+    np.testing.assert_allclose(predict_split((chosen, chosen), files, batch_size=5).losses, expected, rtol=1e-4)
 
 
 def test_an_evaluation_is_that_of_the_answers(files: FileSplit) -> None:
-    found = answer(LINEAR[0].classifier, files)
+    found = predict_split(LINEAR[0].classifier, files)
     assert evaluate(LINEAR[0].classifier, files) == found.evaluation
     assert found.evaluation == Evaluation(
         images=len(SHAPES),
@@ -338,7 +338,7 @@ def test_an_evaluation_is_that_of_the_answers(files: FileSplit) -> None:
 def test_the_network_of_a_classifier_is_left_as_it_was(files: FileSplit, convolutional: list[slow.Member]) -> None:
     model = convolutional[0].classifier.model
     before = [weight.numpy().tobytes() for weight in model.weights]
-    answer(convolutional[0].classifier, files, views=Views(crops="full", scales=(16,)))
+    predict_split(convolutional[0].classifier, files, views=Views(crops="full", scales=(16,)))
     assert model.input_shape == (None, 13, 13, 3)
     assert [weight.numpy().tobytes() for weight in model.weights] == before
 
@@ -354,7 +354,7 @@ def of_classes(names: tuple[str, ...], labels: list[int]) -> ArraySplit:
 def test_a_split_of_some_of_the_classes_is_told_apart_among_all_of_them() -> None:
     some = of_classes(("fly", "bee", "dog"), [0, 2, 1, 1])
     whole = of_classes(NAMES, [5, 3, 1, 1])
-    found, expected = answer(LINEAR[0].classifier, some), answer(LINEAR[0].classifier, whole)
+    found, expected = predict_split(LINEAR[0].classifier, some), predict_split(LINEAR[0].classifier, whole)
     assert found.class_names == NAMES
     assert found.labels.tolist() == [5, 3, 1, 1]
     assert found.predicted.tolist() == expected.predicted.tolist()
@@ -370,7 +370,7 @@ def test_a_folder_of_some_classes_is_told_apart_by_their_names(
         pixels = np.random.default_rng(index).integers(0, 256, (18, 18 + index, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
     split = open_split("folder", "all", data_dir=tmp_path)
-    found = answer(convolutional[0].classifier, split, views=views)
+    found = predict_split(convolutional[0].classifier, split, views=views)
     assert found.labels.tolist() == [1, 1, 2, 6, 6]
 
 
@@ -379,7 +379,7 @@ def test_a_folder_of_wordnet_ids_is_told_apart_among_imagenets_classes(tmp_path:
         (tmp_path / wordnet_id).mkdir()
         Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / wordnet_id / "a.png")
     split = open_split("folder", "all", data_dir=tmp_path)
-    found = answer(slow.linear(CENTRE, class_names.imagenet()).classifier, split)
+    found = predict_split(slow.linear(CENTRE, class_names.imagenet_class_names()).classifier, split)
     assert found.labels.tolist() == [0, 208]  # the tench and the Labrador retriever
     assert len(found.class_names) == 1000
 
@@ -388,20 +388,20 @@ def test_a_folder_of_wordnet_ids_is_told_apart_among_imagenets_classes(tmp_path:
 def test_a_split_of_classes_that_the_classifier_has_not_raises(names: tuple[str, ...]) -> None:
     message = rf"the classifier's 7 classes, or a folder of some of them.*Received: one of {len(names)}$"
     with pytest.raises(ValueError, match=message):
-        answer(LINEAR[0].classifier, of_classes(names, [0, 1]))
+        predict_split(LINEAR[0].classifier, of_classes(names, [0, 1]))
 
 
 def test_digits_need_a_classifier_of_all_digits() -> None:
     with pytest.raises(ValueError, match=r"the classifier's 9 classes, .* Received: one of 10"):
         evaluate(classifier(classes=9), digits())
-    assert answer(classifier(classes=11), digits()).evaluation.images == 359
+    assert predict_split(classifier(classes=11), digits()).evaluation.images == 359
 
 
 def test_records_of_some_of_the_classes_raise() -> None:
     builder: Any = None
     split = RecordSplit(builder, "test", NAMES[:3], Dataset(source="tfds"))
     with pytest.raises(ValueError, match=r"the classifier's 7 classes, or a folder.* Received: one of 3"):
-        answer(LINEAR[0].classifier, split)
+        predict_split(LINEAR[0].classifier, split)
 
 
 # Errors ------------------------------------------------------------------------------------------------------------
@@ -409,19 +409,19 @@ def test_records_of_some_of_the_classes_raise() -> None:
 
 def test_no_classifier_raises(files: FileSplit) -> None:
     with pytest.raises(ValueError, match=r"at least one classifier\. Received: none"):
-        answer([], files)
+        predict_split([], files)
 
 
 def test_classifiers_of_other_numbers_of_classes_raise(files: FileSplit) -> None:
     other = slow.linear(CENTRE, NAMES[:6]).classifier
     with pytest.raises(ValueError, match=r"classifiers of the same 7 classes\. Received: one of 6"):
-        answer([LINEAR[0].classifier, other], files)
+        predict_split([LINEAR[0].classifier, other], files)
 
 
 @pytest.mark.parametrize("crops", ["center", "ten"])
 def test_a_scale_below_one_classifiers_crop_raises(files: FileSplit, crops: Any) -> None:
     with pytest.raises(ValueError, match=r"no shorter than the crop of \(24, 24\)\. Received: \(20, 32\)"):
-        answer(classifiers(LINEAR[:2]), files, views=Views(crops=crops, scales=(20, 32)))
+        predict_split(classifiers(LINEAR[:2]), files, views=Views(crops=crops, scales=(20, 32)))
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_a_broken_image_is_named(tmp_path: Path, views: Views, convolutional: li
     (tmp_path / "fly" / "empty.jpg").write_bytes(b"")
     split = open_split("folder", "all", data_dir=tmp_path)
     with pytest.raises(ValueError, match=r"whole JPEG or PNG images.*cow/broken\.png, .*fly/empty\.jpg"):
-        answer(convolutional[0].classifier, split, views=views, batch_size=2)
+        predict_split(convolutional[0].classifier, split, views=views, batch_size=2)
 
 
 # Progress ----------------------------------------------------------------------------------------------------------
@@ -447,12 +447,12 @@ def told(split: Split, monkeypatch: pytest.MonkeyPatch, *, every: float) -> list
     monkeypatch.setattr(evaluation, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(evaluation, "_REPORT_SECONDS", every)
     lines: list[str] = []
-    answer(LINEAR[0].classifier, split, batch_size=4, log=lines.append)
+    predict_split(LINEAR[0].classifier, split, batch_size=4, log=lines.append)
     return lines
 
 
 def test_an_evaluation_tells_how_it_goes_on(files: FileSplit, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = answer(LINEAR[0].classifier, files).ranks >= 1
+    wrong = predict_split(LINEAR[0].classifier, files).ranks >= 1
     errors = [f"{wrong[:done].mean():.2%}" for done in (4, 8, 11)]
     assert told(files, monkeypatch, every=0.0) == [
         f"  4 of 11 images, 2.0 images/s, 4 s left, top-1 error so far {errors[0]}",  # 3.5 s, to the even

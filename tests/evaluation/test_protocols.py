@@ -7,7 +7,7 @@ import pytest
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import open_split
 from resnet_keras.evaluation.evaluator import evaluate
 from resnet_keras.evaluation.protocols import ProtocolResult, evaluate_protocols, protocol_views
@@ -37,7 +37,7 @@ def test_ten_crops_are_taken_of_a_border_of_8_7() -> None:
 
 
 def test_each_network_by_each_protocol_then_all_together() -> None:
-    split = sample(open_split("digits", "test"), 30)
+    split = stratified_sample(open_split("digits", "test"), 30)
     members = {"one": classifier(1), "two": classifier(2)}
     found = {(row.protocol, row.networks): row for row in evaluate_protocols(members, split, log=lambda line: None)}
     assert list(found) == [
@@ -58,7 +58,7 @@ def test_each_network_by_each_protocol_then_all_together() -> None:
 def test_what_is_known_is_not_computed_again() -> None:
     said: list[str] = []
     known = ProtocolResult("10-crop", ("one",), 3, 0.125, None)
-    split = sample(open_split("digits", "test"), 20)
+    split = stratified_sample(open_split("digits", "test"), 20)
     found = list(evaluate_protocols({"one": classifier(1)}, split, known=(known,), log=said.append))
     assert found[1] == known
     assert said == ["1-crop: one", "multi-scale: one"]

@@ -12,9 +12,9 @@ import pytest
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting import export_speed as export_meter
-from resnet_keras.exporting.artifact_process import Latency, default_threads, latencies, running
+from resnet_keras.exporting.artifact_process import Latency, default_threads, latencies, run_artifact
 from resnet_keras.exporting.artifact_worker import LiteRTModel
-from resnet_keras.exporting.litert import convert
+from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.options import DEFAULT_FORMATS, ExportOptions
 from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.networks import builder as models
@@ -30,9 +30,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.Model(inputs, keras.layers.Flatten()(inputs)).export(folder, verbose=False)
     classifier = Classifier(models.PlainNet20(input_shape=(8, 8, 1), classes=3), GREY, ("a", "b", "c"))
     model, images = pixel_model(classifier), np.zeros((2, 8, 8, 1), np.uint8)
-    convert(model, images, {"float32": folder / "any.tflite"})
+    convert_to_litert(model, images, {"float32": folder / "any.tflite"})
     edges = {"int8_input": "float32", "int8_output": "uint8"}
-    convert(model, images, {"int8": folder / "four.tflite"}, batch=4, **edges)  # type: ignore[arg-type]
+    convert_to_litert(model, images, {"int8": folder / "four.tflite"}, batch=4, **edges)  # type: ignore[arg-type]
     return folder
 
 
@@ -91,7 +91,7 @@ def test_the_table_compares_with_one_of_them() -> None:
 
 def test_a_runner_answers_as_the_model_does(files: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
-    with running("litert", files / "any.tflite", 1) as runner:
+    with run_artifact("litert", files / "any.tflite", 1) as runner:
         (found,) = runner.outputs(images, batch=4).values()
         assert runner.about["operators"]["CONV_2D"] == 19
         assert runner.about["undelegated"] == []
@@ -99,7 +99,7 @@ def test_a_runner_answers_as_the_model_does(files: Path) -> None:
     (expected,) = LiteRTModel(files / "any.tflite")(images).values()
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
-    with running("saved_model", files, 1) as runner:
+    with run_artifact("saved_model", files, 1) as runner:
         assert runner.about["strangers"] == []
         (found,) = runner.outputs(images).values()
         np.testing.assert_array_equal(found, images.reshape(6, 64))
@@ -118,16 +118,16 @@ def test_the_edges_of_int8_are_what_was_asked_for(files: Path) -> None:
 def test_a_file_that_is_none_ends_with_what_was_said(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"nothing of the kind")
     with (
-        running("litert", tmp_path / "x.tflite", 1) as runner,
+        run_artifact("litert", tmp_path / "x.tflite", 1) as runner,
         pytest.raises(RuntimeError, match=r"Expected an artifact that runs. Received: .*x.tflite, status 1:(.|\n)+"),
     ):
         runner.ask("about")
-    with running("saved_model:nosuch", tmp_path, 1) as runner, pytest.raises(RuntimeError):
+    with run_artifact("saved_model:nosuch", tmp_path, 1) as runner, pytest.raises(RuntimeError):
         runner.ask("memory")
 
 
 def test_an_unknown_signature_lists_the_known(files: Path) -> None:
-    with running("saved_model:nosuch", files, 1) as runner, pytest.raises(RuntimeError, match="it has serve"):
+    with run_artifact("saved_model:nosuch", files, 1) as runner, pytest.raises(RuntimeError, match="it has serve"):
         runner.ask("about")
 
 

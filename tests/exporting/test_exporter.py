@@ -13,23 +13,23 @@ import pytest
 import tensorflow as tf
 from helpers.small_networks import drawn
 
-from resnet_keras.applications.classifier import Classifier, gives_logits
+from resnet_keras.applications.classifier import Classifier, outputs_logits
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import open_split
 from resnet_keras.exporting import exporter as publish
 from resnet_keras.exporting.artifact_worker import LiteRTModel
 from resnet_keras.exporting.exporter import ExportRefused, export
-from resnet_keras.exporting.litert import LITERT_FORMATS, convert, operators
+from resnet_keras.exporting.litert import LITERT_FORMATS, convert_to_litert, operators
 from resnet_keras.exporting.options import DEFAULT_FORMATS
 from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.exporting.verification import SAVED_MODEL, Tolerance, prove
+from resnet_keras.exporting.verification import SAVED_MODEL, Tolerance, verify
 from resnet_keras.exporting.warmup_requests import WARM_UP
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES, FAMILY, architecture
-from resnet_keras.surgery.cloning import in_float32
+from resnet_keras.surgery.cloning import clone_in_float32
 
 RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7))
 TINY_BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(8, 16))
@@ -47,7 +47,7 @@ def pixels(count: int, channels: int = 3, side: int = 32) -> np.ndarray:
 def used(classifier: Classifier) -> Classifier:
     """The classifier with moving statistics of images like those it gets, as training would leave them."""
     classifier.model.compile(
-        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=gives_logits(classifier.model))
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=outputs_logits(classifier.model))
     )
     images = normalize(pixels(64, classifier.preprocessing.channels), classifier.preprocessing)
     for _ in range(3):
@@ -168,9 +168,9 @@ def test_a_wrong_artifact_is_found_out(digits_run: Path, tmp_path: Path, monkeyp
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     model = pixel_model(Classifier(models.PlainNet20(classes=5), RGB, tuple("abcde")))
     model.trainable_weights[-1].assign([np.nan, 0.0, 0.0, 0.0, 0.0])
-    convert(model, pixels(1), {"float32": tmp_path / "x.tflite"})
+    convert_to_litert(model, pixels(1), {"float32": tmp_path / "x.tflite"})
     tolerance = Tolerance(difference=1e-4, agreement=0.0)
-    proof = prove(
+    proof = verify(
         "float32", tmp_path / "x.tflite", pixels(2), np.zeros(2, int), np.zeros((2, 5), np.float32), tolerance
     )
     assert proof.faults == ("a probability differs by nan, more than 1.00e-04", "a probability is not finite")
@@ -182,7 +182,7 @@ def test_a_network_of_half_precision_is_rebuilt_in_float32() -> None:
         model = models.ResNet20(classifier_activation=None)
     finally:
         keras.config.set_dtype_policy("float32")
-    rebuilt = in_float32(model)
+    rebuilt = clone_in_float32(model)
     assert {layer.compute_dtype for layer in rebuilt.layers} == {"float32"}
     for one, other in zip(model.get_weights(), rebuilt.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -218,7 +218,7 @@ def test_every_kind_of_network_converts_with_builtin_operators_alone(kind: str, 
     )
     expected = classifier.probabilities(normalize(images, RGB))
     forms = ("float32", "int8")
-    convert(pixel_model(classifier), pixels(64), {form: tmp_path / f"{form}.tflite" for form in forms})
+    convert_to_litert(pixel_model(classifier), pixels(64), {form: tmp_path / f"{form}.tflite" for form in forms})
     float32, int8 = (LiteRTModel(tmp_path / f"{form}.tflite") for form in forms)
     for batch in (1, 2, 8):  # by the same file
         (found,) = float32(images[:batch]).values()
@@ -246,7 +246,7 @@ def test_every_network_of_the_tables_converts(name: str, tmp_path: Path) -> None
     images = np.random.default_rng(3).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
     expected = classifier.probabilities(normalize(images, preprocessing))
     forms = ("float32", "int8")
-    convert(pixel_model(classifier), images, {form: tmp_path / f"{form}.tflite" for form in forms})
+    convert_to_litert(pixel_model(classifier), images, {form: tmp_path / f"{form}.tflite" for form in forms})
     (found,) = LiteRTModel(tmp_path / "float32.tflite")(images).values()
     np.testing.assert_allclose(np.log(found), np.log(expected), atol=1e-4)
     for form in forms:
@@ -267,7 +267,7 @@ def test_the_saved_model_runs_in_a_process_without_this_package(published: Path,
     expected = Classifier.load(digits_run)
     logits = expected.model.predict_on_batch(normalize(test.images[:7], expected.preprocessing))
     tolerance = Tolerance(difference=1e-4, agreement=1.0)
-    proof = prove(SAVED_MODEL, published, test.images[:7], test.labels[:7], logits, tolerance)
+    proof = verify(SAVED_MODEL, published, test.images[:7], test.labels[:7], logits, tolerance)
     assert proof.faults == ()
     assert proof.logit_difference is not None
     assert proof.logit_difference < 1e-3
@@ -279,7 +279,7 @@ def test_the_saved_model_runs_in_a_process_without_this_package(published: Path,
 def test_a_failed_conversion_says_what_the_converter_said(tmp_path: Path) -> None:
     model = pixel_model(Classifier(models.PlainNet20(classes=5), RGB, tuple("abcde")))
     with pytest.raises(RuntimeError, match=r"Expected a network that converts to int4. Received:(.|\n)*Traceback"):
-        convert(model, pixels(1), {"int4": tmp_path / "nowhere" / "x.tflite"})
+        convert_to_litert(model, pixels(1), {"int4": tmp_path / "nowhere" / "x.tflite"})
 
 
 def test_the_converter_needs_nothing_of_this_package() -> None:
@@ -327,7 +327,7 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
     found = served(images=tf.constant(images[:8]))["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     files = {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")}
-    convert(pixel_model(classifier), images, files)
+    convert_to_litert(pixel_model(classifier), images, files)
     for form, tolerance in (("float32", 1e-4), ("int8", 0.1)):
         (found,) = LiteRTModel(files[form])(images[:8]).values()
         np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=form)
@@ -347,7 +347,7 @@ def test_resnet_1202_converts_to_floats_and_integers(tmp_path: Path) -> None:
     expected = classifier.probabilities(normalize(images, RGB))
     files = {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")}
     said: list[str] = []
-    convert(pixel_model(classifier), images, files, log=said.append)
+    convert_to_litert(pixel_model(classifier), images, files, log=said.append)
     assert [line.split()[2] for line in said] == ["float32", "int8"]
     for form, tolerance in (("float32", 1e-3), ("int8", 0.3)):
         counts = operators(files[form])

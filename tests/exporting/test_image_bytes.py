@@ -13,7 +13,7 @@ from PIL import Image
 
 from resnet_keras.data.image_ops import crop, decode
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting.image_bytes import MOST_PIXELS, decoded, fitted
+from resnet_keras.exporting.image_bytes import MOST_PIXELS, decode_images, fit_images
 
 SIZE = (24, 32)
 RGB = Preprocessing(image_size=SIZE, channels=3, mean=(0, 0, 0), std=(1, 1, 1))
@@ -26,32 +26,32 @@ FILES = tf.TensorSpec((None,), tf.string)
 
 @tf.function(input_signature=[FILES])
 def colors(files: tf.Tensor) -> tf.Tensor:
-    return decoded(files, RGB)
+    return decode_images(files, RGB)
 
 
 @tf.function(input_signature=[FILES])
 def grays(files: tf.Tensor) -> tf.Tensor:
-    return decoded(files, GREY)
+    return decode_images(files, GREY)
 
 
 @tf.function(input_signature=[FILES])
 def cropped(files: tf.Tensor) -> tf.Tensor:
-    return decoded(files, CROPPED)
+    return decode_images(files, CROPPED)
 
 
 @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
 def fitted_bytes(pixels: tf.Tensor) -> tf.Tensor:
-    return fitted(pixels, CROPPED)
+    return fit_images(pixels, CROPPED)
 
 
 @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
 def fitted_floats(pixels: tf.Tensor) -> tf.Tensor:
-    return fitted(pixels, CROPPED)
+    return fit_images(pixels, CROPPED)
 
 
 @tf.function(input_signature=[tf.TensorSpec((None, *SIZE, 3), tf.uint8)])
 def fitted_fixed(pixels: tf.Tensor) -> tf.Tensor:
-    return fitted(pixels, CROPPED)
+    return fit_images(pixels, CROPPED)
 
 
 def noise(*shape: int) -> np.ndarray:

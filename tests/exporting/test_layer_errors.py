@@ -6,7 +6,7 @@ import pytest
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.layer_errors import LayerError, layer_errors, worst
-from resnet_keras.exporting.litert import convert
+from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.networks import builder as models
 
@@ -24,7 +24,7 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> list[LayerError]:
     after.assign(np.asarray(after.value) * np.array([0.0] + [1.0] * 31)[:, None])
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
     files = {form: folder / f"{form}.tflite" for form in ("float32", "int8")}
-    convert(pixel_model(Classifier(model, RGB, tuple("abcde"))), images, files)
+    convert_to_litert(pixel_model(Classifier(model, RGB, tuple("abcde"))), images, files)
     return layer_errors(files["float32"], files["int8"], images[:4])
 
 

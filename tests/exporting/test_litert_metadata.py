@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.artifact_worker import LiteRTModel
-from resnet_keras.exporting.litert import convert
+from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.litert_metadata import add_metadata
 from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.networks import builder as models
@@ -23,7 +23,7 @@ GREY = Preprocessing(image_size=(12, 16), channels=1, mean=(100.0,), std=(50.0,)
 def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     path = tmp_path_factory.mktemp("litert") / "x.tflite"
     classifier = Classifier(models.PlainNet20(input_shape=(12, 16, 1), classes=3), GREY, ("one", "zwei", "três"))
-    convert(pixel_model(classifier), np.zeros((1, 12, 16, 1), np.uint8), {"float32": path})
+    convert_to_litert(pixel_model(classifier), np.zeros((1, 12, 16, 1), np.uint8), {"float32": path})
     before = path.read_bytes()
     add_metadata(path, classifier)
     add_metadata(path, classifier)  # a second time replaces the first

@@ -14,7 +14,7 @@ from resnet_keras.applications.prediction import predict
 from resnet_keras.data.image_ops import crop, normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.exporting.warmup_requests import WARM_UP, write_warm_up
+from resnet_keras.exporting.warmup_requests import WARM_UP, write_warmup_requests
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 
@@ -138,7 +138,7 @@ def test_the_weights_are_constants_without_batch_normalization(served: Path) -> 
 def test_warm_up_requests_are_answered_by_their_signatures(
     served: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
-    write_warm_up(tmp_path, "animals", classifier.preprocessing, "uint8")
+    write_warmup_requests(tmp_path, "animals", classifier.preprocessing, "uint8")
     signatures = tf.saved_model.load(str(served)).signatures
     asked = []
     for record in tf.data.TFRecordDataset(str(tmp_path / WARM_UP)).as_numpy_iterator():

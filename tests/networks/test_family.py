@@ -12,18 +12,18 @@ import pytest
 import tensorflow as tf
 from helpers.small_networks import drawn, images
 
-from resnet_keras.exporting.litert import convert, operators
+from resnet_keras.exporting.litert import convert_to_litert, operators
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, FAMILY, architecture
 from resnet_keras.networks.complexity import complexity, parameters
 from resnet_keras.networks.published_sizes import SIZES
-from resnet_keras.surgery.folding import folded
+from resnet_keras.surgery.folding import fold
 from resnet_keras.surgery.freezing import freeze
-from resnet_keras.surgery.quantization import quantized
+from resnet_keras.surgery.quantization import quantize
 from resnet_keras.weights.loading import load_weights
-from resnet_keras.weights.recognition import architecture_of
-from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.weights.recognition import recognize_architecture
+from resnet_keras.weights.sources import open_weights
 
 BEFORE = Architecture(
     stem="imagenet", block="bottleneck", repeats=(2, 2), widths=(4, 6), activation="before", projection="bare",
@@ -223,8 +223,8 @@ def test_every_variable_learns(name: str) -> None:
 def test_a_file_tells_its_network_and_its_weights(name: str, tmp_path: Path) -> None:
     model = built(name)
     model.save(tmp_path / "x.keras")
-    found = open_checkpoint(tmp_path / "x.keras")
-    assert architecture_of(found) == SMALL[name]
+    found = open_weights(tmp_path / "x.keras")
+    assert recognize_architecture(found) == SMALL[name]
     again = build(SMALL[name], weights=found, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
     x = images(2, 32, 32, 3)
     np.testing.assert_array_equal(again.predict_on_batch(x), model.predict_on_batch(x))
@@ -234,7 +234,7 @@ def test_a_file_tells_its_network_and_its_weights(name: str, tmp_path: Path) -> 
 def test_folding_changes_no_answer(name: str) -> None:
     model = built(name)
     x = images(2, 32, 32, 3)
-    copy = folded(model)
+    copy = fold(model)
     np.testing.assert_allclose(copy.predict_on_batch(x), model.predict_on_batch(x), rtol=1e-4, atol=1e-4)
     left = [layer.name for layer in copy.layers if isinstance(layer, keras.layers.BatchNormalization)]
     # What follows a sum has no convolution to be folded into.
@@ -264,7 +264,7 @@ def test_a_strided_projection_is_no_place_for_the_weights_of_a_pooled_one() -> N
 )
 def test_what_int8_training_cannot_do_is_told(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        quantized(built(name))
+        quantize(built(name))
 
 
 @pytest.mark.slow
@@ -272,9 +272,9 @@ def test_all_at_once_converts_with_builtin_operators_alone(tmp_path: Path) -> No
     every = replace(BEFORE, stem="deep", groups=2, squeeze=2, first_activation="block", pool_border="edge", biases=True)
     model = drawn(build(every, input_shape=(32, 32, 3), classes=5))
     pixels = keras.Input((32, 32, 3), name="image")
-    whole = keras.Model(pixels, folded(model)(pixels))
+    whole = keras.Model(pixels, fold(model)(pixels))
     x = images(8, 32, 32, 3)
-    convert(whole, x, {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")})
+    convert_to_litert(whole, x, {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")})
     counts = operators(tmp_path / "int8.tflite")
     assert not any(operator.startswith("custom:") for operator in counts)
 
@@ -294,7 +294,7 @@ def agrees(network: str, theirs: keras.Model, **options: Any) -> None:
     drawn(theirs)
     x = images(2, 64, 64, 3)
     expected = theirs.predict_on_batch(x)
-    for which in (network, architecture_of(open_checkpoint(theirs))):
+    for which in (network, recognize_architecture(open_weights(theirs))):
         ours = build(which, weights=theirs, input_shape=(64, 64, 3), classifier_activation=None, **options)
         np.testing.assert_allclose(ours.predict_on_batch(x), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
@@ -302,7 +302,7 @@ def agrees(network: str, theirs: keras.Model, **options: Any) -> None:
 def test_keras_applications_v2_is_ours_with_strides_at_the_ends_of_stages() -> None:
     theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3), classes=7, classifier_activation=None)
     agrees("resnet50v2", theirs, classes=7)
-    found = open_checkpoint(theirs)
+    found = open_weights(theirs)
     assert found.traits.halving == "last"
     assert found.preprocessing is not None
     assert found.preprocessing.mean == (127.5, 127.5, 127.5)
@@ -347,9 +347,9 @@ def test_mlperf_tinys_network_is_resnet8() -> None:
         x = layers.Activation("relu")(layers.add([x, y]))
     theirs = keras.Model(image, layers.Dense(10)(layers.Flatten()(layers.AveragePooling2D(8)(x))))
     drawn(theirs)
-    found = open_checkpoint(theirs)
+    found = open_weights(theirs)
     assert found.layout == "MLPerf Tiny"
-    assert architecture_of(found) == FAMILY["resnet8"]
+    assert recognize_architecture(found) == FAMILY["resnet8"]
     x = images(2, 32, 32, 3)
     ours = build("resnet8", weights=theirs, classifier_activation=None)
     np.testing.assert_allclose(ours.predict_on_batch(x), theirs.predict_on_batch(x), rtol=1e-4, atol=1e-4)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 from resnet_keras.exporting.artifact_worker import LiteRTModel
-from resnet_keras.exporting.litert import convert, operators
+from resnet_keras.exporting.litert import convert_to_litert, operators
 from resnet_keras.networks.ode_block import ODEBlock, solution
 from resnet_keras.networks.ode_solvers import Integration
 
@@ -258,7 +258,7 @@ def test_a_saved_model_has_no_state_but_the_weights(tmp_path: Path) -> None:
 def test_a_litert_file_takes_the_same_steps_by_builtin_operators(solver: Any, tmp_path: Path) -> None:
     model = network(solver=solver, gradient="adjoint")
     x = images(2, 4, 4, 4)
-    convert(model, x, {"float32": tmp_path / "ode.tflite"})
+    convert_to_litert(model, x, {"float32": tmp_path / "ode.tflite"})
     assert not [name for name in operators(tmp_path / "ode.tflite") if name.startswith("custom:")]
     (answers,) = LiteRTModel(tmp_path / "ode.tflite")(x).values()
     np.testing.assert_allclose(answers, model.predict_on_batch(x), rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ from helpers.reproduced import evaluation, write_networks, write_run
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.cli import reproduce as program
-from resnet_keras.data.sampling import sample
+from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import open_split
 from resnet_keras.evaluation.evaluator import evaluate
 from resnet_keras.recipes.recipe import Recipe
@@ -64,7 +64,7 @@ def test_measures_of_a_run_are_of_its_training_images_and_stay(digits_run: Path,
     assert training_evaluation(run) is None
     measure_run(run, log=said_nothing)
     found = training_evaluation(run)
-    assert found == evaluate(Classifier.load(run), sample(open_split("digits", "train"), 300), batch_size=32)
+    assert found == evaluate(Classifier.load(run), stratified_sample(open_split("digits", "train"), 300), batch_size=32)
     assert found is not None
     assert found.images == 300
     assert ten_crop_evaluation(run) is None

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from resnet_keras.runs.checkpoints import Checkpoints, Progress, metrics, state
+from resnet_keras.runs.checkpoints import Checkpoints, Progress, metric_variables, training_variables
 from resnet_keras.training.inputs import precision
 from resnet_keras.training.optimizers import Lamb, MomentumSGD
 
@@ -78,32 +78,35 @@ def test_another_network_goes_on_as_the_one_that_was_saved(tmp_path: Path, optim
     learn(one, range(3))
     learn(other, range(10, 12))
     checkpoints = Checkpoints(tmp_path, itself)
-    checkpoints.save(Progress(step=3), state(one) | metrics(one))
-    wanted = values(state(one) | metrics(one))
+    checkpoints.save(Progress(step=3), training_variables(one) | metric_variables(one))
+    wanted = values(training_variables(one) | metric_variables(one))
     names = " ".join(wanted)
     assert all(part in names for part in ("kernel", "moving_mean", "seed_generator_state", "iteration"))
     assert "dynamic_scale" in names or policy == "float32"
 
     found = checkpoints.read()
     assert found is not None
-    checkpoints.restore(found[1], state(other) | metrics(other))
-    assert_equal(values(state(other) | metrics(other)), wanted)
+    checkpoints.restore(found[1], training_variables(other) | metric_variables(other))
+    assert_equal(values(training_variables(other) | metric_variables(other)), wanted)
     for network in (one, other):
         learn(network, range(3, 6))
-    assert_equal(values(state(other) | metrics(other)), values(state(one) | metrics(one)))
+    assert_equal(
+        values(training_variables(other) | metric_variables(other)),
+        values(training_variables(one) | metric_variables(one)),
+    )
 
 
 def test_two_networks_of_a_process_have_the_same_names() -> None:
     one, other = compiled(0), compiled(1)
     assert one.layers[2].name != other.layers[2].name
-    assert list(state(one)) == list(state(other))
-    assert list(metrics(one)) == list(metrics(other))
-    assert len(set(state(one))) == len(one.variables) + len(one.optimizer.variables)
+    assert list(training_variables(one)) == list(training_variables(other))
+    assert list(metric_variables(one)) == list(metric_variables(other))
+    assert len(set(training_variables(one))) == len(one.variables) + len(one.optimizer.variables)
 
 
 def test_what_else_a_run_keeps_is_saved_under_its_place() -> None:
     more = [keras.Variable(1.0, name="average_0"), keras.Variable(2, dtype="int64", name="steps")]
-    named = state(compiled(0), more)
+    named = training_variables(compiled(0), more)
     assert list(named)[-2:] == ["others/0/average_0", "others/1/steps"]
 
 
@@ -124,13 +127,13 @@ def test_progress_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_checkpoint_holds_arrays_and_text_and_nothing_that_is_executed(tmp_path: Path) -> None:
     network = compiled(0)
-    Checkpoints(tmp_path, itself).save(Progress(step=7), state(network))
+    Checkpoints(tmp_path, itself).save(Progress(step=7), training_variables(network))
     (folder,) = tmp_path.iterdir()
     assert {file.name for file in folder.iterdir()} == {"state.safetensors", "progress.json"}
     content = (folder / "state.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
-    assert {name.rpartition("#")[0] for name in header if name != "__metadata__"} == set(state(network))
+    assert {name.rpartition("#")[0] for name in header if name != "__metadata__"} == set(training_variables(network))
     assert json.loads((folder / "progress.json").read_text())["step"] == 7
 
 
@@ -327,16 +330,16 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
 def test_a_missing_variable_and_another_shape_are_refused(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, itself)
     little, large = compiled(0), compiled(0, width=5)
-    checkpoints.save(Progress(step=1), state(little))
+    checkpoints.save(Progress(step=1), training_variables(little))
     found = checkpoints.read()
     assert found is not None
     with pytest.raises(ValueError, match=r"model/0/kernel of shape \(3, 3, 2, 5\) in .*Received: \(3, 3, 2, 4\)"):
-        checkpoints.restore(found[1], state(large))
+        checkpoints.restore(found[1], training_variables(large))
     with pytest.raises(ValueError, match=r"others/0/more of shape \(\) in .*Received: none"):
-        checkpoints.restore(found[1], state(little, [keras.Variable(0.0, name="more")]))
+        checkpoints.restore(found[1], training_variables(little, [keras.Variable(0.0, name="more")]))
     with pytest.raises(ValueError, match=r"Expected optimizer/.*Received"):
-        checkpoints.restore(found[1], state(compiled(0, "lamb")))
-    checkpoints.restore({**found[1], "unknown#0": np.zeros(1)}, state(little))
+        checkpoints.restore(found[1], training_variables(compiled(0, "lamb")))
+    checkpoints.restore({**found[1], "unknown#0": np.zeros(1)}, training_variables(little))
 
 
 class Copied:

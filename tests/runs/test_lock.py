@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from resnet_keras.runs.lock import only_run
+from resnet_keras.runs.lock import lock_run
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from resnet_keras.runs.lock import only_run
+from resnet_keras.runs.lock import lock_run
 with only_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -36,31 +36,31 @@ def test_a_second_process_is_refused_by_the_name_of_the_first(holder: subprocess
     for _ in range(2):  # being refused leaves the name of the first
         with (
             pytest.raises(BlockingIOError, match=rf"no other run in .*run\. Received: process {holder.pid} on \S+$"),
-            only_run(tmp_path / "run"),
+            lock_run(tmp_path / "run"),
         ):
             pass
-    with only_run(tmp_path / "other"):
+    with lock_run(tmp_path / "other"):
         pass
 
 
 def test_a_folder_is_free_after_its_process_was_killed(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with only_run(tmp_path / "run"):
+    with lock_run(tmp_path / "run"):
         assert (tmp_path / "run" / ".lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_a_process_refuses_itself_until_the_context_ends(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "run"
-    with only_run(folder):
+    with lock_run(folder):
         assert folder.is_dir()
-        with pytest.raises(BlockingIOError, match=f"Received: process {os.getpid()} on "), only_run(folder):
+        with pytest.raises(BlockingIOError, match=f"Received: process {os.getpid()} on "), lock_run(folder):
             pass
-        with pytest.raises(BlockingIOError), only_run(folder):  # being refused frees nothing
+        with pytest.raises(BlockingIOError), lock_run(folder):  # being refused frees nothing
             pass
-    with pytest.raises(KeyError), only_run(folder):
+    with pytest.raises(KeyError), lock_run(folder):
         raise KeyError
-    with only_run(folder):
+    with lock_run(folder):
         pass
 
 
@@ -68,6 +68,6 @@ def test_what_cannot_be_a_folder_is_told(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("no folder")
     for folder in (file, file / "run"):
-        with pytest.raises(OSError, match="file"), only_run(folder):
+        with pytest.raises(OSError, match="file"), lock_run(folder):
             pass
     assert file.read_text() == "no folder"

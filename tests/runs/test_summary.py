@@ -17,7 +17,7 @@ from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.saved_run import find_runs, nearest, read_run
-from resnet_keras.runs.summary import RunTable, table_of_runs
+from resnet_keras.runs.summary import RunSummary, summarize_runs
 
 BASE = replace(RECIPES["cifar10_resnet20"], epochs=3)
 
@@ -54,7 +54,7 @@ def with_fields(path: Path, **changes: Any) -> Path:
     return path
 
 
-def lines(table: RunTable) -> list[str]:
+def lines(table: RunSummary) -> list[str]:
     """The lines of all Markdown tables, without heads."""
     found = [line for line in str(table).splitlines() if line.startswith("| ")]
     return [line for line in found if not line.startswith(("| recipe |", "| unfinished run |"))]
@@ -63,7 +63,7 @@ def lines(table: RunTable) -> list[str]:
 def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path: Path) -> None:
     for seed, error in enumerate((0.08, 0.09, 0.13)):
         write_run(tmp_path / f"r{seed}", replace(BASE, seed=seed), error)
-    table = table_of_runs([tmp_path])
+    table = summarize_runs([tmp_path])
     # Mean 10 %; deviations -2, -1 and 3 points: the root of 14 / 2 is 2.6458. 10 + 20 + 30 s; median of 1000 to 1200.
     assert lines(table) == ["| cifar10_resnet20, epochs=3 | 3 | 3 | 10.00 ± 2.65 | 10,000 | 0:01:00 | 1,100 |"]
     (row,) = table.as_dict()["recipes"]
@@ -77,7 +77,7 @@ def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path:
 
 def test_one_seed_has_a_mean_alone(tmp_path: Path) -> None:
     write_run(tmp_path / "run", replace(RECIPES["cifar10_resnet20"], seed=4), 0.08755)
-    table = table_of_runs([tmp_path])
+    table = summarize_runs([tmp_path])
     assert lines(table)[0].startswith("| cifar10_resnet20 | 1 | 164 | 8.76 | 10,000 | ")
     assert table.as_dict()["recipes"][0]["top1_error_sd"] is None
 
@@ -87,7 +87,7 @@ def test_time_is_the_mean_over_runs_and_speed_the_median_over_all_epochs(tmp_pat
     other = RunFolder(write_run(tmp_path / "b", replace(BASE, seed=1)))
     other.write_history([{"epoch": i, "seconds": 1200.5, "images_per_second": 5000.0 + i} for i in (1, 2, 3)])
     # Means of 60 and 3601.5 s; of 1000, 1100, 1200, 5001, 5002, 5003 the median is 3100.5.
-    assert lines(table_of_runs([tmp_path]))[0].endswith("| 0:30:31 | 3,100 |")
+    assert lines(summarize_runs([tmp_path]))[0].endswith("| 0:30:31 | 3,100 |")
 
 
 def test_lines_go_in_the_order_of_the_recipes_and_tell_what_differs(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_lines_go_in_the_order_of_the_recipes_and_tell_what_differs(tmp_path: Pa
     write_run(tmp_path / "b", replace(BASE, dataset="cifar100", lr_drops=(0.5,)))
     write_run(tmp_path / "c", replace(BASE, weights="/somewhere/deep|er/r20.pth"))
     write_run(tmp_path / "d", replace(RECIPES["digits_resnet20"], epochs=3))
-    names = [line.split(" | ")[0] for line in lines(table_of_runs([tmp_path]))]
+    names = [line.split(" | ")[0] for line in lines(summarize_runs([tmp_path]))]
     assert names == [
         "| digits_resnet20, epochs=3",
         "| cifar10_resnet20, dataset=cifar100, epochs=3, lr_drops=(0.5,)",
@@ -119,7 +119,7 @@ def test_unfinished_runs_are_listed_with_what_they_have(tmp_path: Path) -> None:
     write_run(tmp_path / "begun", error=None, done=0)
     write_run(tmp_path / "half", replace(BASE, seed=1), error=None, done=2)
     write_run(tmp_path / "lost", replace(BASE, seed=2)).joinpath("model.keras").unlink()
-    table = table_of_runs([tmp_path])
+    table = summarize_runs([tmp_path])
     name = "cifar10_resnet20, epochs=3"
     assert lines(table) == [
         f"| {tmp_path / 'begun'} | {name} | 0 | epoch 0 of 3 | – |",
@@ -150,7 +150,7 @@ def test_a_damaged_run_is_named_with_the_reason_and_the_others_stay(
 ) -> None:
     write_run(tmp_path / "a")
     (write_run(tmp_path / "b", replace(BASE, seed=1), 0.5) / file).write_text(content)
-    table = table_of_runs([tmp_path])
+    table = summarize_runs([tmp_path])
     assert lines(table)[0].startswith("| cifar10_resnet20, epochs=3 | 1 | 3 | 25.00 |")
     assert list(table.damaged) == [tmp_path / "b"]
     assert table.damaged[tmp_path / "b"].startswith(f"Expected {file} as a run writes it. Received: ")
@@ -164,13 +164,13 @@ def test_a_run_of_an_older_version_has_the_defaults_of_newer_fields(tmp_path: Pa
     with_fields(old, batch_norm=None, loss=None, stochastic_depth=None)
     assert "loss" not in json.loads((old / "recipe.json").read_text())
     (old / "run.json").unlink()
-    assert lines(table_of_runs([tmp_path]))[0].startswith("| cifar10_resnet20, epochs=3 | 2 | 3 | 30.00 ± 7.07 |")
+    assert lines(summarize_runs([tmp_path]))[0].startswith("| cifar10_resnet20, epochs=3 | 2 | 3 | 30.00 ± 7.07 |")
 
 
 def test_a_field_of_another_version_is_named_and_sets_its_run_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     with_fields(write_run(tmp_path / "b", replace(BASE, seed=1)), lookahead=5)
-    assert [line.split(" | ")[0] for line in lines(table_of_runs([tmp_path]))] == [
+    assert [line.split(" | ")[0] for line in lines(summarize_runs([tmp_path]))] == [
         "| cifar10_resnet20, epochs=3",
         "| cifar10_resnet20, epochs=3, lookahead (unknown)=5",
     ]
@@ -182,7 +182,7 @@ def test_a_folder_of_images_is_its_place_and_a_tfds_set_is_not(tmp_path: Path) -
     for seed, place in enumerate(("/data/flowers", "/data/birds")):
         write_run(tmp_path / f"f{seed}", replace(tuned, seed=seed), data_dir=place)
         write_run(tmp_path / f"c{seed}", replace(BASE, seed=seed), data_dir=place)
-    assert [line.split(" | ")[:2] for line in lines(table_of_runs([tmp_path]))] == [
+    assert [line.split(" | ")[:2] for line in lines(summarize_runs([tmp_path]))] == [
         ["| finetune_resnet18, epochs=3, data_dir=birds", "1"],
         ["| finetune_resnet18, epochs=3, data_dir=flowers", "1"],
         ["| cifar10_resnet20, epochs=3", "2"],
@@ -193,7 +193,7 @@ def test_a_second_run_of_a_seed_is_left_out_with_a_warning(tmp_path: Path) -> No
     write_run(tmp_path / "a", error=0.2)
     write_run(tmp_path / "copy", error=0.4)
     write_run(tmp_path / "other", replace(BASE, seed=1), 0.3)
-    table = table_of_runs([tmp_path])
+    table = summarize_runs([tmp_path])
     assert "| 2 | 3 | 25.00 ± 7.07 |" in lines(table)[0]
     (warning,) = table.warnings
     assert f"seed 0 is in {tmp_path / 'a'} and in {tmp_path / 'copy'}, which is left out" in warning
@@ -204,16 +204,16 @@ def test_other_numbers_of_test_images_are_shown_and_warned_of(tmp_path: Path) ->
     write_run(tmp_path / "a")
     other = RunFolder(write_run(tmp_path / "b", replace(BASE, seed=1)))
     other.finish(Evaluation(images=500, top1_error=0.3, top5_error=None, loss=1.0))
-    table = table_of_runs([tmp_path])
+    table = summarize_runs([tmp_path])
     assert "| 500 or 10,000 |" in lines(table)[0]
     assert "not all runs were tested on the same number of images" in table.warnings[0]
 
 
 def test_a_history_that_lacks_epochs_or_columns_tells_no_time(tmp_path: Path) -> None:
     (write_run(tmp_path / "a") / "history.csv").write_text("epoch,seconds\n1,5\n2,5\n")
-    assert lines(table_of_runs([tmp_path]))[0].endswith("| 10,000 | – | – |")
+    assert lines(summarize_runs([tmp_path]))[0].endswith("| 10,000 | – | – |")
     (tmp_path / "a" / "history.csv").unlink()
-    assert lines(table_of_runs([tmp_path]))[0].endswith("| 10,000 | – | – |")
+    assert lines(summarize_runs([tmp_path]))[0].endswith("| 10,000 | – | – |")
 
 
 def test_runs_are_found_at_any_depth_once_and_never_half_written(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from resnet_keras.layers.batch_norm import BatchNormalization, flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
-from resnet_keras.surgery.cloning import in_float32, of_any_size
+from resnet_keras.surgery.cloning import clone_for_any_size, clone_in_float32
 from resnet_keras.training.inputs import precision
 
 CASES = {
@@ -56,7 +56,7 @@ def test_a_float32_copy_computes_in_float32_throughout(
         monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
     half = network(policy=policy, classifier_activation=activation)
     assert any(isinstance(layer, keras.Model) for layer in half.layers) == segments
-    copy = in_float32(half)
+    copy = clone_in_float32(half)
     assert {layer.compute_dtype for layer in flat_layers(copy)} == {"float32"}
     assert {tensor.dtype for layer in flat_layers(copy) for tensor in keras.tree.flatten(layer.output)} == {"float32"}
     assert_same_weights(copy, half)
@@ -72,12 +72,14 @@ def test_a_float32_copy_of_a_network_computes_what_one_of_float32_does(case: str
     own = CASES[case]
     x = images(2, 32, 32, 3)
     expected = outputs(network(own), x)
-    np.testing.assert_allclose(outputs(in_float32(network(own, "mixed_bfloat16")), x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        outputs(clone_in_float32(network(own, "mixed_bfloat16")), x), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_float32_copy_of_a_network_of_float32_computes_the_same() -> None:
     model = network()
-    copy = in_float32(model)
+    copy = clone_in_float32(model)
     x = images(2, 32, 32, 3)
     np.testing.assert_array_equal(outputs(copy, x), outputs(model, x))
     assert_same_weights(copy, model)
@@ -87,7 +89,7 @@ def test_a_float32_copy_of_a_network_of_float32_computes_the_same() -> None:
 def test_a_float32_copy_of_a_network_of_half_precision_weights_has_float32_weights() -> None:
     half = network(policy="bfloat16")
     assert half.get_layer("stem_conv").kernel.dtype == "bfloat16"
-    copy = in_float32(half)
+    copy = clone_in_float32(half)
     assert {weight.dtype for weight in copy.weights} == {"float32"}
     x = images(2, 32, 32, 3)
     reference = network()
@@ -100,7 +102,7 @@ def test_a_float32_copy_of_a_network_of_one_layer_in_half_precision_is_whole() -
     x = keras.layers.Conv2D(4, 3, dtype="mixed_bfloat16", name="half")(image)
     x = keras.layers.GlobalAveragePooling2D(dtype=keras.DTypePolicy("mixed_float16"))(x)
     model = drawn(keras.Model(image, keras.layers.Dense(2, dtype="float32")(x)))
-    copy = in_float32(model)
+    copy = clone_in_float32(model)
     assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
     shown = images(2, 8, 8, 3)
     kernel, bias, head, offset = model.get_weights()
@@ -115,7 +117,7 @@ def test_a_float32_copy_of_a_network_of_one_layer_in_half_precision_is_whole() -
 @pytest.mark.parametrize("own", CASES.values(), ids=CASES)
 def test_a_copy_of_any_size_computes_at_each_size_what_a_network_of_that_size_does(own: Architecture) -> None:
     model = network(own)
-    copy = of_any_size(model)
+    copy = clone_for_any_size(model)
     assert (model.input_shape, copy.input_shape) == ((None, 32, 32, 3), (None, None, None, 3))
     assert_same_weights(copy, model)
     for height, width in ((32, 32), (47, 33)):
@@ -131,7 +133,7 @@ def test_a_copy_of_any_size_of_a_network_in_segments_is_free_in_each(
 ) -> None:
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
     model = network(policy=policy)
-    copy = of_any_size(model)
+    copy = clone_for_any_size(model)
     inner = [layer for layer in copy.layers if isinstance(layer, keras.Model)]
     assert [layer.inputs[0].shape[1:3] for layer in inner] == [(None, None)] * 3
     with precision(policy):
@@ -144,7 +146,7 @@ def test_a_copy_of_any_size_of_a_network_in_segments_is_free_in_each(
 
 def test_a_copy_of_any_size_keeps_the_precision_of_every_layer() -> None:
     model = network(policy="mixed_bfloat16", classifier_activation=None)
-    copy = of_any_size(model)
+    copy = clone_for_any_size(model)
     assert [la.dtype_policy for la in copy.layers[1:]] == [la.dtype_policy for la in model.layers[1:]]
     x = images(2, 32, 32, 3)
     np.testing.assert_array_equal(outputs(copy, x), outputs(model, x))
@@ -152,20 +154,20 @@ def test_a_copy_of_any_size_keeps_the_precision_of_every_layer() -> None:
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_copy_of_any_size_keeps_the_channels(channels: int) -> None:
-    copy = of_any_size(network(input_shape=(32, 32, channels)))
+    copy = clone_for_any_size(network(input_shape=(32, 32, channels)))
     assert copy.input_shape == (None, None, None, channels)
     assert outputs(copy, images(1, 40, 33, channels)).shape == (1, 5)
 
 
 def test_a_copy_of_a_network_of_any_size_is_the_same() -> None:
     model = network(input_shape=(None, None, 3))
-    copy = of_any_size(model)
+    copy = clone_for_any_size(model)
     assert copy.input_shape == model.input_shape
     x = images(2, 33, 21, 3)
     np.testing.assert_array_equal(outputs(copy, x), outputs(model, x))
 
 
-@pytest.mark.parametrize("copied", [in_float32, of_any_size])
+@pytest.mark.parametrize("copied", [clone_in_float32, clone_for_any_size])
 def test_a_copy_normalizes_fast_and_shares_nothing_with_its_original(copied: Any) -> None:
     model = network()
     copy = copied(model)
@@ -179,7 +181,7 @@ def test_a_copy_normalizes_fast_and_shares_nothing_with_its_original(copied: Any
     assert model.input_shape == (None, 32, 32, 3)
 
 
-@pytest.mark.parametrize("copied", [in_float32, of_any_size])
+@pytest.mark.parametrize("copied", [clone_in_float32, clone_for_any_size])
 def test_a_copy_of_a_frozen_network_has_the_right_weights(copied: Any) -> None:
     model = network()
     for layer in model.layers[: len(model.layers) // 2]:

@@ -8,7 +8,7 @@ from helpers.small_networks import randomized
 from resnet_keras.layers.batch_norm import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.surgery.folding import entrance, folded, norms_of_convolutions, scale_and_shift
+from resnet_keras.surgery.folding import conv_norm_pairs, first_convolution, fold, scale_and_shift
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(8, 16))
 DEEP = Architecture(stem="cifar", block="basic", repeats=(101,), widths=(8,))
@@ -32,7 +32,7 @@ def images(model: keras.Model) -> np.ndarray:
 )
 def test_a_folded_network_computes_the_same_without_batch_normalization(model: keras.Model) -> None:
     randomized(model, 0.3)
-    copy = folded(model)
+    copy = fold(model)
     expected, found = (np.asarray(network(images(model), training=False)) for network in (model, copy))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     kinds = [type(layer) for layer in flat_layers(copy)]
@@ -59,7 +59,7 @@ def test_a_convolution_s_own_bias_is_folded_too() -> None:
     inputs = keras.Input((4, 4, 2))
     x = keras.layers.Conv2D(3, 3, name="conv")(inputs)
     model = randomized(keras.Model(inputs, keras.layers.BatchNormalization(name="conv_bn")(x)), 0.3)
-    copy = folded(model)
+    copy = fold(model)
     assert [layer.name for layer in copy.layers][1:] == ["conv"]
     np.testing.assert_allclose(copy(images(model)), model(images(model)), atol=1e-5)
 
@@ -71,15 +71,15 @@ def test_what_feeds_more_than_its_normalization_stays() -> None:
     rectified = keras.layers.Conv2D(3, 1, activation="relu", name="rectifying")(both)
     first = keras.layers.BatchNormalization(name="before")(keras.layers.ReLU()(rectified))
     model = randomized(keras.Model(inputs, keras.layers.BatchNormalization(name="after")(first)), 0.3)
-    assert norms_of_convolutions(model) == {}
-    copy = folded(model)
+    assert conv_norm_pairs(model) == {}
+    copy = fold(model)
     assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in copy.layers) == 3
     np.testing.assert_allclose(copy(images(model)), model(images(model)), atol=1e-6)
 
 
 def test_in_bfloat16_the_weights_are_halved_and_the_head_is_float32() -> None:
     model = randomized(models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None), 0.3)
-    copy = folded(model, precision="bfloat16")
+    copy = fold(model, precision="bfloat16")
     about = {layer.name: (layer.compute_dtype, {v.dtype for v in layer.variables}) for layer in copy.layers}
     assert about["stem_conv"] == ("bfloat16", {"bfloat16"})
     assert about["stage2_block1_projection"] == ("bfloat16", {"bfloat16"})
@@ -96,13 +96,15 @@ def test_a_network_of_half_precision_folds_into_float32() -> None:
         model = randomized(models.ResNet20(classifier_activation=None), 0.3)
     finally:
         keras.config.set_dtype_policy("float32")
-    assert {layer.compute_dtype for layer in folded(model).layers} == {"float32"}
+    assert {layer.compute_dtype for layer in fold(model).layers} == {"float32"}
 
 
 def test_the_entrance_is_the_convolution_that_reads_the_input() -> None:
     for model in (models.ResNet20(), models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5)):
-        assert entrance(model) is model.get_layer("stem_conv")
+        assert first_convolution(model) is model.get_layer("stem_conv")
     inputs = keras.Input((4, 4, 2))
     x = keras.layers.Conv2D(2, 1)(keras.layers.ReLU()(inputs))
-    assert entrance(keras.Model(inputs, x)) is None
-    assert entrance(keras.Model(inputs, keras.layers.Add()([keras.layers.Conv2D(2, 1)(inputs), inputs]))) is None
+    assert first_convolution(keras.Model(inputs, x)) is None
+    assert (
+        first_convolution(keras.Model(inputs, keras.layers.Add()([keras.layers.Conv2D(2, 1)(inputs), inputs]))) is None
+    )

@@ -19,14 +19,14 @@ from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.artifact_worker import LiteRTModel
 from resnet_keras.exporting.exporter import export
-from resnet_keras.exporting.litert import convert, operators
+from resnet_keras.exporting.litert import convert_to_litert, operators
 from resnet_keras.exporting.pixel_model import pixel_model
 from resnet_keras.layers.fake_quant import FakeQuant, QuantizedConv2D, QuantizedDense
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.surgery.quantization import PIXELS_RANGE, calibrate, is_quantized, quantized
+from resnet_keras.surgery.quantization import PIXELS_RANGE, calibrate, is_quantized, quantize
 from resnet_keras.training.trainer import train
 
 RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9), std=(50.0, 60.0, 70.0))
@@ -133,7 +133,7 @@ def test_int8_computes_what_the_quantized_network_does(model: object, tmp_path: 
     keras.utils.set_random_seed(1)
     network = model()  # type: ignore[operator]
     images = normalize(pixels(), RGB)
-    rounded = quantized(network, RGB.std)
+    rounded = quantize(network, RGB.std)
     scale = np.abs(network(images)).max()
     # Without the ranges, only the kernels are rounded.
     np.testing.assert_allclose(observing(rounded)(images), network(images), atol=0.05 * scale)
@@ -143,7 +143,7 @@ def test_int8_computes_what_the_quantized_network_does(model: object, tmp_path: 
     assert np.abs(rounded(images) - network(images)).max() > 1e-4 * scale
     classifier = Classifier(rounded, RGB, tuple(map(str, range(network.output_shape[1]))))
     expected = classifier.probabilities(images)
-    convert(pixel_model(classifier), pixels(1), {"int8": tmp_path / "x.tflite"})
+    convert_to_litert(pixel_model(classifier), pixels(1), {"int8": tmp_path / "x.tflite"})
     found = LiteRTModel(tmp_path / "x.tflite")
     (probabilities,) = found(pixels()).values()
     assert (probabilities.argmax(1) == expected.argmax(1)).mean() >= 0.95
@@ -157,7 +157,7 @@ def test_int8_computes_what_the_quantized_network_does(model: object, tmp_path: 
 
 
 def test_the_pixels_range_is_the_whole_of_what_was_seen_and_others_the_mean() -> None:
-    rounded = quantized(small())
+    rounded = quantize(small())
     first, second = np.full((8, 32, 32, 3), -1.0, np.float32), np.full((8, 32, 32, 3), 3.0, np.float32)
     calibrate(rounded, [first, second])
     bounds = rounded.get_layer(PIXELS_RANGE)
@@ -171,7 +171,7 @@ def test_the_pixels_range_is_the_whole_of_what_was_seen_and_others_the_mean() ->
 
 
 def test_a_file_holds_a_quantized_network_whole(tmp_path: Path) -> None:
-    rounded = quantized(small(), RGB.std)
+    rounded = quantize(small(), RGB.std)
     images = normalize(pixels(8), RGB)
     calibrate(rounded, [images])
     Classifier(rounded, RGB, tuple("abcdefghij")).save(tmp_path / "x.keras")
@@ -182,22 +182,22 @@ def test_a_file_holds_a_quantized_network_whole(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_quantized_is_refused() -> None:
-    rounded = quantized(small())
+    rounded = quantize(small())
     with pytest.raises(ValueError, match="not quantized yet. Received: .resnet20., with quantized layers"):
-        quantized(rounded)
+        quantize(rounded)
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.BatchNormalization(name="first")(inputs)
     with pytest.raises(ValueError, match="every batch normalization follows a convolution.*with first"):
-        quantized(keras.Model(inputs, keras.layers.Conv2D(3, 1)(x)))
+        quantize(keras.Model(inputs, keras.layers.Conv2D(3, 1)(x)))
     with pytest.raises(ValueError, match="Expected a network that begins with a convolution"):
-        quantized(keras.Model(inputs, keras.layers.Conv2D(3, 1)(keras.layers.ReLU()(inputs))))
+        quantize(keras.Model(inputs, keras.layers.Conv2D(3, 1)(keras.layers.ReLU()(inputs))))
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         half = models.ResNet20(classifier_activation=None)
     finally:
         keras.config.set_dtype_policy("float32")
     with pytest.raises(ValueError, match="Expected a network in float32"):
-        quantized(half)
+        quantize(half)
     with pytest.raises(ValueError, match="Expected at least one batch"):
         calibrate(rounded, [])
     with pytest.raises(ValueError, match="Expected a quantized network"):
@@ -207,7 +207,7 @@ def test_what_cannot_be_quantized_is_refused() -> None:
 @pytest.mark.slow
 def test_deep_networks_in_segments_are_quantized(tmp_path: Path) -> None:
     network = randomized(models.build(DEEP, input_shape=(8, 8, 3), classes=5, classifier_activation=None), 0.5)
-    rounded = quantized(network)
+    rounded = quantize(network)
     kinds = [type(layer) for part in rounded.layers for layer in getattr(part, "layers", [part])]
     assert kinds.count(QuantizedConv2D) == 203
     assert kinds.count(QuantizedDense) == 1

@@ -15,8 +15,8 @@ from helpers.small_networks import TWO_STAGES, drawn, images
 from resnet_keras.layers.batch_norm import BatchNormalization, flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.builder import build
-from resnet_keras.surgery.recalibration import is_folded, recalibrate, unfold
-from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.surgery.recalibration import has_folded_statistics, recalibrate, restore_statistics
+from resnet_keras.weights.sources import open_weights
 
 STATISTICS = ("moving_mean", "moving_variance")
 
@@ -173,7 +173,7 @@ def test_no_batches_raise_and_change_nothing() -> None:
     assert model.get_layer("bn1").momentum == 0.97
 
 
-@pytest.mark.parametrize("function", [recalibrate, unfold])
+@pytest.mark.parametrize("function", [recalibrate, restore_statistics])
 def test_a_network_without_batch_normalization_raises(function: Any) -> None:
     image = keras.Input((6, 5, 2))
     bare = keras.Model(image, keras.layers.Conv2D(3, 3)(image), name="bare")
@@ -236,20 +236,20 @@ def folded(model: keras.Model) -> keras.Model:
 
 def test_folded_statistics_are_means_of_zero_and_variances_of_one_throughout() -> None:
     model = folded(drawn(build(TWO_STAGES, input_shape=(16, 16, 3))))
-    assert is_folded(open_checkpoint(model))
+    assert has_folded_statistics(open_weights(model))
     for name in STATISTICS:
         weight = getattr(model.get_layer("stage2_block2_conv1_bn"), name)
         kept = weight.numpy()
         weight.assign(kept + np.eye(len(kept))[3] * 1e-3)
-        assert not is_folded(open_checkpoint(model))
+        assert not has_folded_statistics(open_weights(model))
         weight.assign(kept)
-    assert not is_folded(open_checkpoint(drawn(model)))
+    assert not has_folded_statistics(open_weights(drawn(model)))
 
 
 def test_weights_without_statistics_are_not_folded() -> None:
-    found = open_checkpoint(folded(drawn(build(TWO_STAGES, input_shape=(16, 16, 3)))))
+    found = open_weights(folded(drawn(build(TWO_STAGES, input_shape=(16, 16, 3)))))
     bare = {name: array for name, array in found.tensors.items() if not name.endswith(STATISTICS)}
-    assert not is_folded(replace(found, tensors=bare))
+    assert not has_folded_statistics(replace(found, tensors=bare))
 
 
 @pytest.mark.parametrize("of", [folded, lambda model: model])
@@ -259,7 +259,7 @@ def test_unfolding_finds_the_statistics_and_changes_no_output(of: Any) -> None:
     expected = slow_statistics(model, shown, resting=True)
     before = [np.asarray(model(x)) for x in shown]
     kernels = [model.get_layer(f"conv{number}").get_weights()[0].tobytes() for number in (1, 2)]
-    assert unfold(model, [(x, None) for x in shown]) == 20
+    assert restore_statistics(model, [(x, None) for x in shown]) == 20
     for found, wanted in zip(statistics(model), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     for x, wanted in zip(shown, before, strict=True):
@@ -269,4 +269,4 @@ def test_unfolding_finds_the_statistics_and_changes_no_output(of: Any) -> None:
 
 def test_unfolding_no_batches_raises() -> None:
     with pytest.raises(ValueError, match=r"at least one batch of images\. Received: none"):
-        unfold(folded(network()), [])
+        restore_statistics(folded(network()), [])

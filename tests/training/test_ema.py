@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from helpers.little_steps import batch, fit, largest_difference, network, of, run
 
-from resnet_keras.surgery.patching import overriding
+from resnet_keras.surgery.patching import patch_methods
 from resnet_keras.training.ema import ValidateAverage, WeightAverage
 
 
 def averaged(model: keras.Model, average: WeightAverage, steps: range) -> list[list[np.ndarray]]:
     """Trains and returns the weights after each step."""
     seen = []
-    with overriding(model, train_step=average.after(model.train_step)):
+    with patch_methods(model, train_step=average.after(model.train_step)):
         for step in steps:
             fit(model, [batch(step)])
             seen.append(of(average.weights))
@@ -54,7 +54,7 @@ def test_an_average_changes_nothing_of_the_training() -> None:
     alone, beside = network(), network()
     logs = fit(alone, map(batch, range(3)))
     average = WeightAverage(beside, 0.5)
-    with overriding(beside, train_step=average.after(beside.train_step)):
+    with patch_methods(beside, train_step=average.after(beside.train_step)):
         assert fit(beside, map(batch, range(3))) == logs
     for one, other in zip(of(alone.variables), of(beside.variables), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -66,7 +66,7 @@ def test_several_steps_at_once_are_averaged_one_by_one() -> None:
         model = network()
         model.steps_per_execution = at_once
         average = WeightAverage(model, 0.5)
-        with overriding(model, train_step=average.after(model.train_step)):
+        with patch_methods(model, train_step=average.after(model.train_step)):
             fit(model, map(batch, range(4)))
         found.append(of(average.variables))
     for one, other in zip(*found, strict=True):
@@ -134,7 +134,7 @@ def test_validation_is_of_the_averages_and_training_goes_on_without_them() -> No
     model = network()
     average = WeightAverage(model, 0.9)
     seen = Seen(average)
-    with overriding(model, train_step=average.after(model.train_step)):
+    with patch_methods(model, train_step=average.after(model.train_step)):
         logs = fit(
             model, map(batch, range(3)), validation_data=batch(9), callbacks=[ValidateAverage(average), seen],
             validation_batch_size=4,
@@ -154,11 +154,11 @@ import json
 import numpy as np
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.training.ema import WeightAverage, ValidateAverage
-from resnet_keras.surgery.patching import overriding
+from resnet_keras.surgery.patching import patch_methods
 from helpers.little_steps import batch, fit, largest_difference, network, of
 
-devices = distribution.strategy(2)
-copies = distribution.copies(devices)
+devices = distribution.create_strategy(2)
+copies = distribution.replica_values(devices)
 
 def trained(chosen, frozen):
     with distribution.scope(chosen):

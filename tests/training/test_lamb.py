@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.training.optimizers import Lamb, MomentumSGD, optimizer
-from resnet_keras.training.schedules import learning_rate
+from resnet_keras.training.optimizers import Lamb, MomentumSGD, create_optimizer
+from resnet_keras.training.schedules import learning_rate_schedule
 
 SHAPES = {"kernel": (3, 4), "bias": (4,), "gamma": (4,), "beta": (4,)}
 BETAS = (0.9, 0.999)
@@ -64,7 +64,7 @@ def test_four_steps_are_those_of_the_paper(longest: float | None) -> None:
         weight_decay=0.3, clip_norm=longest,
     )  # fmt: skip
     wanted = algorithm_2(drawn(0), [0.05, 0.05, 0.005, 0.005], 0.3, {"kernel"}, longest)
-    found = stepped(optimizer(recipe, learning_rate(recipe, 1)), 4)
+    found = stepped(create_optimizer(recipe, learning_rate_schedule(recipe, 1)), 4)
     begun = drawn(0)
     for name in SHAPES:
         assert np.abs(wanted[name] - begun[name]).max() > 0.01
@@ -91,12 +91,12 @@ def test_a_weight_without_gradient_and_decay_stays() -> None:
 
 
 def test_a_recipes_optimizer_is_the_one_that_it_names() -> None:
-    lamb = optimizer(RECIPES["imagenet_a2_resnet50"], 0.1)
+    lamb = create_optimizer(RECIPES["imagenet_a2_resnet50"], 0.1)
     assert type(lamb) is Lamb
     assert (lamb.decay, lamb.global_clipnorm, lamb.epsilon) == (0.02, 1.0, 1e-6)
     assert (lamb.beta_1, lamb.beta_2) == BETAS
     assert lamb.weight_decay is None  # Keras's own, which would come on top
-    assert type(optimizer(RECIPES["imagenet_resnet50"], 0.1)) is MomentumSGD
+    assert type(create_optimizer(RECIPES["imagenet_resnet50"], 0.1)) is MomentumSGD
 
 
 def test_its_configuration_gives_the_same_optimizer() -> None:
@@ -115,6 +115,6 @@ def test_sgds_decay_beside_the_step_leaves_the_momentum_alone(decayed: str) -> N
             decay = 0.3 if decayed == "all" or name == "kernel" else 0.0
             velocity[name] = 0.9 * velocity[name] - 0.05 * gradient
             weights[name] = weights[name] * (1 - 0.05 * decay) + velocity[name]
-    found = stepped(optimizer(recipe, 0.05), 4)
+    found = stepped(create_optimizer(recipe, 0.05), 4)
     for name in SHAPES:
         np.testing.assert_allclose(found[name], weights[name], rtol=1e-6)

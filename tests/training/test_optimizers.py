@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras.recipes.catalog import RECIPES, Recipe
-from resnet_keras.training.optimizers import MomentumSGD, optimizer
-from resnet_keras.training.schedules import learning_rate
+from resnet_keras.training.optimizers import MomentumSGD, create_optimizer
+from resnet_keras.training.schedules import learning_rate_schedule
 
 L2 = 0.05  # strong enough to tell from none
 RECIPE = replace(RECIPES["cifar10_resnet20"], l2=L2)
@@ -103,7 +103,7 @@ def decayed(recipe: Recipe) -> set[str]:
     network = little_network()
     before = {variable.path: variable.numpy().copy() for variable in network.trainable_variables}
     zeros = [tf.zeros(variable.shape) for variable in network.trainable_variables]
-    optimizer(recipe, 0.1).apply(zeros, network.trainable_variables)
+    create_optimizer(recipe, 0.1).apply(zeros, network.trainable_variables)
     changed = set()
     for variable in network.trainable_variables:
         if (variable.numpy() != before[variable.path]).any():
@@ -116,7 +116,7 @@ def decayed(recipe: Recipe) -> set[str]:
 
 def test_the_recipes_numbers_arrive_in_the_optimizer() -> None:
     recipe = replace(RECIPE, momentum=0.8, nesterov=True, l2=3e-4)
-    chosen = optimizer(recipe, learning_rate(recipe, 390))
+    chosen = create_optimizer(recipe, learning_rate_schedule(recipe, 390))
     assert (chosen.momentum, chosen.nesterov, chosen.l2) == (0.8, True, 3e-4)
     assert chosen.weight_decay is None  # Keras's own, which would come on top
     assert float(chosen.learning_rate) == pytest.approx(0.1)
@@ -125,7 +125,7 @@ def test_the_recipes_numbers_arrive_in_the_optimizer() -> None:
 def test_the_rate_follows_the_schedule_from_step_to_step() -> None:
     recipe = replace(RECIPE, epochs=4, lr_drops=(0.5, 0.75), momentum=0.0, l2=0.0)
     variable = keras.Variable(np.zeros(1), dtype="float64", name="kernel")
-    chosen = optimizer(recipe, learning_rate(recipe, 1))
+    chosen = create_optimizer(recipe, learning_rate_schedule(recipe, 1))
     places = [0.0]
     for _ in range(4):
         chosen.apply([tf.constant([-1.0], tf.float64)], [variable])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from resnet_keras.training.preemption import Notice, Preempted
+from resnet_keras.training.preemption import Preempted, PreemptionHandler
 
 
 def ask_to_end() -> None:
@@ -17,7 +17,7 @@ def ask_to_end() -> None:
 
 def test_a_sigterm_ends_the_work_at_once() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    notice = Notice()
+    notice = PreemptionHandler()
     with pytest.raises(Preempted, match="asked to end by SIGTERM; the same command goes on"), notice.awaited():
         ask_to_end()
         pytest.fail("the work went on")
@@ -27,7 +27,7 @@ def test_a_sigterm_ends_the_work_at_once() -> None:
 
 def test_a_sigterm_is_noted_while_somebody_looks() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    notice = Notice()
+    notice = PreemptionHandler()
     with notice.awaited():
         with notice.looked_at():
             assert not notice.received
@@ -40,7 +40,7 @@ def test_a_sigterm_is_noted_while_somebody_looks() -> None:
 
 
 def test_nobody_looks_any_more_after_an_error() -> None:
-    notice = Notice()
+    notice = PreemptionHandler()
     with notice.awaited():
         with pytest.raises(KeyError), notice.looked_at():
             raise KeyError
@@ -52,7 +52,7 @@ def test_the_handler_before_is_restored_after_an_error() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     try:
-        notice = Notice()
+        notice = PreemptionHandler()
         with pytest.raises(KeyError), notice.awaited():
             raise KeyError
         ask_to_end()
@@ -67,7 +67,7 @@ def test_another_thread_leaves_signals_alone() -> None:
     during: list[object] = []
 
     def work() -> None:
-        with Notice().awaited():
+        with PreemptionHandler().awaited():
             during.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)

@@ -28,15 +28,15 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.surgery.freezing import freeze
-from resnet_keras.surgery.patching import overriding
-from resnet_keras.surgery.quantization import calibrate, quantized
+from resnet_keras.surgery.patching import patch_methods
+from resnet_keras.surgery.quantization import calibrate, quantize
 from resnet_keras.training import rematerialization as rematerialization
 from resnet_keras.training.ema import WeightAverage
-from resnet_keras.training.model import compiled
+from resnet_keras.training.model import compile_network
 from resnet_keras.training.optimizers import LossScale, MomentumSGD
-from resnet_keras.training.rematerialization import groups, rematerializing
+from resnet_keras.training.rematerialization import groups, rematerialize
 from resnet_keras.training.run_plan import memory
-from resnet_keras.training.train_step import SkipBroken, distilling, in_parts
+from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients, distill_from
 from resnet_keras.training.trainer import train
 
 LITTLE = Architecture(stem="cifar", block="basic", repeats=(2, 2), widths=(4, 8), shortcut="A", stochastic_depth=0.5)
@@ -70,8 +70,8 @@ def fitted(
     model.reset_metrics()
     pixels, labels = images(16, SIDE, SIDE, 3), np.eye(3)[np.arange(16) % 3]
     with (
-        rematerializing(model) if anew else nullcontext(),
-        overriding(model, **({"train_step": step(model)} if step else {})),
+        rematerialize(model) if anew else nullcontext(),
+        patch_methods(model, **({"train_step": step(model)} if step else {})),
     ):
         history = model.fit(
             pixels, labels, batch_size=8, shuffle=False, verbose=0, validation_data=(pixels, labels)
@@ -101,7 +101,9 @@ def test_training_is_the_same_bit_for_bit(architecture: Architecture, policy: st
 def all_of_them(model: keras.Model) -> Any:
     average = WeightAverage(model, 0.9)
     teacher = network(replace(LITTLE, stochastic_depth=0.0))
-    return SkipBroken(model, average.variables).guarding(average.after(distilling(teacher, in_parts(model, 2))))
+    return SkipNonFiniteSteps(model, average.variables).guarding(
+        average.after(distill_from(teacher, accumulate_gradients(model, 2)))
+    )
 
 
 def test_steps_of_our_own_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +132,7 @@ def test_where_normalizations_rest_training_is_the_same_to_rounding() -> None:
 def test_a_network_that_learns_to_round_is_the_same() -> None:
     found = []
     for anew in (False, True):
-        model = quantized(network(replace(LITTLE, stochastic_depth=0.0)))
+        model = quantize(network(replace(LITTLE, stochastic_depth=0.0)))
         calibrate(model, [images(8, SIDE, SIDE, 3)])
         found.append(fitted(model, anew))
     check_same(*found)
@@ -140,7 +142,7 @@ def test_a_network_is_what_it_was_afterwards() -> None:
     model, pixels = network(), images(2, SIDE, SIDE, 3)
     config, nodes = model.to_json(), [len(layer._inbound_nodes) for layer in model.layers]
     outputs = model(pixels, training=False)
-    with rematerializing(model):
+    with rematerialize(model):
         np.testing.assert_array_equal(model(pixels, training=False), outputs)  # of the moving statistics
         with pytest.raises(AssertionError):
             np.testing.assert_array_equal(model(pixels, training=True), outputs)
@@ -154,12 +156,12 @@ TWO_DEVICES = """
 import json
 from dataclasses import replace
 from resnet_keras.distributed import strategy as distribution
-devices = distribution.strategy(2)
+devices = distribution.create_strategy(2)
 from training.test_rematerialization import LITTLE, images, largest_difference, network, np, of, rematerializing
 import keras, tensorflow as tf
 from contextlib import nullcontext
 
-copies = distribution.copies(devices)
+copies = distribution.replica_values(devices)
 found = {}
 for kind in ("per_replica", "synchronized"):
     states = []
@@ -258,7 +260,7 @@ def test_xla_does_not_take_the_second_pass_for_the_first() -> None:
         return gradients.experimental_get_compiler_ir()(stage="optimized_hlo").count(" convolution(")
 
     kept = convolutions()
-    with rematerializing(model):
+    with rematerialize(model):
         anew = convolutions()
     assert kept >= 3 * 6 - 1  # forward, and backward twice but for the image
     assert anew - kept >= 6 - 2  # each once more, but for what only the outputs of the groups' last layers need
@@ -267,7 +269,7 @@ def test_xla_does_not_take_the_second_pass_for_the_first() -> None:
 def test_the_plan_guesses_less_memory() -> None:
     unit = Preprocessing(image_size=(SIDE, SIDE), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
     kept, anew = (
-        memory(compiled(recipe, unit, 10, 1), recipe, 1)
+        memory(compile_network(recipe, unit, 10, 1), recipe, 1)
         for recipe in (
             replace(RECIPES["cifar10_resnet56"], rematerialize=anew, image_size=SIDE, pad_pixels=1)
             for anew in (False, True)
@@ -320,14 +322,14 @@ def test_groups_keep_nearly_as_little_as_any_could(sizes: list[float]) -> None:
 def test_a_network_without_blocks_is_refused() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="mine")
-    with pytest.raises(ValueError, match=r"with layers stage1_block1_\.\.\. Received: 'mine'"), rematerializing(model):
+    with pytest.raises(ValueError, match=r"with layers stage1_block1_\.\.\. Received: 'mine'"), rematerialize(model):
         pass
 
 
 def test_other_backends_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
     wanted = "KERAS_BACKEND=tensorflow or jax to rematerialize. Received: openvino"
-    with pytest.raises(ValueError, match=wanted), rematerializing(network()):
+    with pytest.raises(ValueError, match=wanted), rematerialize(network()):
         pass
 
 

@@ -24,7 +24,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.runs.lock import only_run
+from resnet_keras.runs.lock import lock_run
 from resnet_keras.training import callbacks as progress
 from resnet_keras.training import loop as run
 from resnet_keras.training import trainer as training
@@ -287,7 +287,7 @@ def test_a_set_with_fewer_images_than_told_is_an_error(tmp_path: Path, monkeypat
 
 def test_two_runs_in_a_folder_at_once_are_refused(tmp_path: Path) -> None:
     with (
-        only_run(tmp_path),
+        lock_run(tmp_path),
         pytest.raises(BlockingIOError, match=rf"no other run in .*Received: process {os.getpid()}"),
     ):
         train(PLAIN, tmp_path, log=silent)

@@ -21,10 +21,10 @@ from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.networks.complexity import multiply_adds, parameters
 from resnet_keras.recipes.catalog import RECIPES, Recipe
-from resnet_keras.training.inputs import Start, precision, prepared
-from resnet_keras.training.model import compiled
-from resnet_keras.training.run_plan import Plan, dry_run, memory
-from resnet_keras.training.schedules import learning_rate
+from resnet_keras.training.inputs import TrainingInputs, precision, prepare_inputs
+from resnet_keras.training.model import compile_network
+from resnet_keras.training.run_plan import RunPlan, dry_run, memory
+from resnet_keras.training.schedules import learning_rate_schedule
 
 LITTLE = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
 STEPS = 11
@@ -45,7 +45,7 @@ def recipe_of(**changes: Any) -> Recipe:
 
 
 def network(**changes: Any) -> keras.Model:
-    return compiled(recipe_of(**changes), UNIT, 10, STEPS)
+    return compile_network(recipe_of(**changes), UNIT, 10, STEPS)
 
 
 def drawn(file: Path) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_it_tells_and_draws_and_trains_nothing(tmp_path: Path) -> None:
 def test_its_rates_are_those_of_the_schedule(changes: dict[str, Any]) -> None:
     recipe = recipe_of(**changes)
     steps, rates = MODULE._rates(recipe, STEPS)
-    schedule = learning_rate(recipe, STEPS)
+    schedule = learning_rate_schedule(recipe, STEPS)
     assert (steps[0], steps[-1]) == (0, recipe.epochs * STEPS - 1)
     assert len(steps) == min(recipe.epochs * STEPS, 1000)
     assert (np.diff(steps) > 0).all()
@@ -105,7 +105,7 @@ def test_sizes_are_told_phase_by_phase_and_count_by_their_area(tmp_path: Path) -
     plan = dry_run(recipe_of(train_sizes=(6, 12)), tmp_path)
     assert plan.sizes == ((2, 6), (2, 12))
     assert "images: 6x6 for 2 epochs, 12x12 for 2 epochs" in str(plan)
-    largest = compiled(recipe_of(), UNIT.at(12), 10, STEPS)
+    largest = compile_network(recipe_of(), UNIT.at(12), 10, STEPS)
     assert plan.multiply_adds == pytest.approx(3 * multiply_adds(largest) * STEPS * 128 * 2 * (1 + 0.25))
     assert plan.memory == memory(largest, recipe_of(), 1)
     one = dry_run(recipe_of(train_sizes=(6,)), tmp_path)
@@ -149,8 +149,8 @@ def test_memory_of_activations_is_in_proportion_to_the_images_at_once() -> None:
     assert first < activations < 3 * first
 
 
-def start_of(**changes: Any) -> Start:
-    return prepared(recipe_of(**changes), {"data_dir": None, "download": False, "skip": None}, print)
+def start_of(**changes: Any) -> TrainingInputs:
+    return prepare_inputs(recipe_of(**changes), {"data_dir": None, "download": False, "skip": None}, print)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_the_program_prints_it(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def told(recipe: Recipe, workdir: Path, **reading: Any) -> Plan:
+    def told(recipe: Recipe, workdir: Path, **reading: Any) -> RunPlan:
         asked.append((recipe.epochs, workdir, reading))
         return dry_run(replace(recipe, model="little", batch_size=128), workdir, **reading)
 

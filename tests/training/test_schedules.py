@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from resnet_keras.recipes.catalog import RECIPES, Recipe
-from resnet_keras.training.schedules import learning_rate
+from resnet_keras.training.schedules import learning_rate_schedule
 
 STEP = Recipe(model="resnet20", dataset="cifar10", epochs=10, peak_lr=0.1, lr_drops=(0.25, 0.5, 0.75))
 COSINE = replace(STEP, schedule="cosine")
@@ -15,7 +15,7 @@ EPOCH = 100  # steps; 1000 in all
 
 
 def rates(recipe: Recipe, steps_per_epoch: int, *steps: int) -> list[float]:
-    schedule = learning_rate(recipe, steps_per_epoch)
+    schedule = learning_rate_schedule(recipe, steps_per_epoch)
     return [float(schedule(step)) for step in steps]
 
 
@@ -125,7 +125,7 @@ def test_a_cosine_whose_warm_up_outlasts_the_run_reaches_the_peak_in_its_last_st
 
 @pytest.mark.parametrize("recipe", [STEP, COSINE, replace(COSINE, warmup_steps=7), replace(STEP, warmup_steps=7)])
 def test_schedules_survive_keras_serialization(recipe: Recipe) -> None:
-    schedule = learning_rate(recipe, EPOCH)
+    schedule = learning_rate_schedule(recipe, EPOCH)
     again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     for step in (0, 6, 7, 499, 500, 999):
         assert float(again(step)) == float(schedule(step))
@@ -144,7 +144,7 @@ def test_one_cycle_without_a_rise_starts_at_the_peak() -> None:
 
 
 def test_a_schedule_of_one_cycle_survives_its_configuration() -> None:
-    schedule = learning_rate(replace(STEP, schedule="one_cycle", warmup_steps=10), EPOCH)
+    schedule = learning_rate_schedule(replace(STEP, schedule="one_cycle", warmup_steps=10), EPOCH)
     again = type(schedule).from_config(schedule.get_config())
     assert [float(again(step)) for step in (0, 5, 10, 700)] == [float(schedule(step)) for step in (0, 5, 10, 700)]
 

@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 from helpers.little_steps import IMAGES, batch, broken, fit, largest_difference, network, of, run
 
-from resnet_keras.surgery.patching import overriding
+from resnet_keras.surgery.patching import patch_methods
 from resnet_keras.training.ema import WeightAverage
-from resnet_keras.training.train_step import SkipBroken, in_parts
+from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients
 
 
 def in_parts_fitted(parts: int, **options: object) -> tuple[list[np.ndarray], dict[str, float]]:
     model = network(**options)  # type: ignore[arg-type]
-    with overriding(model, train_step=in_parts(model, parts)):
+    with patch_methods(model, train_step=accumulate_gradients(model, parts)):
         logs = fit(model, map(batch, range(3)))
     return of(model.weights), logs
 
@@ -47,7 +47,7 @@ def test_moving_statistics_move_with_every_part() -> None:
     images, labels = batch(0)
     first = model.get_layer("conv0")
     halves = [keras.ops.convert_to_numpy(first(part)).reshape(-1, 4) for part in np.split(images, 2)]
-    with overriding(model, train_step=in_parts(model, 2)):
+    with patch_methods(model, train_step=accumulate_gradients(model, 2)):
         fit(model, [(images, labels)])
     mean = np.zeros(4)
     for half in halves:
@@ -75,7 +75,7 @@ def test_the_scale_of_a_loss_in_half_precision_is_taken_out_again() -> None:
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     model = network()
     with (
-        overriding(model, train_step=in_parts(model, 3)),
+        patch_methods(model, train_step=accumulate_gradients(model, 3)),
         pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="divi"),
     ):
         fit(model, [batch(0)])
@@ -89,15 +89,15 @@ def test_a_model_takes_its_own_step_again_afterwards() -> None:
         calls.append(data)
         return {"loss": 0.0}
 
-    with overriding(model, train_step=step):
+    with patch_methods(model, train_step=step):
         fit(model, [batch(0)])
     assert calls
     calls.clear()
-    with pytest.raises(KeyError), overriding(model, train_step=step):
+    with pytest.raises(KeyError), patch_methods(model, train_step=step):
         raise KeyError
     assert "train_step" not in vars(model)
-    with overriding(model, train_step=step):
-        with overriding(model, train_step=plain.train_step):
+    with patch_methods(model, train_step=step):
+        with patch_methods(model, train_step=plain.train_step):
             pass
         assert model.train_step is step
     assert fit(model, [batch(0)]) == fit(plain, [batch(0)])
@@ -115,8 +115,8 @@ class Guarded:
         self.model = network(**options)  # type: ignore[arg-type]
         self.average = WeightAverage(self.model, ema) if ema else None
         others = self.average.variables if self.average else []
-        self.skips = SkipBroken(self.model, others)
-        step = in_parts(self.model, parts) if parts > 1 else self.model.train_step
+        self.skips = SkipNonFiniteSteps(self.model, others)
+        step = accumulate_gradients(self.model, parts) if parts > 1 else self.model.train_step
         step = self.average.after(step) if self.average else step
         self.step = self.skips.guarding(step)
         # The counts of steps go on, as the states of random layers do.
@@ -131,7 +131,7 @@ class Guarded:
 
     def fit(self, batches: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
         """Trains an epoch and returns its loss and metrics."""
-        with overriding(self.model, train_step=self.step):
+        with patch_methods(self.model, train_step=self.step):
             return fit(self.model, batches)
 
 
@@ -210,12 +210,12 @@ import json
 import numpy as np
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.training.ema import WeightAverage
-from resnet_keras.surgery.patching import overriding
-from resnet_keras.training.train_step import SkipBroken, in_parts
+from resnet_keras.surgery.patching import patch_methods
+from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients
 from helpers.little_steps import IMAGES, batch, broken, fit, largest_difference, network, of
 
-devices = distribution.strategy(2)
-copies = distribution.copies(devices)
+devices = distribution.create_strategy(2)
+copies = distribution.replica_values(devices)
 
 def in_two_parts(chosen):
     with distribution.scope(chosen):

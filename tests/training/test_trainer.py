@@ -19,7 +19,7 @@ from resnet_keras.distributed.sharding import shared_batch
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.layers.batch_norm import flat_layers
 from resnet_keras.recipes.catalog import RECIPES, Recipe
-from resnet_keras.training.model import compiled
+from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train
 from resnet_keras.weights.loading import load_weights
 
@@ -134,7 +134,7 @@ def test_one_batch_can_be_learnt_by_heart() -> None:
     recipe = Recipe(model="resnet20", dataset="digits", epochs=1, lr_drops=(), peak_lr=0.05)
     preprocessing = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
     keras.utils.set_random_seed(0)
-    model = compiled(recipe, preprocessing, classes=10, steps=80)
+    model = compile_network(recipe, preprocessing, classes=10, steps=80)
     rng = np.random.default_rng(0)
     images, labels = rng.normal(size=(16, 8, 8, 1)).astype("float32"), rng.integers(0, 10, 16)
     for _ in range(80):
@@ -287,7 +287,7 @@ def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(digi
         restored = float(next(csv.DictReader(file))["loss"])
     # In training each batch is normalized by its own statistics: a folded network is another one then.
     preprocessing = Classifier.load(path).preprocessing
-    unrestored = compiled(replace(FINE, weights=str(path)), preprocessing, 10, 6)
+    unrestored = compile_network(replace(FINE, weights=str(path)), preprocessing, 10, 6)
     load_weights(unrestored, path)
     batches = training_batches(open_split("digits", "train"), FINE, preprocessing)
     history = unrestored.fit(batches, steps_per_epoch=6, verbose=0, shuffle=False).history

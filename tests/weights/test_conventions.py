@@ -11,12 +11,12 @@ from helpers.foreign_weights import SMALL, network
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
-from resnet_keras.weights.conventions import Traits, traits_of, traits_of_model
+from resnet_keras.weights.conventions import Conventions, conventions_of_config, conventions_of_model
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(4, 6))
 
 
-def told(traits: Traits) -> tuple[str | None, str | None, float | None]:
+def told(traits: Conventions) -> tuple[str | None, str | None, float | None]:
     return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
 
 
@@ -35,7 +35,7 @@ def test_a_configuration_tells_strides_zeros_and_epsilon(
     row: Architecture | str, options: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     model = build(row, input_shape=(32, 32, 3), **options)
-    assert told(traits_of(model.get_config())) == expected
+    assert told(conventions_of_config(model.get_config())) == expected
 
 
 def test_segments_tell_what_is_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_segments_tell_what_is_within_them(monkeypatch: pytest.MonkeyPatch) -> N
     for stride in ("1x1", "3x3"):
         model = build(row, input_shape=(16, 16, 3), bottleneck_stride=stride)
         assert any(isinstance(layer, keras.Model) for layer in model.layers)
-        assert told(traits_of(model.get_config())) == (stride, "around", 1e-5)
+        assert told(conventions_of_config(model.get_config())) == (stride, "around", 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -73,26 +73,26 @@ def test_zeros_that_could_only_be_in_one_place_are_in_none(
         shortcut="A",
         zero_channels=zero_channels,
     )
-    assert traits_of(build(row, input_shape=(8, 8, 3)).get_config()).zero_channels == expected
+    assert conventions_of_config(build(row, input_shape=(8, 8, 3)).get_config()).zero_channels == expected
 
 
 def test_epsilons_that_differ_tell_none() -> None:
     model = network(1)
     model.get_layer("stem_conv_bn").epsilon = 1e-3
-    assert traits_of(model.get_config()).epsilon is None
+    assert conventions_of_config(model.get_config()).epsilon is None
 
 
 @pytest.mark.parametrize("config", [{}, [], None, "x", 3, {"layers": [1, "x", None]}, {"class_name": 3, "config": {}}])
 def test_a_configuration_of_nothing_tells_nothing(config: Any) -> None:
-    assert traits_of(config) == Traits()
+    assert conventions_of_config(config) == Conventions()
 
 
 PLAIN = Architecture(stem="cifar", block="basic", repeats=(2, 1), widths=(4, 8), shortcut=None)
 
 
 def test_a_network_without_shortcuts_is_plain() -> None:
-    assert traits_of(build(PLAIN, input_shape=(8, 8, 3)).get_config()).plain is True
-    assert traits_of(network(1).get_config()).plain is False
+    assert conventions_of_config(build(PLAIN, input_shape=(8, 8, 3)).get_config()).plain is True
+    assert conventions_of_config(network(1).get_config()).plain is False
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,11 @@ def test_an_output_stride_is_told_where_a_stage_does_not_halve(
 ) -> None:
     row = Architecture(stem=stem, block=block, repeats=repeats, widths=(4, 4, 8), bottleneck_stride=place)
     config = build(row, input_shape=(32, 32, 3), output_stride=stride).get_config()
-    assert traits_of(config).output_stride == stride
-    assert traits_of(build(row, input_shape=(32, 32, 3)).get_config()).output_stride in (None, row.total_stride)
+    assert conventions_of_config(config).output_stride == stride
+    assert conventions_of_config(build(row, input_shape=(32, 32, 3)).get_config()).output_stride in (
+        None,
+        row.total_stride,
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,14 +136,14 @@ def test_an_output_stride_is_told_where_a_stage_does_not_halve(
 def test_a_layer_that_is_not_as_keras_writes_it_is_refused(layer: dict[str, Any]) -> None:
     for config in (layer, {"layers": [layer]}, {"class_name": "Functional", "config": {"layers": [layer]}}):
         with pytest.raises(ValueError, match="Expected a configuration as Keras writes it. Received: "):
-            traits_of(config)
+            conventions_of_config(config)
 
 
 def test_layers_within_layers_without_end_are_refused() -> None:
     config: dict[str, Any] = {}
     config["layers"] = [config]
     with pytest.raises(ValueError, match="Expected a configuration as Keras writes it. Received: RecursionError"):
-        traits_of(config)
+        conventions_of_config(config)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +158,11 @@ def test_layers_within_layers_without_end_are_refused() -> None:
 )
 def test_the_layers_of_a_network_tell_what_its_configuration_does(network: str, options: dict[str, Any]) -> None:
     model = build(network, input_shape=(32, 32, 3), **options)
-    assert traits_of_model(model) == traits_of(model.get_config())
-    assert traits_of_model(model).epsilon == 1e-5
+    assert conventions_of_model(model) == conventions_of_config(model.get_config())
+    assert conventions_of_model(model).epsilon == 1e-5
 
 
 def test_the_layers_of_nested_models_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = traits_of_model(build("resnet20", zero_channels="around"))
+    whole = conventions_of_model(build("resnet20", zero_channels="around"))
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
-    assert traits_of_model(build("resnet20", zero_channels="around")) == whole
+    assert conventions_of_model(build("resnet20", zero_channels="around")) == whole

@@ -17,10 +17,10 @@ from resnet_keras.data import class_names
 from resnet_keras.data.image_ops import crop, normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.weights.conventions import Traits
-from resnet_keras.weights.hub_settings import traits_of_keras_hub
-from resnet_keras.weights.keras_file import of_model
-from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.weights.conventions import Conventions
+from resnet_keras.weights.hub_settings import conventions_of_keras_hub
+from resnet_keras.weights.keras_file import arrays_of_model
+from resnet_keras.weights.sources import open_weights
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(4, 6))
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -40,7 +40,7 @@ def keras_hub() -> Any:
         return pytest.importorskip("keras_hub", reason="KerasHub is not installed: nothing to compare with")
 
 
-def told(traits: Traits) -> tuple[str | None, str | None, float | None]:
+def told(traits: Conventions) -> tuple[str | None, str | None, float | None]:
     return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
 
 
@@ -105,7 +105,7 @@ def test_a_folder_of_timm_tells_its_preprocessing(
     tmp_path: Path, changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     config = TIMM | {"pretrained_cfg": TIMM["pretrained_cfg"] | changes}
-    found = open_checkpoint(write_folder(tmp_path / "x", foreign(zeros(BOTTLENECK), "torchvision"), config=config))
+    found = open_weights(write_folder(tmp_path / "x", foreign(zeros(BOTTLENECK), "torchvision"), config=config))
     usual = {"image_size": (224, 224), "channels": 3, "shorter_side": 256, "interpolation": "bilinear", **IMAGENET}
     received = found.preprocessing.to_json() | {"mean": None, "std": None}
     assert received == Preprocessing(**usual | expected).to_json() | {"mean": None, "std": None}
@@ -117,7 +117,7 @@ def test_a_folder_of_timm_tells_its_preprocessing(
 
 def test_a_folder_of_timm_tells_its_class_names_where_it_has_them(tmp_path: Path) -> None:
     arrays = foreign(zeros(BOTTLENECK, classes=3), "torchvision")
-    found = open_checkpoint(write_folder(tmp_path / "x", arrays, config=TIMM | {"label_names": ["a", "b", "c"]}))
+    found = open_weights(write_folder(tmp_path / "x", arrays, config=TIMM | {"label_names": ["a", "b", "c"]}))
     assert (found.class_names, found.notes) == (("a", "b", "c"), ())
 
 
@@ -128,7 +128,7 @@ def test_a_folder_of_transformers_tells_preprocessing_classes_and_stride(tmp_pat
         arrays = foreign(zeros(BOTTLENECK, classes=11), "transformers")
         folder = write_folder(tmp_path / "x", arrays, config=config, preprocessor_config=PROCESSOR)
         for source in (folder, folder / "model.safetensors"):
-            found = open_checkpoint(source)
+            found = open_weights(source)
             assert found.preprocessing == Preprocessing(
                 image_size=(224, 224), channels=3, shorter_side=256, interpolation="bicubic",
                 mean=found.preprocessing.mean, std=found.preprocessing.std,
@@ -161,14 +161,14 @@ def test_sizes_of_a_processor_are_ours(
 ) -> None:
     arrays = foreign(zeros(BOTTLENECK), "transformers")
     folder = write_folder(tmp_path / "x", arrays, config=RESNET_CONFIG, preprocessor_config=PROCESSOR | changes)
-    found = open_checkpoint(folder).preprocessing
+    found = open_weights(folder).preprocessing
     assert (found.image_size, found.shorter_side, found.interpolation) == ((size, size), shorter_side, interpolation)
 
 
 def test_the_scale_of_a_processor_is_heeded(tmp_path: Path) -> None:
     arrays = foreign(zeros(BOTTLENECK), "transformers")
     processor = PROCESSOR | {"rescale_factor": 1 / 127.5, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}
-    found = open_checkpoint(write_folder(tmp_path / "x", arrays, config=RESNET_CONFIG, preprocessor_config=processor))
+    found = open_weights(write_folder(tmp_path / "x", arrays, config=RESNET_CONFIG, preprocessor_config=processor))
     np.testing.assert_allclose(found.preprocessing.mean + found.preprocessing.std, 127.5)
 
 
@@ -180,7 +180,7 @@ def test_pixels_are_those_of_transformers_own_processor(tmp_path: Path, transfor
     arrays = foreign(zeros(BOTTLENECK), "transformers")
     folder = write_folder(tmp_path / "x", arrays, config=RESNET_CONFIG)
     processor.save_pretrained(folder)
-    preprocessing = open_checkpoint(folder).preprocessing
+    preprocessing = open_weights(folder).preprocessing
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (9, 12, 3), "uint8")
     image = np.asarray(image_module.fromarray(coarse).resize((401, 297), 3))
@@ -193,8 +193,8 @@ def test_pixels_are_those_of_transformers_own_processor(tmp_path: Path, transfor
 
 def test_settings_of_the_wrong_length_are_not_believed(tmp_path: Path) -> None:
     config = RESNET_CONFIG | {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
-    found = open_checkpoint(write_folder(tmp_path / "x", foreign(zeros(BOTTLENECK), "transformers"), config=config))
-    assert found.class_names == class_names.imagenet()
+    found = open_weights(write_folder(tmp_path / "x", foreign(zeros(BOTTLENECK), "transformers"), config=config))
+    assert found.class_names == class_names.imagenet_class_names()
     assert found.notes[-1] == "1000 classes are taken for ImageNet's"
 
 
@@ -208,7 +208,7 @@ def test_settings_that_make_another_network_of_the_same_weights_are_refused(
     config = TIMM | changes if timm else RESNET_CONFIG | changes
     arrays = foreign(zeros(BOTTLENECK), "torchvision" if timm else "transformers")
     with pytest.raises(ValueError, match="Expected"):
-        open_checkpoint(write_folder(tmp_path / "x", arrays, config=config))
+        open_weights(write_folder(tmp_path / "x", arrays, config=config))
 
 
 @pytest.mark.parametrize("name", ["config", "preprocessor_config"])
@@ -216,7 +216,7 @@ def test_settings_that_make_another_network_of_the_same_weights_are_refused(
 def test_settings_that_are_no_json_object_are_refused(tmp_path: Path, name: str, content: str) -> None:
     folder = write_folder(tmp_path / "x", foreign(zeros(SMALL), "transformers"), **{name: content})
     with pytest.raises(ValueError, match=f"Expected .*{name}.json"):
-        open_checkpoint(folder)
+        open_weights(folder)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_settings_that_are_no_json_object_are_refused(tmp_path: Path, name: str,
 def test_settings_of_another_make_are_refused(tmp_path: Path, name: str, content: dict[str, Any]) -> None:
     folder = write_folder(tmp_path / "x", foreign(zeros(SMALL), "transformers"), **{name: content})
     with pytest.raises(ValueError, match=f"Expected settings as their library writes them. Received: .*{name}.json"):
-        open_checkpoint(folder)
+        open_weights(folder)
 
 
 # Folders of KerasHub
@@ -290,19 +290,19 @@ def test_a_folder_of_kerashub_tells_its_preprocessing(
 ) -> None:
     model = network(1, BOTTLENECK, input_shape=(32, 32, 3), classes=5)
     fields = {"image_size": [64, 48], "interpolation": "bicubic", **converter}
-    found = open_checkpoint(hub_folder(tmp_path / "x", model, fields))
+    found = open_weights(hub_folder(tmp_path / "x", model, fields))
     assert (found.layout, found.classes) == ("KerasHub", 5)
     assert (found.preprocessing.image_size, found.preprocessing.interpolation) == ((64, 48), "bicubic")
     np.testing.assert_allclose(found.preprocessing.mean, mean, rtol=1e-6)
     np.testing.assert_allclose(found.preprocessing.std, std, rtol=1e-6)
-    for name, array in of_model(model).items():
+    for name, array in arrays_of_model(model).items():
         np.testing.assert_array_equal(found.tensors[name], array)
 
 
 @pytest.mark.parametrize("converter", [None, {"image_size": None, "scale": 2.0}])
 def test_a_folder_of_kerashub_without_an_image_size_is_taken_for_imagenet(tmp_path: Path, converter: Any) -> None:
     model = network(1, BOTTLENECK, input_shape=(32, 32, 3), classes=5)
-    found = open_checkpoint(hub_folder(tmp_path / "x", model, converter))
+    found = open_weights(hub_folder(tmp_path / "x", model, converter))
     assert found.preprocessing == Preprocessing(image_size=(224, 224), channels=3, shorter_side=256, **IMAGENET)
     assert len(found.notes) == 2
 
@@ -312,7 +312,7 @@ def test_pixels_are_those_of_kerashub_s_own_converter(tmp_path: Path, keras_hub:
     converter = keras_hub.layers.ResNetImageConverter(image_size=(32, 32), scale=scale, offset=offset)
     fields = {name: converter.get_config()[name] for name in ("image_size", "scale", "offset", "interpolation")}
     model = network(1, BOTTLENECK, input_shape=(32, 32, 3), classes=5)
-    preprocessing = open_checkpoint(hub_folder(tmp_path / "x", model, fields)).preprocessing
+    preprocessing = open_weights(hub_folder(tmp_path / "x", model, fields)).preprocessing
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
     np.testing.assert_allclose(normalize(crop(pixels, preprocessing), preprocessing), converter(pixels), atol=1e-5)
 
@@ -340,7 +340,7 @@ def test_keras_hubs_settings_tell_its_shortcuts(
     tmp_path: Path, changes: dict[str, Any], projection: str | None, task: bool
 ) -> None:
     write_settings(tmp_path, SOUND | changes, task)
-    assert traits_of_keras_hub(tmp_path) == Traits(projection=projection)  # type: ignore[arg-type]
+    assert conventions_of_keras_hub(tmp_path) == Conventions(projection=projection)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -353,4 +353,4 @@ def test_keras_hubs_networks_that_compute_something_else_are_refused(
 ) -> None:
     path = write_settings(tmp_path, SOUND | changes, task)
     with pytest.raises(ValueError, match=rf"Expected the settings of a network of .* Received: .*{path.name}"):
-        traits_of_keras_hub(tmp_path)
+        conventions_of_keras_hub(tmp_path)

@@ -11,10 +11,10 @@ from helpers.foreign_weights import SMALL, foreign, network, zeros
 
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.weights.conventions import Traits
-from resnet_keras.weights.imported import checkpoint
-from resnet_keras.weights.keras_file import of_model
-from resnet_keras.weights.recognition import architecture_of
+from resnet_keras.weights.conventions import Conventions
+from resnet_keras.weights.imported import import_arrays
+from resnet_keras.weights.keras_file import arrays_of_model
+from resnet_keras.weights.recognition import recognize_architecture
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(4, 6))
 
@@ -29,8 +29,8 @@ def random(*shape: int, seed: int = 3) -> np.ndarray:
 @pytest.mark.parametrize("library", ["torchvision", "cifar", "transformers", "keras.applications", "KerasHub"])
 def test_weights_arrive_under_our_names_in_keras_order_of_axes(library: str) -> None:
     model = network(1, BOTTLENECK, input_shape=(16, 16, 3), classes=5)
-    expected = of_model(model)
-    found = checkpoint(foreign(model, library), "x")
+    expected = arrays_of_model(model)
+    found = import_arrays(foreign(model, library), "x")
     assert found.tensors.keys() == expected.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(found.tensors[name], array, err_msg=name)
@@ -41,14 +41,14 @@ def test_weights_arrive_under_our_names_in_keras_order_of_axes(library: str) -> 
 def test_each_axis_of_a_torch_kernel_goes_to_its_place() -> None:
     kernel, dense = random(4, 3, 5, 7), random(10, 4)
     arrays = {"conv1.weight": kernel, "layer1.0.conv1.weight": random(4, 4, 3, 3), "fc.weight": dense}
-    found = checkpoint(arrays, "x").tensors
+    found = import_arrays(arrays, "x").tensors
     for out, into, row, column in ((0, 0, 0, 0), (3, 2, 4, 6), (1, 2, 3, 4)):
         assert found["stem_conv/kernel"][row, column, into, out] == kernel[out, into, row, column]
     assert found["logits/kernel"][3, 7] == dense[7, 3]
 
 
 def test_each_tensor_keeps_the_name_that_its_source_gives_it() -> None:
-    found = checkpoint({f"module.{name}": a for name, a in foreign(zeros(SMALL), "cifar").items()}, "x")
+    found = import_arrays({f"module.{name}": a for name, a in foreign(zeros(SMALL), "cifar").items()}, "x")
     assert found.names["stem_conv/kernel"] == ("module.conv1.weight",)
     assert found.names["stage2_block1_conv2_bn/moving_variance"] == ("module.layer2.0.bn2.running_var",)
     assert found.layout == "torchvision, timm"
@@ -60,7 +60,7 @@ def test_a_classifier_beside_the_network_is_found(prefix: str) -> None:
     arrays = {f"{prefix}{name}": array for name, array in foreign(zeros(SMALL), "transformers").items()}
     assert f"{prefix}classifier.1.weight" in arrays
     assert f"{prefix}resnet.embedder.embedder.convolution.weight" in arrays
-    found = checkpoint(arrays, "x")
+    found = import_arrays(arrays, "x")
     assert found.classes == 10
     assert set(found.tensors) == set(zeros(SMALL))
 
@@ -68,7 +68,7 @@ def test_a_classifier_beside_the_network_is_found(prefix: str) -> None:
 def test_what_has_no_place_is_told_from_what_is_no_weight() -> None:
     arrays = foreign(zeros(SMALL), "cifar")
     arrays |= {"bn1.num_batches_tracked": np.array(7), "fc.weight": random(10, 8), "ema.conv1.weight": random(1)}
-    found = checkpoint(arrays, "x")
+    found = import_arrays(arrays, "x")
     assert found.passed_over == ("bn1.num_batches_tracked",)
     assert found.unexpected == ("fc.weight", "ema.conv1.weight"), "there is a classifier `linear` already"
     assert set(found.tensors) == set(zeros(SMALL))
@@ -76,13 +76,13 @@ def test_what_has_no_place_is_told_from_what_is_no_weight() -> None:
 
 def test_a_backbone_has_no_classes() -> None:
     arrays = {name: array for name, array in zeros(SMALL).items() if not name.startswith("logits")}
-    assert checkpoint(arrays, "x").classes is None
+    assert import_arrays(arrays, "x").classes is None
 
 
 @pytest.mark.parametrize("arrays", [{}, {"a/kernel": np.zeros(3)}, {"conv1.weight": np.zeros((4, 3, 3, 3))}])
 def test_weights_of_no_layout_name_their_source(arrays: dict[str, np.ndarray]) -> None:
     with pytest.raises(ValueError, match=r"Expected names as of one of these: .* in the/source$"):
-        checkpoint(arrays, "the/source")
+        import_arrays(arrays, "the/source")
 
 
 # Biases of convolutions, which our networks do not have
@@ -94,12 +94,12 @@ def test_weights_of_no_layout_name_their_source(arrays: dict[str, np.ndarray]) -
 )
 def test_a_bias_is_taken_off_the_mean_that_is_subtracted_after_it(library: str, prefix: str) -> None:
     model = network(2, BOTTLENECK, input_shape=(16, 16, 3), classes=5)
-    arrays = of_model(model)
+    arrays = arrays_of_model(model)
     kernels = [name for name in arrays if name.endswith("/kernel") and not name.startswith("logits")]
     biases = {
         name.replace("/kernel", "/bias"): random(arrays[name].shape[-1], seed=i) for i, name in enumerate(kernels)
     }
-    found = checkpoint({f"{prefix}{n}": a for n, a in foreign(arrays | biases, library).items()}, "x")
+    found = import_arrays({f"{prefix}{n}": a for n, a in foreign(arrays | biases, library).items()}, "x")
     assert found.tensors.keys() == arrays.keys()
     for name, array in arrays.items():
         bias = biases.get(name.replace("_bn/moving_mean", "/bias"))
@@ -112,7 +112,7 @@ def test_a_bias_is_taken_off_the_mean_that_is_subtracted_after_it(library: str, 
 def test_a_folded_bias_leaves_the_function_as_it_was(number_type: Any) -> None:
     bias, mean = (random(6, seed=seed).astype(number_type) for seed in (1, 2))
     arrays = zeros(SMALL) | {"stem_conv/bias": bias[:4], "stem_conv_bn/moving_mean": mean[:4]}
-    folded = checkpoint(arrays, "x").tensors["stem_conv_bn/moving_mean"]
+    folded = import_arrays(arrays, "x").tensors["stem_conv_bn/moving_mean"]
     x = random(100, 4, seed=5).astype("float64")
     expected = x + bias[:4].astype("float64") - mean[:4].astype("float64")
     np.testing.assert_allclose(x - folded, expected, atol=1e-6)
@@ -121,7 +121,7 @@ def test_a_folded_bias_leaves_the_function_as_it_was(number_type: Any) -> None:
 
 def test_biases_of_classifier_and_normalization_stay() -> None:
     arrays = foreign(network(3), "cifar")
-    found = checkpoint(arrays, "x").tensors
+    found = import_arrays(arrays, "x").tensors
     np.testing.assert_array_equal(found["logits/bias"], arrays["linear.bias"])
     np.testing.assert_array_equal(found["stem_conv_bn/beta"], arrays["bn1.bias"])
 
@@ -132,12 +132,12 @@ def test_biases_of_classifier_and_normalization_stay() -> None:
 def test_a_bias_of_another_shape_than_what_it_is_folded_into_is_refused(mean: np.ndarray) -> None:
     arrays = foreign(zeros(SMALL), "cifar") | {"conv1.bias": random(4), "bn1.running_mean": mean}
     with pytest.raises(ValueError, match=r"Expected a bias of the shape .* Received: conv1\.bias in x, of \(4,\)"):
-        checkpoint(arrays, "x")
+        import_arrays(arrays, "x")
 
 
 def test_a_bias_without_a_normalization_after_it_stays() -> None:
     arrays = {name: a for name, a in foreign(zeros(SMALL), "cifar").items() if not name.startswith("bn1")}
-    found = checkpoint(arrays | {"conv1.bias": random(4)}, "x")
+    found = import_arrays(arrays | {"conv1.bias": random(4)}, "x")
     np.testing.assert_array_equal(found.tensors["stem_conv/bias"], random(4))
     assert found.traits.biases
 
@@ -145,7 +145,7 @@ def test_a_bias_without_a_normalization_after_it_stays() -> None:
 # Traits: what weights do not show
 
 
-def told(traits: Traits) -> tuple[str | None, str | None, float | None]:
+def told(traits: Conventions) -> tuple[str | None, str | None, float | None]:
     return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
 
 
@@ -160,14 +160,16 @@ def told(traits: Traits) -> tuple[str | None, str | None, float | None]:
 )
 def test_a_library_tells_what_its_weights_do_not(library: str, expected: tuple[Any, ...]) -> None:
     arrays = foreign(zeros(BOTTLENECK), library)
-    assert told(checkpoint(arrays, "x").traits) == expected
-    assert told(checkpoint(arrays, "x", traits=Traits()).traits) == expected
-    others = Traits("1x1" if expected[0] == "3x3" else "3x3", "behind", 1e-3, projection="normalized", padding="behind")
-    assert checkpoint(arrays, "x", traits=others).traits == others
+    assert told(import_arrays(arrays, "x").traits) == expected
+    assert told(import_arrays(arrays, "x", traits=Conventions()).traits) == expected
+    others = Conventions(
+        "1x1" if expected[0] == "3x3" else "3x3", "behind", 1e-3, projection="normalized", padding="behind"
+    )
+    assert import_arrays(arrays, "x", traits=others).traits == others
 
 
 def test_our_own_weights_alone_tell_nothing_else() -> None:
-    assert checkpoint(zeros(BOTTLENECK), "x").traits == Traits()
+    assert import_arrays(zeros(BOTTLENECK), "x").traits == Conventions()
 
 
 # Which network
@@ -180,7 +182,7 @@ ALL = [*ARCHITECTURES.values(), SMALL, BOTTLENECK]
 @pytest.mark.parametrize("row", [row for row in ALL if row.shortcut], ids=lambda row: row.name)
 def test_names_and_shapes_tell_the_network(row: Architecture, library: str | None) -> None:
     weights = zeros(row)
-    found = architecture_of(checkpoint(foreign(weights, library) if library else weights, "x"))
+    found = recognize_architecture(import_arrays(foreign(weights, library) if library else weights, "x"))
     strides = {"torchvision": "3x3", "cifar": "3x3", "transformers": "3x3", "KerasHub": "3x3"}
     assert found == Architecture(
         stem=row.stem,
@@ -199,15 +201,15 @@ def test_names_and_shapes_tell_the_network(row: Architecture, library: str | Non
 def test_projections_tell_the_option(stem: Any, shortcut: Any) -> None:
     for block in ("basic", "bottleneck"):
         row = Architecture(stem=stem, block=block, repeats=(2, 3), widths=(4, 8), shortcut=shortcut)
-        assert architecture_of(checkpoint(zeros(row), "x")) == row
+        assert recognize_architecture(import_arrays(zeros(row), "x")) == row
 
 
 def test_a_network_without_projections_is_taken_for_option_a() -> None:
-    assert architecture_of(checkpoint(zeros(ARCHITECTURES["plainnet20"]), "x")) == ARCHITECTURES["resnet20"]
+    assert recognize_architecture(import_arrays(zeros(ARCHITECTURES["plainnet20"]), "x")) == ARCHITECTURES["resnet20"]
 
 
 def test_channels_and_classes_do_not_matter() -> None:
-    assert architecture_of(checkpoint(zeros(SMALL, classes=3, channels=1), "x")) == SMALL
+    assert recognize_architecture(import_arrays(zeros(SMALL, classes=3, channels=1), "x")) == SMALL
 
 
 def without(*starts: str) -> dict[str, np.ndarray]:
@@ -237,7 +239,7 @@ def test_weights_of_no_network_like_ours_are_refused(arrays: dict[str, np.ndarra
     with pytest.raises(
         ValueError, match=f"Expected the weights of a network of this package. Received: x, .*{problem}"
     ):
-        architecture_of(checkpoint(arrays, "x"))
+        recognize_architecture(import_arrays(arrays, "x"))
 
 
 @pytest.mark.parametrize("axes", range(7))
@@ -246,10 +248,10 @@ def test_kernels_of_too_few_or_too_many_axes_are_refused(name: str, axes: int) -
     arrays = with_shape(f"{name}/kernel", *(3,) * axes)
     wanted = 2 if name == "logits" else 4
     if axes == wanted:
-        assert checkpoint(arrays, "x").tensors.keys() == arrays.keys()
+        assert import_arrays(arrays, "x").tensors.keys() == arrays.keys()
         return
     with pytest.raises(ValueError, match=rf"kernel of {wanted} axes. Received: x, with {name}/kernel of \(") as raised:
-        checkpoint(arrays, "x")
+        import_arrays(arrays, "x")
     assert str((3,) * axes) in str(raised.value)
 
 
@@ -257,4 +259,4 @@ def test_kernels_of_too_few_or_too_many_axes_are_refused(name: str, axes: int) -
 def test_layers_that_are_only_called_like_ours_are_named(name: str) -> None:
     arrays = zeros(BOTTLENECK) | {f"{name}/kernel": np.zeros((1, 1, 4, 4), "float32")}
     with pytest.raises(ValueError, match="Expected the weights of a network of this package. Received: x, "):
-        architecture_of(checkpoint(arrays, "x"))
+        recognize_architecture(import_arrays(arrays, "x"))

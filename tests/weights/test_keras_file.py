@@ -22,7 +22,7 @@ from keras.src.legacy.saving import legacy_h5_format
 from resnet_keras.layers.batch_norm import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.builder import build
-from resnet_keras.weights.keras_file import of_model, read, read_member
+from resnet_keras.weights.keras_file import arrays_of_model, read_keras, read_member
 
 FORMATS = [".keras", ".weights.h5", ".whole.h5", ".legacy.h5"]
 
@@ -59,7 +59,7 @@ def assert_same(received: dict[str, np.ndarray], expected: dict[str, np.ndarray]
 def refused(path: Path, match: str) -> str:
     """Tells why a file is refused, which always names it."""
     with pytest.raises(ValueError, match=match) as raised:
-        read(path)
+        read_keras(path)
     assert str(path) in str(raised.value)
     return str(raised.value)
 
@@ -85,15 +85,15 @@ def written(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("option", ["A", "B", "C"])
 def test_a_file_holds_the_arrays_of_each_layer_by_name(tmp_path: Path, option: Any, suffix: str) -> None:
     saved = network(1, shortcut=option)
-    found = read(write(saved, tmp_path / f"net{suffix}"))
+    found = read_keras(write(saved, tmp_path / f"net{suffix}"))
     assert found["logits/kernel"].shape == (8, 5)
     assert_same(found, weights(saved))
 
 
 def test_a_model_holds_what_its_file_does(tmp_path: Path) -> None:
     saved = network(1)
-    assert_same(of_model(saved), weights(saved))
-    assert_same(of_model(saved), read(write(saved, tmp_path / "net.weights.h5")))
+    assert_same(arrays_of_model(saved), weights(saved))
+    assert_same(arrays_of_model(saved), read_keras(write(saved, tmp_path / "net.weights.h5")))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -103,8 +103,8 @@ def test_layers_of_nested_models_stand_under_their_own_names(
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
     segmented = drawn(build("resnet20"), 2)
     assert any(isinstance(layer, keras.Model) for layer in segmented.layers)
-    assert_same(of_model(segmented), weights(segmented))
-    assert_same(read(write(segmented, tmp_path / f"net{suffix}")), weights(segmented))
+    assert_same(arrays_of_model(segmented), weights(segmented))
+    assert_same(read_keras(write(segmented, tmp_path / f"net{suffix}")), weights(segmented))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -117,7 +117,7 @@ def test_optimizer_state_in_a_file_is_passed_over(tmp_path: Path, optimizer: str
     if suffix == ".keras":
         with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member, h5py.File(member) as file:
             assert len(file["optimizer/vars"]) >= 2
-    assert_same(read(path), weights(saved))
+    assert_same(read_keras(path), weights(saved))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -125,7 +125,7 @@ def test_optimizer_state_in_a_file_is_passed_over(tmp_path: Path, optimizer: str
 def test_numbers_of_any_precision_come_back_as_they_are(tmp_path: Path, name: str, suffix: str, policy: None) -> None:
     keras.config.set_dtype_policy(name)
     saved = network(10)
-    found = read(write(saved, tmp_path / f"net{suffix}"))
+    found = read_keras(write(saved, tmp_path / f"net{suffix}"))
     assert_same(found, weights(saved))
     assert found["stem_conv/kernel"].dtype == keras.backend.standardize_dtype(saved.weights[0].dtype)
 
@@ -134,7 +134,7 @@ def test_numbers_of_any_precision_come_back_as_they_are(tmp_path: Path, name: st
 def test_bfloat16_which_hdf5_does_not_know_comes_back(tmp_path: Path, suffix: str, policy: None) -> None:
     keras.config.set_dtype_policy("bfloat16")
     saved = network(11)
-    found = read(write(saved, tmp_path / f"net{suffix}"))
+    found = read_keras(write(saved, tmp_path / f"net{suffix}"))
     assert_same(found, weights(saved))
     assert found["stem_conv/kernel"].dtype == ml_dtypes.bfloat16
 
@@ -164,7 +164,7 @@ def test_names_as_keras_2_wrote_them_lose_what_surrounds_them(tmp_path: Path, ro
         "bn": {"bn/gamma:0": gamma},
         "resnet": {"resnet/inner/conv2/kernel:0": 2 * kernel, "inner/bn2/gamma:0": gamma + 1},
     }
-    found = read(legacy(tmp_path / "net.h5", layers, root, chunks))
+    found = read_keras(legacy(tmp_path / "net.h5", layers, root, chunks))
     expected = {"conv1/kernel": kernel, "bn/gamma": gamma, "conv2/kernel": 2 * kernel, "bn2/gamma": gamma + 1}
     assert_same(found, expected)
 
@@ -176,13 +176,13 @@ def test_only_the_arrays_of_an_archive_are_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bare.keras", "w") as archive:
         archive.writestr("config.json", "not a configuration")
         archive.writestr("model.weights.h5", arrays)
-    assert_same(read(tmp_path / "bare.keras"), weights(saved))
+    assert_same(read_keras(tmp_path / "bare.keras"), weights(saved))
 
 
 def test_layers_of_other_kinds_number_their_arrays(tmp_path: Path) -> None:
     layers = [keras.layers.Input((4, 4, 2)), keras.layers.SeparableConv2D(3, 3, name="separable")]
     model = drawn(keras.Sequential(layers), 1)
-    found = read(write(model, tmp_path / "net.weights.h5"))
+    found = read_keras(write(model, tmp_path / "net.weights.h5"))
     assert set(found) == {"separable/0", "separable/1", "separable/2"}
 
 
@@ -244,7 +244,7 @@ def test_a_member_that_claims_another_packing_is_refused(tmp_path: Path, member:
     damaged[entry + byte] = value
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match=r"Expected a whole .* file. Received: .*net\.keras, which can't be read"):
-        read(path) if member == "model.weights.h5" else read_member(path, member)
+        read_keras(path) if member == "model.weights.h5" else read_member(path, member)
 
 
 def test_archive_without_weights_is_refused(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_numbers_outside_the_file_are_not_read(
         # What the link leads to can be read: it is not for a broken link that the file is refused.
         assert file[f"{layer}/{array}"].shape == (8, 5)
     try:
-        found = read(path)
+        found = read_keras(path)
     except ValueError as error:
         assert "outside the file" in str(error) or "no named layers" in str(error)
     else:
@@ -441,7 +441,7 @@ def test_numbers_that_only_claim_to_be_bfloat16_are_none(written: Path) -> None:
         file["layers/dense/vars/0"].attrs["dtype"] = "bfloat16"
         expected = file["layers/dense/vars/0"][...]
     try:
-        np.testing.assert_array_equal(read(written)["logits/kernel"], expected)
+        np.testing.assert_array_equal(read_keras(written)["logits/kernel"], expected)
     except ValueError as error:
         assert "Expected a whole weights file" in str(error)
 
@@ -480,7 +480,7 @@ def test_flipped_bytes_are_a_value_error_or_other_numbers(tmp_path: Path, suffix
         damaged[where] ^= rng.integers(1, 256)
         path.write_bytes(damaged)
         try:
-            assert all(isinstance(array, np.ndarray) for array in read(path).values())
+            assert all(isinstance(array, np.ndarray) for array in read_keras(path).values())
         except ValueError as error:
             assert str(error).startswith("Expected a whole weights file")
             refusals += 1

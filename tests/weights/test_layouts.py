@@ -11,8 +11,8 @@ from helpers.foreign_weights import NAMINGS, SMALL, foreign, network, zeros
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.weights.keras_file import of_model
-from resnet_keras.weights.layouts import LAYOUTS, Layout, recognize
+from resnet_keras.weights.keras_file import arrays_of_model
+from resnet_keras.weights.layouts import LAYOUTS, Layout, recognize_layout
 
 LAYOUT_OF = {"torchvision": "torchvision, timm", "cifar": "torchvision, timm"}
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
@@ -133,7 +133,7 @@ def complete(names: set[str], layout: Layout, prefix: str, expected: set[str]) -
 def test_every_name_of_every_depth_is_one_of_our_names(library: str, network_name: str) -> None:
     weights = zeros(ARCHITECTURES[network_name])
     names = set(foreign(weights, library))
-    layout, prefix = recognize(names)
+    layout, prefix = recognize_layout(names)
     assert layout.name == LAYOUT_OF.get(library, library)
     if library == "transformers":  # whose classifier stands beside the network
         assert prefix == "resnet."
@@ -153,7 +153,7 @@ def test_every_name_of_every_depth_is_one_of_our_names(library: str, network_nam
     ids=lambda row: f"{row.name}{row.shortcut}",
 )
 def test_the_names_and_shapes_told_here_are_those_of_our_networks(row: Architecture) -> None:
-    built = {name: array.shape for name, array in of_model(build(row, input_shape=(32, 32, 3))).items()}
+    built = {name: array.shape for name, array in arrays_of_model(build(row, input_shape=(32, 32, 3))).items()}
     assert {name: array.shape for name, array in zeros(row).items()} == built
 
 
@@ -162,13 +162,13 @@ def test_the_names_and_shapes_told_here_are_those_of_our_networks(row: Architect
 def test_what_stands_before_all_names_is_found(library: str, prefix: str) -> None:
     names = [f"{prefix}{name}" for name in foreign(zeros(SMALL), library)]
     inner = {"transformers": "resnet."}.get(library, "")
-    layout, found = recognize(names)
+    layout, found = recognize_layout(names)
     assert (layout.name, found) == (LAYOUT_OF.get(library, library), f"{prefix}{inner}")
 
 
 def test_our_own_names_are_ours() -> None:
-    for names in (zeros(SMALL), of_model(network(1))):
-        layout, prefix = recognize(names)
+    for names in (zeros(SMALL), arrays_of_model(network(1))):
+        layout, prefix = recognize_layout(names)
         assert (layout.name, prefix) == ("resnet_keras", "")
 
 
@@ -188,7 +188,7 @@ def test_our_own_names_are_ours() -> None:
     ],
 )
 def test_what_later_networks_have_besides_has_our_names_or_none(library: str, name: str, ours: str | None) -> None:
-    layout, _ = recognize([*foreign(zeros(ARCHITECTURES["resnet18"]), library), name])
+    layout, _ = recognize_layout([*foreign(zeros(ARCHITECTURES["resnet18"]), library), name])
     assert layout.ours(name) == ours
 
 
@@ -197,7 +197,7 @@ def test_what_later_networks_have_besides_has_our_names_or_none(library: str, na
 def test_deep_stems_and_pooled_shortcuts_are_told_by_their_names(pooled: bool, prefix: str) -> None:
     names = {"conv1.0.weight", "conv1.6.weight", "layer1.0.conv1.weight", "layer2.0.downsample.1.weight"}
     names |= {"layer2.0.downsample.2.weight"} if pooled else {"layer2.0.downsample.0.weight"}
-    layout, found = recognize([prefix + name for name in names])
+    layout, found = recognize_layout([prefix + name for name in names])
     assert (layout.name, layout.projection, found) == ("timm", "pooled" if pooled else "normalized", prefix)
     assert layout.ours("conv1.3.weight") == "stem_conv2/kernel"
     assert layout.ours("conv1.4.running_var") == "stem_conv2_bn/moving_variance"
@@ -209,25 +209,25 @@ def test_deep_stems_and_pooled_shortcuts_are_told_by_their_names(pooled: bool, p
 def test_a_file_of_two_networks_is_refused() -> None:
     names = [f"{prefix}{name}" for prefix in ("student.", "teacher.") for name in foreign(zeros(SMALL), "cifar")]
     with pytest.raises(ValueError, match=r"Expected the weights of one network. Received: 2, student\., teacher\."):
-        recognize(names)
+        recognize_layout(names)
 
 
 def test_names_of_no_layout_are_shown_beside_those_that_are_known() -> None:
     names = [f"features.{i}.weight" for i in range(8)]
     with pytest.raises(ValueError) as raised:
-        recognize(names)
+        recognize_layout(names)
     message = str(raised.value)
     for layout in LAYOUTS:
         assert f"{layout.name} ({layout.anchors[-1]})" in message
     assert message.endswith("Received: features.0.weight, features.1.weight, features.2.weight, features.3.weight, features.4.weight, ...")  # fmt: skip  # noqa: E501
     with pytest.raises(ValueError, match="Received: a$"):
-        recognize(["a"])
+        recognize_layout(["a"])
     with pytest.raises(ValueError, match="Received: $"):
-        recognize([])
+        recognize_layout([])
 
 
 @pytest.mark.parametrize("name", ["backboneconv1.weight", "xconv1.weight"])
 def test_a_name_that_only_ends_alike_is_no_anchor(name: str) -> None:
     prefix = name.removesuffix("conv1.weight")
     with pytest.raises(ValueError, match="Expected names as of one of these"):
-        recognize([name, f"{prefix}layer1.0.conv1.weight"])
+        recognize_layout([name, f"{prefix}layer1.0.conv1.weight"])

@@ -20,10 +20,10 @@ from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.weights.conventions import Traits
-from resnet_keras.weights.imported import Checkpoint, checkpoint
-from resnet_keras.weights.keras_file import of_model
-from resnet_keras.weights.loading import Report, load_weights
+from resnet_keras.weights.conventions import Conventions
+from resnet_keras.weights.imported import ImportedWeights, import_arrays
+from resnet_keras.weights.keras_file import arrays_of_model
+from resnet_keras.weights.loading import LoadReport, load_weights
 
 SUFFIXES = [".keras", ".weights.h5"]
 BOTTLENECK = Architecture(stem="cifar", block="bottleneck", repeats=(1, 2), widths=(4, 6))
@@ -38,9 +38,9 @@ def write(model: keras.Model, path: Path) -> Path:
     return path
 
 
-def ours(model: keras.Model, **changes: Any) -> Checkpoint:
+def ours(model: keras.Model, **changes: Any) -> ImportedWeights:
     """The weights of a network without what its configuration tells, as a file of weights alone has them."""
-    return checkpoint({name: a for name, a in (of_model(model) | changes).items() if a is not None}, "a/file")
+    return import_arrays({name: a for name, a in (arrays_of_model(model) | changes).items() if a is not None}, "a/file")
 
 
 def refused(model: keras.Model, source: Any, match: str, error: type[Exception] = ValueError, **options: Any) -> str:
@@ -136,7 +136,7 @@ def test_weights_under_other_names_arrive(library: str) -> None:
     twin = network(2, BOTTLENECK, input_shape=(8, 8, 3), classes=5, bottleneck_stride="3x3")
     if library == "keras.applications":
         saved, twin = (network(seed, BOTTLENECK, input_shape=(8, 8, 3), classes=5) for seed in (1, 2))
-    report = load_weights(twin, checkpoint(foreign(saved, library), "x"))
+    report = load_weights(twin, import_arrays(foreign(saved, library), "x"))
     assert_equal_weights(twin, saved.get_weights())
     assert sorted(report.matched) == sorted(foreign(saved, library))
     assert report.problems == report.new_head == report.passed_over == ()
@@ -145,7 +145,7 @@ def test_weights_under_other_names_arrive(library: str) -> None:
 @pytest.mark.parametrize(("name", "library"), [("resnet18", "torchvision"), ("resnet50", "transformers")])
 def test_a_whole_network_of_another_library_is_matched(name: str, library: str) -> None:
     weights = foreign(zeros(ARCHITECTURES[name]), library)
-    model = build(name, weights=(found := checkpoint(weights, "x")), input_shape=(32, 32, 3))
+    model = build(name, weights=(found := import_arrays(weights, "x")), input_shape=(32, 32, 3))
     report = load_weights(model, found)
     assert sorted(report.matched) == sorted(weights)
     assert report.problems == ()
@@ -198,7 +198,9 @@ def test_a_report_counts_what_fits(tmp_path: Path) -> None:
 def test_a_report_shows_no_more_than_a_few_problems() -> None:
     many = tuple(f"layer{i}" for i in range(9))
     nothing = dict.fromkeys(("matched", "unexpected", "passed_over", "notes"), ())
-    report = Report(source="x", layout="y", missing=many, misshapen=("a shape",), new_head=("logits/bias",), **nothing)
+    report = LoadReport(
+        source="x", layout="y", missing=many, misshapen=("a shape",), new_head=("logits/bias",), **nothing
+    )
     lines = [line.strip() for line in str(report).splitlines()[1:]]
     assert lines == [
         "a shape", *(f"layer{i}: not in the file" for i in range(4)), "... and 5 more",
@@ -230,15 +232,15 @@ def test_what_does_not_fit_is_refused_and_nothing_is_assigned(kind: str) -> None
 @pytest.mark.parametrize("kind", CHANGES)
 def test_what_fits_is_loaded_where_that_is_asked_for(kind: str) -> None:
     source, model = network(1), network(2)
-    before = of_model(model)
+    before = arrays_of_model(model)
     report = load_weights(model, ours(source, **CHANGES[kind]), strict=False)
     assert report.problems == (PROBLEM[kind],)
     assert len(getattr(report, kind)) == 1
     assert len(report.matched) == 27 - (kind != "unexpected")
     left_out = {"missing": "stage2_block1_conv1_bn/beta", "misshapen": "stage2_block1_conv2/kernel", "unexpected": ""}
-    for name, array in of_model(model).items():
+    for name, array in arrays_of_model(model).items():
         np.testing.assert_array_equal(
-            array, (before if name == left_out[kind] else of_model(source))[name], err_msg=name
+            array, (before if name == left_out[kind] else arrays_of_model(source))[name], err_msg=name
         )
 
 
@@ -247,7 +249,7 @@ def test_a_tensor_that_does_not_fit_is_called_as_both_libraries_do() -> None:
         "conv1.weight": np.ones((4, 1, 3, 3), "float32"),
         "layer9.0.bn1.bias": np.ones(4),
     }
-    message = refused(network(2, zero_channels="around"), checkpoint(arrays, "x"), "which differs in")
+    message = refused(network(2, zero_channels="around"), import_arrays(arrays, "x"), "which differs in")
     assert message.splitlines()[1:] == [
         "  stem_conv/kernel (conv1.weight): expected shape (3, 3, 3, 4), the file has (3, 3, 1, 4)",
         "  stage9_block1_conv1_bn/beta (layer9.0.bn1.bias): in the file only",
@@ -257,12 +259,12 @@ def test_a_tensor_that_does_not_fit_is_called_as_both_libraries_do() -> None:
 def test_a_folded_bias_that_does_not_fit_is_left_out_with_its_mean() -> None:
     arrays = foreign(network(1), "cifar") | {"conv1.bias": np.ones(9), "bn1.running_mean": np.ones(9)}
     model = network(2, zero_channels="around")
-    before = of_model(model)
-    report = load_weights(model, checkpoint(arrays, "x"), strict=False)
+    before = arrays_of_model(model)
+    report = load_weights(model, import_arrays(arrays, "x"), strict=False)
     assert len(report.misshapen) == 1 and "bn1.running_mean, conv1.bias" in report.misshapen[0]
     assert not {"bn1.running_mean", "conv1.bias"} & set(report.matched)
     name = "stem_conv_bn/moving_mean"
-    np.testing.assert_array_equal(of_model(model)[name], before[name])
+    np.testing.assert_array_equal(arrays_of_model(model)[name], before[name])
 
 
 # Files of another network
@@ -353,7 +355,7 @@ def test_a_classifier_of_another_library_is_passed_over_under_its_name(library: 
         network(2, PROJECTING, input_shape=(8, 8, 3), classes=5),
     )
     with pytest.warns(UserWarning, match="has one of 7 classes"):
-        report = load_weights(model, checkpoint(foreign(saved, library), "x"))
+        report = load_weights(model, import_arrays(foreign(saved, library), "x"))
     assert list(report.passed_over) == [name for name in foreign(saved, library) if name.split(".")[0].split("/")[0] in ("fc", "predictions", "classifier")]  # fmt: skip  # noqa: E501
     assert_equal_weights(build(PROJECTING, include_top=False, weights=model), model.get_weights()[:-2])
 
@@ -424,7 +426,7 @@ def test_strides_in_another_place_are_refused_with_the_remedy(tmp_path: Path, pl
 def test_a_library_s_strides_are_expected_of_the_network(library: str, place: Any) -> None:
     other = "3x3" if place == "1x1" else "1x1"
     models_ = {p: network(1, BOTTLENECK, input_shape=(8, 8, 3), classes=5, bottleneck_stride=p) for p in ("1x1", "3x3")}
-    found = checkpoint(foreign(models_[place], library), "x")
+    found = import_arrays(foreign(models_[place], library), "x")
     refused(models_[other], found, f"where x .* has them: bottleneck_stride='{place}'")
     assert load_weights(models_[place], found).problems == ()
 
@@ -439,7 +441,7 @@ def test_zeros_in_another_place_are_refused_with_the_remedy(tmp_path: Path) -> N
                 rf"the zero channels of its option A where .*: zero_channels='{place}'\. Received: .*, with '{other}'",
             )
         load_weights(model, saved, zero_channels=other)
-    found = checkpoint(foreign(behind, "cifar"), "x")
+    found = import_arrays(foreign(behind, "cifar"), "x")
     refused(behind, found, "zero_channels='around'")
     load_weights(around, found)
     load_weights(behind, found, zero_channels="behind")
@@ -470,7 +472,7 @@ def test_a_builder_takes_strides_and_zeros_from_its_weights(tmp_path: Path, monk
     outputs = []
     for library, place, other in (("torchvision", "3x3", "1x1"), ("keras.applications", "1x1", "3x3")):
         saved = drawn(build(BOTTLENECK, bottleneck_stride=place, **options), 1)
-        found = checkpoint(foreign(saved, library), "x")
+        found = import_arrays(foreign(saved, library), "x")
         np.testing.assert_allclose(build("resnet11", weights=found, **options)(x), saved(x), atol=1e-6)
         outputs.append(np.asarray(saved(x)))
         # An architecture of one's own is what it says; so is an argument.
@@ -487,14 +489,14 @@ def test_a_builder_takes_strides_and_zeros_from_its_weights(tmp_path: Path, monk
 
 def test_what_is_said_of_a_source_goes_before_what_is_assumed() -> None:
     saved = drawn(build(SMALL, input_shape=(8, 8, 3), classes=5, zero_channels="behind"), 1)
-    found = checkpoint(foreign(saved, "cifar"), "x")
+    found = import_arrays(foreign(saved, "cifar"), "x")
     model = build(SMALL, weights=found, input_shape=(8, 8, 3), classes=5, zero_channels="behind")
     np.testing.assert_allclose(model(images(2, 8, 8, 3)), saved(images(2, 8, 8, 3)), atol=1e-6)
 
 
 def test_a_plain_network_takes_weights_that_tell_of_zeros() -> None:
     saved = drawn(build("plainnet20"), 1)
-    found = checkpoint(foreign(saved, "cifar"), "x")
+    found = import_arrays(foreign(saved, "cifar"), "x")
     assert found.traits.zero_channels == "around"
     assert_equal_weights(build("plainnet20", weights=found), saved.get_weights())
 
@@ -504,9 +506,9 @@ def test_a_plain_network_takes_weights_that_tell_of_zeros() -> None:
 
 def test_every_normalization_takes_the_epsilon_of_keras_applications() -> None:
     model = network(1, BOTTLENECK, input_shape=(8, 8, 3), classes=5)
-    load_weights(model, checkpoint(foreign(model, "keras.applications"), "x"))
+    load_weights(model, import_arrays(foreign(model, "keras.applications"), "x"))
     assert epsilons(model) == [1.001e-5] * 12
-    load_weights(model, checkpoint(of_model(model), "x"))  # which does not tell
+    load_weights(model, import_arrays(arrays_of_model(model), "x"))  # which does not tell
     assert epsilons(model) == [1.001e-5] * 12
 
 
@@ -514,10 +516,10 @@ def test_layers_within_segments_take_the_epsilon_too(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 1)
     model = network(1)
     assert any(isinstance(layer, keras.Model) for layer in model.layers)
-    load_weights(model, replace(ours(model), traits=Traits(epsilon=0.5)))
+    load_weights(model, replace(ours(model), traits=Conventions(epsilon=0.5)))
     assert epsilons(model) == [0.5] * 5
     expected = np.asarray(model(images(2, 8, 8, 3)))
-    load_weights(model, replace(ours(model), traits=Traits(epsilon=1e-5)))
+    load_weights(model, replace(ours(model), traits=Conventions(epsilon=1e-5)))
     assert np.abs(np.asarray(model(images(2, 8, 8, 3))) - expected).max() > 1e-3
 
 
@@ -526,7 +528,7 @@ def test_functions_that_were_traced_before_compute_with_the_new_epsilon() -> Non
     model.compile("sgd", "sparse_categorical_crossentropy")
     labels = np.array([0, 1, 2, 3])
     before = model.predict(x, verbose=0), model.predict_on_batch(x), model.evaluate(x, labels, verbose=0)
-    load_weights(model, replace(ours(model), traits=Traits(epsilon=0.5)))
+    load_weights(model, replace(ours(model), traits=Conventions(epsilon=0.5)))
     after = model.predict(x, verbose=0), model.predict_on_batch(x), model.evaluate(x, labels, verbose=0)
     expected = np.asarray(model(x))
     for old, new in zip(before, after, strict=True):
@@ -538,7 +540,7 @@ def test_functions_that_were_traced_before_compute_with_the_new_epsilon() -> Non
 
 def test_the_epsilon_goes_along_into_a_file(tmp_path: Path) -> None:
     model = network(1)
-    load_weights(model, replace(ours(model), traits=Traits(epsilon=0.5)))
+    load_weights(model, replace(ours(model), traits=Conventions(epsilon=0.5)))
     twin = network(2)
     load_weights(twin, write(model, tmp_path / "net.keras"))
     assert epsilons(twin) == [0.5] * 5

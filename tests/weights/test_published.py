@@ -14,7 +14,7 @@ import pytest
 
 import resnet_keras
 from resnet_keras.weights import published
-from resnet_keras.weights.sources import open_checkpoint
+from resnet_keras.weights.sources import open_weights
 
 
 class Server:
@@ -125,7 +125,7 @@ def test_imagenet_means_the_authors_weights_which_are_fetched_once(
     np.testing.assert_array_equal(
         ours.get_layer("stage4_block3_conv2").kernel, theirs.get_layer("conv5_block3_2_conv").kernel
     )
-    again = open_checkpoint("imagenet", "resnet50")
+    again = open_weights("imagenet", "resnet50")
     assert publisher.asked == [f"GET /{NAME}"]
     assert again.preprocessing is not None and again.preprocessing.channel_order == "bgr"
     assert again.class_names is not None and again.class_names[1] == "goldfish"
@@ -136,7 +136,7 @@ def test_another_file_than_the_published_one_is_refused(publisher: Server, home:
     with pytest.raises(
         ValueError, match=r"Expected http://.*kernels\.h5 with the MD5 [0-9a-f]{32}\. Received: another"
     ):
-        open_checkpoint("imagenet", "resnet50")
+        open_weights("imagenet", "resnet50")
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(
@@ -144,7 +144,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
 ) -> None:
     (home / "models").mkdir()
     (home / "models" / NAME).write_bytes(authors[1][:1000])
-    assert open_checkpoint("imagenet", "resnet50").classes == 1000
+    assert open_weights("imagenet", "resnet50").classes == 1000
     assert (home / "models" / NAME).read_bytes() == authors[1]
 
 
@@ -160,7 +160,7 @@ def test_without_a_network_the_error_says_which_file_to_put_where(
     assert f"Get {publisher.url}/{NAME} and put it there" in str(raised.value)
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(authors[1])
-    assert open_checkpoint("imagenet", "resnet50").classes == 1000
+    assert open_weights("imagenet", "resnet50").classes == 1000
 
 
 @pytest.mark.parametrize("network", ["resnet20", "plainnet18", None])
@@ -268,13 +268,13 @@ def test_a_repository_of_the_hub_is_fetched_with_its_settings_verified_and_kept(
     hub.files[f"{place}/config.json"] = json.dumps(CONFIG).encode()
     model = resnet_keras.ResNet18(weights="imagenet")
     assert model.count_params() == 11_699_112
-    found = open_checkpoint("hf://timm/resnet18.tv_in1k")
+    found = open_weights("hf://timm/resnet18.tv_in1k")
     assert found.classes == 1000
     assert found.preprocessing is not None
     assert (found.preprocessing.interpolation, found.preprocessing.shorter_side) == ("bicubic", 235)
     assert hub.asked.count(f"GET {place}/model.safetensors") == 1
     offline(monkeypatch)
-    assert open_checkpoint("hf://timm/resnet18.tv_in1k").classes == 1000
+    assert open_weights("hf://timm/resnet18.tv_in1k").classes == 1000
     assert hub.asked.count(f"GET {place}/model.safetensors") == 1
 
 
@@ -286,7 +286,7 @@ def test_a_file_of_the_hub_that_is_not_what_it_promised_is_refused_and_removed(h
     with pytest.raises(
         ValueError, match=r"of SHA-256 [0-9a-f]{64} from hf://timm/resnet18\.tv_in1k\. Received: another"
     ):
-        open_checkpoint("hf://timm/resnet18.tv_in1k")
+        open_weights("hf://timm/resnet18.tv_in1k")
     assert not [blob for blob in (tmp_path / "hub").rglob("blobs/*") if blob.stat().st_size == len(content)]
 
 

@@ -21,9 +21,9 @@ from resnet_keras.data import class_names
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.weights.conventions import Traits
-from resnet_keras.weights.keras_file import of_model
-from resnet_keras.weights.sources import CLASSIFIER_MEMBER, open_checkpoint
+from resnet_keras.weights.conventions import Conventions
+from resnet_keras.weights.keras_file import arrays_of_model
+from resnet_keras.weights.sources import CLASSIFIER_MEMBER, open_weights
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(4, 6))
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -32,7 +32,7 @@ OURS = Preprocessing(
 )
 
 
-def told(traits: Traits) -> tuple[str | None, str | None, float | None]:
+def told(traits: Conventions) -> tuple[str | None, str | None, float | None]:
     return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
 
 
@@ -74,19 +74,19 @@ def test_a_file_of_every_kind_holds_the_same_weights(tmp_path: Path, name: str) 
     model = network(1)
     path = write(model, tmp_path / name)
     for source in (path, str(path)):
-        found = open_checkpoint(source)
+        found = open_weights(source)
         assert found.source == str(path)
-        assert found.tensors.keys() == of_model(model).keys()
-        for weight, array in of_model(model).items():
+        assert found.tensors.keys() == arrays_of_model(model).keys()
+        for weight, array in arrays_of_model(model).items():
             np.testing.assert_array_equal(found.tensors[weight], array)
 
 
 def test_a_model_is_a_source(tmp_path: Path) -> None:
     model = network(1, zero_channels="around")
-    found = open_checkpoint(model)
+    found = open_weights(model)
     assert (found.source, found.layout, found.classes) == ("resnet6", "resnet_keras", 5)
     assert told(found.traits) == (None, "around", 1e-5)
-    assert found.tensors.keys() == of_model(model).keys()
+    assert found.tensors.keys() == arrays_of_model(model).keys()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_numbers_of_every_type_come_back_from_safetensors(tmp_path: Path, number
         numbers += array.tobytes()
     text = json.dumps(header).encode()
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + numbers)
-    found = open_checkpoint(tmp_path / "x.safetensors").tensors
+    found = open_weights(tmp_path / "x.safetensors").tensors
     assert found["stem_conv/kernel"].dtype == dtype
     np.testing.assert_array_equal(found["stem_conv/kernel"].transpose(3, 2, 0, 1), arrays["conv1.weight"])
 
@@ -118,7 +118,7 @@ def test_an_empty_tensor_and_a_counter_do_no_harm(tmp_path: Path) -> None:
         "empty": np.zeros((0, 3), "float32"),
         "bn1.num_batches_tracked": np.array(3),
     }
-    found = open_checkpoint(write_safetensors(arrays, tmp_path / "x.safetensors"))
+    found = open_weights(write_safetensors(arrays, tmp_path / "x.safetensors"))
     assert found.unexpected == ("empty",)
     assert found.passed_over == ("bn1.num_batches_tracked",)
 
@@ -129,14 +129,14 @@ def test_another_source_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(
         ValueError, match=r"Expected weights in a file ending in .safetensors, .pth, .*, a folder, or by"
     ) as raised:
-        open_checkpoint(source)
+        open_weights(source)
     assert f"Received: {str(source)!r}" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pth", "x.keras", "x.weights.h5", "x.h5"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError, match=f"Expected a weights file. Received: .*{name}, which does not exist"):
-        open_checkpoint(tmp_path / name)
+        open_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pth", "x.th", "x.keras", "x.weights.h5", "x.h5"])
@@ -146,7 +146,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, name: str) -> None:
     for length in np.linspace(0, len(whole) - 1, 20, dtype=int):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=rf"Expected a whole .*{name}, which can't be read"):
-            open_checkpoint(path)
+            open_weights(path)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_broken_safetensors_file_is_refused(tmp_path: Path, header: bytes) -> 
     for length in (len(header), 2**62):
         (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", length) + header + bytes(4))
         with pytest.raises(ValueError, match=r"Expected a whole safetensors file. Received: .*x\.safetensors"):
-            open_checkpoint(tmp_path / "x.safetensors")
+            open_weights(tmp_path / "x.safetensors")
 
 
 def test_flipped_bytes_of_a_safetensors_file_are_a_value_error_or_other_numbers(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_flipped_bytes_of_a_safetensors_file_are_a_value_error_or_other_numbers(
         damaged[rng.integers(len(whole) if rng.integers(2) else 2500)] ^= rng.integers(1, 256)
         path.write_bytes(damaged)
         try:
-            open_checkpoint(path)
+            open_weights(path)
         except ValueError as error:
             assert "Expected " in str(error)
             refused += 1
@@ -189,7 +189,7 @@ def test_flipped_bytes_of_a_safetensors_file_are_a_value_error_or_other_numbers(
 def test_kernels_of_too_few_axes_are_refused(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
     arrays = foreign(zeros(SMALL), "cifar") | {name: np.zeros(shape, "float32")}
     with pytest.raises(ValueError, match=rf"Expected a kernel of . axes. Received: .*x\.safetensors, with {name}"):
-        open_checkpoint(write_safetensors(arrays, tmp_path / "x.safetensors"))
+        open_weights(write_safetensors(arrays, tmp_path / "x.safetensors"))
 
 
 # What is assumed, and said
@@ -209,15 +209,15 @@ def opened(tmp_path: Path, library: str, row: Architecture, **options: Any) -> A
                 group.attrs["weight_names"] = [f"{name}:0".encode() for name in names]
                 for name in names:
                     group[f"{name}:0"] = arrays[name]
-        return open_checkpoint(tmp_path / "x.h5")
-    return open_checkpoint(write_safetensors(arrays, tmp_path / "x.safetensors"))
+        return open_weights(tmp_path / "x.h5")
+    return open_weights(write_safetensors(arrays, tmp_path / "x.safetensors"))
 
 
 @pytest.mark.parametrize("library", ["torchvision", "transformers", "KerasHub"])
 def test_imagenet_s_mean_and_std_are_assumed_and_said(tmp_path: Path, library: str) -> None:
     found = opened(tmp_path, library, BOTTLENECK)
     assert found.preprocessing == Preprocessing(image_size=(224, 224), channels=3, shorter_side=256, **IMAGENET)
-    assert found.class_names == class_names.imagenet()
+    assert found.class_names == class_names.imagenet_class_names()
     assert found.notes == (
         "pixels are normalized by ImageNet's mean and std; 224 of 256 pixels, bilinear",
         "1000 classes are taken for ImageNet's",
@@ -245,7 +245,7 @@ def test_cifar_s_pixels_are_normalized_as_each_code_does_and_that_is_said(tmp_pa
 
 
 def test_nothing_is_assumed_of_our_own_pixels_nor_of_other_channels(tmp_path: Path) -> None:
-    assert open_checkpoint(network(1)).preprocessing is None
+    assert open_weights(network(1)).preprocessing is None
     assert opened(tmp_path, "cifar", SMALL, channels=1).preprocessing is None
 
 
@@ -257,7 +257,7 @@ def test_classes_without_names_are_numbered_and_that_is_said(tmp_path: Path) -> 
 
 def test_a_backbone_has_no_class_names(tmp_path: Path) -> None:
     arrays = {name: array for name, array in foreign(zeros(SMALL), "cifar").items() if not name.startswith("linear")}
-    found = open_checkpoint(write_safetensors(arrays, tmp_path / "x.safetensors"))
+    found = open_weights(write_safetensors(arrays, tmp_path / "x.safetensors"))
     assert (found.classes, found.class_names) == (None, None)
     assert len(found.notes) == 1
 
@@ -270,7 +270,7 @@ def test_a_classifier_s_file_tells_its_preprocessing_and_classes(tmp_path: Path)
     Classifier(model, OURS, tuple("abcde")).save(tmp_path / "x.keras")
     Classifier(model, OURS, tuple("abcde")).save(tmp_path / "model.keras")
     for source in (tmp_path / "x.keras", tmp_path):  # a folder, as of a finished run
-        found = open_checkpoint(source)
+        found = open_weights(source)
         assert (found.preprocessing, found.class_names, found.notes) == (OURS, tuple("abcde"), ())
         assert told(found.traits) == (None, "around", 1e-5)
 
@@ -303,7 +303,7 @@ def test_a_configuration_is_read_and_not_run(tmp_path: Path) -> None:
             "registered_name": "os>system",
         },
     ]
-    found = open_checkpoint(rewritten(path, config=json.dumps(config)))
+    found = open_weights(rewritten(path, config=json.dumps(config)))
     assert found.traits.zero_channels == "around"
     assert not marker.exists()
 
@@ -314,9 +314,9 @@ def test_an_archive_without_a_configuration_holds_weights_all_the_same(tmp_path:
         arrays = archive.read("model.weights.h5")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model.weights.h5", arrays)
-    found = open_checkpoint(path)
-    assert found.tensors.keys() == of_model(network(1)).keys()
-    assert found.traits == Traits()
+    found = open_weights(path)
+    assert found.tensors.keys() == arrays_of_model(network(1)).keys()
+    assert found.traits == Conventions()
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_an_archive_without_a_configuration_holds_weights_all_the_same(tmp_path:
 def test_a_broken_configuration_is_refused_with_the_file(tmp_path: Path, config: str) -> None:
     path = rewritten(write(network(1), tmp_path / "x.keras"), config=config)
     with pytest.raises(ValueError, match="Expected a .*file") as raised:
-        open_checkpoint(path)
+        open_weights(path)
     assert str(path) in str(raised.value)
 
 
@@ -343,7 +343,7 @@ def test_a_broken_description_is_refused_with_the_file(tmp_path: Path, about: st
     path = rewritten(write(network(1), tmp_path / "x.keras"), classifier=about)
     assert CLASSIFIER_MEMBER == "classifier.json"
     with pytest.raises(ValueError, match="Expected") as raised:
-        open_checkpoint(path)
+        open_weights(path)
     assert str(path) in str(raised.value)
 
 
@@ -354,7 +354,7 @@ def test_a_folder_of_pytorch_s_older_file_is_read(tmp_path: Path) -> None:
     write_torch(foreign(network(1), "transformers"), tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {str(i): "abcde"[i] for i in range(5)}}))
     for source in (tmp_path, tmp_path / "pytorch_model.bin"):
-        found = open_checkpoint(source)
+        found = open_weights(source)
         assert found.source == str(tmp_path / "pytorch_model.bin")
         assert found.class_names == tuple("abcde")
 
@@ -364,15 +364,15 @@ def test_the_file_that_is_named_is_the_one_that_is_read(tmp_path: Path) -> None:
     write_torch(foreign(network(2), "transformers"), folder / "pytorch_model.bin")
     network(3).save(folder / "model.keras")
     for seed, name in enumerate(("model.safetensors", "pytorch_model.bin", "model.keras"), start=1):
-        found = open_checkpoint(folder / name)
+        found = open_weights(folder / name)
         assert found.source == str(folder / name)
-        np.testing.assert_array_equal(found.tensors["logits/bias"], of_model(network(seed))["logits/bias"])
+        np.testing.assert_array_equal(found.tensors["logits/bias"], arrays_of_model(network(seed))["logits/bias"])
 
 
 def test_a_file_beside_no_settings_is_a_file(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "x", foreign(zeros(BOTTLENECK), "transformers"))
-    assert len(open_checkpoint(folder / "model.safetensors").notes) == 2
-    assert len(open_checkpoint(folder).notes) == 2
+    assert len(open_weights(folder / "model.safetensors").notes) == 2
+    assert len(open_weights(folder).notes) == 2
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
@@ -380,4 +380,4 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"Expected one of model\.keras, model\.safetensors, .*Received: none of them"
     ):
-        open_checkpoint(tmp_path)
+        open_weights(tmp_path)

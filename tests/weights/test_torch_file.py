@@ -33,7 +33,7 @@ from helpers.foreign_weights import (
 )
 
 from resnet_keras.weights import torch_file
-from resnet_keras.weights.torch_file import read
+from resnet_keras.weights.torch_file import read_torch
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 FOUR = np.arange(1, 5, dtype="float32")
@@ -50,7 +50,7 @@ def torch() -> Any:
 def refused(path: Path, match: str) -> str:
     """Tells why a file is refused, which always names it."""
     with pytest.raises(ValueError, match=match) as raised:
-        read(path)
+        read_torch(path)
     assert str(path) in str(raised.value)
     return str(raised.value)
 
@@ -71,7 +71,7 @@ def test_numbers_of_every_type_come_back_bit_for_bit(tmp_path: Path, number_type
     bits = np.random.default_rng(0).integers(0, 2, 96, "uint8") if number_type == "bool" else None
     numbers = np.frombuffer(np.random.default_rng(0).bytes(96) if bits is None else bits.tobytes(), "uint8")
     array = numbers.view(NUMBER_TYPES[number_type]).reshape(2, -1)
-    found = read(write_torch({"x": array}, tmp_path / "x.pth", zipped=zipped))["x"]
+    found = read_torch(write_torch({"x": array}, tmp_path / "x.pth", zipped=zipped))["x"]
     assert (found.dtype, found.shape) == (array.dtype, array.shape)
     assert found.tobytes() == array.tobytes()
 
@@ -94,13 +94,13 @@ def test_views_of_a_storage_are_the_tensors_that_they_were(tmp_path: Path, zippe
     path = write_torch({name: tensor for name, (tensor, _) in views.items()}, tmp_path / "x.pth", zipped=zipped)
     if zipped:
         assert path.read_bytes().count(flat.tobytes()) == 1, "the tensors share their storage"
-    assert_same(read(path), {name: np.asarray(array) for name, (_, array) in views.items()})
+    assert_same(read_torch(path), {name: np.asarray(array) for name, (_, array) in views.items()})
 
 
 @FORMATS
 def test_a_storage_without_numbers_holds_empty_tensors(tmp_path: Path, zipped: bool) -> None:
     empty = np.empty((0, 3), "float32")
-    assert_same(read(write_torch({"x": empty}, tmp_path / "x.pth", zipped=zipped)), {"x": empty})
+    assert_same(read_torch(write_torch({"x": empty}, tmp_path / "x.pth", zipped=zipped)), {"x": empty})
 
 
 @FORMATS
@@ -114,7 +114,7 @@ def test_parameters_sizes_and_older_tensors_are_known(tmp_path: Path, name: str,
     data = pickled({"x": tensor, "y": parameter})
     content = zip_bytes(data, {"0": FOUR.tobytes()}) if zipped else legacy_bytes(data, {"0": (4, FOUR.tobytes())})
     (tmp_path / "x.pth").write_bytes(content)
-    assert_same(read(tmp_path / "x.pth"), dict.fromkeys("xy", FOUR.reshape(2, 2)))
+    assert_same(read_torch(tmp_path / "x.pth"), dict.fromkeys("xy", FOUR.reshape(2, 2)))
 
 
 @FORMATS
@@ -125,7 +125,7 @@ def test_a_state_with_attributes_of_its_own_is_its_tensors(tmp_path: Path, zippe
     data = pickled(Raw(opcodes({"x": tensor}) + opcodes({"_metadata": {"": {"version": 1}}}) + b"b"))
     content = zip_bytes(data, {"0": FOUR.tobytes()}) if zipped else legacy_bytes(data, {"0": (4, FOUR.tobytes())})
     (tmp_path / "x.pth").write_bytes(content)
-    assert_same(read(tmp_path / "x.pth"), {"x": FOUR})
+    assert_same(read_torch(tmp_path / "x.pth"), {"x": FOUR})
 
 
 @FORMATS
@@ -140,13 +140,13 @@ def test_tensors_are_found_in_their_wrapping(tmp_path: Path, wrapper: str, zippe
         "s": FOUR,
     }
     for content in ({wrapper: TWO}, {**around, wrapper: TWO}, {"model": {wrapper: {**TWO, "version": 2}}, "lr": None}):
-        assert_same(read(write_torch(content, tmp_path / "x.pth", zipped=zipped)), TWO)
+        assert_same(read_torch(write_torch(content, tmp_path / "x.pth", zipped=zipped)), TWO)
 
 
 @FORMATS
 def test_tensors_under_names_of_wrappings_are_tensors(tmp_path: Path, zipped: bool) -> None:
     tensors = {"model": FOUR, "net": TWO["a"]}
-    assert_same(read(write_torch(tensors, tmp_path / "x.pth", zipped=zipped)), tensors)
+    assert_same(read_torch(write_torch(tensors, tmp_path / "x.pth", zipped=zipped)), tensors)
 
 
 @FORMATS
@@ -157,7 +157,7 @@ def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: Any, z
 
 @FORMATS
 def test_arrays_do_not_share_what_they_are_written_to(tmp_path: Path, zipped: bool) -> None:
-    found = read(
+    found = read_torch(
         write_torch({"a": Tensor(FOUR, (4,), (1,)), "b": Tensor(FOUR, (4,), (1,))}, tmp_path / "x.pth", zipped=zipped)
     )
     assert found["a"].tobytes() == found["b"].tobytes() == FOUR.tobytes()
@@ -205,7 +205,7 @@ def test_tensors_are_those_that_pytorch_wrote(tmp_path: Path, torch: Any, zipped
     path = tmp_path / "x.pth"
     content = {"epoch": 1, "state_dict": OrderedDict(tensors)} if wrapped else tensors
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    found = read(path)
+    found = read_torch(path)
     assert list(found) == list(tensors)
     for name, tensor in tensors.items():
         array = found[name]
@@ -219,7 +219,7 @@ def test_tensors_are_those_that_pytorch_wrote(tmp_path: Path, torch: Any, zipped
 def test_a_module_s_state_comes_back(tmp_path: Path, torch: Any, zipped: bool) -> None:
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2))
     torch.save(module.state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
-    assert_same(read(tmp_path / "x.pth"), {name: value.numpy() for name, value in module.state_dict().items()})
+    assert_same(read_torch(tmp_path / "x.pth"), {name: value.numpy() for name, value in module.state_dict().items()})
 
 
 def test_a_whole_module_is_refused_by_its_class(tmp_path: Path, torch: Any) -> None:
@@ -240,7 +240,7 @@ def test_the_files_put_together_here_are_pytorch_s(tmp_path: Path, torch: Any, z
 
 def test_the_widespread_cifar_checkpoint_is_read(test_data: Path) -> None:
     path = test_data / "pretrained" / "cifar10_resnet20_option_a.th"
-    found = read(path)
+    found = read_torch(path)
     shapes = {name: array.shape for name, array in found.items()}
     # 19 convolutions of one tensor, as many batch normalizations of four, and the classifier's two; perhaps counters.
     weights = {name: shape for name, shape in shapes.items() if not name.endswith("num_batches_tracked")}
@@ -257,7 +257,7 @@ def test_the_widespread_cifar_checkpoint_is_read(test_data: Path) -> None:
 def test_the_widespread_cifar_checkpoint_is_what_pytorch_reads(test_data: Path, torch: Any) -> None:
     path = test_data / "pretrained" / "cifar10_resnet20_option_a.th"
     expected = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-    assert_same(read(path), {name: value.numpy() for name, value in expected.items()})
+    assert_same(read_torch(path), {name: value.numpy() for name, value in expected.items()})
 
 
 def test_the_widespread_cifar_checkpoint_cut_short_is_refused(test_data: Path, tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_a_file_does_not_change_how_the_next_one_is_read(tmp_path: Path, module:
         torch_bytes(Raw(opcodes(Global(module, name)) + opcodes(state) + b"b"), zipped=True)
     )
     refused(tmp_path / "bad.pth", "Expected")
-    assert_same(read(good), TWO)
+    assert_same(read_torch(good), TWO)
 
 
 # Damaged files
@@ -422,7 +422,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, zipped: bool) -> N
         path.write_bytes(whole[:length])
         refused(path, "Expected a whole checkpoint of PyTorch. Received: .* which can't be read")
     path.write_bytes(whole)
-    assert_same(read(path), TWO)
+    assert_same(read_torch(path), TWO)
 
 
 IMPOSSIBLE: dict[str, dict[str, Any]] = {
@@ -519,7 +519,7 @@ def test_big_endian_numbers_are_refused(tmp_path: Path, zipped: bool) -> None:
 
 
 def test_files_from_before_the_byte_order_was_written_are_read(tmp_path: Path) -> None:
-    assert_same(read(write_torch(TWO, tmp_path / "x.pth", byteorder=None)), TWO)
+    assert_same(read_torch(write_torch(TWO, tmp_path / "x.pth", byteorder=None)), TWO)
 
 
 def test_compressed_numbers_are_refused(tmp_path: Path) -> None:
@@ -554,7 +554,7 @@ def test_tensors_of_one_storage_take_its_room_once(tmp_path: Path) -> None:
     path = write_torch(tensors, tmp_path / "x.pth")
     tracemalloc.start()
     try:
-        assert len(read(path)) == 100
+        assert len(read_torch(path)) == 100
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
@@ -642,7 +642,7 @@ def test_dictionaries_within_dictionaries_take_little_time(tmp_path: Path) -> No
     for _ in range(60):
         inner = {"a": inner, "b": inner}
     (tmp_path / "x.pth").write_bytes(zip_bytes(pickle.dumps(inner, 2), {}))
-    code = "import sys; from resnet_keras.weights.torch_file import read; read(sys.argv[1])"
+    code = "import sys; from resnet_keras.weights.torch_file import read; read_torch(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "x.pth")], capture_output=True, text=True, check=False, timeout=10
     )
@@ -675,7 +675,7 @@ def test_flipped_bytes_are_a_value_error_or_other_numbers(tmp_path: Path, zipped
         damaged[where] ^= rng.integers(1, 256)
         (tmp_path / "x.th").write_bytes(damaged)
         try:
-            read(tmp_path / "x.th")
+            read_torch(tmp_path / "x.th")
             outcomes.append("read")
         except ValueError as error:
             assert str(error).startswith("Expected ")
