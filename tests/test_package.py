@@ -15,7 +15,7 @@ PACKAGE = Path(resnet_keras.__file__).parent
 # A folder imports only folders that stand above it, and a module only modules of its folder that stand before it.
 ORDER = {
     "": ("files", "fields"),
-    "layers": ("fake_quant", "grouped_conv", "batch_norm"),
+    "layers": ("traversal", "fake_quant", "grouped_conv", "batch_norm"),
     "networks": (
         *("architecture", "catalog", "published_sizes", "blocks", "builder", "ode_solvers", "ode_block"),
         "complexity",

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from resnet_keras.distributed.cluster import cluster
 from resnet_keras.distributed.multi_worker import mean_over_workers, spans_workers
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 
 
 def create_strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:

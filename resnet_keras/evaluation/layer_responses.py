@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.surgery.cloning import clone_in_float32
 from resnet_keras.surgery.folding import conv_norm_pairs
 

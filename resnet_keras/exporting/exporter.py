@@ -28,7 +28,7 @@ from resnet_keras.exporting.report import export_report
 from resnet_keras.exporting.saved_model import write_saved_model
 from resnet_keras.exporting.verification import SAVED_MODEL, Tolerance, Verification, verify
 from resnet_keras.exporting.warmup_requests import write_warmup_requests
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.runs.folder import dataset_of
 from resnet_keras.surgery.cloning import clone_in_float32
 from resnet_keras.surgery.quantization import is_quantized

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from resnet_keras.layers.grouped_conv import Conv2D
+from resnet_keras.layers.traversal import flat_layers
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -89,11 +90,3 @@ def fuse(model: keras.Model) -> keras.Model:
     fused = keras.models.clone_model(model, clone_function=swapped, recursive=True)
     fused.set_weights(model.get_weights())
     return fused
-
-
-def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Returns the layers of `model` in their order, with those of a nested model in its place."""
-    layers: list[keras.layers.Layer] = []
-    for layer in model.layers:
-        layers.extend(flat_layers(layer) if isinstance(layer, keras.Model) else (layer,))
-    return layers

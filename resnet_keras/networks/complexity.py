@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import keras
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture
 from resnet_keras.networks.published_sizes import SIZES

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 
 
 def fold(model: keras.Model, *, precision: str = "float32") -> keras.Model:

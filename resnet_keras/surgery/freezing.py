@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Part
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from resnet_keras.layers.batch_norm import flat_layers
 from resnet_keras.layers.fake_quant import FakeQuant, QuantizedConv2D, QuantizedDense
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.surgery.folding import conv_norm_pairs, first_convolution, scale_and_shift
 
 PIXELS_SCALE, PIXELS_RANGE = "pixels_scale", "pixels_range"

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 
 
 class WeightAverage:

@@ -16,7 +16,7 @@ from resnet_keras import files
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.training_batches import training_batches
 from resnet_keras.distributed import strategy as distribution
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.complexity import multiply_adds, parameters
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder

@@ -17,7 +17,7 @@ import keras
 import ml_dtypes
 import numpy as np
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.weights.conventions import Conventions, conventions_of_model
 from resnet_keras.weights.imported import HEAD, ImportedWeights
 from resnet_keras.weights.sources import open_weights

@@ -10,7 +10,8 @@ import pytest
 
 from resnet_keras.applications.classifier import Classifier, outputs_logits, softmax
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.layers.batch_norm import BatchNormalization, flat_layers
+from resnet_keras.layers.batch_norm import BatchNormalization
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.builder import ResNet20
 

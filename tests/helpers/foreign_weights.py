@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from helpers.small_networks import drawn
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 

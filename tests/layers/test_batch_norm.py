@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_keras.layers.batch_norm import BatchNormalization, flat_layers, fuse
+from resnet_keras.layers.batch_norm import BatchNormalization, fuse
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 
@@ -331,12 +332,6 @@ def test_fuse_keeps_options_frozen_layers_and_precision() -> None:
     assert first.dtype_policy.name == "mixed_bfloat16"
     assert dropout.rate == 0.3
     assert (first.trainable, last.trainable) == (True, False)
-
-
-def test_flat_layers_puts_the_layers_of_a_nested_model_in_its_place() -> None:
-    inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="b"), keras.layers.Dense(3, name="c")])
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="a"), inner, keras.layers.ReLU(name="d")])
-    assert [layer.name for layer in flat_layers(model)] == ["a", "b", "c", "d"]
 
 
 REPLICAS = """

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from helpers.small_networks import FOUR_STAGES, TWO_STAGES, drawn, images
 
-from resnet_keras.layers.batch_norm import BatchNormalization, flat_layers
+from resnet_keras.layers.batch_norm import BatchNormalization
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build

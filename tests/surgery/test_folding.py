@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers.small_networks import randomized
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.surgery.folding import conv_norm_pairs, first_convolution, fold, scale_and_shift

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 from helpers.small_networks import TWO_STAGES, drawn, images
 
-from resnet_keras.layers.batch_norm import BatchNormalization, flat_layers
+from resnet_keras.layers.batch_norm import BatchNormalization
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.builder import build
 from resnet_keras.surgery.recalibration import has_folded_statistics, recalibrate, restore_statistics

@@ -21,7 +21,7 @@ from helpers.short_recipes import EVERYTHING
 from helpers.small_networks import TWO_STAGES, images
 
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES

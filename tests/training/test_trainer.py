@@ -17,7 +17,7 @@ from resnet_keras.data.splits import open_split
 from resnet_keras.data.training_batches import training_batches
 from resnet_keras.distributed.sharding import shared_batch
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.recipes.catalog import RECIPES, Recipe
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train

@@ -19,7 +19,7 @@ from helpers.foreign_weights import network
 from helpers.small_networks import drawn
 from keras.src.legacy.saving import legacy_h5_format
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.builder import build
 from resnet_keras.weights.keras_file import arrays_of_model, read_keras, read_member

@@ -15,7 +15,7 @@ import safetensors.numpy
 from helpers.foreign_weights import SMALL, assert_equal_weights, foreign, network, write_torch, zeros
 from helpers.small_networks import drawn
 
-from resnet_keras.layers.batch_norm import flat_layers
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build

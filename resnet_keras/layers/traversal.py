@@ -1,0 +1,13 @@
+"""Iteration over the layers of a model."""
+
+from __future__ import annotations
+
+import keras
+
+
+def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of `model` in order; a nested model is replaced by its own layers."""
+    layers: list[keras.layers.Layer] = []
+    for layer in model.layers:
+        layers.extend(flat_layers(layer) if isinstance(layer, keras.Model) else (layer,))
+    return layers
