@@ -23,6 +23,7 @@ ORDER = {
     "recipes": ("recipe", "catalog", "published_errors"),
     "data": (
         *("class_names", "datasets", "preprocessing", "image_ops", "exif", "image_files", "splits", "sampling"),
+        "tensorflow_errors",
         *("broken_images", "augmentation", "mixup", "rand_augment", "evaluation_batches", "training_batches"),
         "input_speed",
     ),
@@ -34,7 +35,7 @@ ORDER = {
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": ("classifier", "conversion", "prediction"),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
-    "runs": ("lock", "checkpoints", "folder", "saved_run", "summary", "post_training"),
+    "runs": ("process_memory", "lock", "checkpoints", "folder", "saved_run", "summary", "post_training"),
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "ema"),
         *("train_step", "whitening", "errors", "model", "inputs", "run_plan", "loop", "trainer"),

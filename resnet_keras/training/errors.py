@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from resnet_keras.data.tensorflow_errors import reason_of
 from resnet_keras.recipes.recipe import Recipe
 
 SILENCE_SECONDS = 300.0
@@ -31,7 +31,7 @@ def explain_failures(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        first = _reason(error.message)
+        first = reason_of(error.message)
         if "No space left" in error.message:
             raise OSError(errno.ENOSPC, f"Expected space on the disk. Received: {first}; {again}") from None
         raise MemoryError(
@@ -39,16 +39,8 @@ def explain_failures(recipe: Recipe) -> Iterator[None]:
             f"{2 * recipe.accumulate}, a smaller --batch-size or --precision mixed_bfloat16"
         ) from None
     except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.DataLossError) as error:
-        first = _reason(error.message)
+        first = reason_of(error.message)
         raise OSError(errno.EIO, f"Expected the images to stay where they are. Received: {first}; {again}") from None
-
-
-def _reason(message: str) -> str:
-    """Returns the line of TensorFlow's message that tells why, and not where in its graph."""
-    where = ("Graph execution error", "Detected at", "File ", "[[", "Hint:", "<stack traces")
-    lines = [re.sub(r"^\{\{.*?\}\}\s*", "", line.strip()) for line in message.splitlines()]
-    found = next((line for line in lines if line and not line.startswith(where)), message[:200])
-    return found.rsplit(": ", 1)[-1] if found.startswith("Error in user-defined function") else found
 
 
 class StallWatchdog(keras.callbacks.Callback):
