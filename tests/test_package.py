@@ -15,7 +15,7 @@ PACKAGE = Path(resnet_keras.__file__).parent
 # A folder imports only folders that stand above it, and a module only modules of its folder that stand before it.
 ORDER = {
     "": ("files", "fields"),
-    "layers": ("traversal", "fake_quant", "grouped_conv", "batch_norm"),
+    "layers": ("keras_internals", "traversal", "fake_quant", "grouped_conv", "batch_norm"),
     "networks": (
         *("architecture", "catalog", "published_sizes", "blocks", "builder", "ode_solvers", "ode_block"),
         "complexity",
@@ -31,7 +31,7 @@ ORDER = {
         *("torch_file", "keras_file", "layouts", "conventions", "imported", "recognition", "published"),
         *("hub_settings", "sources", "loading"),
     ),
-    "surgery": (*("folding", "quantization", "cloning", "feature_maps", "freezing", "recalibration", "patching"),),
+    "surgery": (*("folding", "quantization", "cloning", "feature_maps", "freezing", "recalibration"),),
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": ("classifier", "conversion", "prediction"),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),

@@ -28,7 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.surgery.patching import patch_methods
+from resnet_keras.layers.keras_internals import FIRST_BUILD, build_from_batch, patch_methods, trainer_functions
 
 _METRICS_FAULT = 'strategy.reduce("MEAN", v, axis=0)'
 _BUILD_FAULT = "self.distribute_strategy.reduce("
@@ -66,7 +66,7 @@ def patched_fit(model: keras.Model, chosen: tf.distribute.Strategy | None) -> It
     build_fails, metrics_fail = faults()
     mends: dict[str, Callable] = {}
     if build_fails:
-        mends["_maybe_symbolic_build"] = _building_from_own_batch(model, chosen)
+        mends[FIRST_BUILD] = _building_from_own_batch(model, chosen)
     if metrics_fail:
         mends |= {name: _with_axis(getattr(model, name)) for name in ("train_step", "test_step")}
     with patch_methods(model, **mends):
@@ -79,12 +79,10 @@ def faults() -> tuple[bool, bool]:
     Raises:
         RuntimeError: What they stood in is not there any more.
     """
-    module = inspect.getmodule(keras.Model.make_train_function)
-    build = getattr(keras.Model, "_maybe_symbolic_build", None)
-    reduce = getattr(module, "reduce_per_replica", None)
+    build, reduce = trainer_functions()
     if build is None or reduce is None or list(inspect.signature(build).parameters)[1:] != ["iterator", "data_batch"]:
         raise RuntimeError(
-            "Expected Keras's TensorFlow trainer to have `_maybe_symbolic_build(iterator, data_batch)` and "
+            f"Expected Keras's TensorFlow trainer to have `{FIRST_BUILD}(iterator, data_batch)` and "
             f"`reduce_per_replica`, as 3.15 has. Received: Keras {keras.__version__}"
         )
     return _BUILD_FAULT in inspect.getsource(build), _METRICS_FAULT in inspect.getsource(reduce)
@@ -97,7 +95,7 @@ def _building_from_own_batch(model: keras.Model, chosen: tf.distribute.Strategy)
             own = [chosen.experimental_local_results(part)[0] for part in next(batches)]
             data_batch = tuple(own)
         with chosen.scope():
-            model._symbolic_build(data_batch=data_batch)
+            build_from_batch(model, data_batch)
 
     return build
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.surgery.cloning import clone_in_float32
 from resnet_keras.surgery.folding import conv_norm_pairs
@@ -83,11 +84,7 @@ def _listening(layers: dict[str, keras.layers.Layer], heard: Callable[[str, Any]
 
         return listened
 
-    try:
+    with ExitStack() as stack:
         for name, layer in layers.items():
-            object.__setattr__(layer, "call", recorded(name, layer.call))  # past Keras's own, which would track it
+            stack.enter_context(patch_methods(layer, call=recorded(name, layer.call)))
         yield
-    finally:
-        for layer in layers.values():
-            if "call" in vars(layer):
-                object.__delattr__(layer, "call")

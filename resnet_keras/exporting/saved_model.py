@@ -14,6 +14,7 @@ from resnet_keras.applications.classifier import Classifier, outputs_logits
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.exporting.image_bytes import decode_images, fit_images
+from resnet_keras.layers.keras_internals import producer
 from resnet_keras.surgery.folding import fold
 
 Precision = Literal["float32", "bfloat16"]
@@ -110,6 +111,6 @@ def _with_features(model: keras.Model) -> keras.Model:
                 f"Received: {model.name}, which ends in {last.name}, a {type(last).__name__}"
             )
         logits = last.input
-    dense = logits._keras_history.operation
+    dense = producer(logits)
     features = dense.input if isinstance(dense, keras.layers.Dense) else logits
     return keras.Model(model.input, {"features": features, "logits": logits}, name=model.name)

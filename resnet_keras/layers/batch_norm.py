@@ -8,12 +8,14 @@ import keras
 from keras import ops
 
 from resnet_keras.layers.grouped_conv import Conv2D
+from resnet_keras.layers.keras_internals import saved_as_keras_layer
 from resnet_keras.layers.traversal import flat_layers
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
 
+@saved_as_keras_layer
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization`, computed by TensorFlow's fused kernel where that applies.
 
@@ -25,8 +27,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
     The class bears the name of the layer that it computes, `keras.layers.BatchNormalization`, in its `__module__`
     too. So Keras writes that name into a saved model, and the file opens where this package is not installed.
     """
-
-    __module__ = "keras.layers"
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalizes `inputs` (N, H, W, C); with `training`, by the batch's own mean and variance."""

@@ -6,10 +6,13 @@ from typing import Any
 
 import keras
 
+from resnet_keras.layers.keras_internals import saved_as_keras_layer
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
 
+@saved_as_keras_layer
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D`, of which TensorFlow's own kernels compute the groups.
 
@@ -19,8 +22,6 @@ class Conv2D(keras.layers.Conv2D):
 
     The class bears the name of the layer that it computes, in its `__module__` too: see `BatchNormalization`.
     """
-
-    __module__ = "keras.layers"
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolves `inputs` (N, H, W, C) with `kernel` (h, w, C / groups, channels)."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from resnet_keras.layers.keras_internals import outer_output
 from resnet_keras.networks.blocks import head
 from resnet_keras.weights.imported import HEAD
 
@@ -37,7 +38,7 @@ def features(model: keras.Model) -> keras.Model:
     for layer in model.layers:
         if match := re.match(r"stage(\d+)_", layer.name):
             # What the layer gives here: `output` of a nested model would be of its own inside.
-            last[int(match[1])] = keras.Operation.output.fget(layer)
+            last[int(match[1])] = outer_output(layer)
     if not last:
         raise ValueError(f"Expected a network of this package, with layers stage1_... Received: {model.name!r}")
     return keras.Model(

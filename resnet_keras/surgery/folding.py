@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from resnet_keras.layers.keras_internals import call_count, consumers, producer
 from resnet_keras.layers.traversal import flat_layers
 
 
@@ -52,10 +53,10 @@ def conv_norm_pairs(model: keras.Model) -> dict[str, keras.layers.BatchNormaliza
     """Returns, for the name of each convolution that alone feeds a batch normalization, that normalization."""
     found = {}
     for layer in flat_layers(model):
-        if not isinstance(layer, keras.layers.BatchNormalization) or len(layer._inbound_nodes) != 1:
+        if not isinstance(layer, keras.layers.BatchNormalization) or call_count(layer) != 1:
             continue
-        before = layer.input._keras_history.operation
-        alone = len(before._outbound_nodes) == 1 and len(before._inbound_nodes) == 1
+        before = producer(layer.input)
+        alone = len(consumers(before)) == 1 and call_count(before) == 1
         if isinstance(before, keras.layers.Conv2D) and alone and before.activation is keras.activations.linear:
             found[before.name] = layer
     return found
@@ -63,9 +64,9 @@ def conv_norm_pairs(model: keras.Model) -> dict[str, keras.layers.BatchNormaliza
 
 def first_convolution(model: keras.Model) -> keras.layers.Conv2D | None:
     """Returns the convolution that alone reads a network's input, through padding at most; `None` if there is none."""
-    layer = model.get_layer(model.input._keras_history.operation.name)
-    while len(layer._outbound_nodes) == 1:
-        layer = layer._outbound_nodes[0].operation
+    layer = model.get_layer(producer(model.input).name)
+    while len(readers := consumers(layer)) == 1:
+        (layer,) = readers
         if isinstance(layer, keras.layers.Conv2D):
             return layer
         if not isinstance(layer, keras.layers.ZeroPadding2D):

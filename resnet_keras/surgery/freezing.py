@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
+from resnet_keras.layers.keras_internals import parameters
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Part
 
@@ -71,7 +72,7 @@ def _counts(part: str, layers: list[keras.layers.Layer]) -> tuple[str, int, int,
     norms = [layer for layer in inside if isinstance(layer, keras.layers.BatchNormalization)]
     learning = sum(_size(layer.trainable_variables) for layer in inside)
     # Parameters, not moving statistics, which never learn by gradients.
-    everything = sum(_size(layer._trainable_variables) for layer in inside)
+    everything = sum(_size(parameters(layer)) for layer in inside)
     return part, learning, everything - learning, sum(not norm.trainable for norm in norms), len(norms)
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from resnet_keras.layers.fake_quant import FakeQuant, QuantizedConv2D, QuantizedDense
+from resnet_keras.layers.keras_internals import consumers, producer
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.surgery.folding import conv_norm_pairs, first_convolution, scale_and_shift
 
@@ -52,9 +53,9 @@ def quantize(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
 
     def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
         name = getattr(layer, "name", None)
-        if not args or not hasattr(args[0], "_keras_history"):
+        if not args or not isinstance(args[0], keras.KerasTensor):
             return layer(*args, **kwargs)
-        before = args[0]._keras_history.operation
+        before = producer(args[0])
         if isinstance(before, keras.layers.InputLayer) and before.name == model.input.name:
             if id(args[0]) not in inputs:
                 pixels = keras.layers.Rescaling(ratio.tolist(), name=PIXELS_SCALE)(args[0])
@@ -150,7 +151,7 @@ def _feeding_a_relu(layers: list[keras.layers.Layer]) -> set[str]:
     return {
         layer.name
         for layer in layers
-        if len(layer._outbound_nodes) == 1 and isinstance(layer._outbound_nodes[0].operation, keras.layers.ReLU)
+        if [isinstance(reader, keras.layers.ReLU) for reader in consumers(layer)] == [True]
     }
 
 

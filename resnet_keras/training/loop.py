@@ -28,10 +28,10 @@ from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.sharding import own_rows, training_part, validation_part
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.evaluation.views import Views
+from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints, Progress, training_variables
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.surgery.patching import patch_methods
 from resnet_keras.surgery.quantization import calibrate
 from resnet_keras.training.callbacks import Record, Together
 from resnet_keras.training.ema import ValidateAverage, WeightAverage

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from resnet_keras.layers.keras_internals import has_weight_decay, moments_of, momentum_of
 from resnet_keras.recipes.recipe import Recipe
 
 if keras.backend.backend() == "tensorflow":
@@ -29,14 +30,14 @@ class MomentumSGD(keras.optimizers.SGD):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Takes one step for one variable; on TensorFlow by one kernel, which keeps a deep network's graph small."""
-        if self.l2 and self._use_weight_decay(variable):
+        if self.l2 and has_weight_decay(self, variable):
             gradient = gradient + self.l2 * keras.ops.cast(variable, gradient.dtype)
         if keras.backend.backend() != "tensorflow" or not self.momentum:
             super().update_step(gradient, variable, learning_rate)
             return
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,  # Keras hands over TensorFlow's own variable
-            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            accum=momentum_of(self, variable).value.handle,
             lr=keras.ops.cast(learning_rate, variable.dtype),
             grad=keras.ops.cast(gradient, variable.dtype),
             momentum=keras.ops.cast(self.momentum, variable.dtype),
@@ -66,8 +67,7 @@ class Lamb(keras.optimizers.Lamb):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Takes one step for one variable."""
-        index = self._get_variable_index(variable)
-        momentum, velocity = self._momentums[index], self._velocities[index]
+        momentum, velocity = moments_of(self, variable)
         dtype = variable.dtype
         gradient = keras.ops.cast(gradient, dtype)
         step = keras.ops.cast(self.iterations + 1, dtype)
@@ -77,7 +77,7 @@ class Lamb(keras.optimizers.Lamb):
         square = keras.ops.convert_to_tensor(velocity) / (1 - keras.ops.power(keras.ops.cast(self.beta_2, dtype), step))
         update = mean / (keras.ops.sqrt(square) + self.epsilon)
         trust = 1.0
-        if self.decay and self._use_weight_decay(variable):
+        if self.decay and has_weight_decay(self, variable):
             weight = keras.ops.convert_to_tensor(variable)
             update = update + self.decay * weight
             lengths = [keras.ops.sqrt(keras.ops.sum(keras.ops.square(part))) for part in (weight, update)]

@@ -22,7 +22,7 @@ from typing import Any
 
 import keras
 
-from resnet_keras.surgery.patching import patch_methods
+from resnet_keras.layers.keras_internals import outer_input, outer_output, patch_methods, producing_call
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -188,11 +188,11 @@ def _chain(model: keras.Model) -> Iterator[tuple[Any, Any]]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             # Where it is called: `input` and `output` of a nested model would be of its own inside.
-            before = keras.Operation.input.fget(layer)
+            before = outer_input(layer)
             if before is not source:
                 yield source, before
             yield from _chain(layer)
-            source = keras.Operation.output.fget(layer)
+            source = outer_output(layer)
         elif (name := names[layer]) and ends[name[0]] is layer:
             yield source, layer.output
             source = layer.output
@@ -205,18 +205,17 @@ def _between(source: Any, target: Any) -> tuple[Any, ...]:
     ordered: dict[int, Any] = {}
     waiting = [target]
     while waiting:
-        node = _node(waiting[-1])
-        missing = [tensor for tensor in node.input_tensors if tensor is not source and id(_node(tensor)) not in ordered]
+        node = producing_call(waiting[-1])
+        missing = [
+            tensor
+            for tensor in node.input_tensors
+            if tensor is not source and id(producing_call(tensor)) not in ordered
+        ]
         if not missing:
             ordered[id(node)] = node
             waiting.pop()
         waiting.extend(missing)
     return tuple(ordered.values())
-
-
-def _node(tensor: Any) -> Any:
-    operation, index, _ = tensor._keras_history
-    return operation._inbound_nodes[index]
 
 
 def _size(tensor: Any) -> float:

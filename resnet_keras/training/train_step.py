@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from resnet_keras.layers.keras_internals import update_loss
+
 Step = Callable[[Any], dict[str, Any]]
 
 
@@ -33,7 +35,7 @@ def accumulate_gradients(model: keras.Model, parts: int) -> Step:
                 scaled = model.optimizer.scale_loss(loss)
             gradients = tape.gradient(scaled, weights)
             replicas = tf.distribute.get_strategy().num_replicas_in_sync  # Keras divides a replica's loss by them
-            model._loss_tracker.update_state(loss * replicas, sample_weight=tf.shape(x)[0])
+            update_loss(model, loss * replicas, tf.shape(x)[0])
             model.compute_metrics(x, y, outputs)
             return i + 1, [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
 

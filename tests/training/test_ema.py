@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.little_steps import batch, fit, largest_difference, network, of, run
 
-from resnet_keras.surgery.patching import patch_methods
+from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.training.ema import ValidateAverage, WeightAverage
 
 
@@ -154,7 +154,7 @@ import json
 import numpy as np
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.training.ema import WeightAverage, ValidateAverage
-from resnet_keras.surgery.patching import patch_methods
+from resnet_keras.layers.keras_internals import patch_methods
 from helpers.little_steps import batch, fit, largest_difference, network, of
 
 devices = distribution.create_strategy(2)
@@ -166,7 +166,7 @@ def trained(chosen, frozen):
         average = WeightAverage(model, 0.5)
     statistics = distribution.AverageStatistics(chosen)
     callbacks = [statistics, ValidateAverage(average)]
-    with overriding(model, train_step=average.after(model.train_step)):
+    with patch_methods(model, train_step=average.after(model.train_step)):
         fit(model, map(batch, range(4)), validation_data=batch(9), validation_batch_size=8, callbacks=callbacks)
     return model, average
 

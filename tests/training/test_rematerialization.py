@@ -21,6 +21,7 @@ from helpers.short_recipes import EVERYTHING
 from helpers.small_networks import TWO_STAGES, images
 
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
@@ -28,7 +29,6 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.surgery.freezing import freeze
-from resnet_keras.surgery.patching import patch_methods
 from resnet_keras.surgery.quantization import calibrate, quantize
 from resnet_keras.training import rematerialization as rematerialization
 from resnet_keras.training.ema import WeightAverage

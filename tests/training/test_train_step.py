@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from helpers.little_steps import IMAGES, batch, broken, fit, largest_difference, network, of, run
 
-from resnet_keras.surgery.patching import patch_methods
+from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients
 
@@ -210,7 +210,7 @@ import json
 import numpy as np
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.training.ema import WeightAverage
-from resnet_keras.surgery.patching import patch_methods
+from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients
 from helpers.little_steps import IMAGES, batch, broken, fit, largest_difference, network, of
 
@@ -222,7 +222,7 @@ def in_two_parts(chosen):
         model = network(frozen=True)
     begun = of(model.weights)
     parts = in_parts(model, 2) if chosen else model.train_step
-    with overriding(model, train_step=parts):
+    with patch_methods(model, train_step=parts):
         logs = fit(model, map(batch, range(3)))
     return of(model.weights), logs, begun
 
@@ -248,7 +248,7 @@ def state():
 def metrics():
     return [np.array(copy) for variable in model.metrics_variables for copy in copies(variable)]
 
-with overriding(model, train_step=skips.guarding(average.after(model.train_step))):
+with patch_methods(model, train_step=skips.guarding(average.after(model.train_step))):
     logs = fit(model, [batch(0), batch(1)])
     good, good_metrics = state(), metrics()
     found["broken"] = []

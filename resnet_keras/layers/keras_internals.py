@@ -1,0 +1,167 @@
+"""Every private name of Keras that this package depends on.
+
+Keras has no public way to ask which layer computes a tensor, to replace a method of one model, or to set the module
+under which a class is saved. The names below stand in Keras 3.12 to 3.15. `tests/layers/test_keras_internals.py`
+fails by name when a release drops one; no other module of the package uses a private name of Keras.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import keras
+
+FIRST_BUILD = "_maybe_symbolic_build"
+"""The method by which Keras's TensorFlow trainer builds metrics and optimizer from the first batch of a `fit`."""
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def saved_as_keras_layer(layer: _Class) -> _Class:
+    """Makes Keras save a subclass of one of its layers under the name of that layer.
+
+    Keras writes `__module__` and `__name__` of a class into `.keras` files. With those of the layer that it subclasses,
+    a file can be opened where this package is not installed, with Keras's own layer instead.
+
+    Raises:
+        TypeError: The class is not called like the Keras layer that it subclasses.
+    """
+    if getattr(keras.layers, layer.__name__, None) not in layer.__bases__:
+        raise TypeError(f"Expected a subclass of the layer of `keras.layers` with its name. Received: {layer!r}")
+    layer.__module__ = "keras.layers"
+    return layer
+
+
+def producer(tensor: keras.KerasTensor) -> keras.Operation:
+    """Returns the layer or operation that computes a symbolic tensor.
+
+    Needs `KerasTensor._keras_history`: `layer.input` and `layer.output` lead from layers to tensors, nothing public
+    leads back.
+    """
+    return tensor._keras_history.operation
+
+
+def producing_call(tensor: keras.KerasTensor) -> Any:
+    """Returns the call that computes a symbolic tensor: a node with `operation`, `arguments` and `input_tensors`.
+
+    Needs `KerasTensor._keras_history` and `Operation._inbound_nodes`: a shared layer has several calls,
+    and `layer.input` raises for it.
+    """
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
+
+
+def call_count(operation: keras.Operation) -> int:
+    """Returns in how many places of its graphs a layer is called. Needs `Operation._inbound_nodes`."""
+    return len(operation._inbound_nodes)
+
+
+def consumers(operation: keras.Operation) -> list[keras.Operation]:
+    """Returns the layers and operations that read the outputs of a layer, one for each call.
+
+    Needs `Operation._outbound_nodes`: a model's configuration lists the inputs of each layer, not its consumers.
+    """
+    return [node.operation for node in operation._outbound_nodes]
+
+
+def outer_input(layer: keras.Operation) -> Any:
+    """Returns the input of a layer in the graph that calls it.
+
+    For a nested model, `model.input` is the `Input` of its own inner graph; the property of `keras.Operation`, which
+    the model overrides, is the input of its call.
+    """
+    return keras.Operation.input.fget(layer)
+
+
+def outer_output(layer: keras.Operation) -> Any:
+    """Returns the output of a layer in the graph that calls it; see `outer_input`."""
+    return keras.Operation.output.fget(layer)
+
+
+def parameters(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns a layer's own parameters, frozen or not, without state such as moving statistics.
+
+    Needs `Layer._trainable_variables`: `layer.trainable_variables` is empty for a frozen layer, and
+    `layer.non_trainable_variables` then mixes parameters with moving statistics.
+    """
+    return list(layer._trainable_variables)
+
+
+def update_loss(model: keras.Model, loss: Any, images: Any) -> None:
+    """Adds the loss of a batch to the mean that `fit` reports, as Keras's own training step does.
+
+    Needs `Trainer._loss_tracker`: a custom training step cannot reach the metric "loss" of a compiled model otherwise,
+    since `Trainer.metrics` may list it or not.
+    """
+    model._loss_tracker.update_state(loss, sample_weight=images)
+
+
+def build_from_batch(model: keras.Model, batch: Any) -> None:
+    """Builds the compiled metrics and the optimizer of a model from one batch.
+
+    Needs `Trainer._symbolic_build`: the only public way is a training step.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def has_weight_decay(optimizer: keras.optimizers.Optimizer, variable: Any) -> bool:
+    """Returns whether an optimizer decays a variable.
+
+    Needs `Optimizer._use_weight_decay`: `exclude_from_weight_decay` sets the variables, nothing public returns them.
+    """
+    return optimizer._use_weight_decay(variable)
+
+
+def momentum_of(optimizer: keras.optimizers.SGD, variable: Any) -> keras.Variable:
+    """Returns the momentum of a variable. Needs `Optimizer._get_variable_index`, the index in lists of slots."""
+    return optimizer.momentums[optimizer._get_variable_index(variable)]
+
+
+def moments_of(optimizer: keras.optimizers.Lamb, variable: Any) -> tuple[keras.Variable, keras.Variable]:
+    """Returns the first and second moment of the gradient of a variable.
+
+    Needs `Optimizer._get_variable_index`, `Lamb._momentums` and `Lamb._velocities`: a subclass with another
+    `update_step` needs the slots of its class.
+    """
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
+def trainer_functions() -> tuple[Callable | None, Callable | None]:
+    """Returns `FIRST_BUILD` and `reduce_per_replica` of Keras's TensorFlow trainer; `None` for one that is gone.
+
+    They are where Keras fails with several workers; see `distributed.multi_worker`, which reads their source.
+    """
+    module = inspect.getmodule(keras.Model.make_train_function)
+    return getattr(keras.Model, FIRST_BUILD, None), getattr(module, "reduce_per_replica", None)
+
+
+@contextmanager
+def patch_methods(layer: keras.layers.Layer, **methods: Callable) -> Iterator[None]:
+    """Replaces methods of one layer or model in a context; afterwards it has its former ones.
+
+    The class and the saved file stay as they are. Functions that Keras has traced with the former methods are traced
+    again. Keras's `__setattr__` tracks what is assigned to a layer and refuses some names, so `object.__setattr__` is
+    used.
+    """
+    former = {name: vars(layer)[name] for name in methods if name in vars(layer)}
+    for name, method in methods.items():
+        object.__setattr__(layer, name, method)
+    _discard_traces(layer)
+    try:
+        yield
+    finally:
+        for name in methods:
+            if name in former:
+                object.__setattr__(layer, name, former[name])
+            else:
+                object.__delattr__(layer, name)
+        _discard_traces(layer)
+
+
+def _discard_traces(layer: keras.layers.Layer) -> None:
+    if isinstance(layer, keras.Model):
+        layer.train_function = layer.test_function = None
