@@ -95,7 +95,7 @@ def randomize_torch(model: Any) -> Any:
 def compared(what: str, source: Any, expected: np.ndarray) -> Row:
     """Imports `source` and compares our logits with `expected`."""
     classifier, report = resnet_keras.convert(source)
-    model = resnet_keras.build(
+    model = resnet_keras.build_with_weights(
         resnet_keras.architecture_of(resnet_keras.open_checkpoint(source)),
         input_shape=(SIDE, SIDE, 3),
         classes=len(classifier.class_names),

@@ -25,8 +25,9 @@ _EXPORTS = {
     "surgery.folding": ("folded",),
     "surgery.quantization": ("calibrate", "quantized"),
     "networks.ode_block": ("ODEBlock",),
-    "networks.builder": (
-        "build",
+    "networks.builder": ("build",),
+    "applications.named_networks": (
+        "build_with_weights",
         *(f"ResNet{depth}" for depth in (18, 34, 50, 101, 152, 20, 32, 44, 56, 110, 1202)),
         *(f"PlainNet{depth}" for depth in (18, 34, 20, 32, 44, 56, 110)),
     ),

@@ -33,7 +33,7 @@ ORDER = {
     ),
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "freezing", "recalibration"),),
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
-    "applications": ("classifier", "conversion", "prediction"),
+    "applications": ("named_networks", "classifier", "conversion", "prediction"),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": ("process_memory", "lock", "checkpoints", "folder", "saved_run", "summary", "post_training"),
     "training": (
@@ -55,7 +55,7 @@ ORDER = {
     ),
 }
 MODULES = tuple(f"{folder}.{name}".lstrip(".") for folder, names in ORDER.items() for name in names)
-PENDING = {("data", "recipes"), ("networks", "weights")}
+PENDING = {("data", "recipes")}
 WITHOUT_KERAS = (
     "files",
     "fields",
@@ -83,6 +83,7 @@ WITHOUT_TENSORFLOW = (
     "networks.blocks",
     "networks.builder",
     "networks.complexity",
+    "applications.named_networks",
     "applications.classifier",
     "applications.conversion",
     "surgery.cloning",

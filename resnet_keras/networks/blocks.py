@@ -13,6 +13,8 @@ from resnet_keras.networks.architecture import Architecture, Padding, PlannedBlo
 
 MOMENTUM = 0.9
 EPSILON = 1e-5
+HEAD = "logits"
+"""Name of the layer that gives the logits."""
 
 
 def he_normal() -> keras.initializers.Initializer:
@@ -240,7 +242,7 @@ def block(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
 def head(x: Any, classes: int, activation: Any) -> Any:
     """Returns the classes' logits, or what an activation makes of them: (N, channels) -> float32 (N, classes)."""
     # In float32: a logit of half precision would lose digits that the loss and top-1 need.
-    x = layers.Dense(classes, kernel_initializer=he_normal(), dtype="float32", name="logits")(x)
+    x = layers.Dense(classes, kernel_initializer=he_normal(), dtype="float32", name=HEAD)(x)
     if activation is None or activation == "linear":
         return x
     return layers.Activation(activation, dtype="float32", name="predictions")(x)

@@ -9,8 +9,7 @@ from typing import Any
 import keras
 
 from resnet_keras.layers.keras_internals import outer_output
-from resnet_keras.networks.blocks import head
-from resnet_keras.weights.imported import HEAD
+from resnet_keras.networks.blocks import HEAD, head
 
 
 def features(model: keras.Model) -> keras.Model:

@@ -9,18 +9,19 @@ from dataclasses import replace
 import keras
 import tensorflow as tf
 
+from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.data.evaluation_batches import evaluation_batches
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
-from resnet_keras.networks.builder import build
+from resnet_keras.networks.blocks import HEAD
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.surgery.quantization import quantize
 from resnet_keras.surgery.recalibration import restore_statistics
 from resnet_keras.training.optimizers import LossScale, create_optimizer
 from resnet_keras.training.schedules import learning_rate_schedule
-from resnet_keras.weights.imported import HEAD, ImportedWeights
+from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.keras_file import arrays_of_model
 
 _UNFOLDING_IMAGES = 512
@@ -80,7 +81,7 @@ def build_network(
 ) -> keras.Model:
     """Returns the recipe's network, of logits, for images of one size or of any."""
     size = (None, None) if any_size else preprocessing.image_size
-    model = build(
+    model = build_with_weights(
         recipe.model,
         input_shape=(*size, preprocessing.channels),
         classes=classes,
@@ -118,7 +119,7 @@ def _loss(recipe: Recipe) -> keras.losses.Loss:
 
 def unfolded(weights: ImportedWeights, recipe: Recipe, split: Split, preprocessing: Preprocessing) -> ImportedWeights:
     """Returns the same network with statistics of batch normalization, as some training images give them."""
-    model = build(
+    model = build_with_weights(
         recipe.model,
         input_shape=(*preprocessing.image_size, preprocessing.channels),
         include_top=False,

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.networks.blocks import HEAD
 from resnet_keras.weights.conventions import Conventions
 from resnet_keras.weights.layouts import Layout, recognize_layout
-
-HEAD = "logits"
 
 
 @dataclass(frozen=True, eq=False)

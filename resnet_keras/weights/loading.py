@@ -10,8 +10,9 @@ import keras
 import numpy as np
 
 from resnet_keras.layers.traversal import flat_layers
+from resnet_keras.networks.blocks import HEAD
 from resnet_keras.weights.conventions import Conventions, conventions_of_model
-from resnet_keras.weights.imported import HEAD, ImportedWeights
+from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.sources import open_weights
 
 _SHOWN = 5

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from resnet_keras.applications.classifier import Classifier, outputs_logits, softmax
+from resnet_keras.applications.named_networks import ResNet20
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.layers.batch_norm import BatchNormalization
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
-from resnet_keras.networks.builder import ResNet20
 
 GREY = Preprocessing(image_size=(8, 8), channels=1, mean=(100.0,), std=(50.0,), shorter_side=9)
 

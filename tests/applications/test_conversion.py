@@ -19,13 +19,13 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.conversion import convert, largest_difference
+from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.applications.prediction import predict
 from resnet_keras.data.class_names import wordnet_ids
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import open_split
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.weights.imported import import_arrays
 from resnet_keras.weights.keras_file import arrays_of_model
@@ -185,7 +185,7 @@ def test_a_folder_of_kerashub_computes_the_same(tmp_path: Path, keras_hub: Any) 
     model.backbone.save_to_preset(str(tmp_path / "backbone"))
     with pytest.raises(ValueError, match="Expected weights with a classifier. Received: .*backbone, a backbone alone"):
         convert(tmp_path / "backbone")
-    features = build("resnet18", include_top=False, weights=tmp_path / "backbone", input_shape=(64, 64, 3))
+    features = build_with_weights("resnet18", include_top=False, weights=tmp_path / "backbone", input_shape=(64, 64, 3))
     assert difference(features(pixels(64)), model.backbone(pixels(64))) < 1e-4
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting import export_speed as export_meter
@@ -17,7 +18,6 @@ from resnet_keras.exporting.artifact_worker import LiteRTModel
 from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.options import DEFAULT_FORMATS, ExportOptions
 from resnet_keras.exporting.pixel_model import pixel_model
-from resnet_keras.networks import builder as models
 
 GREY = Preprocessing(image_size=(8, 8), channels=1, mean=(100.0,), std=(50.0,))
 
@@ -28,7 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
     inputs = keras.Input((8, 8, 1), name="x")
     keras.Model(inputs, keras.layers.Flatten()(inputs)).export(folder, verbose=False)
-    classifier = Classifier(models.PlainNet20(input_shape=(8, 8, 1), classes=3), GREY, ("a", "b", "c"))
+    classifier = Classifier(named_networks.PlainNet20(input_shape=(8, 8, 1), classes=3), GREY, ("a", "b", "c"))
     model, images = pixel_model(classifier), np.zeros((2, 8, 8, 1), np.uint8)
     convert_to_litert(model, images, {"float32": folder / "any.tflite"})
     edges = {"int8_input": "float32", "int8_output": "uint8"}

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from helpers.small_networks import drawn
 
+from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier, outputs_logits
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
@@ -166,7 +167,7 @@ def test_a_wrong_artifact_is_found_out(digits_run: Path, tmp_path: Path, monkeyp
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
-    model = pixel_model(Classifier(models.PlainNet20(classes=5), RGB, tuple("abcde")))
+    model = pixel_model(Classifier(named_networks.PlainNet20(classes=5), RGB, tuple("abcde")))
     model.trainable_weights[-1].assign([np.nan, 0.0, 0.0, 0.0, 0.0])
     convert_to_litert(model, pixels(1), {"float32": tmp_path / "x.tflite"})
     tolerance = Tolerance(difference=1e-4, agreement=0.0)
@@ -179,7 +180,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
 def test_a_network_of_half_precision_is_rebuilt_in_float32() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = models.ResNet20(classifier_activation=None)
+        model = named_networks.ResNet20(classifier_activation=None)
     finally:
         keras.config.set_dtype_policy("float32")
     rebuilt = clone_in_float32(model)
@@ -187,7 +188,7 @@ def test_a_network_of_half_precision_is_rebuilt_in_float32() -> None:
     for one, other in zip(model.get_weights(), rebuilt.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-    reference = models.ResNet20(classifier_activation=None)
+    reference = named_networks.ResNet20(classifier_activation=None)
     reference.set_weights(model.get_weights())
     np.testing.assert_allclose(rebuilt(images), reference(images), atol=1e-5)
 
@@ -255,7 +256,7 @@ def test_every_network_of_the_tables_converts(name: str, tmp_path: Path) -> None
 
 def test_an_exported_bgr_network_takes_rgb_pixels() -> None:
     bgr = replace(RGB, mean=RGB.mean[::-1], std=RGB.std[::-1], channel_order="bgr")
-    classifier = used(Classifier(models.ResNet20(classes=5), bgr, tuple("abcde")))
+    classifier = used(Classifier(named_networks.ResNet20(classes=5), bgr, tuple("abcde")))
     images = pixels(8)
     found = np.log(pixel_model(classifier)(images.astype("float32")))
     np.testing.assert_allclose(found, np.log(classifier.probabilities(normalize(images, bgr))), atol=1e-3)
@@ -277,7 +278,7 @@ def test_the_saved_model_runs_in_a_process_without_this_package(published: Path,
 
 
 def test_a_failed_conversion_says_what_the_converter_said(tmp_path: Path) -> None:
-    model = pixel_model(Classifier(models.PlainNet20(classes=5), RGB, tuple("abcde")))
+    model = pixel_model(Classifier(named_networks.PlainNet20(classes=5), RGB, tuple("abcde")))
     with pytest.raises(RuntimeError, match=r"Expected a network that converts to int4. Received:(.|\n)*Traceback"):
         convert_to_litert(model, pixels(1), {"int4": tmp_path / "nowhere" / "x.tflite"})
 
@@ -295,7 +296,7 @@ def test_a_bf16_run_exports_within_tolerance(digits_run: Path, tmp_path: Path) -
     classifier = Classifier.load(digits_run)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = models.ResNet20(input_shape=(8, 8, 1), classifier_activation=None)
+        model = named_networks.ResNet20(input_shape=(8, 8, 1), classifier_activation=None)
     finally:
         keras.config.set_dtype_policy("float32")
     model.set_weights(classifier.model.get_weights())
@@ -338,7 +339,7 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
 
 @pytest.mark.slow
 def test_resnet_1202_converts_to_floats_and_integers(tmp_path: Path) -> None:
-    model = models.ResNet1202(classifier_activation=None)
+    model = named_networks.ResNet1202(classifier_activation=None)
     for variable in model.variables:
         if variable.path.endswith("gamma") and "conv2" in variable.path:
             variable.assign(np.full(variable.shape, 0.05))  # lest 600 sums of random blocks overflow int8's ranges

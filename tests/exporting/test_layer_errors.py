@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.layer_errors import LayerError, layer_errors, worst
 from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.pixel_model import pixel_model
-from resnet_keras.networks import builder as models
 
 RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7))
 
@@ -16,7 +16,7 @@ RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9),
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory: pytest.TempPathFactory) -> list[LayerError]:
     folder = tmp_path_factory.mktemp("layers")
-    model = models.PlainNet20(classes=5, classifier_activation=None)
+    model = named_networks.PlainNet20(classes=5, classifier_activation=None)
     # One channel of a hundred times the others' range takes all values of int8 for itself.
     kernel = model.get_layer("stage2_block2_conv1").kernel
     kernel.assign(np.asarray(kernel.value) * ([200.0] + [1.0] * 31))

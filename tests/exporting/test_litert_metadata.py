@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.artifact_worker import LiteRTModel
 from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.litert_metadata import add_metadata
 from resnet_keras.exporting.pixel_model import pixel_model
-from resnet_keras.networks import builder as models
 
 GREY = Preprocessing(image_size=(12, 16), channels=1, mean=(100.0,), std=(50.0,))
 
@@ -22,7 +22,9 @@ GREY = Preprocessing(image_size=(12, 16), channels=1, mean=(100.0,), std=(50.0,)
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     path = tmp_path_factory.mktemp("litert") / "x.tflite"
-    classifier = Classifier(models.PlainNet20(input_shape=(12, 16, 1), classes=3), GREY, ("one", "zwei", "três"))
+    classifier = Classifier(
+        named_networks.PlainNet20(input_shape=(12, 16, 1), classes=3), GREY, ("one", "zwei", "três")
+    )
     convert_to_litert(pixel_model(classifier), np.zeros((1, 12, 16, 1), np.uint8), {"float32": path})
     before = path.read_bytes()
     add_metadata(path, classifier)

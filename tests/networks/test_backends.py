@@ -41,8 +41,8 @@ import sys
 from pathlib import Path
 import keras
 import numpy as np
+from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.networks.builder import build
 
 folder, backend, networks = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 assert keras.backend.backend() == backend
@@ -51,7 +51,8 @@ images = np.load(folder / "images.npy")
 def write_logits(precision):
     for name, (network, arguments) in networks.items():
         network = network if isinstance(network, str) else Architecture(**network)
-        model = build(network, weights=folder / f"{name}.weights.h5", classifier_activation=None, **arguments)
+        weights = folder / f"{name}.weights.h5"
+        model = build_with_weights(network, weights=weights, classifier_activation=None, **arguments)
         np.save(folder / f"{name}_{backend}_{precision}.npy", np.asarray(model.predict_on_batch(images)))
 
 write_logits("default")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from resnet_keras.applications import named_networks
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
@@ -97,7 +97,7 @@ def test_option_adds_its_projections_to_the_count(option: Any, extra: int) -> No
 
 def test_resnet1202_is_built_under_pythons_own_recursion_limit() -> None:
     limit = sys.getrecursionlimit()
-    model = models.ResNet1202()
+    model = named_networks.ResNet1202()
     assert sys.getrecursionlimit() == limit
     assert trainable(model) == 19_421_274
     assert sum(isinstance(layer, keras.layers.Conv2D) for layer in flat_layers(model)) == 1201
@@ -168,7 +168,7 @@ def test_saved_networks_open_and_train_in_a_program_that_never_imports_this_pack
 
 @pytest.mark.slow
 def test_saved_resnet1202_opens_in_a_fresh_process(tmp_path: Path) -> None:
-    model = models.ResNet1202(classifier_activation=None)
+    model = named_networks.ResNet1202(classifier_activation=None)
     np.save(tmp_path / "images.npy", images(2, 32, 32, 3))
     model.save(tmp_path / "resnet1202.keras")
     in_fresh_process(tmp_path, "resnet1202")
@@ -200,73 +200,17 @@ def test_network_in_segments_computes_what_it_computes_in_one(monkeypatch: pytes
 # The calls that keras.applications teaches
 
 
-def test_arguments_up_to_name_are_those_of_keras_applications() -> None:
-    theirs = list(inspect.signature(keras.applications.ResNet50).parameters)
-    ours = inspect.signature(models.ResNet50).parameters
-    assert theirs[-1] == "name"
-    assert [p.name for p in ours.values() if p.kind is not p.KEYWORD_ONLY] == theirs
-    assert [p.name for p in ours.values() if p.kind is p.KEYWORD_ONLY] == [
-        "shortcut",
-        "zero_channels",
-        "bottleneck_stride",
-        "batch_norm",
-        "output_stride",
-        "stochastic_depth",
-        "zero_init_residual",
-    ]
-
-
-@pytest.mark.parametrize("argument", ["include_top", "input_tensor", "pooling", "classes", "classifier_activation"])
-def test_default_is_that_of_keras_applications(argument: str) -> None:
-    theirs, ours = (inspect.signature(f).parameters[argument] for f in (keras.applications.ResNet50, models.ResNet50))
-    assert ours.default == theirs.default
-
-
 def test_resnet50_has_the_parameters_of_keras_applications_but_its_convolutions_biases() -> None:
     theirs = keras.applications.ResNet50(weights=None)
     biases = [layer.bias for layer in theirs.layers if isinstance(layer, keras.layers.Conv2D)]
     assert trainable(theirs) - sum(int(np.prod(bias.shape)) for bias in biases) == PARAMETERS["resnet50"]
 
 
-@pytest.mark.parametrize("builder", [keras.applications.ResNet50, models.ResNet50])
-def test_calls_written_for_keras_applications_work(builder: Any) -> None:
-    headless = builder(include_top=False, weights=None, input_shape=(64, 64, 3))
-    assert headless.output_shape == (None, 2, 2, 2048)
-    assert builder(include_top=False, weights=None).output_shape == (None, None, None, 2048)
-    tensor = keras.Input((64, 96, 3), name="photo")
-    pooled = builder(False, None, tensor, pooling="avg", name="features")
-    assert pooled.inputs[0] is tensor
-    assert (pooled.name, pooled.output_shape) == ("features", (None, 2048))
-    assert builder(False, None, None, (64, 64, 3), "max").output_shape == (None, 2048)
-    ten = builder(weights=None, classes=10, input_shape=(64, 64, 3), classifier_activation=None)
-    assert ten.output_shape == (None, 10)
-
-
 def test_default_input_and_output_are_those_of_the_paper() -> None:
-    small, large = models.ResNet20(), models.ResNet18()
+    small, large = named_networks.ResNet20(), named_networks.ResNet18()
     assert (small.input_shape, small.output_shape) == ((None, 32, 32, 3), (None, 10))
     assert (large.input_shape, large.output_shape) == ((None, 224, 224, 3), (None, 1000))
     assert (small.name, large.name) == ("resnet20", "resnet18")
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_row_of_the_table_has_a_builder_with_a_name_and_documentation_of_its_own(name: str) -> None:
-    builder = getattr(models, name.replace("resnet", "ResNet").replace("plainnet", "PlainNet"))
-    assert builder.__name__ == name.replace("resnet", "ResNet").replace("plainnet", "PlainNet")
-    documentation = inspect.getdoc(builder)
-    assert documentation is not None
-    assert name.removeprefix("resnet").removeprefix("plainnet") in documentation.splitlines()[0]
-    assert "{what}" not in documentation
-    assert "network: A name" not in documentation
-    assert "network" not in inspect.signature(builder).parameters
-    assert inspect.signature(builder).parameters["classes"].default == ARCHITECTURES[name].classes
-
-
-def test_named_builder_builds_its_network() -> None:
-    assert models.PlainNet20().get_config().keys() == build("plainnet20").get_config().keys()
-    assert [layer.name for layer in models.ResNet32().layers if layer.weights] == [
-        layer.name for layer in build("resnet32").layers if layer.weights
-    ]
 
 
 def test_probabilities_are_the_softmax_of_the_logits() -> None:
@@ -472,7 +416,6 @@ def test_network_in_segments_computes_in_half_precision_throughout(
         ("resnet20", {"include_top": False, "pooling": "sum"}, r"`pooling` to be None, 'avg' or 'max'. Received"),
         ("resnet20", {"classes": 0}, r"`classes` to be a positive integer. Received: 0"),
         ("resnet20", {"classes": 10.0}, r"`classes` to be a positive integer. Received: 10.0"),
-        ("resnet20", {"weights": "imagenet"}, r"with published weights, one of resnet18, .* Received: resnet20"),
         ("resnet20", {"input_tensor": np.zeros((1, 32, 32, 3))}, r"`input_tensor` to be a Keras tensor"),
         ("resnet20", {"shortcut": "D"}, r"`shortcut` to be one of .* Received: 'D'"),
         ("resnet20", {"zero_channels": "left"}, r"`zero_channels` to be one of .* Received: 'left'"),

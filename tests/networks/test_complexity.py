@@ -2,7 +2,8 @@
 
 import pytest
 
-from resnet_keras.networks.builder import ResNet18, build
+from resnet_keras.applications.named_networks import ResNet18
+from resnet_keras.networks.builder import build
 from resnet_keras.networks.complexity import complexity, complexity_table, multiply_adds, parameters
 
 

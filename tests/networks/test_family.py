@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from helpers.small_networks import drawn, images
 
+from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.exporting.litert import convert_to_litert, operators
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
@@ -225,7 +226,9 @@ def test_a_file_tells_its_network_and_its_weights(name: str, tmp_path: Path) -> 
     model.save(tmp_path / "x.keras")
     found = open_weights(tmp_path / "x.keras")
     assert recognize_architecture(found) == SMALL[name]
-    again = build(SMALL[name], weights=found, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
+    again = build_with_weights(
+        SMALL[name], weights=found, input_shape=(32, 32, 3), classes=5, classifier_activation=None
+    )
     x = images(2, 32, 32, 3)
     np.testing.assert_array_equal(again.predict_on_batch(x), model.predict_on_batch(x))
 
@@ -295,7 +298,7 @@ def agrees(network: str, theirs: keras.Model, **options: Any) -> None:
     x = images(2, 64, 64, 3)
     expected = theirs.predict_on_batch(x)
     for which in (network, recognize_architecture(open_weights(theirs))):
-        ours = build(which, weights=theirs, input_shape=(64, 64, 3), classifier_activation=None, **options)
+        ours = build_with_weights(which, weights=theirs, input_shape=(64, 64, 3), classifier_activation=None, **options)
         np.testing.assert_allclose(ours.predict_on_batch(x), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
@@ -351,5 +354,5 @@ def test_mlperf_tinys_network_is_resnet8() -> None:
     assert found.layout == "MLPerf Tiny"
     assert recognize_architecture(found) == FAMILY["resnet8"]
     x = images(2, 32, 32, 3)
-    ours = build("resnet8", weights=theirs, classifier_activation=None)
+    ours = build_with_weights("resnet8", weights=theirs, classifier_activation=None)
     np.testing.assert_allclose(ours.predict_on_batch(x), theirs.predict_on_batch(x), rtol=1e-4, atol=1e-4)

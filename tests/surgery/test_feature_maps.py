@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.small_networks import FOUR_STAGES, TWO_STAGES, drawn, images
 
+from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import EXPANSION, Architecture
 from resnet_keras.networks.builder import build
@@ -134,7 +135,7 @@ def test_a_dilated_network_computes_what_the_original_does_at_more_places(
     shown = [images(2, *size, 3) for size in sizes]
     expected = [logits(original, x) for x in shown]
     for stride in (own.total_stride // 2, own.total_stride // 8):
-        dilated = build(own, include_top=False, output_stride=stride)
+        dilated = build_with_weights(own, include_top=False, output_stride=stride)
         dilated.set_weights(original.get_weights())
         step = own.total_stride // stride
         for size, x, wanted in zip(sizes, shown, expected, strict=True):
@@ -178,7 +179,7 @@ def test_a_dilated_network_takes_the_weights_of_a_file(tmp_path: Path) -> None:
     own = Architecture(stem="imagenet", block="bottleneck", **SHAPES)
     original = drawn(build(own, input_shape=(64, 64, 3), classes=3))
     original.save(tmp_path / "original.keras")
-    dilated = build(own, include_top=False, weights=tmp_path / "original.keras", output_stride=8)
+    dilated = build_with_weights(own, include_top=False, weights=tmp_path / "original.keras", output_stride=8)
     x = images(1, 64, 64, 3)
     expected = features(original)(x, training=False)["C5"]
     np.testing.assert_allclose(logits(dilated, x)[:, ::4, ::4], expected, rtol=1e-4, atol=1e-5)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from helpers.small_networks import randomized
 
+from resnet_keras.applications import named_networks
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
@@ -21,9 +22,9 @@ def images(model: keras.Model) -> np.ndarray:
 @pytest.mark.parametrize(
     "model",
     [
-        models.ResNet20(classifier_activation=None),
-        models.ResNet20(shortcut="C", stochastic_depth=0.5),
-        models.PlainNet20(),
+        named_networks.ResNet20(classifier_activation=None),
+        named_networks.ResNet20(shortcut="C", stochastic_depth=0.5),
+        named_networks.PlainNet20(),
         models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None),
         models.build(BOTTLENECK, input_shape=(64, 64, 3), classes=5, output_stride=4, bottleneck_stride="3x3"),
         models.build(DEEP, input_shape=(8, 8, 3), classes=5),
@@ -93,14 +94,14 @@ def test_in_bfloat16_the_weights_are_halved_and_the_head_is_float32() -> None:
 def test_a_network_of_half_precision_folds_into_float32() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = randomized(models.ResNet20(classifier_activation=None), 0.3)
+        model = randomized(named_networks.ResNet20(classifier_activation=None), 0.3)
     finally:
         keras.config.set_dtype_policy("float32")
     assert {layer.compute_dtype for layer in fold(model).layers} == {"float32"}
 
 
 def test_the_entrance_is_the_convolution_that_reads_the_input() -> None:
-    for model in (models.ResNet20(), models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5)):
+    for model in (named_networks.ResNet20(), models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5)):
         assert first_convolution(model) is model.get_layer("stem_conv")
     inputs = keras.Input((4, 4, 2))
     x = keras.layers.Conv2D(2, 1)(keras.layers.ReLU()(inputs))

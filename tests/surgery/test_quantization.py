@@ -14,6 +14,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from helpers.small_networks import randomized
 
+from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
@@ -193,7 +194,7 @@ def test_what_cannot_be_quantized_is_refused() -> None:
         quantize(keras.Model(inputs, keras.layers.Conv2D(3, 1)(keras.layers.ReLU()(inputs))))
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        half = models.ResNet20(classifier_activation=None)
+        half = named_networks.ResNet20(classifier_activation=None)
     finally:
         keras.config.set_dtype_policy("float32")
     with pytest.raises(ValueError, match="Expected a network in float32"):

@@ -15,6 +15,8 @@ import safetensors.numpy
 from helpers.foreign_weights import SMALL, assert_equal_weights, foreign, network, write_torch, zeros
 from helpers.small_networks import drawn
 
+from resnet_keras.applications import named_networks
+from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
@@ -90,7 +92,7 @@ def test_builder_loads_the_file_that_it_is_given(tmp_path: Path, suffix: str) ->
     saved = drawn(build("resnet20"), 4)
     path = write(saved, tmp_path / f"net{suffix}")
     for given in (path, saved if suffix == ".keras" else str(path)):
-        assert_equal_weights(models.ResNet20(weights=given), saved.get_weights())
+        assert_equal_weights(named_networks.ResNet20(weights=given), saved.get_weights())
 
 
 def test_input_size_and_activation_do_not_matter_to_a_file(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_weights_under_other_names_arrive(library: str) -> None:
 @pytest.mark.parametrize(("name", "library"), [("resnet18", "torchvision"), ("resnet50", "transformers")])
 def test_a_whole_network_of_another_library_is_matched(name: str, library: str) -> None:
     weights = foreign(zeros(ARCHITECTURES[name]), library)
-    model = build(name, weights=(found := import_arrays(weights, "x")), input_shape=(32, 32, 3))
+    model = build_with_weights(name, weights=(found := import_arrays(weights, "x")), input_shape=(32, 32, 3))
     report = load_weights(model, found)
     assert sorted(report.matched) == sorted(weights)
     assert report.problems == ()
@@ -271,16 +273,16 @@ def test_a_folded_bias_that_does_not_fit_is_left_out_with_its_mean() -> None:
 
 
 def test_file_of_resnet18_does_not_fit_resnet34(tmp_path: Path) -> None:
-    path = write(models.ResNet18(), tmp_path / "resnet18.weights.h5")
-    message = refused(models.ResNet34(), path, r"weights that fit 'resnet34' \(182 weights\)")
+    path = write(named_networks.ResNet18(), tmp_path / "resnet18.weights.h5")
+    message = refused(named_networks.ResNet34(), path, r"weights that fit 'resnet34' \(182 weights\)")
     assert f"Received: {path} (102 tensors, resnet_keras)" in message
     assert "stage1_block3_conv1/kernel: not in the file" in message
     assert "... and 75 more" in message
 
 
 def test_file_of_resnet34_does_not_fit_resnet18(tmp_path: Path) -> None:
-    path = write(models.ResNet34(), tmp_path / "resnet34.weights.h5")
-    message = refused(models.ResNet18(), path, r"weights that fit 'resnet18' \(102 weights\)")
+    path = write(named_networks.ResNet34(), tmp_path / "resnet34.weights.h5")
+    message = refused(named_networks.ResNet18(), path, r"weights that fit 'resnet18' \(102 weights\)")
     assert "(182 tensors, resnet_keras)" in message
     assert message.count(": in the file only") == 5
     assert "... and 75 more" in message
@@ -318,7 +320,7 @@ def test_weights_of_another_depth_and_classifier_are_refused(tmp_path: Path) -> 
 def test_a_missing_file_is_named(tmp_path: Path, suffix: str) -> None:
     refused(network(1), tmp_path / f"net{suffix}", "which does not exist", FileNotFoundError)
     with pytest.raises(FileNotFoundError, match=f"net{suffix}"):
-        models.ResNet20(weights=tmp_path / f"net{suffix}")
+        named_networks.ResNet20(weights=tmp_path / f"net{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".h5", ".pth", ".th", ".safetensors"])
@@ -357,7 +359,7 @@ def test_a_classifier_of_another_library_is_passed_over_under_its_name(library: 
     with pytest.warns(UserWarning, match="has one of 7 classes"):
         report = load_weights(model, import_arrays(foreign(saved, library), "x"))
     assert list(report.passed_over) == [name for name in foreign(saved, library) if name.split(".")[0].split("/")[0] in ("fc", "predictions", "classifier")]  # fmt: skip  # noqa: E501
-    assert_equal_weights(build(PROJECTING, include_top=False, weights=model), model.get_weights()[:-2])
+    assert_equal_weights(build_with_weights(PROJECTING, include_top=False, weights=model), model.get_weights()[:-2])
 
 
 def test_a_source_without_a_classifier_leaves_ours_new_and_warns(tmp_path: Path) -> None:
@@ -382,10 +384,10 @@ def test_a_builder_with_other_classes_or_none_takes_the_backbone(tmp_path: Path)
     saved = drawn(build("resnet20"), 1)
     path = write(saved, tmp_path / "net.keras")
     with pytest.warns(UserWarning, match="stays as it was"):
-        model = models.ResNet20(weights=path, classes=3)
+        model = named_networks.ResNet20(weights=path, classes=3)
     assert model.output_shape == (None, 3)
-    assert_equal_weights(build("resnet20", include_top=False, weights=model), saved.get_weights()[:-2])
-    assert_equal_weights(models.ResNet20(weights=path, include_top=False), saved.get_weights()[:-2])
+    assert_equal_weights(build_with_weights("resnet20", include_top=False, weights=model), saved.get_weights()[:-2])
+    assert_equal_weights(named_networks.ResNet20(weights=path, include_top=False), saved.get_weights()[:-2])
 
 
 def test_half_a_classifier_of_the_right_number_is_missing(tmp_path: Path) -> None:
@@ -473,16 +475,16 @@ def test_a_builder_takes_strides_and_zeros_from_its_weights(tmp_path: Path, monk
     for library, place, other in (("torchvision", "3x3", "1x1"), ("keras.applications", "1x1", "3x3")):
         saved = drawn(build(BOTTLENECK, bottleneck_stride=place, **options), 1)
         found = import_arrays(foreign(saved, library), "x")
-        np.testing.assert_allclose(build("resnet11", weights=found, **options)(x), saved(x), atol=1e-6)
+        np.testing.assert_allclose(build_with_weights("resnet11", weights=found, **options)(x), saved(x), atol=1e-6)
         outputs.append(np.asarray(saved(x)))
         # An architecture of one's own is what it says; so is an argument.
         with pytest.raises(ValueError, match=f"bottleneck_stride='{place}'"):
-            build(replace(BOTTLENECK, bottleneck_stride=other), weights=found, **options)
-        told = build("resnet11", weights=found, bottleneck_stride=other, **options)
+            build_with_weights(replace(BOTTLENECK, bottleneck_stride=other), weights=found, **options)
+        told = build_with_weights("resnet11", weights=found, bottleneck_stride=other, **options)
         assert np.abs(np.asarray(told(x)) - outputs[-1]).max() > 1e-3
     assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
     padded = drawn(build("resnet20", zero_channels="around"), 2)
-    model = models.ResNet20(weights=write_torch(foreign(padded, "cifar"), tmp_path / "x.th", zipped=False))
+    model = named_networks.ResNet20(weights=write_torch(foreign(padded, "cifar"), tmp_path / "x.th", zipped=False))
     x = images(2, 32, 32, 3)
     np.testing.assert_allclose(model(x), padded(x), atol=1e-5)
 
@@ -490,7 +492,7 @@ def test_a_builder_takes_strides_and_zeros_from_its_weights(tmp_path: Path, monk
 def test_what_is_said_of_a_source_goes_before_what_is_assumed() -> None:
     saved = drawn(build(SMALL, input_shape=(8, 8, 3), classes=5, zero_channels="behind"), 1)
     found = import_arrays(foreign(saved, "cifar"), "x")
-    model = build(SMALL, weights=found, input_shape=(8, 8, 3), classes=5, zero_channels="behind")
+    model = build_with_weights(SMALL, weights=found, input_shape=(8, 8, 3), classes=5, zero_channels="behind")
     np.testing.assert_allclose(model(images(2, 8, 8, 3)), saved(images(2, 8, 8, 3)), atol=1e-6)
 
 
@@ -498,7 +500,7 @@ def test_a_plain_network_takes_weights_that_tell_of_zeros() -> None:
     saved = drawn(build("plainnet20"), 1)
     found = import_arrays(foreign(saved, "cifar"), "x")
     assert found.traits.zero_channels == "around"
-    assert_equal_weights(build("plainnet20", weights=found), saved.get_weights())
+    assert_equal_weights(build_with_weights("plainnet20", weights=found), saved.get_weights())
 
 
 # Epsilon, which the weights were trained with

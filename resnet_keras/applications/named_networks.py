@@ -1,0 +1,157 @@
+"""ResNet18 ... PlainNet110: the paper's networks with the signature of `keras.applications`, `weights` included."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, Literal, ParamSpec
+
+import keras
+
+from resnet_keras.networks.architecture import Architecture, BatchNorm, BottleneckStride, Shortcut, ZeroChannels
+from resnet_keras.networks.builder import build
+from resnet_keras.networks.catalog import ARCHITECTURES, architecture
+from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.loading import load_weights
+from resnet_keras.weights.sources import open_weights
+
+P = ParamSpec("P")
+
+
+def build_with_weights(
+    network: Architecture | str,
+    include_top: bool = True,
+    weights: str | Path | keras.Model | ImportedWeights | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int | None = None,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = None,
+    *,
+    shortcut: Shortcut | None = None,
+    zero_channels: ZeroChannels | None = None,
+    bottleneck_stride: BottleneckStride | None = None,
+    batch_norm: BatchNorm | None = None,
+    output_stride: int | None = None,
+    stochastic_depth: float | None = None,
+    zero_init_residual: bool | None = None,
+) -> keras.Model:
+    """Returns {what} with the weights of a source, or with random initial weights (arXiv:1502.01852).
+
+    The positional arguments are those of `keras.applications.ResNet50`, in their order. One default differs: `weights`
+    is `None` here and "imagenet" in `keras.applications`. The keyword arguments replace fields of the network's
+    `Architecture`. The network follows Keras's precision policy; its head computes in float32 under every policy.
+
+    Example:
+        >>> model = resnet_keras.build_with_weights("resnet50v2", weights="imagenet")
+        >>> model = resnet_keras.ResNet50(input_shape=(None, None, 3), classes=10)
+
+    Args:
+        network: A name in `ARCHITECTURES` or `FAMILY`, which follows the conventions of the weights (where strides
+            and zero channels are, for example), or an `Architecture`, which must agree with them.
+        include_top: Whether the network ends in its classifier: average pooling, "logits", `classifier_activation`.
+        weights: A file, a folder or a model of this package or of another library, or the name of published weights,
+            such as "imagenet"; see `resnet_keras.weights.open_weights`. If they classify another number of classes
+            than `classes`, the network has a new classifier, and a warning says so. `None` initializes at random.
+        input_tensor: A Keras tensor (N, H, W, C) to build the network on, instead of a new input.
+        input_shape: Height and width in pixels, and channels. `None` leaves a height or width free. Without
+            `input_shape`, both are the paper's with the classifier, and free without it.
+        pooling: Without the classifier, how to pool the last feature map to (N, C): "avg", "max" or not at all.
+        classes: Number of classes; the paper's if `None`.
+        classifier_activation: Activation after the logits; `None` returns the logits themselves.
+        name: The model's name; the architecture's if `None`.
+        shortcut: "A", "B" or "C" (§3.3, §4.1).
+        zero_channels: Option A adds its zero channels "behind" the others, or half in front ("around"). If `None`, as
+            in the network that the weights come from.
+        bottleneck_stride: A bottleneck's stride is in its first "1x1" (the paper) or its "3x3" (torchvision). If
+            `None`, as in the network that the weights come from.
+        batch_norm: Under a distribution strategy, statistics "per_replica" (the paper) or "synchronized".
+        output_stride: Pixels of the image per pixel of the last feature map; see `resnet_keras.build`.
+        stochastic_depth: Probability of dropping the last residual branch in training (arXiv:1603.09382).
+        zero_init_residual: Whether each block begins as its shortcut (arXiv:1706.02677, §5.1).
+
+    Returns:
+        A functional model of normalized images (N, H, W, C): to float32 (N, classes) with the classifier; to
+        (N, channels) with `pooling`; else to (N, ⌈H/s⌉, ⌈W/s⌉, channels), where s is the output stride.
+
+    Raises:
+        ValueError: An argument that `resnet_keras.build` refuses, or weights that do not fit (the message names the
+            layers).
+        FileNotFoundError: `weights` names a file that does not exist.
+    """
+    row = architecture(network) if isinstance(network, str) else network
+    imported = weights
+    if weights is not None and not isinstance(weights, ImportedWeights):
+        imported = open_weights(weights, row.name)
+    if isinstance(imported, ImportedWeights) and isinstance(network, str):
+        row = imported.traits.of(row)
+    model = build(
+        row,
+        include_top,
+        input_tensor,
+        input_shape,
+        pooling,
+        classes,
+        classifier_activation,
+        name,
+        shortcut=shortcut,
+        zero_channels=zero_channels,
+        bottleneck_stride=bottleneck_stride,
+        batch_norm=batch_norm,
+        output_stride=output_stride,
+        stochastic_depth=stochastic_depth,
+        zero_init_residual=zero_init_residual,
+    )
+    if imported is not None:
+        load_weights(model, imported, bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
+    return model
+
+
+def _named(
+    builder: Callable[Concatenate[Architecture | str, P], keras.Model], network: str
+) -> Callable[P, keras.Model]:
+    """Returns `builder` for one network, with a name, a signature and a docstring of its own."""
+    row = ARCHITECTURES[network]
+    what = network.replace("resnet", "ResNet-").replace("plainnet", "the plain network of depth ")
+
+    @functools.wraps(builder)
+    def named(*args: P.args, **kwargs: P.kwargs) -> keras.Model:
+        return builder(network, *args, **kwargs)
+
+    signature = inspect.signature(builder)
+    parameters = [
+        parameter.replace(default=row.classes if parameter.name == "classes" else parameter.default)
+        for parameter in list(signature.parameters.values())[1:]
+    ]
+    named.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    named.__name__ = named.__qualname__ = network.replace("resnet", "ResNet").replace("plainnet", "PlainNet")
+    lines = (inspect.getdoc(builder) or "").replace("{what}", what).splitlines(keepends=True)
+    first = next((i for i, line in enumerate(lines) if line.startswith("    network:")), 0)
+    after = next((i for i, line in enumerate(lines) if line.startswith("    include_top:")), 0)
+    named.__doc__ = "".join(lines[:first] + lines[after:])
+    return named
+
+
+ResNet18 = _named(build_with_weights, "resnet18")
+ResNet34 = _named(build_with_weights, "resnet34")
+ResNet50 = _named(build_with_weights, "resnet50")
+ResNet101 = _named(build_with_weights, "resnet101")
+ResNet152 = _named(build_with_weights, "resnet152")
+PlainNet18 = _named(build_with_weights, "plainnet18")
+PlainNet34 = _named(build_with_weights, "plainnet34")
+ResNet20 = _named(build_with_weights, "resnet20")
+ResNet32 = _named(build_with_weights, "resnet32")
+ResNet44 = _named(build_with_weights, "resnet44")
+ResNet56 = _named(build_with_weights, "resnet56")
+ResNet110 = _named(build_with_weights, "resnet110")
+ResNet1202 = _named(build_with_weights, "resnet1202")
+PlainNet20 = _named(build_with_weights, "plainnet20")
+PlainNet32 = _named(build_with_weights, "plainnet32")
+PlainNet44 = _named(build_with_weights, "plainnet44")
+PlainNet56 = _named(build_with_weights, "plainnet56")
+PlainNet110 = _named(build_with_weights, "plainnet110")
+
+build_with_weights.__doc__ = (build_with_weights.__doc__ or "").replace("{what}", "a network")
