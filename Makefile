@@ -14,10 +14,10 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 	@touch $@
 
 demo: .venv/ready
-	$(BIN)/python train.py digits_resnet20 --workdir $(RUN)
-	$(BIN)/resnet-evaluate $(RUN)
-	$(BIN)/python export.py $(RUN)
-	$(BIN)/resnet-predict $(RUN) $(RUN)/samples/7.png
+	$(BIN)/resnet train digits_resnet20 --workdir $(RUN)
+	$(BIN)/resnet evaluate $(RUN)
+	$(BIN)/resnet export $(RUN)
+	$(BIN)/resnet predict $(RUN) $(RUN)/samples/7.png
 	@echo
 	@echo "run:        $(RUN) (recipe, history, curves.png, model.keras, evaluation.json, samples)"
 	@echo "TensorBoard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"

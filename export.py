@@ -1,5 +1,7 @@
-"""Exports a run: the same program as `resnet-export`."""
+"""Exports a run: the same as `resnet export`."""
 
-from resnet_keras.cli.export import main
+import sys
 
-raise SystemExit(main())
+from resnet_keras.cli.program import main
+
+raise SystemExit(main(["export", *sys.argv[1:]]))

@@ -1,5 +1,7 @@
-"""Trains a network by a recipe: the same program as `resnet-train`."""
+"""Trains a network by a recipe: the same as `resnet train`."""
 
-from resnet_keras.cli.train import main
+import sys
 
-raise SystemExit(main())
+from resnet_keras.cli.program import main
+
+raise SystemExit(main(["train", *sys.argv[1:]]))

@@ -50,7 +50,19 @@ ORDER = {
         "reproducer",
     ),
     "cli": (
-        *("program", "train", "evaluate", "predict", "convert", "recalibrate", "export", "networks", "workers"),
+        *(
+            "flags",
+            "help_text",
+            "program",
+            "train",
+            "evaluate",
+            "predict",
+            "convert",
+            "recalibrate",
+            "export",
+            "networks",
+            "workers",
+        ),
         *("recipes", "runs", "reproduce", "bench"),
     ),
 }
@@ -118,7 +130,9 @@ def imports_of(module: str) -> set[str]:
 
 
 def test_the_order_names_every_module() -> None:
-    files = (path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    files = (
+        path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")
+    )
     assert sorted(MODULES) == sorted(".".join(path.parts) for path in files)
 
 

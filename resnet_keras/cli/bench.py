@@ -1,4 +1,4 @@
-"""Measures parts of a training, or artifacts, e.g. `resnet-bench export saved_models/r50/1 --peers`."""
+"""Measures parts of a training, or artifacts, e.g. `resnet bench export saved_models/r50/1 --peers`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Export:
     """How fast artifacts answer, one after another in turns: any SavedModel, .tflite or .onnx, also other people's."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
-    """SavedModels' folders and files; of a folder that resnet-export has written, everything in it."""
+    """SavedModels' folders and files; of a folder that resnet export has written, everything in it."""
     peers: bool = False
     """Beside them, keras.applications' own export, and OpenVINO and ONNX Runtime where they are installed."""
     network: Literal["resnet50", "resnet101", "resnet152"] = "resnet50"
@@ -97,5 +97,5 @@ def bench(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-bench`."""
-    return run(bench, "resnet-bench", argv)
+    """Runs `resnet bench`."""
+    return run(bench, "resnet bench", argv, progress="stdout", has_subcommands=True)

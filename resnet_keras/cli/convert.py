@@ -1,4 +1,4 @@
-"""Converts other libraries' weights, e.g. `resnet-convert model.safetensors --to resnet18.keras`."""
+"""Converts other libraries' weights, e.g. `resnet convert model.safetensors --to resnet18.keras`."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ def convert(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-convert`."""
-    return run(convert, "resnet-convert", argv)
+    """Runs `resnet convert`."""
+    return run(convert, "resnet convert", argv)

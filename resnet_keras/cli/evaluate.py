@@ -1,4 +1,4 @@
-"""Evaluates runs or files, e.g. `resnet-evaluate runs/cifar10_resnet20 --crops ten`."""
+"""Evaluates runs or files, e.g. `resnet evaluate runs/cifar10_resnet20 --crops ten`."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def evaluate(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-evaluate`."""
-    return run(evaluate, "resnet-evaluate", argv)
+    """Runs `resnet evaluate`."""
+    return run(evaluate, "resnet evaluate", argv)

@@ -1,4 +1,4 @@
-"""Exports a run or a file, e.g. `resnet-export runs/digits_resnet20 --to saved_models`."""
+"""Exports a run or a file, e.g. `resnet export runs/digits_resnet20 --to saved_models`."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def export(
             **asdict(options),
         )
     except resnet_keras.ExportRefused as refused:
-        print(f"resnet-export: {refused}", file=sys.stderr)
+        print(f"resnet export: {refused}", file=sys.stderr)
         return REFUSED
     print(f"published {done.path}; see {done.path / 'README.md'}")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-export`."""
-    return run(export, "resnet-export", argv)
+    """Runs `resnet export`."""
+    return run(export, "resnet export", argv, progress="stdout")

@@ -1,4 +1,4 @@
-"""Prints the table of all networks, e.g. `resnet-networks resnet18 resnet50`."""
+"""Prints the table of all networks, e.g. `resnet networks resnet18 resnet50`."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def networks(names: tyro.conf.Positional[tuple[str, ...]] = (), *, family: bool 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-networks`."""
-    return run(networks, "resnet-networks", argv)
+    """Runs `resnet networks`."""
+    return run(networks, "resnet networks", argv)

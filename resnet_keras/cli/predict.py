@@ -1,4 +1,4 @@
-"""Classifies images, e.g. `resnet-predict runs/digits_resnet20 seven.png photos/ --json`."""
+"""Classifies images, e.g. `resnet predict runs/digits_resnet20 seven.png photos/ --json`."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def predict(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-predict`."""
-    return run(predict, "resnet-predict", argv)
+    """Runs `resnet predict`."""
+    return run(predict, "resnet predict", argv)

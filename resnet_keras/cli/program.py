@@ -1,15 +1,17 @@
-"""What all command lines have in common: flags from a signature, a quiet start, and errors in one line."""
+"""The program `resnet`: its commands, and what they share: flags, progress lines, and errors in one line."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import logging
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-
-import tyro
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, TextIO
 
 from resnet_keras.training.preemption import Preempted
 
@@ -17,61 +19,211 @@ USER_ERROR = 2
 """Exit status when the input was at fault, as argparse has it."""
 
 LOST_WORKER = 3
-"""Exit status when another of several machines was lost: the same command again goes on."""
+"""Exit status when another of several machines was lost: the same command resumes."""
 
 PREEMPTED = 4
-"""Exit status when a SIGTERM ended a run, which is saved: the same command again goes on."""
+"""Exit status when a SIGTERM ended a run, which is saved: the same command resumes it."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C."""
+
+CLOSED_PIPE = 141
+"""Exit status when nobody reads the output any more, as shells report SIGPIPE."""
+
+COMMANDS = {
+    "train": "Trains a network by a recipe; the same command resumes a run.",
+    "evaluate": "Prints the error of runs or files, alone or as an ensemble.",
+    "predict": "Classifies images.",
+    "convert": "Writes a .keras file from other libraries' weights.",
+    "export": "Writes a SavedModel and LiteRT files and verifies them.",
+    "networks": "Prints parameters, multiply-adds and feature maps of networks.",
+    "recipes": "Prints all recipes with their sources and published errors.",
+    "runs": "Prints a table of finished and unfinished runs.",
+    "bench": "Measures the speed of a recipe's input, or of exports.",
+    "reproduce": "Repeats the paper's experiments at one of three budgets.",
+    "workers": "Runs a command as several workers on this machine.",
+    "recalibrate": "Recomputes the statistics of batch normalization.",
+}
+"""Each is a module of this folder, whose `main` takes the arguments and returns the exit status."""
+
+EXAMPLES = (
+    "resnet train digits --workdir runs/digits_resnet20",
+    "resnet evaluate runs/digits_resnet20",
+)
 
 
-def run(function: Callable[..., int | None], name: str, argv: Sequence[str] | None) -> int:
-    """Calls `function` with the arguments that `argv` (the process's own if `None`) gives; returns its status.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program with the arguments given (the process's own if `None`); returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with _ended_quietly("resnet") as ended:
+        return _dispatch(arguments)
+    return ended.status
 
-    Bad input, as the library's errors tell it, is printed in full and without a traceback.
+
+def run(
+    function: Callable[..., int | None],
+    name: str,
+    argv: Sequence[str] | None,
+    *,
+    sections: Mapping[str, Sequence[str]] | None = None,
+    progress: Literal["stdout", "stderr"] = "stderr",
+    has_subcommands: bool = False,
+) -> int:
+    """Calls a command's function with the arguments in `argv`; returns the exit status.
+
+    Errors in the input are printed in full without a traceback.
+
+    Args:
+        function: Its parameters are the flags; its docstring is the help. It returns a status, or `None` for 0.
+        name: The command as it is typed, e.g. `resnet evaluate`.
+        argv: Arguments after the command; the process's own if `None`.
+        sections: What the short help shows; see `command_help`.
+        progress: Where the library's log messages go.
+        has_subcommands: Whether the parameters are unions that tyro makes subcommands of; tyro prints the help then.
     """
+    from resnet_keras.cli.flags import check, flags_of
+    from resnet_keras.cli.help_text import command_help
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with _ended_quietly(name) as ended:
+        if has_subcommands:
+            return _call(function, name, arguments, progress)
+        asked = {"-h", "--help", "--help-all"}.intersection(arguments)
+        if asked:
+            print(command_help(name, function, sections, everything="--help-all" in asked))
+            return 0
+        check(arguments, flags_of(function))
+        return _call(function, name, arguments, progress)
+    return ended.status
+
+
+def fail(name: str, what: object, status: int = USER_ERROR) -> int:
+    """Prints an error to the standard error, and returns the status."""
+    print(f"{name}: {what}", file=sys.stderr)
+    return status
+
+
+def version() -> str:
+    """Returns the version of the installed package."""
+    from importlib import metadata  # not at the top: it would take half of the time of `--help`
+
+    try:
+        return metadata.version("resnet_keras")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    from resnet_keras.cli.help_text import program_help
+
+    command, *rest = arguments or ["--help"]
+    if command in ("-h", "--help", "--help-all", "help"):
+        print(program_help(COMMANDS, EXAMPLES))
+        return 0
+    if command == "--version":
+        print(f"resnet_keras {version()}")
+        return 0
+    if command not in COMMANDS:
+        from resnet_keras.cli.flags import nearest
+
+        raise ValueError(
+            f"Expected a command, one of {', '.join(COMMANDS)}. Received: {command}.{nearest(command, COMMANDS)}"
+        )
+    status: int = importlib.import_module(f"resnet_keras.cli.{command}").main(rest)
+    return status
+
+
+def _call(function: Callable[..., int | None], name: str, arguments: list[str], progress: str) -> int:
+    import tyro
 
     @functools.wraps(function)
     def started(*args: object, **kwargs: object) -> int | None:
         _start_tensorflow()
-        return function(*args, **kwargs)
+        with _progress_lines(progress):
+            return function(*args, **kwargs)
 
     settings = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    return tyro.cli(started, args=arguments, prog=name, config=settings, use_underscores=False) or 0
+
+
+class _Ended:
+    """Exit status of a command that an exception ended."""
+
+    status = 0
+
+
+@contextlib.contextmanager
+def _ended_quietly(name: str) -> Iterator[_Ended]:
+    """Turns exceptions that are not bugs into one line and an exit status."""
+    ended = _Ended()
     try:
-        return tyro.cli(started, args=argv, prog=name, config=settings, use_underscores=False) or 0
+        yield ended
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would fail again when it flushes at its end.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ended.status = CLOSED_PIPE
+    except KeyboardInterrupt:
+        ended.status = fail(name, "interrupted", INTERRUPTED)
     except ConnectionError as error:  # of another worker, not of the input
-        return _told(name, error, LOST_WORKER)
+        ended.status = fail(name, error, LOST_WORKER)
     except Preempted as error:
-        return _told(name, error, PREEMPTED)
+        ended.status = fail(name, error, PREEMPTED)
     except OSError as error:
-        # Of the library's own messages without the number that Python puts in front.
-        return _told(name, error if error.filename is not None else error.strerror or error, USER_ERROR)
+        # The library's own messages are printed without the number that Python puts in front.
+        ended.status = fail(name, error if error.filename is not None else error.strerror or error)
     except (ValueError, FloatingPointError, MemoryError) as error:
-        return _told(name, error, USER_ERROR)
+        ended.status = fail(name, error)
 
 
-def _told(name: str, what: object, status: int) -> int:
-    print(f"{name}: {what}", file=sys.stderr)
-    return status
+class _ProgressHandler(logging.StreamHandler[TextIO]):
+    """Writes to the stream that is the standard output or error at that time."""
+
+    def __init__(self, name: str) -> None:
+        self._stream_name = name
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """The stream to write to."""
+        found: TextIO = getattr(sys, self._stream_name)
+        return found
+
+
+@contextlib.contextmanager
+def _progress_lines(stream: str) -> Iterator[None]:
+    """Prints the library's log messages from INFO on, as they are."""
+    logger, handler = logging.getLogger("resnet_keras"), _ProgressHandler(stream)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _start_tensorflow() -> None:
     """Imports TensorFlow and lets it look for devices, without its greeting of a dozen lines.
 
-    No setting silences what it says before its log is set up, so the standard error is held back meanwhile, and shown
-    if it fails. Whoever sets TF_CPP_MIN_LOG_LEVEL hears everything from that level on.
+    No setting silences what it prints before its log is set up. So the standard error is held back meanwhile, and
+    printed if the import fails. With TF_CPP_MIN_LOG_LEVEL set, everything from that level on is printed.
     """
     if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     sys.stderr.flush()
-    shown = os.dup(2)
+    visible = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             importlib.import_module("tensorflow").config.list_physical_devices()
         except BaseException:
             held.seek(0)
-            os.write(shown, held.read())
+            os.write(visible, held.read())
             raise
         finally:
-            os.dup2(shown, 2)
-            os.close(shown)
+            os.dup2(visible, 2)
+            os.close(visible)

@@ -1,4 +1,4 @@
-"""Recalibrates batch normalization, e.g. `resnet-recalibrate runs/r20 --to r20.keras`."""
+"""Recalibrates batch normalization, e.g. `resnet recalibrate runs/r20 --to r20.keras`."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def recalibrate(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-recalibrate`."""
-    return run(recalibrate, "resnet-recalibrate", argv)
+    """Runs `resnet recalibrate`."""
+    return run(recalibrate, "resnet recalibrate", argv)

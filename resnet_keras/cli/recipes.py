@@ -1,4 +1,4 @@
-"""Prints the table of all recipes, e.g. `resnet-recipes cifar10_resnet20`."""
+"""Prints the table of all recipes, e.g. `resnet recipes cifar10_resnet20`."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def recipes(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-recipes`."""
-    return run(recipes, "resnet-recipes", argv)
+    """Runs `resnet recipes`."""
+    return run(recipes, "resnet recipes", argv)

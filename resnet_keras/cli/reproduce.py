@@ -1,4 +1,4 @@
-"""Carries out an experiment of the paper, e.g. `resnet-reproduce degradation --budget small --data-dir DIR`."""
+"""Carries out an experiment of the paper, e.g. `resnet reproduce degradation --budget small --data-dir DIR`."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def reproduce(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-reproduce`."""
-    return run(reproduce, "resnet-reproduce", argv)
+    """Runs `resnet reproduce`."""
+    return run(reproduce, "resnet reproduce", argv, progress="stdout")

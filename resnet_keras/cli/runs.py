@@ -1,4 +1,4 @@
-"""Prints what runs came to, a line per recipe, e.g. `resnet-runs runs`."""
+"""Prints what runs came to, a line per recipe, e.g. `resnet runs runs`."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def runs(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-runs`."""
-    return run(runs, "resnet-runs", argv)
+    """Runs `resnet runs`."""
+    return run(runs, "resnet runs", argv)

@@ -1,4 +1,4 @@
-"""Trains a network by a recipe, e.g. `resnet-train cifar10_resnet20 --epochs 5 --data-dir ~/tensorflow_datasets`."""
+"""Trains a network by a recipe, e.g. `resnet train cifar10_resnet20 --epochs 5 --data-dir ~/tensorflow_datasets`."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def train(job: _JOBS) -> None:  # type: ignore[valid-type]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-train`."""
-    return run(train, "resnet-train", argv)
+    """Runs `resnet train`."""
+    return run(train, "resnet train", argv, progress="stdout", has_subcommands=True)

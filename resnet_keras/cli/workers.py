@@ -1,4 +1,4 @@
-"""Tries out training on several machines on one, e.g. `resnet-workers 2 -- resnet-train digits_resnet20`."""
+"""Tries out training on several machines on one, e.g. `resnet workers 2 -- resnet train digits_resnet20`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from resnet_keras.distributed.local_workers import run_workers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `resnet-workers`."""
+    """Runs `resnet workers`."""
     parser = argparse.ArgumentParser(
-        "resnet-workers",
+        "resnet workers",
         description=(
             "Runs a command as N workers that train together, on the CPU of this machine, and prints their lines with "
             "the number of each. If one fails, the others are ended, and the status is that of the first that failed."
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run_workers(command, arguments.count)
     except (ValueError, FileNotFoundError) as error:
-        print(f"resnet-workers: {error}", file=sys.stderr)
+        print(f"resnet workers: {error}", file=sys.stderr)
         return 2
 
 

@@ -1,0 +1,5 @@
+"""The program `resnet`, as `python -m resnet_keras`."""
+
+from resnet_keras.cli.program import main
+
+raise SystemExit(main())
