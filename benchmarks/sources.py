@@ -96,7 +96,7 @@ def compared(what: str, source: Any, expected: np.ndarray) -> Row:
     """Imports `source` and compares our logits with `expected`."""
     classifier, report = resnet_keras.convert(source)
     model = resnet_keras.build_with_weights(
-        resnet_keras.architecture_of(resnet_keras.open_checkpoint(source)),
+        resnet_keras.recognize_architecture(resnet_keras.open_weights(source)),
         input_shape=(SIDE, SIDE, 3),
         classes=len(classifier.class_names),
         classifier_activation=None,

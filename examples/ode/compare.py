@@ -119,9 +119,9 @@ def train(
     """Trains one network by `fit`; returns what came of it, the network and its test batches."""
     recipe = replace(RECIPES[dataset], seed=seed, **changes)
     split = resnet_keras.open_split(dataset, "train", data_dir=data_dir)
-    split = resnet_keras.sample(split, recipe.train_images or len(split))
+    split = resnet_keras.stratified_sample(split, recipe.train_images or len(split))
     preprocessing = preprocessing_of(recipe, split)
-    tested = resnet_keras.sample(resnet_keras.open_split(dataset, "test", data_dir=data_dir), TEST_IMAGES)
+    tested = resnet_keras.stratified_sample(resnet_keras.open_split(dataset, "test", data_dir=data_dir), TEST_IMAGES)
     test = evaluation_batches(tested, preprocessing, 256)
     steps = steps_per_epoch(split, recipe.batch_size)
     keras.utils.set_random_seed(seed)

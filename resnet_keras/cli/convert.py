@@ -51,7 +51,7 @@ def convert(
     """
     if to.suffix != ".keras":
         raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")
-    found = resnet_keras.open_checkpoint(source, network)
+    found = resnet_keras.open_weights(source, network)
     chosen = found.preprocessing
     if chosen is None and mean and std and image_size:
         chosen = resnet_keras.Preprocessing(image_size=(image_size, image_size), channels=len(mean), mean=mean, std=std)

@@ -54,7 +54,7 @@ def evaluate(
     tell = functools.partial(print, file=sys.stderr)
     data = resnet_keras.open_whole(dataset, split, data_dir=place, skip=tell if skip_broken else None)
     views = resnet_keras.Views(crops=crops, scales=scales, flip=flip, average=average)
-    answers = resnet_keras.answer(classifiers, data, views=views, batch_size=batch_size, log=tell)
+    answers = resnet_keras.predict_split(classifiers, data, views=views, batch_size=batch_size, log=tell)
     if details is not None:
         resnet_keras.write_details(answers, details)
     who = " + ".join(map(str, sources))

@@ -34,7 +34,7 @@ def recalibrate(
         raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")
     classifier = resnet_keras.Classifier.load(source)
     dataset, place = resnet_keras.dataset_of(source, dataset, data_dir)
-    split = resnet_keras.sample(resnet_keras.open_split(dataset, "train", data_dir=place), images)
+    split = resnet_keras.stratified_sample(resnet_keras.open_split(dataset, "train", data_dir=place), images)
     batches = resnet_keras.evaluation_batches(split, classifier.preprocessing, batch_size)
     seen = resnet_keras.recalibrate(classifier.model, batches)
     classifier.save(to)
