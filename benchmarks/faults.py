@@ -30,9 +30,9 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.applications.classifier import Classifier
-from resnet_keras.distributed.local_workers import worker_environments
-from resnet_keras.runs.folder import versions
+from resnet_keras.applications import Classifier
+from resnet_keras.distributed import worker_environments
+from resnet_keras.runs import versions
 
 SHORT = ("--epochs", "2", "--batch-size", "32", "--warmup-steps", "4", "--checkpoint-steps", "10", "--ema", "0.9")
 DIGITS = ("digits_resnet20", *SHORT)

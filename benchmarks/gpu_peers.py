@@ -199,7 +199,7 @@ def ours(settings: Settings) -> tuple[Turns, int, str]:
     import keras
 
     sys.path.insert(0, str(ROOT))  # the package need not be installed, and TensorFlow with it
-    from resnet_keras.networks.builder import build
+    from resnet_keras.networks import build
 
     keras.config.set_dtype_policy(settings.precision)
     side = settings.image_size

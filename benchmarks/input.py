@@ -16,9 +16,9 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from resnet_keras.data.input_speed import measure, table, training_images
-from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.runs.folder import versions
+from resnet_keras.data import input_speed
+from resnet_keras.recipes import RECIPES
+from resnet_keras.runs import versions
 
 NAMES = (
     "imagenet_resnet50",
@@ -37,10 +37,10 @@ def section(name: str, arguments: argparse.Namespace) -> str:
         recipe, data_dir = replace(recipe, dataset="folder", batch_size=PHOTO_BATCH), arguments.photos
     else:
         data_dir = arguments.cifar
-    split = training_images(recipe, data_dir=data_dir)
-    stages = measure(recipe, split, seconds=arguments.seconds, turns=arguments.turns)
+    split = input_speed.training_images(recipe, data_dir=data_dir)
+    stages = input_speed.measure(recipe, split, seconds=arguments.seconds, turns=arguments.turns)
     what = "photographs" if recipe.dataset == "folder" else f"images of {recipe.dataset}"
-    return f"## {name}\n\n{len(split):,} {what}, batches of {recipe.batch_size}.\n\n{table(stages)}"
+    return f"## {name}\n\n{len(split):,} {what}, batches of {recipe.batch_size}.\n\n{input_speed.table(stages)}"
 
 
 def main() -> None:

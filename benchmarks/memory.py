@@ -25,10 +25,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import tensorflow as tf
 
-from resnet_keras.networks.builder import build
-from resnet_keras.runs.folder import versions
-from resnet_keras.training.optimizers import MomentumSGD
-from resnet_keras.training.rematerialization import groups, rematerialize
+from resnet_keras.networks import build
+from resnet_keras.runs import versions
+from resnet_keras.training import MomentumSGD, groups, rematerialize
 
 NETWORKS = {"resnet110": (128, 8), "resnet1202": (32, 3)}
 """Batch size, and steps after the first."""

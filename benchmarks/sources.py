@@ -28,7 +28,7 @@ import keras
 import numpy as np
 
 import resnet_keras
-from resnet_keras.runs.folder import versions
+from resnet_keras.runs import versions
 
 SIDE = 96
 REPEATS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -96,7 +96,7 @@ def compared(what: str, source: Any, expected: np.ndarray) -> Row:
     """Imports `source` and compares our logits with `expected`."""
     classifier, report = resnet_keras.convert(source)
     model = resnet_keras.build_with_weights(
-        resnet_keras.recognize_architecture(resnet_keras.open_weights(source)),
+        resnet_keras.weights.recognize_architecture(resnet_keras.weights.open_weights(source)),
         input_shape=(SIDE, SIDE, 3),
         classes=len(classifier.class_names),
         classifier_activation=None,
@@ -218,7 +218,7 @@ def real_weights(data: Path) -> Iterator[Row]:
         difference = "–"
         logits = data / "pretrained" / "imagenet_resnet18_photos_logits.npy"
         if dataset == "folder" and logits.is_file():
-            batches = resnet_keras.evaluation_batches(images, classifier.preprocessing, 125)
+            batches = resnet_keras.data.evaluation_batches(images, classifier.preprocessing, 125)
             received = np.concatenate([classifier.model.predict_on_batch(batch) for batch, _ in batches])
             expected = np.load(logits)
             difference = f"{np.abs(received - expected).max():.1e} of {np.abs(expected).max():.2g}"

@@ -21,10 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import tensorflow as tf
 
-from resnet_keras.layers.batch_norm import BatchNormalization
-from resnet_keras.networks.builder import build
-from resnet_keras.networks.catalog import architecture
-from resnet_keras.runs.folder import versions
+from resnet_keras.layers import BatchNormalization
+from resnet_keras.networks import architecture, build
+from resnet_keras.runs import versions
 
 POLICIES = ("float32", "mixed_bfloat16")
 NETWORKS = {"resnet20": (128, 16), "resnet50": (32, 3)}

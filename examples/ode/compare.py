@@ -25,11 +25,9 @@ import tensorflow as tf
 
 import resnet_keras
 from resnet_keras import files
-from resnet_keras.data.evaluation_batches import evaluation_batches, preprocessing_of
-from resnet_keras.data.training_batches import steps_per_epoch, training_batches
-from resnet_keras.networks.blocks import head
-from resnet_keras.training.optimizers import create_optimizer
-from resnet_keras.training.schedules import learning_rate_schedule
+from resnet_keras.data import evaluation_batches, preprocessing_of, steps_per_epoch, training_batches
+from resnet_keras.networks import head
+from resnet_keras.training import create_optimizer, learning_rate_schedule
 
 WIDTHS = {"digits": (32, 64), "cifar10": (16, 32, 64)}  # the last stage sees 4x4 and 8x8 pixels
 RECIPES = {
@@ -89,9 +87,9 @@ def network(name: str, widths: tuple[int, ...], input_shape: tuple[int, int, int
     x = images.output
     if name == OWN_WEIGHTS:
         for i in range(6):
-            x = resnet_keras.ODEBlock("euler", steps=1, name=f"block{i + 1}")(x)
+            x = resnet_keras.networks.ODEBlock("euler", steps=1, name=f"block{i + 1}")(x)
     else:
-        x = resnet_keras.ODEBlock(**BLOCKS[name], name="ode")(x)
+        x = resnet_keras.networks.ODEBlock(**BLOCKS[name], name="ode")(x)
     x = keras.layers.ReLU()(keras.layers.GroupNormalization(32, epsilon=1e-5, name="norm")(x))
     x = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
     return keras.Model(images.input, head(x, 10, None))
@@ -119,9 +117,11 @@ def train(
     """Trains one network by `fit`; returns what came of it, the network and its test batches."""
     recipe = replace(RECIPES[dataset], seed=seed, **changes)
     split = resnet_keras.open_split(dataset, "train", data_dir=data_dir)
-    split = resnet_keras.stratified_sample(split, recipe.train_images or len(split))
+    split = resnet_keras.data.stratified_sample(split, recipe.train_images or len(split))
     preprocessing = preprocessing_of(recipe, split)
-    tested = resnet_keras.stratified_sample(resnet_keras.open_split(dataset, "test", data_dir=data_dir), TEST_IMAGES)
+    tested = resnet_keras.data.stratified_sample(
+        resnet_keras.open_split(dataset, "test", data_dir=data_dir), TEST_IMAGES
+    )
     test = evaluation_batches(tested, preprocessing, 256)
     steps = steps_per_epoch(split, recipe.batch_size)
     keras.utils.set_random_seed(seed)
@@ -149,7 +149,7 @@ def sweep(model: keras.Model, images: np.ndarray) -> list[dict[str, Any]]:
     after = keras.Sequential(model.layers[model.layers.index(trained) + 1 :])
 
     def solved(arguments: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, int]:
-        block = resnet_keras.ODEBlock(**arguments)
+        block = resnet_keras.networks.ODEBlock(**arguments)
         block.build(maps.shape)
         block.set_weights(trained.get_weights())
         outputs, evaluations = tf.function(block.solve)(tf.constant(maps, block.compute_dtype))

@@ -22,12 +22,17 @@ from quality import SSIM_SIDE, enlarging, quality
 from settings import Settings, open_run, settings_of
 
 from resnet_keras import files
-from resnet_keras.cli.program import run
-from resnet_keras.data.image_ops import whole
-from resnet_keras.exporting.artifact_process import ArtifactProcess, default_threads, run_artifact
-from resnet_keras.exporting.constant_weights import with_constant_weights
-from resnet_keras.exporting.litert import convert_to_litert, operators
-from resnet_keras.runs.folder import RunFolder
+from resnet_keras.cli import run
+from resnet_keras.data import whole
+from resnet_keras.exporting import (
+    ArtifactProcess,
+    convert_to_litert,
+    default_threads,
+    operators,
+    run_artifact,
+    with_constant_weights,
+)
+from resnet_keras.runs import RunFolder
 
 Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8"]
 SAVED_MODEL = "saved_model"

@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.evaluation_batches import options
-from resnet_keras.data.image_files import IMAGE_SUFFIXES, files_below
-from resnet_keras.data.image_ops import decode, resize
-from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data import IMAGE_SUFFIXES, Preprocessing, decode, files_below, options, resize
 
 PATCHES_OF_IMAGE = 4
 """Patches that are cut from an image, once it is decoded. They are of one batch, which has others' as well."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from resnet_keras.networks.blocks import convolution, relu
+from resnet_keras.networks import convolution, relu
 
 FACTORS = {2: (2,), 3: (3,), 4: (2, 2)}
 """Sub-pixel upsamplings, one after another, of each scale (Fig. 3; x4 is x2 twice)."""

@@ -13,7 +13,7 @@ from images import bicubic, pair
 from matplotlib.figure import Figure
 
 from resnet_keras import files
-from resnet_keras.data.image_ops import whole
+from resnet_keras.data import whole
 
 SSIM_SIDE = 11
 """Pixels of the window that SSIM is computed in."""

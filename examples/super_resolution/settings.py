@@ -10,7 +10,7 @@ from typing import Literal
 import keras
 from images import PATCHES_OF_IMAGE
 
-from resnet_keras.runs.folder import RunFolder
+from resnet_keras.runs import RunFolder
 
 REPORT_STEPS = 100
 """Steps between two lines, and between two checkpoints."""

@@ -21,12 +21,10 @@ from quality import SSIM_SIDE, Comparison, compare, draw, enlarging
 from settings import REPORT_STEPS, Settings, open_run
 
 from resnet_keras import files
-from resnet_keras.cli.program import run
-from resnet_keras.runs.checkpoints import Checkpoints, Progress, training_variables
-from resnet_keras.runs.folder import RunFolder
-from resnet_keras.runs.lock import lock_run
-from resnet_keras.surgery.cloning import clone_in_float32
-from resnet_keras.training.inputs import precision
+from resnet_keras.cli import run
+from resnet_keras.runs import Checkpoints, Progress, RunFolder, lock_run, training_variables
+from resnet_keras.surgery import clone_in_float32
+from resnet_keras.training import precision
 
 PICTURE = "details.png"
 

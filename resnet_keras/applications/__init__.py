@@ -1,1 +1,5 @@
 """Ready-made networks, classifiers made of them, and their use on images."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

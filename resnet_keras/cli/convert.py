@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -51,12 +51,17 @@ def convert(
     """
     if to.suffix != ".keras":
         raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")
-    found = resnet_keras.open_weights(source, network)
+    found = resnet_keras.weights.open_weights(source, network)
     chosen = found.preprocessing
     if chosen is None and mean and std and image_size:
         chosen = resnet_keras.Preprocessing(image_size=(image_size, image_size), channels=len(mean), mean=mean, std=std)
     if chosen is not None:
-        changes = {"interpolation": interpolation, "channel_order": channel_order, "mean": mean, "std": std}
+        changes: dict[str, Any] = {
+            "interpolation": interpolation,
+            "channel_order": channel_order,
+            "mean": mean,
+            "std": std,
+        }
         chosen = replace(chosen, **{field: value for field, value in changes.items() if value is not None})
         if image_size or crop_ratio:
             chosen = chosen.at(image_size or chosen.image_size, crop_ratio)
@@ -69,7 +74,7 @@ def convert(
     )
     print(report)
     classifier.save(to)
-    difference = resnet_keras.largest_difference(classifier, resnet_keras.Classifier.load(to))
+    difference = resnet_keras.applications.largest_difference(classifier, resnet_keras.Classifier.load(to))
     print(f"{to}: {classifier.model.name}, {classifier.model.count_params():,} weights, {classifier.preprocessing}")
     print(f"opened again, its outputs differ by {difference:.1g}")
 

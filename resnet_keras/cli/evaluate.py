@@ -50,13 +50,13 @@ def evaluate(
     if not sources:
         raise ValueError("Expected a run's folder or a .keras file. Received: none")
     classifiers = [resnet_keras.Classifier.load(source) for source in sources]
-    dataset, place = resnet_keras.dataset_of(sources[0], dataset, data_dir)
+    dataset, place = resnet_keras.runs.dataset_of(sources[0], dataset, data_dir)
     tell = functools.partial(print, file=sys.stderr)
-    data = resnet_keras.open_whole(dataset, split, data_dir=place, skip=tell if skip_broken else None)
-    views = resnet_keras.Views(crops=crops, scales=scales, flip=flip, average=average)
-    answers = resnet_keras.predict_split(classifiers, data, views=views, batch_size=batch_size, log=tell)
+    data = resnet_keras.data.open_whole(dataset, split, data_dir=place, skip=tell if skip_broken else None)
+    views = resnet_keras.evaluation.Views(crops=crops, scales=scales, flip=flip, average=average)
+    answers = resnet_keras.evaluation.predict_split(classifiers, data, views=views, batch_size=batch_size, log=tell)
     if details is not None:
-        resnet_keras.write_details(answers, details)
+        resnet_keras.evaluation.write_details(answers, details)
     who = " + ".join(map(str, sources))
     found = answers.evaluation
     print(json.dumps(asdict(found)) if json_output else f"{who} on {dataset}/{split}: {found}")

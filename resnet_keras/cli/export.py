@@ -51,7 +51,7 @@ def export(
             skip_broken=skip_broken,
             **asdict(options),
         )
-    except resnet_keras.ExportRefused as refused:
+    except resnet_keras.exporting.ExportRefused as refused:
         print(f"resnet export: {refused}", file=sys.stderr)
         return REFUSED
     print(f"published {done.path}; see {done.path / 'README.md'}")

@@ -17,8 +17,8 @@ def networks(names: tyro.conf.Positional[tuple[str, ...]] = (), *, family: bool 
         names: Networks to print; all of the paper if there are none.
         family: Print those that came after the paper.
     """
-    rows = resnet_keras.FAMILY if family else resnet_keras.ARCHITECTURES
-    print(resnet_keras.complexity_table(names or tuple(rows)))
+    rows = resnet_keras.networks.FAMILY if family else resnet_keras.ARCHITECTURES
+    print(resnet_keras.networks.complexity_table(names or tuple(rows)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

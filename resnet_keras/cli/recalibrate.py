@@ -33,10 +33,10 @@ def recalibrate(
     if to.suffix != ".keras":
         raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")
     classifier = resnet_keras.Classifier.load(source)
-    dataset, place = resnet_keras.dataset_of(source, dataset, data_dir)
-    split = resnet_keras.stratified_sample(resnet_keras.open_split(dataset, "train", data_dir=place), images)
-    batches = resnet_keras.evaluation_batches(split, classifier.preprocessing, batch_size)
-    seen = resnet_keras.recalibrate(classifier.model, batches)
+    dataset, place = resnet_keras.runs.dataset_of(source, dataset, data_dir)
+    split = resnet_keras.data.stratified_sample(resnet_keras.open_split(dataset, "train", data_dir=place), images)
+    batches = resnet_keras.data.evaluation_batches(split, classifier.preprocessing, batch_size)
+    seen = resnet_keras.surgery.recalibrate(classifier.model, batches)
     classifier.save(to)
     print(f"{to}: statistics of {seen:,} training images")
 

@@ -16,7 +16,7 @@ def recipes(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     Args:
         names: Recipes to print; all if there are none.
     """
-    print(resnet_keras.recipe_table(names or tuple(resnet_keras.RECIPES)))
+    print(resnet_keras.recipes.recipe_table(names or tuple(resnet_keras.RECIPES)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

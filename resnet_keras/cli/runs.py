@@ -27,7 +27,7 @@ def runs(
         csv: File to write a line for each run to.
         json_output: Print JSON.
     """
-    table = resnet_keras.summarize_runs(sources)
+    table = resnet_keras.runs.summarize_runs(sources)
     if csv is not None:
         files.write_text(csv, table.as_csv())
     print(json.dumps(table.as_dict(), indent=2) if json_output else table)

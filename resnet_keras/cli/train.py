@@ -60,7 +60,7 @@ def train(job: _JOBS) -> None:  # type: ignore[valid-type]
     recipe, workdir = arguments.pop("recipe"), arguments.pop("workdir")
     if arguments.pop("dry_run"):
         reading = {field: arguments[field] for field in ("data_dir", "download", "cpu_replicas", "skip_broken")}
-        print(resnet_keras.dry_run(recipe, workdir, **reading))
+        print(resnet_keras.training.dry_run(recipe, workdir, **reading))
         return
     evaluation = resnet_keras.train(recipe, workdir, **arguments)
     print(f"{evaluation}; see {workdir}")

@@ -26,8 +26,8 @@ def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any
     Example:
         >>> classifier = resnet_keras.Classifier.load("runs/r20")
         >>> split = resnet_keras.open_split("cifar10", "test")
-        >>> batches = resnet_keras.evaluation_batches(split, classifier.preprocessing, 128)
-        >>> resnet_keras.response_deviations(classifier, batches.take(8))
+        >>> batches = resnet_keras.data.evaluation_batches(split, classifier.preprocessing, 128)
+        >>> resnet_keras.evaluation.response_deviations(classifier, batches.take(8))
         {'stem_conv': ..., 'stage1_block1_conv1': ..., ...}
 
     Args:

@@ -1,1 +1,5 @@
 """Residual networks as data, and the functional Keras models built from it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -96,7 +96,7 @@ def conv(
 
 
 def relu(x: Any, *, name: str) -> Any:
-    """Rectifies `x`."""
+    """Returns the rectified `x`, by a layer with a name."""
     return layers.ReLU(name=name)(x)
 
 

@@ -36,7 +36,7 @@ class ODEBlock(layers.Layer):
     `solve` tells the evaluations for a batch.
 
     Example:
-        >>> block = resnet_keras.ODEBlock(rtol=1e-4, atol=1e-4, gradient="adjoint", name="ode")
+        >>> block = resnet_keras.networks.ODEBlock(rtol=1e-4, atol=1e-4, gradient="adjoint", name="ode")
         >>> maps = block(keras.random.normal((2, 8, 8, 64)))
         >>> maps, evaluations = block.solve(keras.random.normal((2, 8, 8, 64)))
 

@@ -1,1 +1,5 @@
 """Changes to a model: a model goes in, a model comes out."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -43,7 +43,7 @@ def rematerialize(model: keras.Model) -> Iterator[None]:
     Example:
         >>> model = resnet_keras.ResNet110()
         >>> model.compile("sgd", "sparse_categorical_crossentropy")
-        >>> with resnet_keras.rematerialize(model):
+        >>> with resnet_keras.training.rematerialize(model):
         ...     model.fit(images, labels)
 
     Args:

@@ -1,1 +1,5 @@
 """Weights from other libraries' files and from our own, into our networks, with a report of every tensor."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

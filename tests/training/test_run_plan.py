@@ -220,7 +220,7 @@ def test_the_program_prints_it(
         asked.append((recipe.epochs, workdir, reading))
         return dry_run(replace(recipe, model="little", batch_size=128), workdir, **reading)
 
-    monkeypatch.setattr("resnet_keras.dry_run", told)
+    monkeypatch.setattr("resnet_keras.training.dry_run", told)
     run = tmp_path / "run"
     assert program.main(["digits_resnet20", "--dry-run", "--epochs", "7", "--workdir", str(run)]) == 0
     reading = {"data_dir": None, "download": False, "cpu_replicas": None, "skip_broken": False}

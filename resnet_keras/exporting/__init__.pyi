@@ -1,0 +1,13 @@
+from . import export_speed as export_speed
+from .artifact_process import ArtifactProcess as ArtifactProcess
+from .artifact_process import default_threads as default_threads
+from .artifact_process import run_artifact as run_artifact
+from .constant_weights import with_constant_weights as with_constant_weights
+from .exporter import Export as Export
+from .exporter import ExportRefused as ExportRefused
+from .exporter import export as export
+from .litert import LITERT_FORMATS as LITERT_FORMATS
+from .litert import convert_to_litert as convert_to_litert
+from .litert import operators as operators
+from .options import ExportOptions as ExportOptions
+from .saved_model import write_saved_model as write_saved_model

@@ -1,0 +1,12 @@
+from .checkpoints import Checkpoints as Checkpoints
+from .checkpoints import Progress as Progress
+from .checkpoints import training_variables as training_variables
+from .folder import RunFolder as RunFolder
+from .folder import dataset_of as dataset_of
+from .folder import versions as versions
+from .lock import lock_run as lock_run
+from .process_memory import peak_memory as peak_memory
+from .saved_run import SavedRun as SavedRun
+from .saved_run import read_run as read_run
+from .summary import RunSummary as RunSummary
+from .summary import summarize_runs as summarize_runs

@@ -1,0 +1,10 @@
+from .cloning import clone_for_any_size as clone_for_any_size
+from .cloning import clone_in_float32 as clone_in_float32
+from .feature_maps import features as features
+from .feature_maps import with_head as with_head
+from .folding import fold as fold
+from .freezing import Freezing as Freezing
+from .freezing import freeze as freeze
+from .quantization import calibrate as calibrate
+from .quantization import quantize as quantize
+from .recalibration import recalibrate as recalibrate

@@ -1,0 +1,10 @@
+from .inputs import precision as precision
+from .optimizers import Lamb as Lamb
+from .optimizers import MomentumSGD as MomentumSGD
+from .optimizers import create_optimizer as create_optimizer
+from .rematerialization import groups as groups
+from .rematerialization import rematerialize as rematerialize
+from .run_plan import RunPlan as RunPlan
+from .run_plan import dry_run as dry_run
+from .schedules import learning_rate_schedule as learning_rate_schedule
+from .trainer import train as train
