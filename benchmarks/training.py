@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from resnet_keras.layers import BatchNormalization
-from resnet_keras.networks import architecture, build
+from resnet_keras.networks import ARCHITECTURES, build
 from resnet_keras.runs import versions
 
 POLICIES = ("float32", "mixed_bfloat16")
@@ -73,7 +73,7 @@ def compare(name: str, policy: str, turns: int) -> list[tuple[str, float, float]
     batch, steps = NETWORKS[name]
     keras.config.set_dtype_policy(policy)
     models = {variant: builder() for variant, builder in variants(name).items()}
-    side = architecture(name).image_size
+    side = ARCHITECTURES[name].image_size
     data = tf.data.Dataset.from_tensors((tf.random.uniform((batch, side, side, 3)), tf.zeros((batch,), tf.int32)))
     data = data.repeat()
     for model in models.values():

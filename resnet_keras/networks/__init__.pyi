@@ -5,7 +5,6 @@ from .blocks import relu as relu
 from .builder import build as build
 from .catalog import ARCHITECTURES as ARCHITECTURES
 from .catalog import FAMILY as FAMILY
-from .catalog import architecture as architecture
 from .complexity import complexity_table as complexity_table
 from .complexity import multiply_adds as multiply_adds
 from .complexity import parameters as parameters
