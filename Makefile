@@ -1,19 +1,24 @@
-# `make demo` trains, evaluates, exports and predicts; `make test` runs the tests. Both set up .venv first if need be.
+# `make demo` trains, evaluates, exports and predicts; `make test` runs the tests. Both set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/digits_resnet20
-# A process for each core, up to four, which take whole files: a file's tests share what was dear to make.
+# A process for each core, up to four; each takes whole files, because the tests of a file share networks and exports.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-all check benchmark
 
-.venv/ready: pyproject.toml
+# A virtual environment that has the packages of one extra more than the core; `test` includes `export`.
+define install
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), f"Expected Python 3.10 or later. Received: {sys.version}"'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
 	@touch $@
+endef
 
-demo: .venv/ready
+.venv/export .venv/test .venv/dev: pyproject.toml
+	$(call install,$(notdir $@))
+
+demo: .venv/export
 	$(BIN)/resnet train digits_resnet20 --workdir $(RUN)
 	$(BIN)/resnet evaluate $(RUN)
 	$(BIN)/resnet export $(RUN)
@@ -23,18 +28,17 @@ demo: .venv/ready
 	@echo "TensorBoard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"
 	@echo "artifacts:  saved_models/digits_resnet20 (a folder for each version, with a README.md)"
 
-test: .venv/ready
+test: .venv/test
 	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
-test-all: .venv/ready
+test-all: .venv/test
 	$(BIN)/python -m pytest $(WORKERS)
 
-check: .venv/ready
-	@$(BIN)/python -c 'import mypy, ruff' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[dev]'
+check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy resnet_keras
 	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
-benchmark: .venv/ready
+benchmark: .venv/test
 	$(BIN)/python benchmarks/training.py

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, TextIO
 
+from resnet_keras.extras import MissingExtra
 from resnet_keras.training.preemption import Preempted
 
 USER_ERROR = 2
@@ -173,7 +174,7 @@ def _ended_quietly(name: str) -> Iterator[_Ended]:
     except OSError as error:
         # The library's own messages are printed without the number that Python puts in front.
         ended.status = fail(name, error if error.filename is not None else error.strerror or error)
-    except (ValueError, FloatingPointError, MemoryError) as error:
+    except (ValueError, FloatingPointError, MemoryError, MissingExtra) as error:
         ended.status = fail(name, error)
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from resnet_keras import extras
+
+with extras.required("export", "LiteRT"):
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 
 @dataclass(frozen=True)

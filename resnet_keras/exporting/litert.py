@@ -13,10 +13,13 @@ from typing import Literal
 import keras
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
 
+from resnet_keras import extras
 from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.surgery.quantization import is_quantized
+
+with extras.required("export", "LiteRT"):
+    from ai_edge_litert import schema_py_generated as schema
 
 LITERT_FORMATS = ("float32", "float16", "dynamic_range", "int8", "int16")
 Int8Edge = Literal["uint8", "float32"]

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import flatbuffers
-from ai_edge_litert import schema_py_generated as schema
 
-from resnet_keras import files
+from resnet_keras import extras, files
 from resnet_keras.applications.classifier import Classifier
+
+with extras.required("export", "LiteRT"):
+    from ai_edge_litert import schema_py_generated as schema
 
 LABELS = "labels.txt"
 

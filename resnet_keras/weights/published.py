@@ -16,6 +16,8 @@ from types import ModuleType
 
 import keras
 
+from resnet_keras import extras
+
 IMAGENET = "imagenet"
 HUB = "hf://"
 
@@ -124,13 +126,9 @@ def _hub_weights(hub: ModuleType, name: str) -> Path:
 
 
 def _hub_library(source: str) -> ModuleType:
-    try:
+    with extras.required("hub", source):
         importlib.import_module("huggingface_hub.errors")
         return importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise ImportError(
-            f"Expected the package huggingface_hub, for {source}: pip install 'resnet_keras[hub]'. Received: {error}"
-        ) from error
 
 
 def _verify(path: Path, source: str) -> None:
