@@ -5,7 +5,7 @@ RUN := runs/digits_resnet20
 # A process for each core, up to four; each takes whole files, because the tests of a file share networks and exports.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-all check benchmark
+.PHONY: demo test test-all check benchmark docs
 
 # A virtual environment that has the packages of one extra more than the core; `test` includes `export`.
 define install
@@ -15,7 +15,7 @@ define install
 	@touch $@
 endef
 
-.venv/export .venv/test .venv/dev: pyproject.toml
+.venv/export .venv/test .venv/dev .venv/docs: pyproject.toml
 	$(call install,$(notdir $@))
 
 demo: .venv/export
@@ -42,3 +42,6 @@ check: .venv/dev
 
 benchmark: .venv/test
 	$(BIN)/python benchmarks/training.py
+
+docs: .venv/docs
+	$(BIN)/mkdocs build --quiet
