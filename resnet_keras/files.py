@@ -60,5 +60,5 @@ def write_text(path: str | Path, content: str) -> None:
 
 def _flush(path: Path) -> None:
     """Waits until the file is on the disk, lest a crash leave its new name to an empty file."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes only files that are open for writing
         os.fsync(file.fileno())

@@ -34,8 +34,9 @@ ORDER = {
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": ("process_memory", "lock", "checkpoints", "folder", "saved_run", "summary", "post_training"),
     "training": (
-        *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "ema"),
-        *("train_step", "whitening", "errors", "model", "inputs", "run_plan", "loop", "trainer"),
+        *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
+        *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "model", "inputs", "run_plan"),
+        *("state", "loop", "trainer"),
     ),
     "exporting": (
         *("constant_weights", "litert_converter", "artifact_worker", "artifact_process", "export_speed", "image_bytes"),

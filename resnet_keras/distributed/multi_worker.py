@@ -16,6 +16,7 @@ and can go: then `fit` needs no `mended` around it.
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -37,36 +38,36 @@ LOST_SECONDS = 60
 """A worker that is lost ends the others within this time."""
 
 
-def spans_workers(chosen: tf.distribute.Strategy | None) -> bool:
+def spans_workers(strategy: tf.distribute.Strategy | None) -> bool:
     """Tells whether a strategy computes on several machines."""
     return (
-        isinstance(chosen, tf.distribute.MultiWorkerMirroredStrategy)
-        and chosen.cluster_resolver.cluster_spec().num_tasks("worker") > 1
+        isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        and strategy.cluster_resolver.cluster_spec().num_tasks("worker") > 1
     )
 
 
-def worker_rank(chosen: tf.distribute.Strategy | None) -> tuple[int, int]:
+def worker_rank(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
     """Returns which worker this process is, and of how many."""
-    if chosen is None or not spans_workers(chosen):
+    if strategy is None or not spans_workers(strategy):
         return 0, 1
-    resolver = chosen.cluster_resolver
+    resolver = strategy.cluster_resolver
     return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
 
 
 @contextmanager
-def patched_fit(model: keras.Model, chosen: tf.distribute.Strategy | None) -> Iterator[None]:
+def patched_fit(model: keras.Model, strategy: tf.distribute.Strategy | None) -> Iterator[None]:
     """Makes `model.fit` and `model.evaluate` work over several machines; see above. Elsewhere it does nothing.
 
     Raises:
         RuntimeError: Keras's trainer is not the one that this was written for.
     """
-    if chosen is None or not spans_workers(chosen):
+    if strategy is None or not spans_workers(strategy):
         yield
         return
     build_fails, metrics_fail = faults()
     mends: dict[str, Callable] = {}
     if build_fails:
-        mends[FIRST_BUILD] = _building_from_own_batch(model, chosen)
+        mends[FIRST_BUILD] = _building_from_own_batch(model, strategy)
     if metrics_fail:
         mends |= {name: _with_axis(getattr(model, name)) for name in ("train_step", "test_step")}
     with patch_methods(model, **mends):
@@ -88,13 +89,13 @@ def faults() -> tuple[bool, bool]:
     return _BUILD_FAULT in inspect.getsource(build), _METRICS_FAULT in inspect.getsource(reduce)
 
 
-def _building_from_own_batch(model: keras.Model, chosen: tf.distribute.Strategy) -> Callable[..., None]:
+def _building_from_own_batch(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[..., None]:
     def build(iterator: Any = None, data_batch: Any = None) -> None:
         if iterator is not None:
             _, _, batches = next(iter(iterator))
-            own = [chosen.experimental_local_results(part)[0] for part in next(batches)]
+            own = [strategy.experimental_local_results(part)[0] for part in next(batches)]
             data_batch = tuple(own)
-        with chosen.scope():
+        with strategy.scope():
             build_from_batch(model, data_batch)
 
     return build
@@ -107,30 +108,30 @@ def _with_axis(step: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[st
     return stepped
 
 
-def mean_over_workers(chosen: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
+def mean_over_workers(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
     """Returns the mean over all workers of what each of them gives, the same on each. All must call it."""
-    return chosen.reduce("MEAN", chosen.experimental_distribute_values_from_function(lambda _: values), axis=None)
+    return strategy.reduce("MEAN", strategy.experimental_distribute_values_from_function(lambda _: values), axis=None)
 
 
-def all_reduce_any(chosen: tf.distribute.Strategy, holds: bool) -> bool:
+def all_reduce_any(strategy: tf.distribute.Strategy, holds: bool) -> bool:
     """Tells every worker whether it holds for any of them. All must call it."""
-    return bool(mean_over_workers(chosen, tf.constant(float(holds))) > 0)
+    return bool(mean_over_workers(strategy, tf.constant(float(holds))) > 0)
 
 
-def broadcast(chosen: tf.distribute.Strategy | None, message: bytes) -> bytes:
+def broadcast(strategy: tf.distribute.Strategy | None, message: bytes) -> bytes:
     """Returns the chief's message on every worker. All must call it, and wait for each other in it."""
-    if chosen is None or not spans_workers(chosen):
+    if strategy is None or not spans_workers(strategy):
         return message
-    length = int(_of_chief(chosen, np.array([len(message)], np.int32))[0])
+    length = int(_of_chief(strategy, np.array([len(message)], np.int32))[0])
     content = np.zeros(length, np.int32)
-    if worker_rank(chosen)[0] == 0:
+    if worker_rank(strategy)[0] == 0:
         content[:] = np.frombuffer(message, np.uint8)
-    return _of_chief(chosen, content).astype(np.uint8).tobytes() if length else b""
+    return _of_chief(strategy, content).astype(np.uint8).tobytes() if length else b""
 
 
-def broadcast_variables(chosen: tf.distribute.Strategy | None, variables: Iterable[keras.Variable]) -> None:
+def broadcast_variables(strategy: tf.distribute.Strategy | None, variables: Iterable[keras.Variable]) -> None:
     """Gives every worker the chief's values. All must call it."""
-    if chosen is None or not spans_workers(chosen):
+    if strategy is None or not spans_workers(strategy):
         return
     variables = list({id(variable): variable for variable in variables}.values())
     whole = [v for v in variables if "int" in v.dtype]
@@ -138,23 +139,23 @@ def broadcast_variables(chosen: tf.distribute.Strategy | None, variables: Iterab
         if not group:
             continue
         flat = np.concatenate([np.ravel(keras.ops.convert_to_numpy(v)).astype(kind) for v in group])
-        parts = np.split(_of_chief(chosen, flat), np.cumsum([int(np.prod(v.shape)) for v in group])[:-1])
+        parts = np.split(_of_chief(strategy, flat), np.cumsum([int(np.prod(v.shape)) for v in group])[:-1])
         for variable, part in zip(group, parts, strict=True):
             variable.assign(part.reshape(variable.shape).astype(variable.dtype))
 
 
-def _of_chief(chosen: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
+def _of_chief(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
     """Returns the chief's values on every worker: a sum, to which the others give zeros."""
 
     def given(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
         return tf.constant(values if context.replica_id_in_sync_group == 0 else np.zeros_like(values))
 
-    total = chosen.reduce("SUM", chosen.experimental_distribute_values_from_function(given), axis=None)
+    total = strategy.reduce("SUM", strategy.experimental_distribute_values_from_function(given), axis=None)
     return total.numpy()
 
 
 @contextmanager
-def naming_lost_workers(chosen: tf.distribute.Strategy | None) -> Iterator[None]:
+def naming_lost_workers(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
     """Turns what TensorFlow says at length, when it cannot reach another worker, into one sentence.
 
     Raises:
@@ -170,11 +171,11 @@ def naming_lost_workers(chosen: tf.distribute.Strategy | None) -> Iterator[None]
             tf.errors.DeadlineExceededError,
             tf.errors.FailedPreconditionError,
         )
-        if chosen is None or not spans_workers(chosen) or not isinstance(error, lost):
+        if strategy is None or not spans_workers(strategy) or not isinstance(error, lost):
             raise
-        index, count = worker_rank(chosen)
+        index, count = worker_rank(strategy)
         others = sorted({int(task) for task in re.findall(r"/task:(\d+)", error.message)} - {index})
-        addresses = chosen.cluster_resolver.cluster_spec().as_dict()["worker"]
+        addresses = strategy.cluster_resolver.cluster_spec().as_dict()["worker"]
         named = ", ".join(f"worker {task} ({addresses[task]})" for task in others if task < count) or "another"
         raise ConnectionError(
             f"Expected all {count} workers to go on; worker {index} ends, too, and the same command on all of them "
@@ -191,12 +192,25 @@ def _reason(message: str) -> str:
 
 
 @contextmanager
-def own_folder(chosen: tf.distribute.Strategy | None, workdir: str | Path) -> Iterator[Path]:
+def log_on_chief(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
+    """Lets only the chief log progress inside the context; other workers log warnings alone."""
+    logger = logging.getLogger(__name__.partition(".")[0])
+    level = logger.level
+    if worker_rank(strategy)[0]:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def own_folder(strategy: tf.distribute.Strategy | None, workdir: str | Path) -> Iterator[Path]:
     """Gives the chief `workdir`, and every other worker a folder that goes with it: only the chief's work stays.
 
     So all workers do the same, and none can wait for a collective operation that another leaves out.
     """
-    if worker_rank(chosen)[0] == 0:
+    if worker_rank(strategy)[0] == 0:
         yield Path(workdir)
         return
     with tempfile.TemporaryDirectory(prefix="resnet_keras_worker_") as folder:

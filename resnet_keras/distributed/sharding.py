@@ -12,7 +12,7 @@ from resnet_keras.distributed.multi_worker import spans_workers, worker_rank
 
 
 def training_part(
-    chosen: tf.distribute.Strategy | None, batches: tf.data.Dataset, batch_size: int
+    strategy: tf.distribute.Strategy | None, batches: tf.data.Dataset, batch_size: int
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """Returns each worker's rows of every batch; the workers' rows, in their order, are the batch of one process.
 
@@ -20,13 +20,13 @@ def training_part(
     are those of one process. Each worker reads all images, but need decode none but its own; see `own_rows`.
 
     Args:
-        chosen: The strategy; without several workers, the batches stay as they are.
+        strategy: The strategy; without several workers, the batches stay as they are.
         batches: Batches of `batch_size`, of which no epoch runs out.
         batch_size: What the replicas of all workers share.
     """
-    if chosen is None or not spans_workers(chosen):
+    if strategy is None or not spans_workers(strategy):
         return batches
-    rows, workers, replicas = own_rows(chosen, batch_size), worker_rank(chosen)[1], chosen.num_replicas_in_sync
+    rows, workers, replicas = own_rows(strategy, batch_size), worker_rank(strategy)[1], strategy.num_replicas_in_sync
 
     def own(_: tf.distribute.InputContext) -> tf.data.Dataset:
         parts = batches.map(lambda *parts: tuple(shard[rows.start : rows.stop] for shard in parts), tf.data.AUTOTUNE)
@@ -35,17 +35,17 @@ def training_part(
         # Of an endless data set, the workers need not agree before each step whether there is another batch.
         return parts.repeat().prefetch(tf.data.AUTOTUNE)
 
-    return chosen.distribute_datasets_from_function(own)
+    return strategy.distribute_datasets_from_function(own)
 
 
-def own_rows(chosen: tf.distribute.Strategy | None, batch_size: int) -> range:
+def own_rows(strategy: tf.distribute.Strategy | None, batch_size: int) -> range:
     """Returns which rows of a batch are this worker's."""
-    worker, workers = worker_rank(chosen)
+    worker, workers = worker_rank(strategy)
     return range(worker * batch_size // workers, (worker + 1) * batch_size // workers)
 
 
 def validation_part(
-    chosen: tf.distribute.Strategy | None,
+    strategy: tf.distribute.Strategy | None,
     split: Split,
     batches_of: Callable[[Split, int], tf.data.Dataset],
     batch_size: int,
@@ -56,7 +56,7 @@ def validation_part(
     others waiting.
 
     Args:
-        chosen: The strategy; without several workers, the split's batches stay whole, for Keras to spread.
+        strategy: The strategy; without several workers, the split's batches stay whole, for Keras to spread.
         split: Images of all workers.
         batches_of: Gives the batches of a split, of a size.
         batch_size: What the replicas of all workers share, at most.
@@ -64,10 +64,10 @@ def validation_part(
     Raises:
         ValueError: There are fewer images than replicas.
     """
-    if chosen is None or not spans_workers(chosen):
-        return batches_of(split, shared_batch(len(split), batch_size, chosen.num_replicas_in_sync if chosen else 1))
-    worker, workers = worker_rank(chosen)
-    replicas = chosen.num_replicas_in_sync
+    if strategy is None or not spans_workers(strategy):
+        return batches_of(split, shared_batch(len(split), batch_size, strategy.num_replicas_in_sync if strategy else 1))
+    worker, workers = worker_rank(strategy)
+    replicas = strategy.num_replicas_in_sync
     local = replicas // workers
     size = replica_batch(len(split), batch_size, replicas)
 
@@ -78,7 +78,7 @@ def validation_part(
         # The batches of a step, one for each GPU, after each other.
         return tf.data.Dataset.choose_from_datasets(parts, tf.data.Dataset.range(local).repeat())
 
-    return chosen.distribute_datasets_from_function(own)
+    return strategy.distribute_datasets_from_function(own)
 
 
 def replica_batch(images: int, batch_size: int, replicas: int) -> int:

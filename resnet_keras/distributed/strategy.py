@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -13,8 +13,11 @@ from resnet_keras.distributed.cluster import cluster
 from resnet_keras.distributed.multi_worker import mean_over_workers, spans_workers
 from resnet_keras.layers.traversal import flat_layers
 
+Strategy: TypeAlias = "tf.distribute.Strategy | None"
+"""A strategy of TensorFlow; `None` for a single device."""
 
-def create_strategy(cpu_replicas: int | None = None) -> tf.distribute.Strategy | None:
+
+def create_strategy(cpu_replicas: int | None = None) -> Strategy:
     """Returns a `MirroredStrategy` over all visible GPUs, or over logical CPUs; `None` for a single device.
 
     On Keras's JAX backend, several of its devices share each batch by `keras.distribution.DataParallel`, which is set
@@ -66,14 +69,14 @@ def on_one_device() -> None:
         keras.distribution.set_distribution(None)
 
 
-def scope(chosen: tf.distribute.Strategy | None) -> AbstractContextManager:
+def scope(strategy: Strategy) -> AbstractContextManager:
     """Returns the context in which to create variables."""
-    return nullcontext() if chosen is None else chosen.scope()
+    return nullcontext() if strategy is None else strategy.scope()
 
 
-def replicas(chosen: tf.distribute.Strategy | None) -> int:
+def replicas(strategy: Strategy) -> int:
     """Returns over how many devices a batch is spread."""
-    return 1 if chosen is None else chosen.num_replicas_in_sync
+    return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
 def can_share(images: int) -> bool:
@@ -82,11 +85,11 @@ def can_share(images: int) -> bool:
     return spread is None or images % spread.device_mesh.devices.size == 0
 
 
-def replica_values(chosen: tf.distribute.Strategy | None) -> Callable[[keras.Variable], Sequence]:
+def replica_values(strategy: Strategy) -> Callable[[keras.Variable], Sequence]:
     """Returns a function that gives a variable's copies, one for each replica of this process."""
-    if chosen is None:
+    if strategy is None:
         return lambda variable: [variable]
-    return lambda variable: chosen.experimental_local_results(variable.value)
+    return lambda variable: strategy.experimental_local_results(variable.value)
 
 
 class AverageStatistics(keras.callbacks.Callback):
@@ -95,9 +98,9 @@ class AverageStatistics(keras.callbacks.Callback):
     Each replica moves its own copy. Left apart, a validation would mix their results, and a file hold the first's.
     """
 
-    def __init__(self, chosen: tf.distribute.Strategy | None) -> None:
+    def __init__(self, strategy: Strategy) -> None:
         super().__init__()
-        self.chosen = chosen
+        self.strategy = strategy
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Averages before validation."""
@@ -109,13 +112,13 @@ class AverageStatistics(keras.callbacks.Callback):
 
     def average(self) -> None:
         """Averages now. With several workers, all must call it."""
-        if self.chosen is None:
+        if self.strategy is None:
             return
         statistics = [v for layer in flat_layers(self.model) for v in layer.non_trainable_variables]
-        replica_values = [self.chosen.experimental_local_results(variable.value) for variable in statistics]
+        replica_values = [self.strategy.experimental_local_results(variable.value) for variable in statistics]
         means = [tf.reduce_mean(tf.stack([copy.read_value() for copy in group]), axis=0) for group in replica_values]
-        if means and spans_workers(self.chosen):
-            flat = mean_over_workers(self.chosen, tf.concat([tf.reshape(mean, (-1,)) for mean in means], 0))
+        if means and spans_workers(self.strategy):
+            flat = mean_over_workers(self.strategy, tf.concat([tf.reshape(mean, (-1,)) for mean in means], 0))
             parts = tf.split(flat, [tf.size(mean) for mean in means])
             means = [tf.reshape(part, mean.shape) for part, mean in zip(parts, means, strict=True)]
         for group, mean in zip(replica_values, means, strict=True):

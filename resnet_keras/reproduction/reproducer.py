@@ -124,8 +124,8 @@ def _train_all(order: _Order) -> None:
             # Of a few steps no curve is wanted, and so deep a network is long in tracing.
             train_apart(recipe, path, **reading, validate_epochs=every if order.budget == "full" else recipe.epochs + 1)
         else:
-            train(recipe, path, **reading, validate_epochs=min(every, recipe.epochs), log=order.log)
-            measure_run(path, ten_crop=recipe.dataset == "imagenet2012", log=order.log)
+            train(recipe, path, **reading, validate_epochs=min(every, recipe.epochs))
+            measure_run(path, ten_crop=recipe.dataset == "imagenet2012")
         keras.utils.clear_session()  # a process that trains a dozen networks need not hold all their graphs
 
 

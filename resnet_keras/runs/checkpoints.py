@@ -1,12 +1,13 @@
-"""Checkpoints of a run: everything that it needs to go on as if it had never stopped."""
+"""Checkpoints of a run: everything that it needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
+import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,22 +17,24 @@ from safetensors.numpy import load, save
 
 from resnet_keras import files
 
+_log = logging.getLogger(__name__)
+
 History = list[dict[str, float]]
 Copies = Callable[[keras.Variable], Sequence]
-"""Gives a variable's copies, one for each replica of this process."""
+"""Returns the copies of a variable, one for each replica of this process."""
 
 _KEPT = 2
 
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The position of a run.
 
     Attributes:
         step: Steps of the run that are done.
-        history: A row for each epoch that is over, its validation included.
-        seconds: Spent on the steps of an epoch that is not over.
-        logs: Loss and metrics of an epoch whose steps are done, but not its validation; empty otherwise.
+        history: A row for each epoch that has ended, with its validation.
+        seconds: Time spent on the steps of an epoch that has not ended.
+        logs: Loss and metrics of an epoch whose steps are done and whose validation is not; empty otherwise.
     """
 
     step: int = 0
@@ -41,10 +44,10 @@ class Progress:
 
 
 def training_variables(model: keras.Model, others: Iterable[keras.Variable] = ()) -> dict[str, keras.Variable]:
-    """Returns every variable that decides how training goes on, by a name that is the same in another process.
+    """Returns every variable that later training depends on, by a name that is the same in another process.
 
-    They are the weights, the states of random layers, what the optimizer keeps (momenta, steps, the loss scale) and
-    `others`. The metrics of the running epoch are apart, see `metrics`.
+    These are the weights, the states of random layers, the variables of the optimizer (momenta, steps, the loss scale)
+    and `others`. For the metrics of the current epoch see `metric_variables`.
     """
     named = {"model": model.variables, "optimizer": model.optimizer.variables, "others": list(others)}
     return {
@@ -55,27 +58,27 @@ def training_variables(model: keras.Model, others: Iterable[keras.Variable] = ()
 
 
 def metric_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Returns the variables in which the loss and metrics of the running epoch are summed up."""
+    """Returns the variables that accumulate the loss and the metrics of the current epoch."""
     return {f"metrics/{i}": variable for i, variable in enumerate(model.metrics_variables)}
 
 
 class Checkpoints:
-    """The last two checkpoints of a run, each of which is whole or not there.
+    """The last two checkpoints of a run. A checkpoint is complete or does not exist.
 
     Args:
-        path: Their folder.
-        copies: Gives the copies of a variable that replicas move apart from each other.
+        path: Folder of the checkpoints.
+        copies: Returns the copies of a variable, which replicas may change independently.
     """
 
     def __init__(self, path: Path, copies: Copies) -> None:
         self.path, self.copies = path, copies
 
     def save(self, progress: Progress, variables: dict[str, keras.Variable]) -> None:
-        """Writes a checkpoint; older ones go when it is whole.
+        """Writes a checkpoint, and deletes older ones when it is complete.
 
         Raises:
-            OSError: It cannot be written; those before are as they were.
-            FloatingPointError: A variable is not finite: there would be nothing to go on from.
+            OSError: It cannot be written; earlier checkpoints are unchanged.
+            FloatingPointError: A variable is not finite, so training could not resume from it.
         """
         tensors = {
             f"{name}#{i}": keras.ops.convert_to_numpy(copy)
@@ -86,7 +89,7 @@ class Checkpoints:
         if broken:
             raise FloatingPointError(
                 f"Expected finite values in a checkpoint. Received: others in {broken[0].partition('#')[0]} and "
-                f"{len(broken) - 1} more at step {progress.step}; {self.kept()}"
+                f"{len(broken) - 1} more at step {progress.step}; {self.summary()}"
             )
         folder = self.path / f"step_{progress.step:09d}"
         fresh = self.path / f".{folder.name}"
@@ -95,15 +98,14 @@ class Checkpoints:
             shutil.rmtree(fresh, ignore_errors=True)
             with files.new_folder(fresh) as aside:
                 (aside / "state.safetensors").write_bytes(content)
-                files.write_json(aside / "progress.json", {**asdict(progress), "sha256": _sum(progress, content)})
-            if folder.exists():  # one from before the validation, or a damaged one, which the run has gone back behind
+                files.write_json(aside / "progress.json", {**asdict(progress), "sha256": _checksum(progress, content)})
+            if folder.exists():  # from before the validation, or damaged
                 shutil.rmtree(folder)
             fresh.rename(folder)
         except OSError as error:
-            reason = error.strerror or str(error)
+            kept = f"{self.summary()}, and the same command resumes the run"
             raise OSError(
-                error.errno,
-                f"Expected to write {folder}. Received: {reason}; {self.kept()}, and the same command goes on",
+                error.errno, f"Expected to write {folder}. Received: {error.strerror or error}; {kept}"
             ) from error
         later = [other for other in self._folders() if other > folder]  # damaged ones, too
         for other in (*later, *self._folders()[len(later) + _KEPT :], *self.path.glob(".*")):
@@ -114,30 +116,30 @@ class Checkpoints:
         folders = self._folders()
         return int(folders[0].name.removeprefix("step_")) if folders else None
 
-    def kept(self) -> str:
-        """Returns in words what there is to go on from."""
+    def summary(self) -> str:
+        """Returns the last checkpoint in words, for messages."""
         last = self.last()
-        return "there is no checkpoint yet" if last is None else f"the last checkpoint is of step {last}"
+        return "there is no checkpoint yet" if last is None else f"the last checkpoint is from step {last}"
 
-    def read(self, log: Callable[[str], None] = print) -> tuple[Progress, dict[str, np.ndarray]] | None:
-        """Returns the last whole checkpoint; `None` if there is none. A damaged one is told of and left out."""
+    def read(self) -> tuple[Progress, dict[str, np.ndarray]] | None:
+        """Returns the last complete checkpoint; `None` if there is none. A damaged one is skipped with a warning."""
         for folder in self._folders():
             try:
                 content = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
                 tensors = (folder / "state.safetensors").read_bytes()
                 expected = content.pop("sha256")
                 progress = Progress(**content)
-                if _sum(progress, tensors) != expected:
-                    raise ValueError("it is not what was written")
+                if _checksum(progress, tensors) != expected:
+                    raise ValueError("its checksum differs")
                 return progress, load(tensors)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                log(f"{folder} is damaged and left out: {error}")
+                _log.warning(f"{folder} is damaged and is skipped: {error}")
         return None
 
-    def restore(self, tensors: dict[str, np.ndarray], variables: dict[str, keras.Variable]) -> None:
-        """Gives variables what a checkpoint holds of them.
+    def restore(self, tensors: Mapping[str, np.ndarray], variables: Mapping[str, keras.Variable]) -> None:
+        """Restores variables from a checkpoint's tensors.
 
-        Where it has another number of copies than there are now, each becomes their mean.
+        If the checkpoint has another number of copies than there are replicas now, each copy becomes their mean.
 
         Raises:
             ValueError: The checkpoint lacks a variable, or has it in another shape.
@@ -158,5 +160,5 @@ class Checkpoints:
         return sorted(self.path.glob("step_*"), reverse=True)
 
 
-def _sum(progress: Progress, content: bytes) -> str:
+def _checksum(progress: Progress, content: bytes) -> str:
     return hashlib.sha256(json.dumps(asdict(progress)).encode() + content).hexdigest()

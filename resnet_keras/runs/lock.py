@@ -1,36 +1,50 @@
-"""One run in a folder at a time."""
+"""A lock that lets one process at a time train in a folder."""
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+LOCK_FILE = ".lock"
+HOLDER_FILE = ".lock_holder"
+"""Names the process that holds the lock. It is a file of its own: on Windows a locked file cannot be read."""
+
 
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Holds a folder for this process, as long as the context or the process lasts, however it ends.
+    """Locks a folder for this process until the context ends or the process ends, however it ends.
 
-    The operating system lets go of the lock with the process, so that nothing stands in the way of the next run after a
-    `kill -9`. On a network file system it holds between machines where that knows `flock`, as NFS 4 does.
+    The operating system releases the lock with the process, so a run can resume right after a `kill -9`. On a network
+    file system the lock holds between machines if the file system supports such locks, as NFS 4 does.
 
     Raises:
-        BlockingIOError: Another process holds the folder; the message says which.
-        OSError: The folder cannot be written to.
+        BlockingIOError: Another process holds the lock; the message names it. There is no waiting.
+        OSError: The folder is not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise BlockingIOError(
-                error.errno, f"Expected no other run in {folder}. Received: {file.read().strip() or 'one'}"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    lock, holder = FileLock(folder / LOCK_FILE, timeout=0), folder / HOLDER_FILE
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BlockingIOError(
+            errno.EWOULDBLOCK, f"Expected no other run in {folder}. Received: {_read(holder) or 'another process'}"
+        ) from None
+    try:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8").strip()
+    except OSError:  # the holder has not written it yet, or has just removed it
+        return ""

@@ -1,9 +1,9 @@
-"""What is measured of a finished run beside its test error: its error on the images that it was trained on."""
+"""Measurements of a finished run beside its test error: its error on its training images, and on ten crops."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,25 @@ from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.evaluation.views import Views
 from resnet_keras.runs.folder import RunFolder
 
+_log = logging.getLogger(__name__)
+
 MOST_TRAINING_IMAGES = 50_000
-"""Of more training images the error is measured on so many."""
+"""The training error is measured on at most this many images."""
 
 _TRAINING = "training_evaluation.json"
 _TEN_CROP = "ten_crop_evaluation.json"
 
 
-def measure_run(path: str | Path, *, ten_crop: bool = False, log: Callable[[str], None] = print) -> None:
-    """Evaluates a finished run on its training images, as they are, and keeps the result in its folder.
+def measure_run(path: str | Path, *, ten_crop: bool = False) -> None:
+    """Evaluates a finished run on its training images and writes the result to its folder.
 
-    The images are those that the run was trained on, without augmentation, shown to the final network, so that
-    networks are compared that stand still. What is there already is left as it is.
+    The final network sees the images that the run was trained on, without augmentation. Unlike the training error in
+    the history, which is of a network that still changes, this error can be compared between networks. Results that
+    exist are kept.
 
     Args:
         path: Folder of the run.
-        ten_crop: Whether it is evaluated on ten crops of each test image, too (§3.4).
-        log: Takes lines of progress.
+        ten_crop: Whether to evaluate it on ten crops of each test image, too (arXiv:1512.03385, §3.4).
 
     Raises:
         FileNotFoundError: The run is not finished, or its data are missing.
@@ -49,17 +51,17 @@ def measure_run(path: str | Path, *, ten_crop: bool = False, log: Callable[[str]
         split = open_whole(recipe.dataset, part, data_dir=folder.data()["data_dir"])
         if part == "train":
             split = stratified_sample(stratified_sample(split, recipe.train_images or len(split)), MOST_TRAINING_IMAGES)
-        result = evaluate(classifier, split, views=views, batch_size=recipe.batch_size, log=log)
+        result = evaluate(classifier, split, views=views, batch_size=recipe.batch_size, log=_log.info)
         files.write_json(folder.path / name, asdict(result))
 
 
 def training_evaluation(path: str | Path) -> Evaluation | None:
-    """Returns what `measure_run` found on the training images; `None` before."""
+    """Returns the result of `measure_run` on the training images; `None` before it."""
     return _read(Path(path) / _TRAINING)
 
 
 def ten_crop_evaluation(path: str | Path) -> Evaluation | None:
-    """Returns what `measure_run` found on ten crops of the test images; `None` if it was not asked to."""
+    """Returns the result of `measure_run` on ten crops of the test images; `None` if it was not asked for."""
     return _read(Path(path) / _TEN_CROP)
 
 

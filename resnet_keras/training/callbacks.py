@@ -1,192 +1,240 @@
-"""How a run goes on: told in lines, and written down after each epoch and between."""
+"""Callbacks of a run: position and time, checkpoints and preemption, history and curves."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints, Progress, metric_variables
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training.preemption import Preempted, PreemptionHandler
 
-_REPORT_SECONDS = 10.0
-_DRAW_SECONDS = 60.0
+_CURVES_SECONDS = 60.0
 _BEFORE_VALIDATION_SECONDS = 60.0
-_ASK_STEPS = 20  # between two times that workers ask each other whether to end
+_PREEMPTION_STEPS = 20  # between two exchanges of workers about preemption
 
 
-@dataclass(frozen=True)
-class Together:
-    """What several workers do together for a checkpoint, which one of them alone writes. All must take part.
+class ProgressTracker(keras.callbacks.Callback):
+    """Keeps the position, the time and the history of a run up to date.
 
-    Attributes:
-        average: Gives all the same statistics of batch normalization.
-        anyone: Tells whether it is true of any of them.
-    """
-
-    average: Callable[[], None]
-    anyone: Callable[[bool], bool]
-
-
-class Record(keras.callbacks.Callback):
-    """Tells how a run goes on, and writes down each epoch: checkpoint, history, curves.
+    It stands before the callbacks that read it.
 
     Args:
-        folder: Of the run.
-        checkpoints: Where to save, and from where the run goes on.
-        variables: What to save.
-        progress: How far the run has come; it is kept up to date.
-        recipe: Of the run.
-        steps: In an epoch.
-        every: Steps between two checkpoints, counted from the beginning of an epoch; at its end there always is one.
-        notice: Whether the process is to end.
-        together: With several workers, what they have to do together; `None` for one.
-        log: Takes the lines.
+        progress: Position to resume from. It is updated at the end of each epoch.
+        recipe: Recipe of the run.
+        steps: Steps in an epoch.
+        counters: Variables whose values become columns of the history, by name.
+        checkpoints: Checkpoints of the run, which error messages mention.
+
+    Attributes:
+        offset: Steps of the epoch that were done before this process began it.
+        done: Steps of the epoch that are done.
+        complete: Whether all steps of the epoch are done.
+        row: Row of the history of the epoch that has just ended; `None` if a callback stopped training within it.
     """
 
     def __init__(
         self,
-        folder: RunFolder,
-        checkpoints: Checkpoints,
-        variables: dict[str, keras.Variable],
         progress: Progress,
         recipe: Recipe,
         steps: int,
-        *,
-        every: int | None,
-        notice: PreemptionHandler,
-        together: Together | None,
-        log: Callable[[str], None],
+        counters: Mapping[str, keras.Variable],
+        checkpoints: Checkpoints,
     ) -> None:
         super().__init__()
-        self.folder, self.checkpoints, self.variables, self.progress = folder, checkpoints, variables, progress
-        self.recipe, self.steps, self.every, self.notice, self.together, self.log = (
-            recipe, steps, every, notice, together, log,
-        )  # fmt: skip
-        self.restored: dict[str, Any] = {}
+        self.progress, self.recipe, self.steps = progress, recipe, steps
+        self.counters, self.checkpoints = counters, checkpoints
         self.offset = self.done = 0
-        self.complete = bool(progress.logs)  # of the epoch that goes on
-        self.drawn = self.begun = self.told = self.saved = time.monotonic()
-        self.counters: dict[str, keras.Variable] = {}
+        self.complete = bool(progress.logs)
+        self.row: dict[str, float] | None = None
+        self._started = time.monotonic()
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Seconds of this process since the epoch, or its validation, started."""
+        return time.monotonic() - self._started
+
+    def position(self) -> Progress:
+        """Returns the progress after the current step, in the middle of an epoch."""
+        step = len(self.progress.history) * self.steps + self.done
+        return replace(self.progress, step=step, seconds=self.progress.seconds + self.epoch_seconds)
+
+    def expect_finite(self, logs: Mapping[str, Any]) -> None:
+        """Checks the loss.
+
+        Raises:
+            FloatingPointError: The loss is infinite or not a number.
+        """
+        if not math.isfinite(loss := float(logs["loss"])):
+            raise FloatingPointError(
+                f"Expected a finite loss. Received: {loss} in epoch {len(self.progress.history) + 1}; "
+                f"{self.checkpoints.summary()}"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Starts the clock of the epoch, or of what is left of it after a checkpoint amid it."""
-        self.offset = self.progress.step - epoch * self.steps
-        self.begun = self.told = time.monotonic()
-        if self.restored and self.offset:
-            self.checkpoints.restore(self.restored, metric_variables(self.model))
-        self.restored = {}
+        """Starts the clock of the epoch, or of the rest of it after a checkpoint mid-epoch."""
+        self.offset = self.done = self.progress.step - epoch * self.steps
+        self._started = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Tells of a long epoch every few seconds; saves when it is time, or when the process is to end."""
-        now = time.monotonic()
-        done = self.done = self.offset + batch + 1
-        seconds = self.progress.seconds + now - self.begun
-        here = replace(self.progress, step=len(self.progress.history) * self.steps + done, seconds=seconds)
-        if done == self.steps:
-            self._end_of_steps(here, logs, now)
-            return
-        asked = (self.together is None or done % _ASK_STEPS == 0) and self._asked_to_end()
-        if asked or (self.every and done % self.every == 0):
-            self._save(here, logs)
-        if asked:
-            raise Preempted(self._ended())
-        if now - self.told >= _REPORT_SECONDS:
-            self.told = now
-            rate = (batch + 1) * self.recipe.batch_size / (now - self.begun)
-            left = (self.recipe.epochs * self.steps - here.step) * self.recipe.batch_size
-            self.log(
-                f"  step {done}/{self.steps}: loss {float(logs['loss']):.4f}, accuracy {float(logs['accuracy']):.2%}, "
-                f"{rate:,.0f} images/s, {_clock(left / rate)} left"
-            )
-
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Ends during a validation, if the process is to end: the run goes on from its last checkpoint."""
-        if self.together is None and self.notice.received:
-            raise Preempted(self._ended())
+        """Counts the step; stops the clock of training after the last one, before validation."""
+        self.done = self.offset + batch + 1
+        if self.done == self.steps:
+            self.progress.seconds, self.complete = self.progress.seconds + self.epoch_seconds, True
+            self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes the epoch down and tells its result."""
+        """Adds the epoch to the history."""
+        self.row = None
         if not self.complete:
+            if self.model.stop_training:
+                return
             raise ValueError(
                 f"Expected images for {self.recipe.epochs * self.steps} steps. Received: no more after step "
-                f"{epoch * self.steps + self.done}; the data set has fewer images than it says"
+                f"{epoch * self.steps + self.done}; the data set has fewer images than its size says"
             )
         self.complete = False
-        logs = {key: float(value) for key, value in (logs or {}).items()}
-        self._check(logs)
-        images = self.steps * self.recipe.batch_size
-        trained = self.progress.seconds
-        row = {"epoch": epoch + 1, "learning_rate": float(self.model.optimizer.learning_rate), **logs}
-        row |= {name: int(keras.ops.convert_to_numpy(counter)) for name, counter in self.counters.items()}
-        row |= {
-            "images_per_second": round(images / trained, 1),
-            "seconds": round(trained + time.monotonic() - self.begun, 2),
+        values = {key: float(value) for key, value in (logs or {}).items()}
+        self.expect_finite(values)
+        progress, images = self.progress, self.steps * self.recipe.batch_size
+        self.row = {"epoch": epoch + 1, "learning_rate": float(self.model.optimizer.learning_rate), **values}
+        self.row |= {name: int(keras.ops.convert_to_numpy(counter)) for name, counter in self.counters.items()}
+        self.row |= {
+            "images_per_second": round(images / progress.seconds, 1),
+            "seconds": round(progress.seconds + self.epoch_seconds, 2),
         }
-        self.progress.history.append(row)
-        self.progress.step, self.progress.seconds, self.progress.logs = (epoch + 1) * self.steps, 0.0, {}
-        self._write(self.progress)
-        self.folder.write_history(self.progress.history)
-        if time.monotonic() - self.drawn > _DRAW_SECONDS:
+        progress.history.append(self.row)
+        progress.step, progress.seconds, progress.logs = (epoch + 1) * self.steps, 0.0, {}
+
+
+@dataclass(frozen=True)
+class WorkerSync:
+    """Collective operations of several workers around a checkpoint, which one of them writes. All must take part.
+
+    Attributes:
+        average: Averages the statistics of batch normalization across replicas.
+        any_worker: Returns whether a condition holds on any worker.
+    """
+
+    average: Callable[[], None]
+    any_worker: Callable[[bool], bool]
+
+
+class CheckpointWriter(keras.callbacks.Callback):
+    """Writes checkpoints, and ends the run after SIGTERM.
+
+    A checkpoint is written at the end of each epoch, every `every` steps, before a validation if a minute has passed
+    since the last one, and when SIGTERM has arrived.
+
+    Args:
+        tracker: Position of the run.
+        checkpoints: Where to write.
+        variables: Variables to write.
+        every: Steps between two checkpoints mid-epoch, counted from the start of an epoch; `None` writes none there.
+        preemption: Tells whether SIGTERM has arrived.
+        sync: Collective operations of several workers; `None` for one.
+        restored: Tensors of the checkpoint that the run resumes from, whose metrics continue a started epoch.
+    """
+
+    def __init__(
+        self,
+        tracker: ProgressTracker,
+        checkpoints: Checkpoints,
+        variables: Mapping[str, keras.Variable],
+        *,
+        every: int | None,
+        preemption: PreemptionHandler,
+        sync: WorkerSync | None,
+        restored: Mapping[str, np.ndarray],
+    ) -> None:
+        super().__init__()
+        self.tracker, self.checkpoints, self.variables = tracker, checkpoints, dict(variables)
+        self.every, self.preemption, self.sync = every, preemption, sync
+        self._restored = dict(restored)
+        self._saved = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Ends the run after SIGTERM; restores the metrics of an epoch that resumes in its middle."""
+        if self._preempted():
+            raise Preempted(self._message())
+        if self._restored and self.tracker.offset:
+            self.checkpoints.restore(self._restored, metric_variables(self.model))
+        self._restored = {}
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Writes a checkpoint if one is due, or if SIGTERM has arrived, and then ends the run."""
+        if self.tracker.complete:
+            late = time.monotonic() - self._saved > _BEFORE_VALIDATION_SECONDS
+            if self.sync is None and (self.preemption.received or late):
+                values = {key: float(value) for key, value in logs.items()}
+                self._save(replace(self.tracker.progress, step=self.tracker.position().step, logs=values), logs)
+            return
+        done = self.tracker.done
+        preempted = (self.sync is None or done % _PREEMPTION_STEPS == 0) and self._preempted()
+        if preempted or (self.every and done % self.every == 0):
+            self._save(self.tracker.position(), logs)
+        if preempted:
+            raise Preempted(self._message())
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Ends the run in a validation after SIGTERM; it resumes from its last checkpoint."""
+        if self.sync is None and self.preemption.received:
+            raise Preempted(self._message())
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Writes the checkpoint of the epoch."""
+        if self.tracker.row is not None:
+            self._write(self.tracker.progress, self.variables)
+
+    def _preempted(self) -> bool:
+        return self.preemption.received if self.sync is None else self.sync.any_worker(self.preemption.received)
+
+    def _message(self) -> str:
+        return f"SIGTERM received; {self.checkpoints.summary()}, and the same command resumes the run"
+
+    def _save(self, progress: Progress, logs: Any) -> None:
+        self.tracker.expect_finite(logs)
+        if self.sync is not None:
+            self.sync.average()
+        self._write(progress, self.variables | metric_variables(self.model))
+
+    def _write(self, progress: Progress, variables: dict[str, keras.Variable]) -> None:
+        self.checkpoints.save(progress, variables)
+        self._saved = time.monotonic()
+
+
+class HistoryWriter(keras.callbacks.Callback):
+    """Writes `history.csv` after each epoch, and the curves at the end and at most once a minute before.
+
+    Args:
+        folder: Folder of the run.
+        tracker: History of the run.
+    """
+
+    def __init__(self, folder: RunFolder, tracker: ProgressTracker) -> None:
+        super().__init__()
+        self.folder, self.tracker = folder, tracker
+        self._drawn = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Writes the history."""
+        if self.tracker.row is None:
+            return
+        self.folder.write_history(self.tracker.progress.history)
+        if time.monotonic() - self._drawn > _CURVES_SECONDS:
             self._draw()
-        tested = f", test accuracy {logs['val_accuracy']:.2%}" if "val_accuracy" in logs else ""
-        counted = "".join(f", {row[name]} steps {name}" for name in self.counters if row[name])
-        left = (self.recipe.epochs - epoch - 1) * row["seconds"]
-        self.log(
-            f"epoch {epoch + 1}/{self.recipe.epochs}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}"
-            f"{tested}, rate {row['learning_rate']:.2g}, {images / trained:,.0f} images/s{counted}, {_clock(left)} left"
-        )
-        if epoch + 1 < self.recipe.epochs and self._asked_to_end():
-            raise Preempted(self._ended())
 
     def on_train_end(self, logs: Any = None) -> None:
         """Draws the curves."""
         self._draw()
 
-    def _end_of_steps(self, here: Progress, logs: Any, now: float) -> None:
-        """Stops the clock before validation; saves first, if that would be much work lost."""
-        self.progress.seconds, self.complete = here.seconds, True
-        self.begun = now  # of the validation
-        if self.together is None and (self.notice.received or now - self.saved > _BEFORE_VALIDATION_SECONDS):
-            self._save(replace(here, logs={key: float(value) for key, value in logs.items()}), logs)
-
-    def _asked_to_end(self) -> bool:
-        if self.together is None:
-            return self.notice.received
-        return self.together.anyone(self.notice.received)
-
-    def _ended(self) -> str:
-        return f"asked to end by SIGTERM; {self.checkpoints.kept()}, and the same command goes on"
-
-    def _check(self, logs: Any) -> None:
-        if not math.isfinite(loss := float(logs["loss"])):
-            raise FloatingPointError(
-                f"Expected a finite loss. Received: {loss} in epoch {len(self.progress.history) + 1}; "
-                f"{self.checkpoints.kept()}"
-            )
-
-    def _save(self, progress: Progress, logs: Any) -> None:
-        self._check(logs)
-        if self.together is not None:
-            self.together.average()
-        self._write(progress, **metric_variables(self.model))
-
-    def _write(self, progress: Progress, **more: keras.Variable) -> None:
-        self.checkpoints.save(progress, self.variables | more)
-        self.saved = time.monotonic()
-
     def _draw(self) -> None:
-        self.folder.write_curves(self.progress.history)
-        self.drawn = time.monotonic()
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+        self.folder.write_curves(self.tracker.progress.history)
+        self._drawn = time.monotonic()

@@ -1,11 +1,12 @@
-"""What can go wrong while a run goes on, in a sentence: memory, disks, images that vanish, and silence."""
+"""Failures of a run in one sentence each: memory, disk, missing images, and a watchdog for stalls."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,68 +16,69 @@ import tensorflow as tf
 from resnet_keras.data.tensorflow_errors import reason_of
 from resnet_keras.recipes.recipe import Recipe
 
-SILENCE_SECONDS = 300.0
-"""A step that takes longer is told of."""
+_log = logging.getLogger(__name__)
+
+STALL_SECONDS = 300.0
+"""The watchdog warns of a step that takes longer."""
 
 
 @contextmanager
 def explain_failures(recipe: Recipe) -> Iterator[None]:
-    """Turns what TensorFlow says at length into a sentence that tells what to do.
+    """Turns TensorFlow's long errors into one sentence with the next step.
 
     Raises:
         MemoryError: The device's memory is too small for the batch.
         OSError: The disk is full, or images cannot be read any more.
     """
-    again = "the same command goes on from the last checkpoint"
+    again = "the same command resumes from the last checkpoint"
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        first = reason_of(error.message)
+        reason = reason_of(error.message)
         if "No space left" in error.message:
-            raise OSError(errno.ENOSPC, f"Expected space on the disk. Received: {first}; {again}") from None
+            raise OSError(errno.ENOSPC, f"Expected space on the disk. Received: {reason}; {again}") from None
         raise MemoryError(
-            f"Expected memory for {recipe.batch_size} images in a step. Received: {first}; try --accumulate "
+            f"Expected memory for {recipe.batch_size} images in a step. Received: {reason}; try --accumulate "
             f"{2 * recipe.accumulate}, a smaller --batch-size or --precision mixed_bfloat16"
         ) from None
     except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.DataLossError) as error:
-        first = reason_of(error.message)
-        raise OSError(errno.EIO, f"Expected the images to stay where they are. Received: {first}; {again}") from None
+        reason = reason_of(error.message)
+        raise OSError(errno.EIO, f"Expected the images to stay where they are. Received: {reason}; {again}") from None
 
 
 class StallWatchdog(keras.callbacks.Callback):
-    """Tells when no step ends for long, as with a file system that no longer answers."""
+    """Warns when no step ends for a long time, as with a file system that has stopped responding."""
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.log = log
         self.last = time.monotonic()
         self.over = threading.Event()
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begins to watch."""
+        """Starts the watching thread."""
         self.last = time.monotonic()
         self.over = threading.Event()
         threading.Thread(target=self._watch, args=(self.over,), daemon=True).start()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Notes that a step has ended."""
+        """Records the end of a step."""
         self.last = time.monotonic()
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Notes that a step of a validation has ended."""
+        """Records the end of a step of validation."""
         self.last = time.monotonic()
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Stops watching."""
+        """Stops the watching thread."""
         self.over.set()
 
     def close(self) -> None:
-        """Stops watching, however the training has ended."""
+        """Stops the watching thread, however the training has ended."""
         self.over.set()
 
     def _watch(self, over: threading.Event) -> None:
-        while not over.wait(SILENCE_SECONDS / 10):
-            silent = time.monotonic() - self.last
-            if silent > SILENCE_SECONDS:
-                self.log(f"  no step has ended for {silent:,.0f} s: do the images still come?")
+        while not over.wait(STALL_SECONDS / 10):
+            seconds = time.monotonic() - self.last
+            if seconds > STALL_SECONDS:
+                _log.warning(f"no step has ended for {seconds:,.0f} s: is the storage of the images still responding?")
                 self.last = time.monotonic()

@@ -1,31 +1,31 @@
-"""The network that a run begins with: built, given its weights, frozen in part, compiled."""
+"""The network at the start of a run: built, with its initial weights, frozen in part, compiled."""
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 
 import keras
 import tensorflow as tf
 
 from resnet_keras.applications.named_networks import build_with_weights
-from resnet_keras.data.evaluation_batches import evaluation_batches
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.sampling import stratified_sample
-from resnet_keras.data.splits import Split
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.surgery.quantization import quantize
 from resnet_keras.surgery.recalibration import restore_statistics
+from resnet_keras.training.data import TrainingData
 from resnet_keras.training.optimizers import LossScale, create_optimizer
 from resnet_keras.training.schedules import learning_rate_schedule
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.keras_file import arrays_of_model
 
-_UNFOLDING_IMAGES = 512
-_UNFOLDING_BATCH = 32  # the inputs of all batch normalizations are held at once
+_log = logging.getLogger(__name__)
+
+_STATISTICS_IMAGES = 512
+_STATISTICS_BATCH = 32  # the inputs of all batch normalizations are in memory at once
 
 
 def compile_network(
@@ -36,36 +36,47 @@ def compile_network(
     *,
     weights: ImportedWeights | None = None,
     steps_per_execution: int = 1,
-    log: Callable[[str], None] = print,
+    soft_labels: bool | None = None,
 ) -> keras.Model:
-    """Returns the recipe's network, of logits, with its initial weights, compiled for `steps` steps per epoch."""
-    with warnings.catch_warnings(record=True) as said:
+    """Returns the recipe's network with its initial weights, compiled. It returns logits.
+
+    Args:
+        recipe: Recipe of the run.
+        preprocessing: Size and channels of the network's input.
+        classes: Number of classes.
+        steps: Steps in an epoch, for the learning rate schedule.
+        weights: Initial weights; `None` draws them.
+        steps_per_execution: See `keras.Model.compile`.
+        soft_labels: Whether labels are probabilities of all classes; the recipe's own if `None`.
+    """
+    soft_labels = recipe.soft_labels if soft_labels is None else soft_labels
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = build_network(recipe, preprocessing, classes, weights=weights, any_size=bool(recipe.train_sizes))
-    for warning in said:
-        if issubclass(warning.category, UserWarning):  # not what libraries tell each other
-            log(str(warning.message))
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):  # others are for developers of libraries
+            _log.warning(str(warning.message))
     if weights and weights.classes != classes:
-        # A new head on a trained backbone: of features this large, random logits would shake the backbone at first.
+        # A new head on a trained backbone starts at zero: random logits would give the backbone large gradients.
         kernel = model.get_layer(HEAD).kernel
         kernel.assign(keras.ops.zeros_like(kernel))
     if recipe.freeze or recipe.freeze_batch_norms:
-        log(str(freeze(model, recipe.freeze, batch_norms=recipe.freeze_batch_norms)))
-    chosen = create_optimizer(recipe, learning_rate_schedule(recipe, steps))
+        _log.info(str(freeze(model, recipe.freeze, batch_norms=recipe.freeze_batch_norms)))
+    optimizer = create_optimizer(recipe, learning_rate_schedule(recipe, steps))
     model.compile(
-        optimizer=LossScale(chosen) if recipe.precision == "mixed_float16" else chosen,
-        loss=_loss(recipe),
+        optimizer=LossScale(optimizer) if recipe.precision == "mixed_float16" else optimizer,
+        loss=_loss(recipe, soft_labels),
         metrics=[
             keras.metrics.CategoricalAccuracy(name="accuracy")
-            if recipe.soft_labels
+            if soft_labels
             else keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         ],
         steps_per_execution=steps_per_execution,
     )
-    model.optimizer.build(model.trainable_variables)  # here, in the scope of a strategy, and before a checkpoint loads
+    model.optimizer.build(model.trainable_variables)  # in the strategy's scope, and before a checkpoint loads
     if not tf.distribute.has_strategy():
-        # Likewise the metrics, which Keras otherwise builds in the first step. Under a strategy it does so before.
-        labels = keras.ops.zeros((1, classes) if recipe.soft_labels else (1,))
+        # Keras would build the metrics in the first step; under a strategy it builds them before.
+        labels = keras.ops.zeros((1, classes) if soft_labels else (1,))
         model.compute_metrics(None, labels, keras.ops.zeros((1, classes)))
         model.reset_metrics()
     return model
@@ -79,7 +90,7 @@ def build_network(
     weights: ImportedWeights | None = None,
     any_size: bool = False,
 ) -> keras.Model:
-    """Returns the recipe's network, of logits, for images of one size or of any."""
+    """Returns the recipe's network for images of one size or of any. It returns logits."""
     size = (None, None) if any_size else preprocessing.image_size
     model = build_with_weights(
         recipe.model,
@@ -100,7 +111,7 @@ def build_network(
 def build_teacher(
     recipe: Recipe, preprocessing: Preprocessing, classes: int, weights: ImportedWeights | None
 ) -> keras.Model | None:
-    """Returns the network of the initial weights, of logits, which a recipe's network learns from, if it does."""
+    """Returns the frozen teacher of a recipe that distills: the network of the initial weights; otherwise `None`."""
     if not recipe.distill:
         return None
     any_size = bool(recipe.train_sizes)
@@ -109,16 +120,22 @@ def build_teacher(
     return model
 
 
-def _loss(recipe: Recipe) -> keras.losses.Loss:
+def _loss(recipe: Recipe, soft_labels: bool) -> keras.losses.Loss:
     if recipe.loss == "binary":
         return keras.losses.BinaryCrossentropy(from_logits=True)
-    if recipe.soft_labels:
+    if soft_labels:
         return keras.losses.CategoricalCrossentropy(from_logits=True)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def unfolded(weights: ImportedWeights, recipe: Recipe, split: Split, preprocessing: Preprocessing) -> ImportedWeights:
-    """Returns the same network with statistics of batch normalization, as some training images give them."""
+def restore_folded_statistics(
+    weights: ImportedWeights, recipe: Recipe, data: TrainingData, preprocessing: Preprocessing
+) -> ImportedWeights:
+    """Returns weights whose batch normalization has moving statistics again.
+
+    Some published weights have them folded into scale and offset. Here they become those of some training images, and
+    scale and offset change so that the network computes the same.
+    """
     model = build_with_weights(
         recipe.model,
         input_shape=(*preprocessing.image_size, preprocessing.channels),
@@ -128,7 +145,6 @@ def unfolded(weights: ImportedWeights, recipe: Recipe, split: Split, preprocessi
         zero_channels=recipe.zero_channels,
         bottleneck_stride=recipe.bottleneck_stride,
     )
-    batches = evaluation_batches(stratified_sample(split, _UNFOLDING_IMAGES), preprocessing, _UNFOLDING_BATCH)
-    restore_statistics(model, batches.as_numpy_iterator())
-    restored = {**weights.tensors, **arrays_of_model(model)}
-    return replace(weights, tensors=restored)
+    restore_statistics(model, data.sample_batches(_STATISTICS_IMAGES, _STATISTICS_BATCH, preprocessing))
+    _log.info(f"statistics of batch normalization are restored, which {weights.source} has folded away")
+    return replace(weights, tensors={**weights.tensors, **arrays_of_model(model)})

@@ -1,4 +1,4 @@
-"""The end that a machine announces: preemption by SIGTERM."""
+"""Preemption: ending a run on SIGTERM so that it can resume."""
 
 from __future__ import annotations
 
@@ -10,46 +10,45 @@ from typing import Any
 
 
 class Preempted(Exception):
-    """The process was asked to end; the same command again goes on."""
+    """The process received SIGTERM; the same command resumes the run."""
 
 
 class PreemptionHandler:
-    """Whether the process has been asked to end.
+    """A handler of SIGTERM, which schedulers and cloud machines send before they end a process.
 
     Attributes:
-        received: Whether it has.
-        deferred: Whether somebody looks at `received` from time to time; otherwise the request ends the work at once,
-            by `Preempted`.
+        received: Whether SIGTERM has arrived.
     """
 
     def __init__(self) -> None:
-        self.received = self.deferred = False
+        self.received = False
+        self._deferred = False
 
     @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """Takes a SIGTERM, in place of ending by it, as long as the context lasts.
+    def install(self) -> Iterator[None]:
+        """Handles SIGTERM inside the context: it raises `Preempted` instead of ending the process.
 
-        Where the caller is not the main thread, which alone hears of signals, it changes nothing.
+        Only the main thread of Python receives signals; in another thread this does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, self._note)
+        previous = signal.signal(signal.SIGTERM, self._handle)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, previous)
 
     @contextmanager
-    def looked_at(self) -> Iterator[None]:
-        """Defers the end to whoever looks at `received`, as long as the context lasts."""
-        self.deferred = True
+    def deferred(self) -> Iterator[None]:
+        """Only records SIGTERM inside the context: the code in it must check `received` from time to time."""
+        self._deferred = True
         try:
             yield
         finally:
-            self.deferred = False
+            self._deferred = False
 
-    def _note(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: Any) -> None:
         self.received = True
-        if not self.deferred:
-            raise Preempted("asked to end by SIGTERM; the same command goes on")
+        if not self._deferred:
+            raise Preempted("SIGTERM received; the same command resumes the run")

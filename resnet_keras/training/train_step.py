@@ -1,4 +1,4 @@
-"""What one step of training does besides what Keras's own does."""
+"""Training steps beyond Keras's own: gradient accumulation, distillation, skipped steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Step = Callable[[Any], dict[str, Any]]
 
 
 def accumulate_gradients(model: keras.Model, parts: int) -> Step:
-    """Returns a step that computes a batch in `parts` of equal size, one after another, and then learns once.
+    """Returns a step that accumulates gradients over `parts` equal parts of a batch and then updates the weights once.
 
-    The gradient is that of the whole batch; but each part is normalized by its own statistics, as on that many devices.
-    Only one part's activations are in memory at a time.
+    The gradient is that of the whole batch, except that batch normalization normalizes each part by its own statistics,
+    as on that many devices. Only one part's activations are in memory at a time.
     """
 
     def step(data: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def accumulate_gradients(model: keras.Model, parts: int) -> Step:
 
 
 def distill_from(teacher: keras.Model, step: Step) -> Step:
-    """Returns a step that learns what `teacher`, a network of logits, answers, whatever the labels say."""
+    """Returns a step that distills from a frozen teacher of logits: its probabilities replace the labels."""
 
     def stepped(data: Any) -> dict[str, Any]:
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -60,11 +60,14 @@ def distill_from(teacher: keras.Model, step: Step) -> Step:
 
 
 class SkipNonFiniteSteps:
-    """Leaves steps out that would make anything of a run infinite or no number, and counts them.
+    """Skips and counts steps that would make a variable of the run infinite or not a number.
 
     Args:
-        model: Compiled, its optimizer built.
-        others: What else a step changes.
+        model: Compiled model with a built optimizer.
+        others: Further variables that a step changes.
+
+    Attributes:
+        count: Steps that were skipped.
     """
 
     def __init__(self, model: keras.Model, others: Iterable[keras.Variable] = ()) -> None:
@@ -73,10 +76,10 @@ class SkipNonFiniteSteps:
             0, dtype="int64", trainable=False, synchronization="on_read", aggregation="only_first_replica", name="skips"
         )
 
-    def guarding(self, step: Step) -> Step:
-        """Returns a step after which all that it changed is as before, if any of it is not finite.
+    def guard(self, step: Step) -> Step:
+        """Returns a step that undoes all its changes if any of them is not finite.
 
-        The optimizer's own count of steps goes on, and the learning rate with it: the images are used up.
+        The optimizer still counts the step, so the learning rate schedule continues: the images have been used.
         """
 
         def stepped(data: Any) -> dict[str, Any]:

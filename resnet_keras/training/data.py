@@ -1,0 +1,165 @@
+"""The images of a run: two splits that go through the recipe's pipeline, or the caller's own batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_keras import files
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.broken_images import explain_broken_images
+from resnet_keras.data.evaluation_batches import evaluation_batches, pixel_array, validation_batches
+from resnet_keras.data.image_ops import normalize
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.sampling import stratified_sample
+from resnet_keras.data.splits import Split
+from resnet_keras.data.training_batches import steps_per_epoch, training_batches
+from resnet_keras.distributed import strategy as distribution
+from resnet_keras.distributed.sharding import own_rows, training_part, validation_part
+from resnet_keras.distributed.strategy import Strategy
+from resnet_keras.evaluation.evaluator import Evaluation, evaluate
+from resnet_keras.evaluation.views import Views
+from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.training.image_size_phases import Phase
+
+_log = logging.getLogger(__name__)
+
+_SAMPLES = 10
+
+
+class TrainingData(Protocol):
+    """The images of a run, for training, validation and the final evaluation."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+
+    @property
+    def soft_labels(self) -> bool:
+        """Whether labels are probabilities of all classes (N, classes), instead of indices (N,)."""
+
+    @property
+    def size(self) -> str:
+        """Number of training images, in words."""
+
+    def steps(self, recipe: Recipe) -> int:
+        """Returns the steps in an epoch."""
+
+    def batches(
+        self, recipe: Recipe, preprocessing: Preprocessing, phase: Phase, strategy: Strategy, *, deterministic: bool
+    ) -> Any:
+        """Returns the training batches of a phase, for `fit`."""
+
+    def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> Any:
+        """Returns the batches of validation, for `fit`; `None` without validation."""
+
+    def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
+        """Returns about `count` training images as the network sees them, without augmentation: (N, H, W, C)."""
+
+    def sample_batches(self, count: int, batch_size: int, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+        """Yields the same images in batches, without rounding their pixels."""
+
+    def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
+        """Returns the errors on the test images."""
+
+    def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
+        """Writes test images of some classes, as PNG files."""
+
+    def explain_errors(self) -> AbstractContextManager[None]:
+        """Returns a context that names broken images in TensorFlow's errors."""
+
+
+@dataclass(frozen=True, eq=False)
+class SplitData:
+    """Two splits that go through the recipe's pipeline.
+
+    Attributes:
+        train_split: Images to train on.
+        test_split: Images to validate and evaluate on.
+        soft_labels: Whether the recipe's labels are probabilities of all classes.
+    """
+
+    train_split: Split
+    test_split: Split
+    soft_labels: bool
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return self.train_split.class_names
+
+    @property
+    def size(self) -> str:
+        """Number of training images, in words."""
+        return f"{len(self.train_split):,} images"
+
+    def steps(self, recipe: Recipe) -> int:
+        """Returns the full batches in an epoch.
+
+        Raises:
+            ValueError: There is none.
+        """
+        return steps_per_epoch(self.train_split, recipe.batch_size)
+
+    def batches(
+        self, recipe: Recipe, preprocessing: Preprocessing, phase: Phase, strategy: Strategy, *, deterministic: bool
+    ) -> Any:
+        """Returns the training batches of a phase: shuffled and augmented; each worker has its own rows of them."""
+        batches = training_batches(
+            self.train_split,
+            recipe,
+            preprocessing.at(phase.image_size) if phase.image_size else preprocessing,
+            first_step=phase.first_step,
+            last_step=phase.last_step,
+            deterministic=deterministic,
+            rows=own_rows(strategy, recipe.batch_size),
+        )
+        return training_part(strategy, batches, recipe.batch_size)
+
+    def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> Any:
+        """Returns the batches of validation; `None` if JAX's devices cannot share the images equally."""
+
+        def batches_of(split: Split, size: int) -> tf.data.Dataset:
+            return validation_batches(split, recipe, preprocessing, size)
+
+        count = len(self.test_split)
+        if distribution.can_share(count):
+            return validation_part(strategy, self.test_split, batches_of, recipe.batch_size)
+        _log.info(f"no validation before the end: JAX's devices cannot share {count:,} test images equally")
+        return None
+
+    def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
+        """Returns about `count` training images, the classes in their proportions: float32 (N, H, W, C)."""
+        pixels, _ = pixel_array(stratified_sample(self.train_split, count), preprocessing)
+        return normalize(pixels, preprocessing).numpy()
+
+    def sample_batches(self, count: int, batch_size: int, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+        """Yields the same images in batches, without rounding their pixels after a resize."""
+        batches = evaluation_batches(stratified_sample(self.train_split, count), preprocessing, batch_size)
+        return (images for images, _ in batches.as_numpy_iterator())
+
+    def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
+        """Returns the errors on the test split."""
+        views = Views(flip=recipe.test_flip)
+        return evaluate(classifier, self.test_split, views=views, batch_size=recipe.batch_size)
+
+    def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
+        """Writes a test image of each of the first classes, as the network sees it before normalization."""
+        pixels, labels = pixel_array(stratified_sample(self.test_split, 100 * _SAMPLES), preprocessing)
+        for index, name in enumerate(self.class_names[:_SAMPLES]):
+            found = np.flatnonzero(labels == index)
+            if found.size:
+                safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+                with files.new_file(folder / f"{safe}.png") as aside:
+                    aside.write_bytes(tf.io.encode_png(pixels[found[0]]).numpy())
+
+    def explain_errors(self) -> AbstractContextManager[None]:
+        """Returns a context that names broken images in TensorFlow's errors."""
+        return explain_broken_images(self.train_split, self.test_split)

@@ -1,0 +1,124 @@
+"""Progress messages of a run.
+
+They are records of this module's logger. Those of steps carry a `StepProgress` as the attribute `step_progress`, so
+that a handler can draw them as one updating line: one record at level INFO every ten seconds, and, where the logger is
+enabled for DEBUG, up to ten more a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from resnet_keras.training.callbacks import ProgressTracker
+
+_log = logging.getLogger(__name__)
+
+_MESSAGE_SECONDS = 10.0
+_UPDATE_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Position within an epoch; as text, a line.
+
+    Attributes:
+        epoch: Epoch, counted from 1.
+        epochs: Epochs of the run.
+        step: Steps of the epoch that are done.
+        steps: Steps in an epoch.
+        loss: Mean over the epoch so far.
+        accuracy: Mean over the epoch so far, as a fraction.
+        images_per_second: Mean over the epoch so far, in this process.
+        seconds_left: Estimated time to the end of the run, without validation.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+
+    def __str__(self) -> str:
+        return f"  step {self.step}/{self.steps}: {self.measures}"
+
+    @property
+    def measures(self) -> str:
+        """Loss, accuracy, rate and time left."""
+        return (
+            f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}, {self.images_per_second:,.0f} images/s, "
+            f"{clock(self.seconds_left)} left"
+        )
+
+
+class ProgressMessages(keras.callbacks.Callback):
+    """Logs the progress of a run: a line for each epoch, and within a long one every few seconds.
+
+    Args:
+        tracker: Position and history of the run.
+    """
+
+    def __init__(self, tracker: ProgressTracker) -> None:
+        super().__init__()
+        self.tracker = tracker
+        self._logged = self._updated = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Waits for the first message of the epoch."""
+        self._logged = self._updated = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Logs the progress within the epoch, if it is time."""
+        now = time.monotonic()
+        if self.tracker.complete:
+            return
+        if now - self._logged >= _MESSAGE_SECONDS:
+            self._logged = self._updated = now
+            self._log_step(logging.INFO, batch, logs)
+        elif now - self._updated >= _UPDATE_SECONDS and _log.isEnabledFor(logging.DEBUG):
+            self._updated = now
+            self._log_step(logging.DEBUG, batch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Logs the result of the epoch."""
+        tracker, row = self.tracker, self.tracker.row
+        if row is None:
+            return
+        epochs = tracker.recipe.epochs
+        validated = f", test accuracy {row['val_accuracy']:.2%}" if "val_accuracy" in row else ""
+        counted = "".join(f", {row[name]} steps {name}" for name in tracker.counters if row[name])
+        left = (epochs - epoch - 1) * row["seconds"]
+        _log.info(
+            f"epoch {epoch + 1}/{epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.2%}{validated}, "
+            f"rate {row['learning_rate']:.2g}, {row['images_per_second']:,.0f} images/s{counted}, {clock(left)} left"
+        )
+
+    def _log_step(self, level: int, batch: int, logs: Any) -> None:
+        tracker = self.tracker
+        images = tracker.recipe.batch_size
+        rate = (batch + 1) * images / tracker.epoch_seconds
+        progress = StepProgress(
+            epoch=len(tracker.progress.history) + 1,
+            epochs=tracker.recipe.epochs,
+            step=tracker.done,
+            steps=tracker.steps,
+            loss=float(logs["loss"]),
+            accuracy=float(logs["accuracy"]),
+            images_per_second=rate,
+            seconds_left=(tracker.recipe.epochs * tracker.steps - tracker.position().step) * images / rate,
+        )
+        _log.log(level, str(progress), extra={"step_progress": progress})
+
+
+def clock(seconds: float) -> str:
+    """Returns a duration as H:MM:SS."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,122 @@
+"""The state of a run: its network and everything else that training changes and a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from resnet_keras.distributed import strategy as distribution
+from resnet_keras.distributed.strategy import Strategy
+from resnet_keras.layers.keras_internals import patch_methods
+from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.runs.checkpoints import Checkpoints, training_variables
+from resnet_keras.surgery.quantization import calibrate
+from resnet_keras.surgery.recalibration import has_folded_statistics
+from resnet_keras.training.ema import WeightAverage
+from resnet_keras.training.inputs import TrainingInputs, precision
+from resnet_keras.training.model import build_teacher, compile_network, restore_folded_statistics
+from resnet_keras.training.rematerialization import rematerialize
+from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients, distill_from
+from resnet_keras.training.whitening import whiten
+
+_SAMPLE_IMAGES = 2_000
+_CALIBRATION_BATCH = 100
+_SKIPS = "skips"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """The network in training and what belongs to it.
+
+    Attributes:
+        model: The network, compiled.
+        teacher: Frozen network to distill from, if the recipe does.
+        average: Moving average of the weights, if the recipe has one.
+        skips: Guard that skips steps that are not finite, if it is asked for.
+    """
+
+    model: keras.Model
+    teacher: keras.Model | None
+    average: WeightAverage | None
+    skips: SkipNonFiniteSteps | None
+
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        """The variables that a checkpoint holds, by name."""
+        named = training_variables(self.model, self.average.variables if self.average else ())
+        return named | {_SKIPS: self.skips.count} if self.skips else named
+
+    @property
+    def counters(self) -> dict[str, keras.Variable]:
+        """Variables whose values become columns of the history, by name."""
+        return {"skipped": self.skips.count} if self.skips else {}
+
+    def restore(self, checkpoints: Checkpoints, tensors: Mapping[str, np.ndarray]) -> None:
+        """Restores the variables from a checkpoint's tensors.
+
+        A checkpoint without a count of skipped steps is fine: a run may start to skip them at any checkpoint.
+        """
+        variables = self.variables
+        if f"{_SKIPS}#0" not in tensors:
+            variables.pop(_SKIPS, None)
+        checkpoints.restore(tensors, variables)
+
+    def initialize(self, inputs: TrainingInputs) -> None:
+        """Initializes what depends on the images, at the start of a run: a whitening stem, ranges of fake quantization.
+
+        The moving average then starts from the network as it is.
+        """
+        recipe = inputs.recipe
+        if not (recipe.whiten or recipe.qat):
+            return
+        images = inputs.data.images(_SAMPLE_IMAGES, inputs.preprocessing)
+        if recipe.whiten:
+            whiten(self.model, images, recipe.seed)
+        if recipe.qat:
+            calibrate(self.model, np.array_split(images, -(-len(images) // _CALIBRATION_BATCH)))
+        if self.average:
+            self.average.reset()
+
+    @contextmanager
+    def training_step(self, recipe: Recipe) -> Iterator[None]:
+        """Gives the model the recipe's training step inside the context; Keras's own where it is enough."""
+        model = self.model
+        step = accumulate_gradients(model, recipe.accumulate) if recipe.accumulate > 1 else model.train_step
+        step = distill_from(self.teacher, step) if self.teacher else step
+        step = self.average.after(step) if self.average else step
+        step = self.skips.guard(step) if self.skips else step
+        with ExitStack() as stack:
+            if recipe.rematerialize:
+                stack.enter_context(rematerialize(model))
+            if step != model.train_step:
+                stack.enter_context(patch_methods(model, train_step=step))
+            yield
+
+
+def create_state(
+    inputs: TrainingInputs, strategy: Strategy, *, steps_per_execution: int, skip_broken_steps: bool
+) -> TrainingState:
+    """Returns the state at the start of a run, before `TrainingState.initialize`."""
+    recipe, weights, classes = inputs.recipe, inputs.weights, len(inputs.data.class_names)
+    if weights and has_folded_statistics(weights):
+        weights = restore_folded_statistics(weights, recipe, inputs.data, inputs.preprocessing)
+    keras.utils.set_random_seed(recipe.seed)
+    with precision(recipe.precision), distribution.scope(strategy):
+        model = compile_network(
+            recipe,
+            inputs.preprocessing,
+            classes,
+            inputs.steps,
+            weights=weights,
+            steps_per_execution=steps_per_execution,
+            soft_labels=inputs.data.soft_labels,
+        )
+        teacher = build_teacher(recipe, inputs.preprocessing, classes, weights)
+        average = WeightAverage(model, recipe.ema) if recipe.ema else None
+        others = average.variables if average else ()
+        skips = SkipNonFiniteSteps(model, others) if skip_broken_steps else None
+    return TrainingState(model, teacher, average, skips)

@@ -1,0 +1,79 @@
+"""Callbacks that the caller of `train` brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from resnet_keras.training.callbacks import ProgressTracker
+
+
+class UserCallbacks(keras.callbacks.Callback):
+    """Runs the caller's callbacks, which see one training of all epochs, as `keras.Model.fit` has it.
+
+    A run consists of several calls of `fit`: one for each image size, and one for the rest of an epoch that resumes in
+    its middle. The caller's callbacks are called once at the start and once at the end of the training, and batches
+    are numbered within the epoch.
+
+    Args:
+        callbacks: The caller's callbacks.
+        tracker: Position of the run.
+    """
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], tracker: ProgressTracker) -> None:
+        super().__init__()
+        self.callbacks, self.tracker = tuple(callbacks), tracker
+        self._logs: dict[str, Any] = {}
+
+    def start(self, model: keras.Model) -> None:
+        """Starts the training of all epochs."""
+        self.set_model(model)
+        model.stop_training = False
+        for callback in self.callbacks:
+            callback.set_params({"verbose": 0, "epochs": self.tracker.recipe.epochs, "steps": self.tracker.steps})
+            callback.set_model(model)
+            callback.on_train_begin()
+
+    def finish(self) -> None:
+        """Ends the training of all epochs."""
+        for callback in self.callbacks:
+            callback.on_train_end(self._logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Calls the callbacks."""
+        self._call(lambda callback: callback.on_epoch_begin(epoch, logs))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Calls the callbacks."""
+        self._logs = dict(logs or {})
+        self._call(lambda callback: callback.on_epoch_end(epoch, logs))
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the callbacks."""
+        self._call(lambda callback: callback.on_train_batch_begin(self.tracker.offset + batch, logs))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the callbacks."""
+        self._call(lambda callback: callback.on_train_batch_end(self.tracker.offset + batch, logs))
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Calls the callbacks."""
+        self._call(lambda callback: callback.on_test_begin(logs))
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Calls the callbacks."""
+        self._call(lambda callback: callback.on_test_end(logs))
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Calls the callbacks."""
+        self._call(lambda callback: callback.on_test_batch_begin(batch, logs))
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the callbacks."""
+        self._call(lambda callback: callback.on_test_batch_end(batch, logs))
+
+    def _call(self, hook: Callable[[keras.callbacks.Callback], None]) -> None:
+        for callback in self.callbacks:
+            hook(callback)
