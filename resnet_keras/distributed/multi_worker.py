@@ -178,8 +178,8 @@ def naming_lost_workers(strategy: tf.distribute.Strategy | None) -> Iterator[Non
         addresses = strategy.cluster_resolver.cluster_spec().as_dict()["worker"]
         named = ", ".join(f"worker {task} ({addresses[task]})" for task in others if task < count) or "another"
         raise ConnectionError(
-            f"Expected all {count} workers to go on; worker {index} ends, too, and the same command on all of them "
-            f"continues after the last epoch that is written. Received: {named} is lost: {_reason(error.message)}"
+            f"Expected all {count} workers to continue; worker {index} ends, too, and the same command on all of them "
+            f"resumes from the last checkpoint. Received: {named} is lost: {_reason(error.message)}"
         ) from None
 
 

@@ -32,12 +32,12 @@ ROOT = Path(__file__).parents[2]
 LOST_SECONDS = multi_worker.LOST_SECONDS
 
 WORKER = """
-import json, sys
+import json, logging, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import keras
-from resnet_keras.training import loop as run
+from resnet_keras.training import data, state
 from resnet_keras.training import trainer as training
 from resnet_keras.distributed import sharding as worker_batches
 from resnet_keras.networks.architecture import Architecture
@@ -55,26 +55,27 @@ recipe = replace(recipe, freeze_batch_norms=True, peak_lr=0.02)
 seen, evaluated, models = [], [], []
 cut = worker_batches.training_part
 whole = worker_batches.validation_part
-build = run.compiled
+build = state.compile_network
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-def compiled(*args, **kwargs):
+def compile_network(*args, **kwargs):
     models.append(build(*args, **kwargs))
     return models[-1]
 
-def training_part(chosen, batches, size):
-    parts = cut(chosen, batches, size)
+def training_part(strategy, batches, size):
+    parts = cut(strategy, batches, size)
     rows = iter(parts)
     for _ in range(3):
-        seen.append([np.asarray(chosen.experimental_local_results(x)[0] if chosen else x) for x in next(rows)])
+        seen.append([np.asarray(strategy.experimental_local_results(x)[0] if strategy else x) for x in next(rows)])
     return parts
 
-def validation_part(chosen, split, batches_of, size):
-    parts = whole(chosen, split, batches_of, size)
+def validation_part(strategy, split, batches_of, size):
+    parts = whole(strategy, split, batches_of, size)
     for images, _ in parts:
-        evaluated.append(np.asarray(chosen.experimental_local_results(images)[0] if chosen else images))
+        evaluated.append(np.asarray(strategy.experimental_local_results(images)[0] if strategy else images))
     return parts
 
-run.compiled, run.training_part, run.validation_part = compiled, training_part, validation_part
+state.compile_network, data.training_part, data.validation_part = compile_network, training_part, validation_part
 evaluation = training.train(recipe, work)
 np.savez(
     out / f"{name}.npz",
@@ -194,7 +195,7 @@ def test_a_lost_worker_ends_the_others_and_the_run_continues(
         assert workers[1 - victim].wait(LOST_SECONDS) == 3
         print(f"ended after {time.monotonic() - begun:.1f} s")
         said = files[1 - victim].read_text()
-        assert f"resnet-train: Expected all 2 workers to go on; worker {1 - victim} ends, too" in said
+        assert f"resnet-train: Expected all 2 workers to continue; worker {1 - victim} ends, too" in said
         assert f"Received: worker {victim} (127.0.0.1:" in said
         assert "Traceback" not in said
         assert len(said.splitlines()) < 40
@@ -202,7 +203,7 @@ def test_a_lost_worker_ends_the_others_and_the_run_continues(
         workers[victim].wait()
         done = len((run / "history.csv").read_text().splitlines()) - 1
         workers = started()
-        wait_for("continued after epoch")
+        wait_for("resumed after epoch")
         wait_for(f"epoch {done + 2}/200")
     finally:
         for worker in workers:

@@ -35,7 +35,7 @@ from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.data.splits import open_split
 from resnet_keras.training.model import compile_network
 
-devices = distribution.create_strategy(2)
+strategy = distribution.create_strategy(2)
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(4, 8, 16), shortcut="B")
 digits = open_split("digits", "train")
 recipe = replace(RECIPES["digits_resnet20"], model="little", schedule="step", batch_size=128, peak_lr=0.1, l2=0.01)
@@ -44,7 +44,7 @@ recipe = replace(recipe, epochs=1, warmup_steps=1, warmup_lr=0.05)
 def trained(recipe, chosen, weights, steps):
     preprocessing = preprocessing_of(recipe, digits)
     with distribution.scope(chosen):
-        network = compiled(recipe, preprocessing, 10, 11)
+        network = compile_network(recipe, preprocessing, 10, 11)
     # The statistics of a batch are those of a replica: frozen, they are the same for one and for two.
     for layer in network.layers:
         if isinstance(layer, BatchNormalization):
@@ -55,7 +55,7 @@ def trained(recipe, chosen, weights, steps):
     network.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
     return weights, network.get_weights()
 
-found = {"replicas": [distribution.replicas(None), distribution.replicas(devices)]}
+found = {"replicas": [distribution.replicas(None), distribution.replicas(strategy)]}
 for name, change, steps in (
     ("one step", {}, 1),
     ("three steps", {}, 3),
@@ -64,7 +64,7 @@ for name, change, steps in (
     varied = replace(recipe, **change)
     keras.utils.set_random_seed(0)
     begin, one = trained(varied, None, None, steps)
-    _, two = trained(varied, devices, begin, steps)
+    _, two = trained(varied, strategy, begin, steps)
     found[name] = {
         "difference": max(float(np.abs(a - b).max()) for a, b in zip(one, two)),
         "moved": max(float(np.abs(a - b).max()) for a, b in zip(one, begin)),

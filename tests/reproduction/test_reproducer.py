@@ -22,10 +22,6 @@ from resnet_keras.reproduction.folder import ReproductionFolder
 from resnet_keras.runs.post_training import measure_run, ten_crop_evaluation, training_evaluation
 
 
-def said_nothing(line: str) -> None:
-    """Takes a line."""
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> ReproductionFolder:
     found = ReproductionFolder(tmp_path / "reproduction")
@@ -62,7 +58,7 @@ def test_measures_of_a_run_are_of_its_training_images_and_stay(digits_run: Path,
     recipe = json.loads((run / "recipe.json").read_text())
     (run / "recipe.json").write_text(json.dumps({**recipe, "train_images": 300}))
     assert training_evaluation(run) is None
-    measure_run(run, log=said_nothing)
+    measure_run(run)
     found = training_evaluation(run)
     assert found == evaluate(Classifier.load(run), stratified_sample(open_split("digits", "train"), 300), batch_size=32)
     assert found is not None
@@ -70,10 +66,10 @@ def test_measures_of_a_run_are_of_its_training_images_and_stay(digits_run: Path,
     assert ten_crop_evaluation(run) is None
     (run / "training_evaluation.json").write_text(json.dumps({**found.__dict__, "top1_error": 0.5}))
     (run / "model.keras").unlink()
-    measure_run(run, log=said_nothing)
+    measure_run(run)
     assert training_evaluation(run).top1_error == 0.5  # type: ignore[union-attr]
     with pytest.raises(FileNotFoundError, match="Expected a finished run"):
-        measure_run(run, ten_crop=True, log=said_nothing)
+        measure_run(run, ten_crop=True)
 
 
 def test_responses_and_protocols_of_a_run_that_is_given(

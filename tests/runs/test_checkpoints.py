@@ -145,9 +145,9 @@ def saved(path: Path, steps: Sequence[int]) -> Checkpoints:
     return checkpoints
 
 
-def step_of(checkpoints: Checkpoints, log: Callable[[str], None] = print) -> int | None:
+def step_of(checkpoints: Checkpoints) -> int | None:
     """Returns the step of the checkpoint that is read, making sure that its parts belong together."""
-    found = checkpoints.read(log)
+    found = checkpoints.read()
     if found is None:
         return None
     assert found[1]["x#0"] == found[0].step
@@ -242,37 +242,39 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_one_is_told_and_the_one_before_read(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    checkpoints = saved(tmp_path, [3, 6])
-    damage(tmp_path / "step_000000006")
-    said: list[str] = []
-    assert step_of(checkpoints, said.append) == 3
-    assert len(said) == 1
-    assert "step_000000006 is damaged and left out: " in said[0]
-    damage(tmp_path / "step_000000003")
-    said.clear()
-    assert step_of(checkpoints, said.append) is None
-    assert len(said) == 2
+def test_a_damaged_one_is_skipped_with_a_warning_and_the_one_before_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, damage in DAMAGES.items():
+        checkpoints = saved(tmp_path / name, [3, 6])
+        damage(tmp_path / name / "step_000000006")
+        caplog.clear()
+        assert step_of(checkpoints) == 3, name
+        assert len(caplog.messages) == 1, name
+        assert "step_000000006 is damaged and is skipped: " in caplog.messages[0], name
+        assert caplog.records[0].levelname == "WARNING", name
+        damage(tmp_path / name / "step_000000003")
+        caplog.clear()
+        assert step_of(checkpoints) is None, name
+        assert len(caplog.messages) == 2, name
 
 
-def test_progress_that_was_changed_is_damaged_too(tmp_path: Path) -> None:
+def test_progress_that_was_changed_is_damaged_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoints = saved(tmp_path, [3, 6])
     changed_progress(step=7)(tmp_path / "step_000000006")
-    said: list[str] = []
-    assert step_of(checkpoints, said.append) == 3
-    assert "is damaged and left out" in said[0]
+    assert step_of(checkpoints) == 3
+    assert "is damaged and is skipped" in caplog.messages[0]
 
 
 def test_a_damaged_one_counts_for_none_of_the_two(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, [3, 9])
     truncated(tmp_path / "step_000000009")
-    assert step_of(checkpoints, lambda line: None) == 3
+    assert step_of(checkpoints) == 3
     for step in (5, 7):
         checkpoints.save(Progress(step=step), {"x": keras.Variable(float(step))})
     assert checkpoints.last() == 7
     truncated(tmp_path / "step_000000007")
-    assert step_of(checkpoints, lambda line: None) == 5
+    assert step_of(checkpoints) == 5
 
 
 def test_a_damaged_one_is_replaced_when_its_step_comes_again(tmp_path: Path) -> None:
@@ -297,7 +299,9 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     checkpoints = saved(tmp_path, [3, 6])
     full_disk()
-    wanted = r"Expected to write .*step_000000009\. Received: No space left on device; the last checkpoint is of step 6"
+    wanted = (
+        r"Expected to write .*step_000000009\. Received: No space left on device; the last checkpoint is from step 6"
+    )
     with pytest.raises(OSError, match=wanted) as caught:
         checkpoints.save(Progress(step=9), {"x": keras.Variable(9.0)})
     assert caught.value.errno == errno.ENOSPC
@@ -308,7 +312,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path, full_disk: Ca
 def test_a_disk_that_is_full_from_the_beginning_leaves_nothing(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     full_disk()
     checkpoints = Checkpoints(tmp_path / "checkpoints", itself)
-    with pytest.raises(OSError, match="there is no checkpoint yet, and the same command goes on"):
+    with pytest.raises(OSError, match="there is no checkpoint yet, and the same command resumes the run"):
         checkpoints.save(Progress(step=9), {"x": keras.Variable(9.0)})
     assert names(tmp_path / "checkpoints") == []
 
@@ -316,7 +320,7 @@ def test_a_disk_that_is_full_from_the_beginning_leaves_nothing(tmp_path: Path, f
 def test_a_step_that_cannot_be_saved_again_stays_as_it_was(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     checkpoints = saved(tmp_path, [6])
     full_disk()
-    with pytest.raises(OSError, match="the last checkpoint is of step 6"):
+    with pytest.raises(OSError, match="the last checkpoint is from step 6"):
         checkpoints.save(Progress(step=6, seconds=2.0), {"x": keras.Variable(6.0)})
     assert step_of(checkpoints) == 6
 

@@ -15,7 +15,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from resnet_keras.runs.lock import lock_run
-with only_run(Path(sys.argv[1])):
+with lock_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -47,7 +47,7 @@ def test_a_folder_is_free_after_its_process_was_killed(holder: subprocess.Popen[
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with lock_run(tmp_path / "run"):
-        assert (tmp_path / "run" / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        assert (tmp_path / "run" / ".lock_holder").read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_a_process_refuses_itself_until_the_context_ends(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_it_begins_anew_as_the_network_is_then() -> None:
     model = network()
     average = WeightAverage(model, 0.99)
     averaged(model, average, range(3))
-    average.begin()
+    average.reset()
     for one, other in zip(of(average.averages), of(average.weights), strict=True):
         np.testing.assert_array_equal(one, other)
     seen = averaged(model, average, range(3, 6))
@@ -100,7 +100,7 @@ def test_the_network_is_given_its_averages() -> None:
     averaged(model, average, range(3))
     wanted = of(average.averages)
     assert largest_difference(wanted, of(average.weights)) > 1e-3
-    average.give()
+    average.assign_to_model()
     for one, other in zip(of(average.weights), wanted, strict=True):
         np.testing.assert_array_equal(one, other)
     for one, other in zip(of(average.averages), wanted, strict=True):
@@ -145,7 +145,7 @@ def test_validation_is_of_the_averages_and_training_goes_on_without_them() -> No
             np.testing.assert_array_equal(one, other)
     for one, other in zip(seen.after[0], seen.trained[-1], strict=True):
         np.testing.assert_array_equal(one, other)
-    average.give()
+    average.assign_to_model()
     assert logs["val_loss"] == model.evaluate(*batch(9), batch_size=4, verbose=0)[0]
 
 
@@ -157,8 +157,8 @@ from resnet_keras.training.ema import WeightAverage, ValidateAverage
 from resnet_keras.layers.keras_internals import patch_methods
 from helpers.little_steps import batch, fit, largest_difference, network, of
 
-devices = distribution.create_strategy(2)
-copies = distribution.replica_values(devices)
+strategy = distribution.create_strategy(2)
+copies = distribution.replica_values(strategy)
 
 def trained(chosen, frozen):
     with distribution.scope(chosen):
@@ -171,16 +171,16 @@ def trained(chosen, frozen):
     return model, average
 
 _, one = trained(None, True)
-model, two = trained(devices, True)
-live, apart = trained(devices, False)
+model, two = trained(strategy, True)
+live, apart = trained(strategy, False)
 apart_by = {}
 for average, weight in zip(apart.averages, apart.weights):
     first, second = (np.asarray(copy) for copy in copies(average))
     apart_by.setdefault(weight.name, []).append(float(np.abs(first - second).max()))
 means = [np.mean([np.asarray(copy) for copy in copies(average)], axis=0) for average in apart.averages]
 before = of(two.averages)
-apart.give()
-two.give()
+apart.assign_to_model()
+two.assign_to_model()
 print(json.dumps({
     "moved": largest_difference(of(one.averages), of(one.weights)),
     "steps": [int(np.asarray(copy)) for copy in copies(two.steps)],

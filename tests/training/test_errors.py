@@ -1,4 +1,4 @@
-"""What fails amid a run, in a sentence."""
+"""Failures of a run, in a sentence."""
 
 import errno
 import threading
@@ -64,45 +64,44 @@ def test_other_errors_pass_as_they_are(error: BaseException) -> None:
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[StallWatchdog, list[str]]]:
-    monkeypatch.setattr(failures, "SILENCE_SECONDS", 0.3)
-    said: list[str] = []
-    watch = StallWatchdog(said.append)
-    yield watch, said
-    watch.on_train_end()
+def watchdog(monkeypatch: pytest.MonkeyPatch) -> Iterator[StallWatchdog]:
+    monkeypatch.setattr(failures, "STALL_SECONDS", 0.2)
+    watchdog = StallWatchdog()
+    yield watchdog
+    watchdog.close()
 
 
-def test_silence_is_told(watched: tuple[StallWatchdog, list[str]]) -> None:
-    watch, said = watched
-    watch.last -= 100
-    watch.on_train_begin()
+def test_a_stall_is_warned_of(watchdog: StallWatchdog, caplog: pytest.LogCaptureFixture) -> None:
+    watchdog.last -= 100
+    watchdog.on_train_begin()
     time.sleep(0.1)
-    assert said == []  # the time before the beginning does not count
-    time.sleep(0.5)
-    assert len(said) in (1, 2)
-    assert "no step has ended for" in said[0]
-    assert "do the images still come?" in said[0]
+    assert caplog.messages == []  # the time before the start does not count
+    time.sleep(0.3)
+    assert len(caplog.messages) in (1, 2)
+    assert caplog.messages[0].startswith("no step has ended for")
+    assert caplog.messages[0].endswith("is the storage of the images still responding?")
+    assert caplog.records[0].levelname == "WARNING"
 
 
-def test_steps_of_training_and_validation_break_the_silence(watched: tuple[StallWatchdog, list[str]]) -> None:
-    watch, said = watched
-    watch.on_train_begin()
-    for step in range(16):
-        time.sleep(0.05)
-        (watch.on_test_batch_end if step // 8 else watch.on_train_batch_end)(step)
-    assert said == []
+def test_steps_of_training_and_validation_are_no_stall(
+    watchdog: StallWatchdog, caplog: pytest.LogCaptureFixture
+) -> None:
+    watchdog.on_train_begin()
+    for step in range(12):
+        time.sleep(0.04)
+        (watchdog.on_test_batch_end if step // 6 else watchdog.on_train_batch_end)(step)
+    assert caplog.messages == []
 
 
-def test_after_the_end_nobody_watches_until_it_begins_again(watched: tuple[StallWatchdog, list[str]]) -> None:
-    watch, said = watched
+def test_nothing_is_watched_between_two_trainings(watchdog: StallWatchdog, caplog: pytest.LogCaptureFixture) -> None:
     before = set(threading.enumerate())
-    watch.on_train_begin()
+    watchdog.on_train_begin()
     (thread,) = set(threading.enumerate()) - before
-    watch.on_train_end()
+    watchdog.on_train_end()
     thread.join(1)
     assert not thread.is_alive()
+    time.sleep(0.3)
+    assert caplog.messages == []
+    watchdog.on_train_begin()
     time.sleep(0.4)
-    assert said == []
-    watch.on_train_begin()
-    time.sleep(0.6)
-    assert said
+    assert caplog.messages

@@ -17,22 +17,22 @@ def ask_to_end() -> None:
 
 def test_a_sigterm_ends_the_work_at_once() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    notice = PreemptionHandler()
-    with pytest.raises(Preempted, match="asked to end by SIGTERM; the same command goes on"), notice.awaited():
+    handler = PreemptionHandler()
+    with pytest.raises(Preempted, match="SIGTERM received; the same command resumes the run"), handler.install():
         ask_to_end()
         pytest.fail("the work went on")
-    assert notice.received
+    assert handler.received
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_sigterm_is_noted_while_somebody_looks() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    notice = PreemptionHandler()
-    with notice.awaited():
-        with notice.looked_at():
-            assert not notice.received
+    handler = PreemptionHandler()
+    with handler.install():
+        with handler.deferred():
+            assert not handler.received
             ask_to_end()
-            assert notice.received
+            assert handler.received
             ask_to_end()  # impatience changes nothing
         with pytest.raises(Preempted):
             ask_to_end()
@@ -40,9 +40,9 @@ def test_a_sigterm_is_noted_while_somebody_looks() -> None:
 
 
 def test_nobody_looks_any_more_after_an_error() -> None:
-    notice = PreemptionHandler()
-    with notice.awaited():
-        with pytest.raises(KeyError), notice.looked_at():
+    handler = PreemptionHandler()
+    with handler.install():
+        with pytest.raises(KeyError), handler.deferred():
             raise KeyError
         with pytest.raises(Preempted):
             ask_to_end()
@@ -52,12 +52,12 @@ def test_the_handler_before_is_restored_after_an_error() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     try:
-        notice = PreemptionHandler()
-        with pytest.raises(KeyError), notice.awaited():
+        handler = PreemptionHandler()
+        with pytest.raises(KeyError), handler.install():
             raise KeyError
         ask_to_end()
         assert heard == [signal.SIGTERM]
-        assert not notice.received
+        assert not handler.received
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -67,7 +67,7 @@ def test_another_thread_leaves_signals_alone() -> None:
     during: list[object] = []
 
     def work() -> None:
-        with PreemptionHandler().awaited():
+        with PreemptionHandler().install():
             during.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)

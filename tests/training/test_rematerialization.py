@@ -101,7 +101,7 @@ def test_training_is_the_same_bit_for_bit(architecture: Architecture, policy: st
 def all_of_them(model: keras.Model) -> Any:
     average = WeightAverage(model, 0.9)
     teacher = network(replace(LITTLE, stochastic_depth=0.0))
-    return SkipNonFiniteSteps(model, average.variables).guarding(
+    return SkipNonFiniteSteps(model, average.variables).guard(
         average.after(distill_from(teacher, accumulate_gradients(model, 2)))
     )
 
@@ -156,17 +156,17 @@ TWO_DEVICES = """
 import json
 from dataclasses import replace
 from resnet_keras.distributed import strategy as distribution
-devices = distribution.create_strategy(2)
+strategy = distribution.create_strategy(2)
 from training.test_rematerialization import LITTLE, images, largest_difference, network, np, of, rematerializing
 import keras, tensorflow as tf
 from contextlib import nullcontext
 
-copies = distribution.replica_values(devices)
+copies = distribution.replica_values(strategy)
 found = {}
 for kind in ("per_replica", "synchronized"):
     states = []
     for anew in (False, True):
-        with devices.scope():
+        with strategy.scope():
             model = network(replace(LITTLE, repeats=(1, 1), batch_norm=kind))
             begun = of(model.variables)
             model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -193,7 +193,7 @@ def test_two_devices_train_the_same_bit_for_bit() -> None:
 def test_a_run_is_the_same_and_so_is_its_file_and_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, "little", replace(LITTLE, stochastic_depth=0.0))
     recipe = replace(EVERYTHING, model="little", test_flip=False)
-    wanted = train(recipe, tmp_path / "plain", log=lambda line: None)
+    wanted = train(recipe, tmp_path / "plain")
     recipe = replace(recipe, rematerialize=True)
     save, done = Checkpoints.save, []
 
@@ -205,8 +205,8 @@ def test_a_run_is_the_same_and_so_is_its_file_and_it_goes_on(tmp_path: Path, mon
 
     monkeypatch.setattr(Checkpoints, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "anew", checkpoint_steps=2, log=lambda line: None)
-    assert train(recipe, tmp_path / "anew", checkpoint_steps=2, log=lambda line: None) == wanted
+        train(recipe, tmp_path / "anew", checkpoint_steps=2)
+    assert train(recipe, tmp_path / "anew", checkpoint_steps=2) == wanted
     files = [tmp_path / name / "model.keras" for name in ("anew", "plain")]
     one, other = (keras.saving.load_model(file, compile=False) for file in files)
     check_same(of(one.weights), of(other.weights))

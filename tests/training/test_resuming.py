@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.messages import on_message
 from helpers.short_recipes import EVERYTHING, PLAIN
 
 from resnet_keras.applications.classifier import Classifier
@@ -25,8 +26,7 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.lock import lock_run
-from resnet_keras.training import callbacks as progress
-from resnet_keras.training import loop as run
+from resnet_keras.training import callbacks, data, loop, progress, state
 from resnet_keras.training import trainer as training
 from resnet_keras.training.preemption import Preempted
 from resnet_keras.training.trainer import train
@@ -39,27 +39,25 @@ MODELS: list[keras.Model] = []
 @pytest.fixture(scope="module", autouse=True)
 def quick_runs() -> Iterator[None]:
     """Makes runs of a little network, without curves and final evaluation, and keeps their models."""
-    build = run.compiled
+    compile_network, build_network = state.compile_network, loop.build_network
 
-    def compiled(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
-        MODELS.append(build(replace(recipe, model="little"), *args, **options))
+    def little_network(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
+        MODELS.append(compile_network(replace(recipe, model="little"), *args, **options))
         return MODELS[-1]
 
+    def little_final(recipe: Recipe, *args: Any) -> keras.Model:
+        return build_network(replace(recipe, model="little"), *args)
+
     little = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
-    network = run.network
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "little", little)
-        patch.setattr(run, "compiled", compiled)
-        patch.setattr(run, "network", lambda recipe, *args: network(replace(recipe, model="little"), *args))
-        patch.setattr(run, "evaluate", lambda *args, **options: RESULT)
+        patch.setattr(state, "compile_network", little_network)
+        patch.setattr(loop, "build_network", little_final)
+        patch.setattr(data, "evaluate", lambda *args, **options: RESULT)
         patch.setattr(Classifier, "load", lambda path: None)
         patch.setattr(RunFolder, "write_curves", lambda folder, history: None)
         yield
     MODELS.clear()
-
-
-def silent(line: str) -> None:
-    """Takes lines and does nothing."""
 
 
 def state_of_last() -> list[np.ndarray]:
@@ -90,14 +88,14 @@ class Result:
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """What `EVERYTHING` comes to, uninterrupted and without checkpoints amid an epoch."""
     folder = tmp_path_factory.mktemp("everything")
-    train(EVERYTHING, folder, checkpoint_steps=None, log=silent)
+    train(EVERYTHING, folder, checkpoint_steps=None)
     return Result(folder)
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("plain")
-    train(PLAIN, folder, log=silent)
+    train(PLAIN, folder)
     return Result(folder)
 
 
@@ -114,16 +112,18 @@ def killed_after(saves: int, recipe: Recipe, folder: Path, **options: Any) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", counted)
         with pytest.raises(KeyboardInterrupt):
-            train(recipe, folder, log=silent, **options)
+            train(recipe, folder, **options)
 
 
-def test_a_run_with_everything_goes_on_after_any_checkpoint(everything: Result, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_run_with_everything_goes_on_after_any_checkpoint(
+    everything: Result, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for saves, step in ((1, 2), (4, 9), (3, 14)):  # checkpoints are at 2, 4, 5, 7, 9, 10, 12, 14, 15
         killed_after(saves, EVERYTHING, tmp_path, checkpoint_steps=2)
         assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir())[-1] == f"step_{step:09d}"
-    train(EVERYTHING, tmp_path, checkpoint_steps=2, log=said.append)
-    assert "continued after step 4 of epoch 3" in said[0]
+    caplog.clear()
+    train(EVERYTHING, tmp_path, checkpoint_steps=2)
+    assert "resumed after step 4 of epoch 3" in caplog.messages[0]
     everything.check(tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
@@ -133,49 +133,46 @@ def test_a_run_with_everything_goes_on_after_any_checkpoint(everything: Result, 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_run_killed_once_goes_on_to_the_same(tmp_path: Path, saves: int, precision: str) -> None:
     recipe = replace(EVERYTHING, precision=precision, optimizer="lamb", l2=0.0, weight_decay=0.01, clip_norm=1.0)
-    train(recipe, tmp_path / "whole", checkpoint_steps=None, log=silent)
+    train(recipe, tmp_path / "whole", checkpoint_steps=None)
     whole = Result(tmp_path / "whole")
     killed_after(saves, recipe, tmp_path / "parts", checkpoint_steps=2)
-    train(recipe, tmp_path / "parts", log=silent)
+    train(recipe, tmp_path / "parts")
     whole.check(tmp_path / "parts")
 
 
-def sigterm_at(beginning: str) -> Callable[[str], None]:
-    """Returns a log that asks the process to end when it reads a line."""
-
-    def log(line: str) -> None:
-        if line.startswith(beginning):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return log
+def send_sigterm() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_sigterm_saves_wherever_it_comes_and_the_same_call_goes_on(
-    plain: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(progress, "_REPORT_SECONDS", 0.0)  # a line each step
+    monkeypatch.setattr(progress, "_MESSAGE_SECONDS", 0.0)  # a line each step
     for line, step in (
         ("  step 1/8", 2),  # amid an epoch, noticed after the next step
         ("  step 7/8", 8),  # noticed after the last step, before the validation
         ("epoch 1/2", 8),  # after an epoch
         ("  step 3/8", 12),
     ):
-        with pytest.raises(Preempted, match=rf"SIGTERM; the last checkpoint is of step {step}, and the same"):
-            train(PLAIN, tmp_path, checkpoint_steps=None, log=sigterm_at(line))
+        with (
+            pytest.raises(Preempted, match=rf"SIGTERM received; the last checkpoint is from step {step}, and the same"),
+            on_message(line, send_sigterm),
+        ):
+            train(PLAIN, tmp_path, checkpoint_steps=None)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    said: list[str] = []
-    train(PLAIN, tmp_path, checkpoint_steps=None, log=said.append)
-    assert "continued after step 4 of epoch 2" in said[0]
+    caplog.clear()
+    train(PLAIN, tmp_path, checkpoint_steps=None)
+    assert "resumed after step 4 of epoch 2" in caplog.messages[0]
     plain.check(tmp_path)
 
 
 def test_a_sigterm_before_the_first_step_ends_the_run_at_once(tmp_path: Path) -> None:
-    with pytest.raises(Preempted, match="the same command goes on"):
-        train(PLAIN, tmp_path, log=sigterm_at("resnet20 on digits"))
+    with pytest.raises(Preempted, match="the same command resumes"), on_message("resnet20 on digits", send_sigterm):
+        train(PLAIN, tmp_path)
 
 
 def test_a_run_that_ends_in_a_validation_goes_on_with_it(
-    everything: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    everything: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     average = AverageStatistics.on_test_begin
 
@@ -188,32 +185,32 @@ def test_a_run_that_ends_in_a_validation_goes_on_with_it(
 
     monkeypatch.setattr(AverageStatistics, "on_test_begin", interrupted)
     how = "SIGTERM"
-    with pytest.raises(Preempted, match="the last checkpoint is of step 4, and the same command goes on"):
-        train(EVERYTHING, tmp_path, checkpoint_steps=2, log=silent)
-    monkeypatch.setattr(progress, "_BEFORE_VALIDATION_SECONDS", -1.0)
+    with pytest.raises(Preempted, match="the last checkpoint is from step 4, and the same command resumes"):
+        train(EVERYTHING, tmp_path, checkpoint_steps=2)
+    monkeypatch.setattr(callbacks, "_BEFORE_VALIDATION_SECONDS", -1.0)
     how = "Ctrl-C"
-    said: list[str] = []
+    caplog.clear()
     for _ in range(2):  # the second time in the validation that the run goes on with
         with pytest.raises(KeyboardInterrupt):
-            train(EVERYTHING, tmp_path, checkpoint_steps=2, log=said.append)
-    assert "continued before the validation of epoch 1" in said[1]
+            train(EVERYTHING, tmp_path, checkpoint_steps=2)
+    assert "resumed before the validation of epoch 1" in caplog.messages[1]
     how = ""
-    train(EVERYTHING, tmp_path, checkpoint_steps=2, log=silent)
+    train(EVERYTHING, tmp_path, checkpoint_steps=2)
     everything.check(tmp_path)
 
 
 def test_several_steps_at_once_come_to_the_same_and_go_on(plain: Result, tmp_path: Path) -> None:
-    train(PLAIN, tmp_path / "whole", steps_per_execution=4, log=silent)
+    train(PLAIN, tmp_path / "whole", steps_per_execution=4)
     plain.check(tmp_path / "whole")
     killed_after(1, PLAIN, tmp_path / "parts", steps_per_execution=4, checkpoint_steps=3)
     assert [path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()] == ["step_000000004"]
-    train(PLAIN, tmp_path / "parts", steps_per_execution=3, log=silent)  # which do not divide what is left
+    train(PLAIN, tmp_path / "parts", steps_per_execution=3)  # which do not divide what is left
     plain.check(tmp_path / "parts")
 
 
 @pytest.mark.slow
 def test_leaving_broken_steps_out_changes_nothing_of_a_run_without(plain: Result, tmp_path: Path) -> None:
-    train(PLAIN, tmp_path, skip_broken_steps=True, log=silent)
+    train(PLAIN, tmp_path, skip_broken_steps=True)
     plain.check(tmp_path)
     with (tmp_path / "history.csv").open() as file:
         assert [row["skipped"] for row in csv.DictReader(file)] == ["0", "0"]
@@ -222,13 +219,13 @@ def test_leaving_broken_steps_out_changes_nothing_of_a_run_without(plain: Result
 def test_a_run_may_begin_to_leave_broken_steps_out_and_cease_to(plain: Result, tmp_path: Path) -> None:
     for saves, skip in ((1, False), (2, True)):
         killed_after(saves, PLAIN, tmp_path, skip_broken_steps=skip, checkpoint_steps=3)
-    train(PLAIN, tmp_path, log=silent)
+    train(PLAIN, tmp_path)
     plain.check(tmp_path)
 
 
 def with_broken_step(monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
     """Makes one step's images infinite."""
-    batches = run.training_batches
+    batches = data.training_batches
 
     def changed(*args: Any, first_step: int, **options: Any) -> tf.data.Dataset:
         def one(step: tf.Tensor, parts: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -236,15 +233,15 @@ def with_broken_step(monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
 
         return batches(*args, first_step=first_step, **options).enumerate().map(one)
 
-    monkeypatch.setattr(run, "training_batches", changed)
+    monkeypatch.setattr(data, "training_batches", changed)
 
 
 def test_a_loss_that_is_no_number_is_noticed_before_it_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_broken_step(monkeypatch, 4)
-    with pytest.raises(FloatingPointError, match=r"Received: nan in epoch 1; the last checkpoint is of step 3"):
-        train(PLAIN, tmp_path, checkpoint_steps=3, log=silent)
+    with pytest.raises(FloatingPointError, match=r"Received: nan in epoch 1; the last checkpoint is from step 3"):
+        train(PLAIN, tmp_path, checkpoint_steps=3)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000000003"]
 
 
@@ -252,36 +249,38 @@ def test_no_checkpoint_holds_a_weight_that_is_no_number(tmp_path: Path) -> None:
     # The first step's loss is a number, but what it learns is not: the rate is the largest number.
     diverging = replace(PLAIN, peak_lr=3e38, warmup_lr=3e38, schedule="step", momentum=0.0, weight_decay=1e6)
     with pytest.raises(FloatingPointError):
-        train(diverging, tmp_path, checkpoint_steps=1, log=silent)
+        train(diverging, tmp_path, checkpoint_steps=1)
     found = Checkpoints(tmp_path / "checkpoints", lambda variable: [variable]).read()
     assert found is None or all(np.isfinite(value).all() for value in found[1].values())
 
 
-def test_a_broken_step_is_left_out_counted_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_step_is_skipped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with_broken_step(monkeypatch, 4)
-    said: list[str] = []
-    train(PLAIN, tmp_path / "whole", skip_broken_steps=True, log=said.append)
+    caplog.clear()
+    train(PLAIN, tmp_path / "whole", skip_broken_steps=True)
     with (tmp_path / "whole" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["skipped"] for row in rows] == ["1", "1"]
-    assert ", 1 steps skipped" in next(line for line in said if line.startswith("epoch 1/2"))
+    assert ", 1 steps skipped" in next(line for line in caplog.messages if line.startswith("epoch 1/2"))
     assert all(math.isfinite(float(row["loss"])) for row in rows)
     right = float(rows[0]["accuracy"]) * 7 * 64  # of 7 batches: the broken one counts for nothing
     assert right == pytest.approx(round(right), abs=1e-3)
     whole = Result(tmp_path / "whole")
     killed_after(2, PLAIN, tmp_path / "parts", skip_broken_steps=True, checkpoint_steps=3)
-    train(PLAIN, tmp_path / "parts", skip_broken_steps=True, log=silent)
+    train(PLAIN, tmp_path / "parts", skip_broken_steps=True)
     whole.check(tmp_path / "parts")
 
 
 def test_a_set_with_fewer_images_than_told_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = run.training_batches
-    monkeypatch.setattr(run, "training_batches", lambda *args, **options: batches(*args, **options).take(11))
+    batches = data.training_batches
+    monkeypatch.setattr(data, "training_batches", lambda *args, **options: batches(*args, **options).take(11))
     with (
         pytest.warns(UserWarning, match="ran out of data"),
         pytest.raises(ValueError, match=r"images for 16 steps\. Received: no more after step 11; .* fewer images than"),
     ):
-        train(PLAIN, tmp_path, log=silent)
+        train(PLAIN, tmp_path)
     assert len(history(tmp_path)) == 1  # the epoch that was whole
 
 
@@ -290,30 +289,30 @@ def test_two_runs_in_a_folder_at_once_are_refused(tmp_path: Path) -> None:
         lock_run(tmp_path),
         pytest.raises(BlockingIOError, match=rf"no other run in .*Received: process {os.getpid()}"),
     ):
-        train(PLAIN, tmp_path, log=silent)
+        train(PLAIN, tmp_path)
     assert not (tmp_path / "recipe.json").exists()
 
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_not_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = training.prepared
+    prepare = training.prepare_inputs
 
-    def meanwhile(*args: Any) -> Any:
-        monkeypatch.setattr(training, "prepared", prepare)
-        train(replace(PLAIN, epochs=1), tmp_path, log=silent)
-        return prepare(*args)
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(training, "prepare_inputs", prepare)
+        train(replace(PLAIN, epochs=1), tmp_path)
+        return prepare(*args, **options)
 
-    monkeypatch.setattr(training, "prepared", meanwhile)
+    monkeypatch.setattr(training, "prepare_inputs", meanwhile)
     models = len(MODELS)
-    assert train(replace(PLAIN, epochs=1), tmp_path, log=silent) == RESULT
+    assert train(replace(PLAIN, epochs=1), tmp_path) == RESULT
     assert len(MODELS) == models + 1
 
 
 @pytest.mark.parametrize("name", ["checkpoint_steps", "steps_per_execution", "validate_epochs"])
 def test_a_number_of_steps_below_one_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=rf"Expected `{name}` of at least 1\. Received: 0"):
-        train(PLAIN, tmp_path / "run", log=silent, **{name: 0})  # type: ignore[arg-type]
+        train(PLAIN, tmp_path / "run", **{name: 0})  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 

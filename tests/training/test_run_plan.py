@@ -74,7 +74,10 @@ def test_it_tells_and_draws_and_trains_nothing(tmp_path: Path) -> None:
     last = 0.025 * (1 + math.cos(math.pi * 38 / 39))
     assert said[1] == f"learning rate: 0.01 at first, 0.05 at step 5, {last:.3g} at the end, step 43"
     assert said[2] == "images: 8x8 for 4 epochs"
-    assert "a guess: 0.00 GiB of weights, gradients and optimizer, 0.00 GiB of activations" in said[3]
+    assert (
+        "estimated memory of each device: 0.00 GiB of weights, gradients and optimizer, 0.00 GiB of activations"
+        in said[3]
+    )
     assert said[-2:] == [f"see {file}" for file in plan.files]
 
 
@@ -150,7 +153,7 @@ def test_memory_of_activations_is_in_proportion_to_the_images_at_once() -> None:
 
 
 def start_of(**changes: Any) -> TrainingInputs:
-    return prepare_inputs(recipe_of(**changes), {"data_dir": None, "download": False, "skip": None}, print)
+    return prepare_inputs(recipe_of(**changes))
 
 
 @pytest.mark.parametrize(
@@ -165,11 +168,13 @@ def test_a_batch_of_any_labels_is_drawn(tmp_path: Path, changes: dict[str, Any])
 def test_colors_are_drawn_in_their_order(tmp_path: Path) -> None:
     start = start_of(batch_size=1, pad_pixels=0)
     orange = np.broadcast_to(np.array([250, 120, 10], np.uint8), (1, 8, 8, 3))
-    split = replace(start.train_split, images=orange, labels=np.zeros(1, np.int64))
+    split = replace(start.data.train_split, images=orange, labels=np.zeros(1, np.int64))
     for order in ("rgb", "bgr"):
         mean = (100.0, 110.0, 120.0)
         chosen = Preprocessing(image_size=(8, 8), channels=3, mean=mean, std=(50.0,) * 3, channel_order=order)
-        MODULE._draw_batch(replace(start, train_split=split), chosen, tmp_path / f"{order}.png")
+        MODULE._draw_batch(
+            replace(start, data=replace(start.data, train_split=split)), chosen, tmp_path / f"{order}.png"
+        )
         picture = drawn(tmp_path / f"{order}.png")[..., :3].reshape(-1, 3).astype(int)
         assert (np.abs(picture - [250, 120, 10]).max(1) <= 2).mean() > 0.2
         assert (np.abs(picture - [10, 120, 250]).max(1) <= 2).mean() == 0

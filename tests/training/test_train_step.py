@@ -118,7 +118,7 @@ class Guarded:
         self.skips = SkipNonFiniteSteps(self.model, others)
         step = accumulate_gradients(self.model, parts) if parts > 1 else self.model.train_step
         step = self.average.after(step) if self.average else step
-        self.step = self.skips.guarding(step)
+        self.step = self.skips.guard(step)
         # The counts of steps go on, as the states of random layers do.
         self.kept = [
             v for v in (*self.model.variables, *self.model.optimizer.variables, *others) if "int" not in v.dtype
@@ -214,8 +214,8 @@ from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients
 from helpers.little_steps import IMAGES, batch, broken, fit, largest_difference, network, of
 
-devices = distribution.create_strategy(2)
-copies = distribution.replica_values(devices)
+strategy = distribution.create_strategy(2)
+copies = distribution.replica_values(strategy)
 
 def in_two_parts(chosen):
     with distribution.scope(chosen):
@@ -227,7 +227,7 @@ def in_two_parts(chosen):
     return of(model.weights), logs, begun
 
 one, one_logs, begun = in_two_parts(None)
-two, two_logs, _ = in_two_parts(devices)
+two, two_logs, _ = in_two_parts(strategy)
 found = {"parts": {
     "moved": largest_difference(one, begun),
     "difference": largest_difference(one, two),
@@ -235,7 +235,7 @@ found = {"parts": {
     "accuracy": abs(one_logs["accuracy"] - two_logs["accuracy"]),
 }}
 
-with devices.scope():  # in half precision, whose optimizer alone would keep the weights, but not the statistics
+with strategy.scope():  # in half precision, whose optimizer alone would keep the weights, but not the statistics
     model = network(policy="mixed_float16")
     average = WeightAverage(model, 0.9)
     skips = SkipBroken(model, average.variables)
@@ -248,7 +248,7 @@ def state():
 def metrics():
     return [np.array(copy) for variable in model.metrics_variables for copy in copies(variable)]
 
-with patch_methods(model, train_step=skips.guarding(average.after(model.train_step))):
+with patch_methods(model, train_step=skips.guard(average.after(model.train_step))):
     logs = fit(model, [batch(0), batch(1)])
     good, good_metrics = state(), metrics()
     found["broken"] = []
