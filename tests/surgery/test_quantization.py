@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from helpers.messages import interrupt, on_message
 from helpers.small_networks import randomized
 
 from resnet_keras.applications import named_networks
@@ -218,7 +219,7 @@ def test_deep_networks_in_segments_are_quantized(tmp_path: Path) -> None:
 def test_training_for_int8_keeps_what_the_network_can_and_is_exported(digits_run: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPES["digits_qat_resnet20"], weights=str(digits_run), epochs=1)
     in_floats = RunFolder(digits_run).evaluation()
-    evaluation = train(recipe, tmp_path / "run", log=lambda line: None)
+    evaluation = train(recipe, tmp_path / "run")
     assert in_floats is not None
     assert evaluation.top1_error <= in_floats.top1_error + 0.01
     done = export(tmp_path / "run", tmp_path / "saved_models", log=lambda line: None)
@@ -231,18 +232,11 @@ def test_training_for_int8_keeps_what_the_network_can_and_is_exported(digits_run
 @pytest.mark.slow
 def test_training_for_int8_goes_on_bit_for_bit(digits_run: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPES["digits_qat_resnet20"], weights=str(digits_run), epochs=2)
-    evaluation = train(recipe, tmp_path / "whole", log=lambda line: None)
+    evaluation = train(recipe, tmp_path / "whole")
 
-    class Stop(Exception):
-        pass
-
-    def stop(line: str) -> None:
-        if line.startswith("epoch 1/"):
-            raise Stop
-
-    with pytest.raises(Stop):
-        train(recipe, tmp_path / "parts", log=stop)
-    again = train(recipe, tmp_path / "parts", log=lambda line: None)
+    with pytest.raises(KeyboardInterrupt), on_message("epoch 1/", interrupt):
+        train(recipe, tmp_path / "parts")
+    again = train(recipe, tmp_path / "parts")
     assert again == evaluation
     whole, parts = (Classifier.load(tmp_path / name).model.get_weights() for name in ("whole", "parts"))
     for one, other in zip(whole, parts, strict=True):
@@ -267,7 +261,7 @@ def test_two_replicas_train_for_int8_as_one(digits_run: Path, tmp_path: Path) ->
 def test_training_for_int8_wants_trained_weights(tmp_path: Path) -> None:
     recipe = replace(RECIPES["digits_resnet20"], qat=True)
     with pytest.raises(ValueError, match=r"Expected `weights` of a network of the 10 classes.*Received: none"):
-        train(recipe, tmp_path, log=lambda line: None)
+        train(recipe, tmp_path)
     with pytest.raises(ValueError, match="Expected `precision` to be float32 with `qat`"):
         replace(recipe, precision="mixed_bfloat16")
     with pytest.raises(ValueError, match="Expected `loss` to be softmax with `distill`"):
