@@ -11,7 +11,13 @@ import tyro
 
 import resnet_keras
 from resnet_keras.cli.program import run
-from resnet_keras.data.class_names import read_class_names as read_names
+from resnet_keras.data.class_names import read_class_names
+
+SECTIONS = {
+    "Output": ("to", "class-names"),
+    "Network": ("network", "bottleneck-stride", "zero-channels"),
+    "Preprocessing": ("image-size", "crop-ratio", "interpolation", "channel-order", "mean", "std"),
+}
 
 
 def convert(
@@ -29,30 +35,30 @@ def convert(
     bottleneck_stride: Literal["1x1", "3x3"] | None = None,
     zero_channels: Literal["behind", "around"] | None = None,
 ) -> None:
-    """Writes a .keras file of any weights of these networks, with its preprocessing and class names.
+    """Writes a .keras file from the weights of any library, with preprocessing and class names.
 
-    The library that the weights are of is recognized. The file is opened again and compared before this ends. Flags
-    change what the source tells of preprocessing, or what is usual for its library.
+    The library is recognized. The file is opened again and compared with the source. Flags override the preprocessing
+    of the source, or the conventions of its library.
 
     Args:
-        source: A .safetensors, .pth, .th, .bin, .keras or .h5 file, a folder as a hub has it, imagenet, torchvision,
-            or hf://OWNER/NAME.
+        source: A .safetensors, .pth, .th, .bin, .keras, or .h5 file; a folder of a hub; a run folder; imagenet,
+            torchvision, or hf://OWNER/NAME.
         to: The .keras file to write.
         network: Name of the network, for imagenet and torchvision.
-        class_names: Text file of class names, one a line.
+        class_names: Text file with one class name per line.
         image_size: Height and width of the network's input in pixels.
-        crop_ratio: Image size as a part of the shorter side that images are resized to.
-        interpolation: How images are resized.
-        channel_order: Of the network's input.
-        mean: What is subtracted from the pixels (0-255), per channel.
-        std: What the difference is divided by, per channel.
-        bottleneck_stride: Which convolution of a bottleneck has the stride, if not where its library has it.
-        zero_channels: Where option A puts its zero channels, if not where others of its kind do.
+        crop_ratio: Image size divided by the shorter side that images are resized to.
+        interpolation: Interpolation for resizing images.
+        channel_order: Channel order of the network's input.
+        mean: Mean of each channel, in pixel values (0-255).
+        std: Standard deviation of each channel, in pixel values.
+        bottleneck_stride: Convolution of a bottleneck that has the stride; as in the library if it is not given.
+        zero_channels: Position of option A's zero channels; as in the library if it is not given.
     """
     if to.suffix != ".keras":
         raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")
-    found = resnet_keras.weights.open_weights(source, network)
-    chosen = found.preprocessing
+    imported = resnet_keras.weights.open_weights(source, network)
+    chosen = imported.preprocessing
     if chosen is None and mean and std and image_size:
         chosen = resnet_keras.Preprocessing(image_size=(image_size, image_size), channels=len(mean), mean=mean, std=std)
     if chosen is not None:
@@ -66,9 +72,9 @@ def convert(
         if image_size or crop_ratio:
             chosen = chosen.at(image_size or chosen.image_size, crop_ratio)
     classifier, report = resnet_keras.convert(
-        found,
+        imported,
         preprocessing=chosen,
-        class_names=read_names(class_names) if class_names else None,
+        class_names=read_class_names(class_names) if class_names else None,
         bottleneck_stride=bottleneck_stride,
         zero_channels=zero_channels,
     )
@@ -81,4 +87,4 @@ def convert(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet convert`."""
-    return run(convert, "resnet convert", argv)
+    return run(convert, "resnet convert", argv, sections=SECTIONS)

@@ -15,6 +15,12 @@ import tyro
 import resnet_keras
 from resnet_keras.cli.program import run
 
+SECTIONS = {
+    "Images": ("dataset", "data-dir", "split", "skip-broken"),
+    "Views": ("crops", "scales", "flip", "average", "batch-size"),
+    "Output": ("details", "json"),
+}
+
 
 def evaluate(
     sources: tyro.conf.Positional[tuple[Path, ...]],
@@ -31,24 +37,24 @@ def evaluate(
     skip_broken: bool = False,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Prints top-1 and top-5 error on a split, of a classifier or of several whose scores are averaged.
+    """Prints the top-1 and top-5 error of a classifier, or of an ensemble that averages the scores of several.
 
     Args:
         sources: Folders of finished runs, or .keras files with preprocessing and class names.
-        split: train or test; of a folder also all; of a TFDS set, any split.
-        dataset: Data set; that of the first run if None.
-        data_dir: Where it lies; where the run had it if None.
-        crops: What of an image is shown: its center, ten crops (corners, center, mirrored), or the full image.
-        scales: Shorter sides in pixels to resize images to, averaged; the paper's five for full if there are none.
-        flip: Show each view mirrored, too.
-        average: What is averaged.
+        split: train or test; all for a folder of images; any split of a TensorFlow data set.
+        dataset: Name of the data set; the run's own if it is not given.
+        data_dir: Folder of TensorFlow Datasets, or of class folders; the run's own if it is not given.
+        crops: The center of each image, ten crops (corners and center, mirrored too), or the full image.
+        scales: Shorter sides in pixels to resize images to; the paper's five for full images.
+        flip: Add the mirrored image of each view.
+        average: Average probabilities or logits over views and classifiers.
         batch_size: Views per step.
-        details: Folder to write per-class accuracy and the confusion matrix to, as CSV and PNG.
-        skip_broken: Leave out and count broken images, labels outside the classes and empty classes.
+        details: Write per-class accuracy and the confusion matrix (CSV, PNG) to this folder.
+        skip_broken: Skip and count broken images, labels outside the classes, and empty classes.
         json_output: Print JSON.
     """
     if not sources:
-        raise ValueError("Expected a run's folder or a .keras file. Received: none")
+        raise ValueError("Expected a run folder or a .keras file. Received: none")
     classifiers = [resnet_keras.Classifier.load(source) for source in sources]
     dataset, place = resnet_keras.runs.dataset_of(sources[0], dataset, data_dir)
     tell = functools.partial(print, file=sys.stderr)
@@ -57,11 +63,11 @@ def evaluate(
     answers = resnet_keras.evaluation.predict_split(classifiers, data, views=views, batch_size=batch_size, log=tell)
     if details is not None:
         resnet_keras.evaluation.write_details(answers, details)
-    who = " + ".join(map(str, sources))
+    names = " + ".join(map(str, sources))
     found = answers.evaluation
-    print(json.dumps(asdict(found)) if json_output else f"{who} on {dataset}/{split}: {found}")
+    print(json.dumps(asdict(found)) if json_output else f"{names} on {dataset}/{split}: {found}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet evaluate`."""
-    return run(evaluate, "resnet evaluate", argv)
+    return run(evaluate, "resnet evaluate", argv, sections=SECTIONS)

@@ -1,4 +1,4 @@
-"""Prints the table of all networks, e.g. `resnet networks resnet18 resnet50`."""
+"""Prints a table of networks, e.g. `resnet networks resnet18 resnet50`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from resnet_keras.cli.program import run
 
 
 def networks(names: tyro.conf.Positional[tuple[str, ...]] = (), *, family: bool = False) -> None:
-    """Prints layers, trainable parameters, multiply-adds and feature-map sizes, computed from the networks.
+    """Prints layers, trainable parameters, multiply-adds, and feature-map sizes, computed from the networks.
 
     Args:
-        names: Networks to print; all of the paper if there are none.
-        family: Print those that came after the paper.
+        names: Networks to print; all networks of the paper by default.
+        family: Print the later networks instead.
     """
     rows = resnet_keras.networks.FAMILY if family else resnet_keras.ARCHITECTURES
     print(resnet_keras.networks.complexity_table(names or tuple(rows)))

@@ -23,10 +23,10 @@ def predict(
     """Prints the most probable classes of each image.
 
     Args:
-        source: Folder of a finished run, or a .keras file that one has written.
-        images: Image files, and folders of images.
-        top_k: Classes to print for each.
-        json_output: Print JSON, a line for each image.
+        source: Folder of a finished run, or a .keras file with preprocessing and class names.
+        images: Image files and folders of images.
+        top_k: Number of classes to print for each image.
+        json_output: Print JSON, one line per image.
     """
     if not images:
         raise ValueError("Expected images or folders of images. Received: none")

@@ -56,7 +56,7 @@ EXAMPLES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program with the arguments given (the process's own if `None`); returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with _ended_quietly("resnet") as ended:
+    with ended_in_one_line("resnet") as ended:
         return _dispatch(arguments)
     return ended.status
 
@@ -86,7 +86,7 @@ def run(
     from resnet_keras.cli.help_text import command_help
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with _ended_quietly(name) as ended:
+    with ended_in_one_line(name) as ended:
         if has_subcommands:
             return _call(function, name, arguments, progress)
         asked = {"-h", "--help", "--help-all"}.intersection(arguments)
@@ -147,16 +147,16 @@ def _call(function: Callable[..., int | None], name: str, arguments: list[str], 
     return tyro.cli(started, args=arguments, prog=name, config=settings, use_underscores=False) or 0
 
 
-class _Ended:
+class Ended:
     """Exit status of a command that an exception ended."""
 
     status = 0
 
 
 @contextlib.contextmanager
-def _ended_quietly(name: str) -> Iterator[_Ended]:
+def ended_in_one_line(name: str) -> Iterator[Ended]:
     """Turns exceptions that are not bugs into one line and an exit status."""
-    ended = _Ended()
+    ended = Ended()
     try:
         yield ended
         sys.stdout.flush()

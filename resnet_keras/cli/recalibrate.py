@@ -20,15 +20,15 @@ def recalibrate(
     images: int = 10_000,
     batch_size: int = 128,
 ) -> None:
-    """Writes a .keras file whose batch normalizations hold true averages over training images, not moving ones.
+    """Writes a .keras file whose batch normalization has true averages over training images, not moving averages.
 
     Args:
         source: Folder of a finished run, or a .keras file with preprocessing and class names.
         to: The .keras file to write.
-        dataset: Data set; the run's own if None.
-        data_dir: Where it lies; where the run had it if None.
-        images: How many training images to pass, at most.
-        batch_size: Images per batch, as many as in training.
+        dataset: Name of the data set; the run's own if it is not given.
+        data_dir: Folder of TensorFlow Datasets, or of class folders; the run's own if it is not given.
+        images: Largest number of training images to use.
+        batch_size: Images per batch; use that of the training.
     """
     if to.suffix != ".keras":
         raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")

@@ -1,4 +1,4 @@
-"""Carries out an experiment of the paper, e.g. `resnet reproduce degradation --budget small --data-dir DIR`."""
+"""Runs an experiment of the paper, e.g. `resnet reproduce degradation --budget small --data-dir DIR`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resnet_keras.cli.program import run
 
 Name = Literal[
     "table1", "degradation", "shortcuts", "depth", "responses", "protocols", "layers1202", "document"
-]  # those of EXPERIMENTS, which a test compares, and the document alone
+]  # the keys of EXPERIMENTS, which a test compares, and "document"
 
 
 def reproduce(
@@ -25,29 +25,30 @@ def reproduce(
     weights: tuple[Path, ...] = (),
     dataset: str | None = None,
 ) -> None:
-    """Carries out an experiment of the paper and writes the document of all; the same command continues it.
+    """Runs an experiment of the paper and writes the document of all; the same command resumes it.
 
     Args:
-        experiment: Which one; "document" writes the document anew, from what is there.
-        budget: smoke shows in minutes that it works, on digits; small shows the effect on two CPU cores within two
-            hours, on a part of CIFAR-10; full is the paper's own recipes.
+        experiment: One of table1, degradation, shortcuts, depth, responses, protocols, layers1202; document only
+            writes the document again.
+        budget: smoke checks in minutes that the experiment works, on digits; small shows the effect on two CPU cores
+            within two hours, on a part of CIFAR-10; full is the paper's own recipes.
         workdir: Folder of all experiments, with REPRODUCTION.md.
-        data_dir: Where the data lie: TFDS's folder, or a folder of class folders.
-        download: Let TensorFlow Datasets fetch a set that is missing.
-        weights: For responses and protocols: finished runs or .keras files to measure, in place of training.
-        dataset: Of whose test images they are shown; that of the first run if None.
+        data_dir: Folder of TensorFlow Datasets, or of class folders.
+        download: Let TensorFlow Datasets fetch a missing data set.
+        weights: For responses and protocols: finished runs or .keras files to measure instead of training.
+        dataset: Data set whose test images are used with --weights; that of the first run if it is not given.
     """
-    # Not at the top: `--help` needs no TensorFlow.
+    # Not at the top: these import TensorFlow, which `--help` does not need.
     from resnet_keras.reproduction.document import write_document
     from resnet_keras.reproduction.folder import ReproductionFolder
-    from resnet_keras.reproduction.reproducer import reproduce as carry_out
+    from resnet_keras.reproduction.reproducer import reproduce as run_experiment
 
     if experiment == "document":
         folder = ReproductionFolder(workdir)
         write_document(folder)
         print(f"see {folder.document}")
         return
-    document = carry_out(
+    document = run_experiment(
         experiment,
         workdir,
         budget=budget,

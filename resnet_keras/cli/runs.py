@@ -1,4 +1,4 @@
-"""Prints what runs came to, a line per recipe, e.g. `resnet runs runs`."""
+"""Prints the results of runs, a line per recipe, e.g. `resnet runs runs`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def runs(
     csv: Path | None = None,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Prints a Markdown table: error over seeds, time and speed of each recipe, and the runs that are not finished.
+    """Prints a Markdown table of runs: error over seeds, time, and speed of each recipe; then the unfinished runs.
 
     Args:
-        sources: Folders of runs, or folders that hold some at any depth.
-        csv: File to write a line for each run to.
+        sources: Run folders, or folders that contain some at any depth.
+        csv: Write a line for each run to this file.
         json_output: Print JSON.
     """
     table = resnet_keras.runs.summarize_runs(sources)
