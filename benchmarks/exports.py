@@ -2,7 +2,7 @@
 
 Speed: ResNet-50 with random weights and statistics in every format, beside keras.applications' own export of it, and
 that in OpenVINO and ONNX Runtime where installed. Accuracy: what `export.json` tells in the folders that are named, as
-`resnet-export` has written them. The tables are printed and written to `exports.md`.
+`resnet export` has written them. The tables are printed and written to `exports.md`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def accuracy(folders: list[Path]) -> list[str]:
 def main() -> None:
     """Measures and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path, help="versions that resnet-export has published")
+    parser.add_argument("folders", nargs="*", type=Path, help="versions that resnet export has published")
     parser.add_argument("--network", default="resnet50", help="of the speeds; resnet50, resnet101 or resnet152")
     # Without int16: XNNPACK has no kernels for it, and a call would take half a minute.
     forms = [form for form in LITERT_FORMATS if form != "int16"]
@@ -113,7 +113,7 @@ def main() -> None:
     if arguments.folders:
         lines += [
             "",
-            "Accuracy on real images, and milliseconds of a single one on all cores, as `resnet-export` reports them:",
+            "Accuracy on real images, and milliseconds of a single one on all cores, as `resnet export` reports them:",
             "",
             *accuracy(arguments.folders),
         ]

@@ -1,6 +1,6 @@
 """What happens to a run when something goes wrong: `python benchmarks/faults.py`.
 
-Each fault is injected into a real run of `resnet-train`, in a process of its own. Then the cause is taken away and the
+Each fault is injected into a real run of `resnet train`, in a process of its own. Then the cause is taken away and the
 same command is given again; at the end the weights are compared, bit for bit, with those of a run that nothing happened
 to. The table is printed and written to `faults.md`. It takes a few minutes and computes on the CPU.
 
@@ -57,7 +57,7 @@ class Row:
 
 
 class Training:
-    """A run of `resnet-train` in a process of its own, and what it says."""
+    """A run of `resnet train` in a process of its own, and what it says."""
 
     def __init__(self, workdir: Path, arguments: Sequence[str], **options: object) -> None:
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (as long as the process)
@@ -99,7 +99,7 @@ def same(one: Path, other: Path) -> bool:
 def told(ended: tuple[int, str]) -> str:
     """Returns status and message for the table."""
     status, line = ended
-    message = line.removeprefix("resnet-train: ").replace("|", "/")
+    message = line.removeprefix("resnet train: ").replace("|", "/")
     for place in (*PLACES, Path.cwd()):
         message = message.replace(str(place), "")
     message = message.replace(socket.gethostname(), "HOST")

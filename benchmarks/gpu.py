@@ -13,9 +13,9 @@ throughout; where that does not suffice, a smaller --batch does. On a CPU, a tri
 What the networks reach, rather than how fast, is a matter of whole runs. Those of the paper's Table 6, over five seeds:
 
     for seed in 0 1 2 3 4; do
-        resnet-train cifar10_resnet20 --seed $seed --workdir runs/r20_$seed
+        resnet train cifar10 --model resnet20 --seed $seed --workdir runs/r20_$seed
     done
-    resnet-runs runs
+    resnet runs runs
 """
 
 from __future__ import annotations

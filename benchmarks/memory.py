@@ -1,6 +1,6 @@
 """Memory and time of training, with activations kept and computed anew: `python benchmarks/memory.py`.
 
-Each network trains a few steps by `model.fit`, as `resnet-train` trains it, in a process of its own: Linux tells the
+Each network trains a few steps by `model.fit`, as `resnet train` trains it, in a process of its own: Linux tells the
 most memory that a process has held (VmHWM). The table is printed and written to `memory.md`. ResNet-1202 takes several
 minutes, most of them to trace its graph; `--networks resnet110` leaves it out.
 """

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Trains on two nodes, a task on each: sbatch examples/slurm.sh digits_resnet20 --epochs 5
-# The same command again continues the run. RUNS must lie where all nodes, or at least the first, always find it.
+# Trains on two nodes, one task per node: sbatch examples/slurm.sh cifar10 --model resnet56 --data-dir DIR
+# The same command resumes the run. The run folder (--workdir, by default below runs/ in the folder of submission) must be
+# on a file system that all nodes, or at least the first one, always see.
 #SBATCH --job-name=resnet
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -10,10 +11,8 @@
 #SBATCH --signal=TERM@60
 set -euo pipefail
 
-RUNS=${RUNS:-$SLURM_SUBMIT_DIR/runs}
-RECIPE=${1:?Usage: sbatch examples/slurm.sh RECIPE [FLAGS]}
-shift
+: "${1:?Usage: sbatch examples/slurm.sh RECIPE [FLAGS]}"
 
-# srun starts the tasks and tells each of them where the others are (SLURM_STEP_NODELIST and others). A task that ends
-# with an error ends the step.
-exec srun --kill-on-bad-exit=1 resnet-train "$RECIPE" --workdir "$RUNS/$RECIPE" "$@"
+# srun starts the tasks and describes the cluster to each (SLURM_STEP_NODELIST and others). A task that ends with an error
+# ends the step.
+exec srun --kill-on-bad-exit=1 resnet train "$@"

@@ -66,7 +66,7 @@ class Classifier:
         if about is None:
             raise ValueError(
                 f"Expected a .keras file with its preprocessing and class names, as a run or `Classifier.save` writes "
-                f"it, or `resnet-convert` makes it of other weights. Received: {path}, which has none"
+                f"it, or `resnet convert` makes it of other weights. Received: {path}, which has none"
             )
         model = fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
         return cls(model, Preprocessing(**about["preprocessing"]), tuple(about["class_names"]))

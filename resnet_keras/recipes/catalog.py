@@ -223,4 +223,4 @@ RECIPES: dict[str, Recipe] = {
     },
     **{f"cifar10_{name}": replace(_WIDE, model=name) for name in ("wide_resnet16_8", "wide_resnet28_10")},
 }
-"""Recipes by name. A variant is `dataclasses.replace(RECIPES[name], field=value)`, or a flag of `resnet-train`."""
+"""Recipes by name. A variant is `dataclasses.replace(RECIPES[name], field=value)`, or a flag of `resnet train`."""

@@ -37,7 +37,7 @@ _BUDGET_TITLES = {
 }
 _HEAD = f"""# Reproduction of "Deep Residual Learning for Image Recognition" (arXiv:1512.03385)
 
-Written by `resnet-reproduce` from the files of its runs; `resnet-reproduce document` writes it anew. Errors are top-1,
+Written by `resnet reproduce` from the files of its runs; `resnet reproduce document` writes it anew. Errors are top-1,
 in per cent, mean ± standard deviation (n - 1) over seeds; a difference is taken seed by seed. The *training error* is
 that of the finished network on the images that it was trained on, without augmentation; the test error is that of the
 last epoch. Each run's folder has its recipe, versions, history and curves; experiments of one budget share their runs.
@@ -59,7 +59,7 @@ def write_document(folder: ReproductionFolder) -> None:
     networks = _networks(folder)
     parts = [_HEAD]
     for name, experiment in EXPERIMENTS.items():
-        parts.append(f"## {experiment.title}\n\n`resnet-reproduce {name}`; {experiment.where}. {experiment.claim}")
+        parts.append(f"## {experiment.title}\n\n`resnet reproduce {name}`; {experiment.where}. {experiment.claim}")
         if experiment.kind == "networks":
             parts.append(network_table(networks))
             continue
@@ -139,7 +139,7 @@ def _plan(folder: ReproductionFolder, name: str, experiment: Experiment, network
         return []
     multiply_adds = {network["name"]: network["multiply_adds"] for network in networks}
     return [
-        f"### Not run here: the paper's recipes\n\n`resnet-reproduce {name} --budget full --data-dir DIR`",
+        f"### Not run here: the paper's recipes\n\n`resnet reproduce {name} --budget full --data-dir DIR`",
         plan_table(left, multiply_adds, _rates(folder)),
     ]
 

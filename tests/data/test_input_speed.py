@@ -273,5 +273,5 @@ def test_help_tells_the_meters_and_the_recipes(
         bench.main([*arguments, "--help"])
     assert end.value.code == 0
     told = capsys.readouterr().out
-    assert "resnet-bench" in told
+    assert "resnet bench" in told
     assert said in told

@@ -195,7 +195,7 @@ def test_a_lost_worker_ends_the_others_and_the_run_continues(
         assert workers[1 - victim].wait(LOST_SECONDS) == 3
         print(f"ended after {time.monotonic() - begun:.1f} s")
         said = files[1 - victim].read_text()
-        assert f"resnet-train: Expected all 2 workers to continue; worker {1 - victim} ends, too" in said
+        assert f"resnet train: Expected all 2 workers to continue; worker {1 - victim} ends, too" in said
         assert f"Received: worker {victim} (127.0.0.1:" in said
         assert "Traceback" not in said
         assert len(said.splitlines()) < 40

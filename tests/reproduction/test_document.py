@@ -32,11 +32,11 @@ def test_of_an_empty_folder_it_says_what_each_experiment_would_take(folder: Repr
     assert list(found) == [experiment.title for experiment in EXPERIMENTS.values()]
     for name, experiment in EXPERIMENTS.items():
         text = found[experiment.title]
-        assert f"`resnet-reproduce {name}`" in text
+        assert f"`resnet reproduce {name}`" in text
         if name == "table1":
             assert "| resnet152 | 7 | 1,000,000 | – | 1.000 | 11.3 |" in text
             continue
-        assert f"`resnet-reproduce {name} --budget full --data-dir DIR`" in text
+        assert f"`resnet reproduce {name} --budget full --data-dir DIR`" in text
         assert "### Smoke" not in text
         assert "GPU hours, estimated" in text
     assert not (folder.path / "plots").exists()

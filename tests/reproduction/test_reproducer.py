@@ -162,5 +162,5 @@ def test_a_training_apart_tells_its_own_memory(tmp_path: Path) -> None:
 def test_experiments_at_the_smoke_budget(folder: ReproductionFolder, name: str) -> None:
     assert program.main([name, "--budget", "smoke", "--workdir", str(folder.path)]) == 0
     text = folder.document.read_text()
-    assert f"`resnet-reproduce {name}`" in text
+    assert f"`resnet reproduce {name}`" in text
     assert "### Smoke: that everything works, on digits" in text

@@ -278,6 +278,6 @@ def test_the_program_says_nothing_but_the_table(tmp_path: Path) -> None:
 
 def test_the_program_tells_bad_input_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main([str(tmp_path / "absent")]) == 2
-    assert "resnet-runs: Expected folders of runs. Received: " in capsys.readouterr().err
+    assert "resnet runs: Expected folders of runs. Received: " in capsys.readouterr().err
     assert program.main([]) == 2
     assert "Received: none" in capsys.readouterr().err
