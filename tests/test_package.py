@@ -14,7 +14,7 @@ ORDER = {
     "": ("files", "fields", "extras"),
     "layers": ("keras_internals", "traversal", "fake_quant", "grouped_conv", "batch_norm"),
     "networks": (
-        *("architecture", "catalog", "published_sizes", "blocks", "builder", "ode_solvers", "ode_block"),
+        *("conventions", "architecture", "catalog", "published_sizes", "blocks", "builder", "ode_solvers", "ode_block"),
         "complexity",
     ),
     "recipes": ("recipe", "catalog", "published_errors"),
@@ -25,8 +25,8 @@ ORDER = {
         "input_speed",
     ),
     "weights": (
-        *("torch_file", "keras_file", "layouts", "conventions", "imported", "recognition", "published"),
-        *("hub_settings", "sources", "loading"),
+        *("torch_file", "keras_file", "layouts", "imported", "recognition", "published"),
+        *("hub_settings", "model_conventions", "sources", "loading"),
     ),
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "freezing", "recalibration"),),
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
@@ -70,6 +70,7 @@ WITHOUT_KERAS = (
     "files",
     "fields",
     "extras",
+    "networks.conventions",
     "networks.architecture",
     "networks.catalog",
     "networks.published_sizes",

@@ -11,8 +11,8 @@ import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.networks.architecture import BottleneckStride, ZeroChannels
 from resnet_keras.networks.builder import build
+from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.loading import LoadReport, load_weights
 from resnet_keras.weights.recognition import recognize_architecture
@@ -52,15 +52,12 @@ def convert(
     if chosen is None:
         raise ValueError(f"Expected `preprocessing`, which {found.source} does not tell. Received: None")
     row = recognize_architecture(found)
-    row = replace(
-        row,
-        bottleneck_stride=bottleneck_stride or row.bottleneck_stride,
-        zero_channels=zero_channels or row.zero_channels,
-    )
+    stated = Conventions(bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
+    row = replace(row, conventions=row.conventions.merged(stated))
     model = build(
         row, input_shape=(*chosen.image_size, chosen.channels), classes=found.classes, classifier_activation=None
     )
-    report = load_weights(model, found, bottleneck_stride=row.bottleneck_stride, zero_channels=row.zero_channels)
+    report = load_weights(model, found, bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
     return Classifier(model, chosen, tuple(class_names or found.class_names or ())), report
 
 

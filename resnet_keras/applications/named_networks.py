@@ -10,9 +10,10 @@ from typing import Any, Concatenate, Literal, ParamSpec
 
 import keras
 
-from resnet_keras.networks.architecture import Architecture, BatchNorm, BottleneckStride, Shortcut, ZeroChannels
+from resnet_keras.networks.architecture import Architecture, BatchNorm, Shortcut
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture
+from resnet_keras.networks.conventions import BottleneckStride, ZeroChannels
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.loading import load_weights
 from resnet_keras.weights.sources import open_weights
@@ -64,8 +65,8 @@ def build_with_weights(
         classifier_activation: Activation after the logits; `None` returns the logits themselves.
         name: The model's name; the architecture's if `None`.
         shortcut: "A", "B" or "C" (§3.3, §4.1).
-        zero_channels: Option A adds its zero channels "behind" the others, or half in front ("around"). If `None`, as
-            in the network that the weights come from.
+        zero_channels: Option A adds its zero channels at the "end", or half of them on "both_sides". If `None`, as in
+            the network that the weights come from.
         bottleneck_stride: A bottleneck's stride is in its first "1x1" (the paper) or its "3x3" (torchvision). If
             `None`, as in the network that the weights come from.
         batch_norm: Under a distribution strategy, statistics "per_replica" (the paper) or "synchronized".
@@ -87,7 +88,7 @@ def build_with_weights(
     if weights is not None and not isinstance(weights, ImportedWeights):
         imported = open_weights(weights, row.name)
     if isinstance(imported, ImportedWeights) and isinstance(network, str):
-        row = imported.traits.of(row)
+        row = row.following(imported.conventions)
     model = build(
         row,
         include_top,

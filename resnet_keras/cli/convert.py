@@ -33,7 +33,7 @@ def convert(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     bottleneck_stride: Literal["1x1", "3x3"] | None = None,
-    zero_channels: Literal["behind", "around"] | None = None,
+    zero_channels: Literal["end", "both_sides"] | None = None,
 ) -> None:
     """Writes a .keras file from the weights of any library, with preprocessing and class names.
 

@@ -9,7 +9,8 @@ from keras import layers, ops
 
 from resnet_keras.layers.batch_norm import BatchNormalization
 from resnet_keras.layers.grouped_conv import Conv2D
-from resnet_keras.networks.architecture import Architecture, Padding, PlannedBlock
+from resnet_keras.networks.architecture import Architecture, PlannedBlock
+from resnet_keras.networks.conventions import Padding
 
 MOMENTUM = 0.9
 EPSILON = 1e-5
@@ -32,14 +33,14 @@ def convolution(
     dilation: int = 1,
     groups: int = 1,
     use_bias: bool = False,
-    padding: Padding = "both",
+    padding: Padding | None = "symmetric",
 ) -> Any:
     """Convolves: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels).
 
-    Strided kernels are padded alike on "both" sides, as by the paper's framework; TensorFlow's "same" puts the larger
-    half "behind", and its windows one pixel off.
+    A kernel with a stride has "symmetric" padding, as in the paper's framework, or TensorFlow's "same", which pads more
+    at the bottom and right, so that its windows are one pixel off.
     """
-    valid = padding == "both" and stride > 1
+    valid = padding == "symmetric" and stride > 1
     if kernel > 1 and valid:
         x = layers.ZeroPadding2D(kernel // 2, data_format="channels_last", name=f"{name}_pad")(x)
     kind = layers.Conv2D if groups == 1 else Conv2D
@@ -58,7 +59,7 @@ def convolution(
 
 
 def batch_norm(x: Any, architecture: Architecture, *, name: str, last: bool = False) -> Any:
-    """Normalizes over the batch (§3.4); the `last` of a residual function may begin with a scale of 0."""
+    """Applies batch normalization (§3.4); the `last` of a residual function may begin with a scale of 0."""
     return BatchNormalization(
         momentum=MOMENTUM,
         epsilon=EPSILON,
@@ -81,17 +82,16 @@ def conv_bn(
     last: bool = False,
 ) -> Any:
     """Convolves without bias, then normalizes (§3.4): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
-    x = convolution(
-        x, channels, kernel, stride, name=name, dilation=dilation, groups=groups, padding=architecture.padding
-    )
+    padding = architecture.conventions.padding
+    x = convolution(x, channels, kernel, stride, name=name, dilation=dilation, groups=groups, padding=padding)
     return batch_norm(x, architecture, name=f"{name}_bn", last=last)
 
 
 def conv(
     x: Any, channels: int, kernel: int, stride: int, architecture: Architecture, *, name: str, dilation: int = 1
 ) -> Any:
-    """Convolves, where no normalization follows: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
-    bias, padding = architecture.biases, architecture.padding
+    """Convolves without a normalization after it: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels)."""
+    bias, padding = bool(architecture.conventions.conv_bias), architecture.conventions.padding
     return convolution(x, channels, kernel, stride, name=name, dilation=dilation, use_bias=bias, padding=padding)
 
 
@@ -129,19 +129,22 @@ def _three_convolutions(x: Any, width: int, architecture: Architecture) -> Any:
 
 
 def _stem_end(x: Any, width: int, kernel: int, stride: int, architecture: Architecture, name: str) -> Any:
-    """Convolves, and activates unless the first block does."""
-    if architecture.activation == "before" and architecture.first_activation == "block":
+    """Convolves, then normalizes and rectifies unless the first block does."""
+    if architecture.activation == "before" and architecture.conventions.first_activation == "block":
         return conv(x, width, kernel, stride, architecture, name=name)
     return relu(conv_bn(x, width, kernel, stride, architecture, name=name), name="stem_relu")
 
 
 def max_pool(x: Any, architecture: Architecture) -> Any:
     """3x3 max-pool of stride 2 (Table 1): (N, H, W, C) -> (N, ⌈H/2⌉, ⌈W/2⌉, C)."""
-    if architecture.pool_border == "zeros":
+    if architecture.conventions.padding == "same_tf":
+        pool = layers.MaxPooling2D(3, strides=2, padding="same", data_format="channels_last", name="stem_pool")
+        return pool(x)
+    if architecture.conventions.pool_border == "zeros":
         # After a ReLU, zeros are as good a border for a maximum as minus infinity.
         x = layers.ZeroPadding2D(1, data_format="channels_last", name="stem_pool_pad")(x)
     else:
-        # The border's own pixels once more, which are in its windows anyway.
+        # Repeats the border's pixels, which are in its windows anyway.
         x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
     return layers.MaxPooling2D(3, strides=2, data_format="channels_last", name="stem_pool")(x)
 
@@ -149,24 +152,25 @@ def max_pool(x: Any, architecture: Architecture) -> Any:
 def shortcut(x: Any, activated: Any, channels: int, plan: PlannedBlock, architecture: Architecture) -> Any:
     """Carries `x` around the residual (§3.3): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, channels).
 
-    A projection sees `activated`, what the residual begins with (arXiv:1603.05027, §3.2): after activation, `x` itself.
+    A projection sees `activated`, the input of the residual function (arXiv:1603.05027, §3.2); with activation after
+    convolutions, that is `x`.
     """
     name, stride = plan.name, plan.stride
     option, same = architecture.shortcut, x.shape[-1] == channels
-    if option != "C" and same and not (architecture.first_projection and name == "stage1_block1"):
+    if option != "C" and same and not (architecture.conventions.first_projection and name == "stage1_block1"):
         if stride == 1:
             return x  # the identity of Eqn. (1)
-        if architecture.halving == "last":
+        if architecture.conventions.strided_block != "first":
             return x[:, ::stride, ::stride, :]
     if option == "A":
         missing = channels - x.shape[-1]
-        front = missing // 2 if architecture.zero_channels == "around" else 0
+        front = missing // 2 if architecture.conventions.zero_channels == "both_sides" else 0
         x = x[:, ::stride, ::stride, :]
         return ops.pad(x, ((0, 0), (0, 0), (0, 0), (front, missing - front)))
     name = f"{name}_projection"
-    if architecture.projection == "bare":
+    if architecture.conventions.projection == "bare":
         return conv(activated, channels, 1, stride, architecture, name=name)
-    if architecture.projection == "pooled" and stride > 1:
+    if architecture.conventions.projection == "pooled" and stride > 1:
         pool = layers.AveragePooling2D(
             stride, strides=stride, padding="same", data_format="channels_last", name=f"{name}_pool"
         )
@@ -177,15 +181,18 @@ def shortcut(x: Any, activated: Any, channels: int, plan: PlannedBlock, architec
 def basic_residual(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
     """Two 3x3 convolutions (Fig. 5, left): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, width)."""
     name, width = plan.name, plan.width
-    x = conv_bn(x, width, 3, plan.stride, architecture, name=f"{name}_conv1", dilation=plan.dilation)
+    at_conv1 = architecture.conventions.basic_stride == "conv1"
+    stride1, stride2 = (plan.stride, 1) if at_conv1 else (1, plan.stride)
+    x = conv_bn(x, width, 3, stride1, architecture, name=f"{name}_conv1", dilation=plan.dilation)
     x = relu(x, name=f"{name}_conv1_relu")
-    return _last(x, 3, plan, architecture, name=f"{name}_conv2", dilation=plan.dilation_after)
+    dilation = plan.dilation_after if at_conv1 else plan.dilation
+    return _last(x, 3, plan, architecture, name=f"{name}_conv2", stride=stride2, dilation=dilation)
 
 
 def bottleneck_residual(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
     """1x1 reduces, 3x3 works, 1x1 restores (Fig. 5, right): (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, 4 width)."""
     name, width = plan.name, plan.width
-    at_1x1 = architecture.bottleneck_stride == "1x1"
+    at_1x1 = architecture.conventions.bottleneck_stride == "1x1"
     stride1, stride2 = (plan.stride, 1) if at_1x1 else (1, plan.stride)
     x = relu(conv_bn(x, width, 1, stride1, architecture, name=f"{name}_conv1"), name=f"{name}_conv1_relu")
     dilation = plan.dilation_after if at_1x1 else plan.dilation
@@ -195,16 +202,25 @@ def bottleneck_residual(x: Any, plan: PlannedBlock, architecture: Architecture) 
     return _last(x, 1, plan, architecture, name=f"{name}_conv3")
 
 
-def _last(x: Any, kernel: int, plan: PlannedBlock, architecture: Architecture, *, name: str, dilation: int = 1) -> Any:
-    """The last convolution of a residual function, whose channels leave the block."""
+def _last(
+    x: Any,
+    kernel: int,
+    plan: PlannedBlock,
+    architecture: Architecture,
+    *,
+    name: str,
+    stride: int = 1,
+    dilation: int = 1,
+) -> Any:
+    """Applies the last convolution of a residual function, whose channels are the block's output channels."""
     channels = plan.width * architecture.channels_per_width
     if architecture.activation == "before":
-        return conv(x, channels, kernel, 1, architecture, name=name, dilation=dilation)
-    return conv_bn(x, channels, kernel, 1, architecture, name=name, dilation=dilation, last=True)
+        return conv(x, channels, kernel, stride, architecture, name=name, dilation=dilation)
+    return conv_bn(x, channels, kernel, stride, architecture, name=name, dilation=dilation, last=True)
 
 
 def squeeze_and_excitation(x: Any, reduction: int, *, name: str) -> Any:
-    """Scales each channel by what the image's means of all say (arXiv:1709.01507, Eqn. 2 to 4): shape as before."""
+    """Scales each channel by a function of all channels' means (arXiv:1709.01507, Eqn. 2 to 4): shape unchanged."""
     channels = x.shape[-1]
     scale = layers.GlobalAveragePooling2D(keepdims=True, data_format="channels_last", name=f"{name}_squeeze")(x)
     scale = convolution(scale, channels // reduction, 1, use_bias=True, name=f"{name}_reduce")
@@ -227,21 +243,21 @@ def block(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
     if plan.preactivated:
         activated = relu(batch_norm(x, architecture, name=f"{plan.name}_preact_bn"), name=f"{plan.name}_preact_relu")
     residual = RESIDUALS[architecture.block](activated, plan, architecture)
-    if architecture.squeeze:
-        residual = squeeze_and_excitation(residual, architecture.squeeze, name=plan.name)
+    if architecture.se_reduction:
+        residual = squeeze_and_excitation(residual, architecture.se_reduction, name=plan.name)
     if architecture.shortcut is not None:
         if plan.drop:
-            # Whole residuals at a time, scaled by what is left of them on average: stochastic depth.
+            # Stochastic depth: drops whole residual branches, and scales the others to keep the mean.
             residual = layers.Dropout(plan.drop, noise_shape=(None, 1, 1, 1), name=f"{plan.name}_drop")(residual)
         around = shortcut(x, activated, residual.shape[-1], plan, architecture)
-        # The shortcut first: Keras walks a graph back along first inputs, recursively, and this path is the shorter.
+        # The shortcut first: Keras traverses a graph back along first inputs by recursion, and this path is shorter.
         residual = layers.Add(name=f"{plan.name}_add")([around, residual])
     return residual if architecture.activation == "before" else relu(residual, name=f"{plan.name}_relu")
 
 
 def head(x: Any, classes: int, activation: Any) -> Any:
-    """Returns the classes' logits, or what an activation makes of them: (N, channels) -> float32 (N, classes)."""
-    # In float32: a logit of half precision would lose digits that the loss and top-1 need.
+    """Returns the logits, or their activation: (N, channels) -> float32 (N, classes)."""
+    # In float32: a logit in half precision would lose digits that the loss and top-1 need.
     x = layers.Dense(classes, kernel_initializer=he_normal(), dtype="float32", name=HEAD)(x)
     if activation is None or activation == "linear":
         return x

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
 import keras
@@ -12,13 +11,12 @@ from keras import layers
 from resnet_keras.networks.architecture import (
     Architecture,
     BatchNorm,
-    BottleneckStride,
     PlannedBlock,
     Shortcut,
-    ZeroChannels,
 )
 from resnet_keras.networks.blocks import STEMS, batch_norm, block, head, relu
 from resnet_keras.networks.catalog import architecture
+from resnet_keras.networks.conventions import BottleneckStride, ZeroChannels
 
 SEGMENT_BLOCKS = 100
 """A network of more blocks holds them in nested models of at most this many, each within a stage.
@@ -67,7 +65,7 @@ def build(
         classifier_activation: Activation after the logits; `None` returns the logits themselves.
         name: The model's name; the architecture's if `None`.
         shortcut: "A", "B" or "C" (§3.3, §4.1).
-        zero_channels: Option A adds its zero channels "behind" the others, or half in front ("around").
+        zero_channels: Option A adds its zero channels at the "end", or half of them on "both_sides".
         bottleneck_stride: A bottleneck's stride is in its first "1x1" (the paper) or its "3x3" (torchvision).
         batch_norm: Under a distribution strategy, statistics "per_replica" (the paper) or "synchronized".
         output_stride: Pixels of the image per pixel of the last feature map, e.g. 16 or 8 instead of ResNet-50's 32.
@@ -96,7 +94,7 @@ def build(
     }
     if chosen.shortcut is None and (shortcut or zero_channels):
         raise ValueError(f"Expected no option of shortcuts: {chosen.name} has none. Received: {varied}")
-    chosen = replace(chosen, **{field: value for field, value in varied.items() if value is not None})  # type: ignore[arg-type]
+    chosen = chosen.replace(**{field: value for field, value in varied.items() if value is not None})
     _check_options(include_top, pooling, classes)
 
     inputs = _input(chosen, input_tensor, input_shape, include_top)

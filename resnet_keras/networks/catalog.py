@@ -1,4 +1,4 @@
-"""The networks of He et al. 2015, "Deep Residual Learning" (arXiv:1512.03385), and those that came of them, as data."""
+"""The networks of He et al. 2015, "Deep Residual Learning" (arXiv:1512.03385), and their descendants, as data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet_keras.networks.architecture import Architecture, Block, Shortcut
 
-DEPTHS = {
+DEPTHS: dict[int, tuple[Block, tuple[int, ...]]] = {
     18: ("basic", (2, 2, 2, 2)),
     34: ("basic", (3, 4, 6, 3)),
     50: ("bottleneck", (3, 4, 6, 3)),
@@ -17,17 +17,17 @@ DEPTHS = {
     350: ("bottleneck", (4, 36, 72, 4)),
     420: ("bottleneck", (4, 44, 87, 4)),
 }
-"""Kind and number of the blocks in each stage, by depth (Table 1, and later papers)."""
+"""Kind of block and blocks in each stage, by depth (Table 1, and later papers)."""
 
 
 def _imagenet(depth: int, *, widths: tuple[int, ...] = (64, 128, 256, 512), **options: Any) -> Architecture:
     block, repeats = DEPTHS[depth]
-    return Architecture(**{"stem": "imagenet", "block": block, "repeats": repeats, "widths": widths} | options)
+    return Architecture(stem="imagenet", block=block, repeats=repeats, widths=widths).replace(**options)
 
 
 def _cifar(n: int, *, shortcut: Shortcut | None = "A", block: Block = "basic", **options: Any) -> Architecture:
-    widths = options.pop("widths", (16, 32, 64))
-    return Architecture(stem="cifar", block=block, repeats=(n, n, n), widths=widths, shortcut=shortcut, **options)
+    row = Architecture(stem="cifar", block=block, repeats=(n, n, n), widths=(16, 32, 64), shortcut=shortcut)
+    return row.replace(**options)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -41,11 +41,11 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 """Every network of the paper, under its name."""
 
-# Activation before each convolution: shortcuts stay as they are from end to end.
+# Activation before each convolution: shortcuts are identities from end to end.
 _V2: dict[str, Any] = {"activation": "before", "projection": "bare"}
 # ResNet-D: a deep stem, strides in the 3x3 convolutions, projections after average pooling.
 _VD: dict[str, Any] = {"stem": "deep", "projection": "pooled", "bottleneck_stride": "3x3"}
-_RS: dict[str, Any] = {**_VD, "stem": "strided", "squeeze": 4}
+_RS: dict[str, Any] = {**_VD, "stem": "strided", "se_reduction": 4}
 _V15: dict[str, Any] = {"bottleneck_stride": "3x3"}
 _WIDE: dict[str, Any] = {**_V15, "stem_width": 64}
 
@@ -77,24 +77,30 @@ FAMILY: dict[str, Architecture] = {
         _imagenet(101, widths=(256, 512, 1024, 2048), expansion=1, groups=32, **_WIDE, label="resnext101_32x8d"),
         _imagenet(101, widths=(256, 512, 1024, 2048), expansion=1, groups=64, **_WIDE, label="resnext101_64x4d"),
         # Squeeze-and-Excitation Networks, arXiv:1709.01507, with the stride where others have it since.
-        *(_imagenet(depth, squeeze=16, **_V15, label=f"se_resnet{depth}") for depth in (50, 101, 152)),
+        *(_imagenet(depth, se_reduction=16, **_V15, label=f"se_resnet{depth}") for depth in (50, 101, 152)),
         _imagenet(
-            50, widths=(128, 256, 512, 1024), expansion=2, groups=32, squeeze=16, **_WIDE, label="se_resnext50_32x4d"
+            50,
+            widths=(128, 256, 512, 1024),
+            expansion=2,
+            groups=32,
+            se_reduction=16,
+            **_WIDE,
+            label="se_resnext50_32x4d",
         ),
         # Revisiting ResNets, arXiv:2103.07579.
         *(_imagenet(depth, **_RS, label=f"resnet_rs{depth}") for depth in (50, 101, 152, 200, 270, 350, 420)),
-        # MLPerf Tiny's image classification, arXiv:2106.07597; trained by TensorFlow, whose "same" pads behind.
-        _cifar(1, shortcut="B", projection="bare", biases=True, padding="behind", label="resnet8"),
+        # MLPerf Tiny's image classification, arXiv:2106.07597; trained by TensorFlow, with its "same" padding.
+        _cifar(1, shortcut="B", projection="bare", conv_bias=True, padding="same_tf", label="resnet8"),
     )
 }
-"""Later networks that differ from the paper's in fields of `Architecture` alone, under their names."""
+"""Later networks that differ from the paper's only in fields of `Architecture`, under their names."""
 
 
 def architecture(name: str) -> Architecture:
     """Returns the row of `ARCHITECTURES` or of `FAMILY` called `name`.
 
     Raises:
-        ValueError: There is none of that name; the message lists those there are.
+        ValueError: There is no network of that name; the message lists all, and the nearest.
     """
     known = ARCHITECTURES | FAMILY
     if name not in known:

@@ -10,12 +10,11 @@ from resnet_keras.fields import expect_choices
 from resnet_keras.networks.architecture import (
     Architecture,
     BatchNorm,
-    BottleneckStride,
     Part,
     Shortcut,
-    ZeroChannels,
 )
 from resnet_keras.networks.catalog import architecture
+from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
 
 Schedule = Literal["step", "cosine", "one_cycle"]
 Loss = Literal["softmax", "binary"]
@@ -192,11 +191,11 @@ class Recipe:
         row = architecture(self.model)
         if row.shortcut is None and self.shortcut is not None:
             raise ValueError(f"Expected `shortcut` to be None: {self.model} has none. Received: {self.shortcut!r}")
+        conventions = Conventions(zero_channels=self.zero_channels, bottleneck_stride=self.bottleneck_stride)
         return replace(
             row,
             shortcut=self.shortcut or row.shortcut,
-            zero_channels=self.zero_channels or row.zero_channels,
-            bottleneck_stride=self.bottleneck_stride or row.bottleneck_stride,
+            conventions=row.conventions.merged(conventions),
             batch_norm=self.batch_norm,
             stochastic_depth=self.stochastic_depth,
             zero_init_residual=self.zero_init_residual,

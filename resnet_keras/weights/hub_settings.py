@@ -1,4 +1,4 @@
-"""The settings that hubs keep beside weights: preprocessing, class names, and what the weights do not show."""
+"""The settings that hubs keep beside weights: preprocessing, class names and conventions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
-from resnet_keras.networks.architecture import BottleneckStride
-from resnet_keras.weights.conventions import Conventions
+from resnet_keras.networks.conventions import BottleneckStride, Conventions
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, RecursionError)
-"""What comes of reading settings that are made otherwise than they should be."""
+"""Errors of reading malformed settings."""
 
 T = TypeVar("T")
 
@@ -21,16 +20,16 @@ _TIMM = (
     r"(tv_|gluon_)?(resnet\d+(_v1b|_v1c|_v1d|c|d)?|(wide_resnet\d+|resnetv2|seresnet|resnetrs)_?\d+"
     r"|(se)?resnext\d+_\d+x\d+d)"
 )
-"""What timm calls the networks that are among ours."""
+"""timm's names of the networks that are among ours."""
 
 _PILLOW_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 
 
 def check_other_networks(path: Path) -> None:
-    """Refuses the settings of networks that have the weights of ours and compute something else.
+    """Refuses the settings of networks that have the weights of ours and are another function of them.
 
     Raises:
-        ValueError: The file tells of such a network, or is no JSON object.
+        ValueError: The settings are those of such a network, or the file is not a JSON object.
     """
     config = _json(path)
     settings = {key: config.get(key) for key in ("architecture", "hidden_act", "downsample_in_first_stage")}
@@ -44,12 +43,12 @@ def check_other_networks(path: Path) -> None:
 
 
 def conventions_of_keras_hub(folder: Path) -> Conventions:
-    """Returns what the settings of a KerasHub preset say of its shortcuts.
+    """Returns the conventions in the settings of a KerasHub preset.
 
     Raises:
-        ValueError: They tell of other strides than those of ours, or of shortcuts that it has but we do not.
+        ValueError: Its strides or its shortcuts are none that networks of this package have.
     """
-    traits = Conventions()
+    conventions = Conventions()
     for name in ("config.json", "task.json"):
         settings = _json(folder / name).get("config", {})
         config = settings.get("backbone", {}).get("config", settings) if isinstance(settings, dict) else {}
@@ -62,15 +61,15 @@ def conventions_of_keras_hub(folder: Path) -> Conventions:
                 f"strides {strides}, use_pre_activation={before}"
             )
         if kind is not None and not before:
-            traits = Conventions(projection="pooled" if pooled else "normalized")
-    return traits
+            conventions = Conventions(projection="pooled" if pooled else "normalized")
+    return conventions
 
 
 def read_settings(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:
-    """Returns what a file of settings says.
+    """Returns the settings in a file, read by `reads`.
 
     Raises:
-        ValueError: It is not made as settings of its kind are; the message names the file.
+        ValueError: The settings are malformed; the message names the file.
     """
     try:
         return reads(_json(path))
@@ -79,7 +78,7 @@ def read_settings(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:
 
 
 def conventions_of_transformers(config: Mapping[str, Any]) -> Conventions:
-    """Returns what a `config.json` says of the place of the stride."""
+    """Returns the conventions in a `config.json` of transformers: the convolution that has the stride."""
     strides: dict[Any, BottleneckStride | None] = {True: "1x1", False: "3x3", None: None}
     return Conventions(bottleneck_stride=strides[config.get("downsample_in_bottleneck")])
 
@@ -99,12 +98,12 @@ def _json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON. Received: {path}, which can't be read: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"Expected a JSON object. Received: {path}, which holds none")
+        raise ValueError(f"Expected a JSON object. Received: {path}, which holds another value")
     return content
 
 
 def preprocessing_of_timm(settings: Mapping[str, Any]) -> Preprocessing | None:
-    """Returns what the `pretrained_cfg` of a `config.json` says; `None` if there is none."""
+    """Returns the preprocessing in the `pretrained_cfg` of a `config.json`; `None` if there is none."""
     config = settings.get("pretrained_cfg")
     if not config:
         return None
@@ -120,7 +119,7 @@ def preprocessing_of_timm(settings: Mapping[str, Any]) -> Preprocessing | None:
 
 
 def preprocessing_of_transformers(config: Mapping[str, Any]) -> Preprocessing | None:
-    """Returns what a `preprocessor_config.json` says; `None` if there is none."""
+    """Returns the preprocessing in a `preprocessor_config.json`; `None` if there is none."""
     if not config.get("image_mean"):
         return None
     size, crop = config.get("size", 224), config.get("crop_size")
@@ -135,13 +134,13 @@ def preprocessing_of_transformers(config: Mapping[str, Any]) -> Preprocessing | 
         shorter_side=side if side > crop else None,
         interpolation=_interpolation(_PILLOW_FILTERS.get(config.get("resample", 2), "bilinear")),
     )
-    # ConvNeXt's processor, which the ResNets use, crops only what is smaller than 384 pixels.
+    # ConvNeXt's processor, which the ResNets use, crops only to sizes below 384 pixels.
     ratio = config.get("crop_pct")
     return preprocessing.at(crop, ratio) if ratio and crop < 384 else preprocessing
 
 
 def preprocessing_of_keras_hub(config: Mapping[str, Any]) -> Preprocessing | None:
-    """Returns what a `preprocessor.json` says; `None` if there is none."""
+    """Returns the preprocessing in a `preprocessor.json`; `None` if there is none."""
     converter = config.get("config", {}).get("image_converter", {}).get("config", {})
     if not converter.get("image_size"):
         return None

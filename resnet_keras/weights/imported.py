@@ -1,18 +1,18 @@
-"""What a source of weights holds, in our names: tensors, and what else it tells of its network."""
+"""The weights of a source under our names, with what the source says of its network."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.blocks import HEAD
-from resnet_keras.weights.conventions import Conventions
-from resnet_keras.weights.layouts import Layout, recognize_layout
+from resnet_keras.networks.conventions import Conventions
+from resnet_keras.weights.layouts import Layout, UsualPreprocessing, recognize_layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,16 +20,17 @@ class ImportedWeights:
     """The weights of one network, whichever library they come from.
 
     Attributes:
-        source: What messages call it.
+        source: The name of the source in messages.
         layout: Name of the layout that its names have.
         tensors: Arrays in Keras's order of axes, by `layer/weight` of our networks.
-        names: What the source calls each of `tensors`; a bias that was folded stands beside what it was folded into.
-        unexpected: Names in the source of which our networks have none.
-        passed_over: Names of what is no weight, such as counters of batches.
-        traits: What the weights do not show.
-        preprocessing: What its network expects, if the source tells.
-        class_names: If the source tells.
-        notes: What was assumed, in sentences.
+        names: The source's names of each of `tensors`; a folded bias is listed with the tensor it was folded into.
+        unexpected: Names in the source that our networks do not have.
+        ignored: Names that are not weights, such as counters of batches.
+        conventions: What the weights do not show, as far as it is known.
+        preprocessing: The network's preprocessing, if the source says or `open_weights` assumes it.
+        usual_preprocessing: The preprocessing that is usual for such a network of its library.
+        class_names: If the source says.
+        notes: Assumptions, in sentences.
     """
 
     source: str
@@ -37,9 +38,10 @@ class ImportedWeights:
     tensors: Mapping[str, np.ndarray]
     names: Mapping[str, tuple[str, ...]]
     unexpected: tuple[str, ...] = ()
-    passed_over: tuple[str, ...] = ()
-    traits: Conventions = field(default_factory=Conventions)
+    ignored: tuple[str, ...] = ()
+    conventions: Conventions = field(default_factory=Conventions)
     preprocessing: Preprocessing | None = None
+    usual_preprocessing: UsualPreprocessing | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -51,19 +53,19 @@ class ImportedWeights:
 
 
 def import_arrays(
-    arrays: Mapping[str, np.ndarray], source: str, *, traits: Conventions | None = None, **about: Any
+    arrays: Mapping[str, np.ndarray], source: str, *, conventions: Conventions | None = None, **metadata: Any
 ) -> ImportedWeights:
-    """Returns what `arrays` are in our names.
+    """Returns `arrays` under our names.
 
     Args:
-        arrays: As the source names and orders them.
-        source: What messages call it.
-        traits: What the source tells of itself; what is `None` in it, its layout tells.
-        **about: Further fields of `Checkpoint`.
+        arrays: Arrays with the source's names and order of axes.
+        source: The name of the source in messages.
+        conventions: What the source says of itself; for what is `None` in it, its library's usual conventions hold.
+        **metadata: Further fields of `ImportedWeights`.
 
     Raises:
-        ValueError: The names are of no layout that is known, or of several networks; or a bias has nothing to be
-            folded into.
+        ValueError: The names have no known layout or belong to several networks; or a bias has nothing to be folded
+            into.
     """
     try:
         layout, prefix = recognize_layout(arrays)
@@ -85,47 +87,57 @@ def import_arrays(
         else:
             tensors[target] = _keras_axes(array, layout)
             names[target] = (name,)
-    passed_over = [name for name in unexpected if layout.passes_over(name)]
+    ignored = [name for name in unexpected if layout.ignores(name)]
     _fold_biases(tensors, names, source)
     return ImportedWeights(
         source=source,
         layout=layout.name,
         tensors=tensors,
         names=names,
-        unexpected=tuple(name for name in unexpected if name not in passed_over),
-        passed_over=tuple(passed_over),
-        traits=_traits(tensors, traits or Conventions(), layout),
-        **about,
+        unexpected=tuple(name for name in unexpected if name not in ignored),
+        ignored=tuple(ignored),
+        conventions=_conventions(tensors, conventions or Conventions(), layout),
+        usual_preprocessing=_usual_preprocessing(tensors, layout),
+        **metadata,
     )
 
 
-def _traits(tensors: Mapping[str, np.ndarray], told: Conventions, layout: Layout) -> Conventions:
-    """Returns what a network is like besides its shapes: as names show, as its source tells, or as in its layout."""
-    foreign = layout.epsilon is not None
+def _conventions(tensors: Mapping[str, np.ndarray], stated: Conventions, layout: Layout) -> Conventions:
+    """Returns what names and shapes show, else what the source states, else what is usual for its library."""
     before = "final_bn/gamma" in tensors
     bare_stem = before and not any(re.match(r"stem_conv\d?_bn/", name) for name in tensors)
     projecting = any(name.endswith("_projection/kernel") for name in tensors)
     bare = projecting and not any(name.endswith("_projection_bn/gamma") for name in tensors)
-    return Conventions(
-        # Everybody's bottlenecks with activation before convolutions have it in the 3x3.
-        bottleneck_stride=told.bottleneck_stride or ("3x3" if before and foreign else layout.bottleneck_stride),
-        # Codes in PyTorch's layout that pad channels pad them on both sides.
-        zero_channels=told.zero_channels or ("around" if layout.axes == "torch" else None),
-        epsilon=told.epsilon or layout.epsilon,
-        plain=told.plain,
-        output_stride=told.output_stride,
-        projection=("bare" if bare else told.projection or layout.projection) if projecting else None,
-        halving=told.halving or (layout.halving if foreign and before else None),
-        padding=told.padding or (layout.padding if foreign else None),
-        pool_border=told.pool_border or (layout.pool_border if foreign and bare_stem else None),
+    known = layout.usual_conventions(preactivated=before)
+    if not before:
+        known = replace(known, strided_block=None)
+    if not bare_stem:
+        known = replace(known, pool_border=None)
+    known = known.merged(stated)
+    return replace(
+        known,
+        projection=("bare" if bare else known.projection) if projecting else None,
         first_activation=("block" if bare_stem else "stem") if before else None,
         first_projection=_first_projection(tensors),
-        biases=any(re.fullmatch(r"(stem|stage).*_(conv\d?|projection)/bias", name) for name in tensors),
+        conv_bias=any(re.fullmatch(r"(stem|stage).*_(conv\d?|projection)/bias", name) for name in tensors),
+    )
+
+
+def _usual_preprocessing(tensors: Mapping[str, np.ndarray], layout: Layout) -> UsualPreprocessing | None:
+    """Returns the usual preprocessing for a network of RGB images; `None` if there is none."""
+    alone = tensors.get("stem_conv/kernel")
+    stem = tensors.get("stem_conv1/kernel") if alone is None else alone
+    if stem is None or stem.shape[2] != 3:
+        return None
+    return layout.usual_preprocessing(
+        cifar_stem=alone is not None and stem.shape[0] == 3,
+        projects=any("_projection" in name for name in tensors),
+        preactivated="final_bn/gamma" in tensors,
     )
 
 
 def _first_projection(tensors: Mapping[str, np.ndarray]) -> bool:
-    """Tells whether the first block projects though its shape stays, and not all do."""
+    """Returns whether the first block projects although its shape does not change, and not all blocks do."""
     first = tensors.get("stage1_block1_projection/kernel")
     blocks = {name.split("_")[1] for name in tensors if name.startswith("stage1_")}
     all_do = all(f"stage1_{block}_projection/kernel" in tensors for block in blocks)
@@ -133,7 +145,7 @@ def _first_projection(tensors: Mapping[str, np.ndarray]) -> bool:
 
 
 def _without(name: str, prefix: str) -> str:
-    """Returns a name without the prefix; a head may lie beside the network that the prefix is of."""
+    """Returns a name without the prefix; a head may be beside the network that has the prefix."""
     while prefix and not name.startswith(prefix):
         outer, separator, _ = prefix[:-1].rpartition(prefix[-1])
         prefix = outer + separator
@@ -149,19 +161,19 @@ def _keras_axes(array: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def _fold_biases(tensors: dict[str, np.ndarray], names: dict[str, tuple[str, ...]], source: str) -> None:
-    """Takes the bias of a convolution off the mean that the batch normalization after it subtracts.
+    """Subtracts the bias of a convolution from the moving mean of the batch normalization after it.
 
-    That is exact in training, too: what is added to all images, their own mean takes off again.
+    That is exact in training, too: a constant added to all images is removed with their own mean.
     """
     for name in [name for name in tensors if name.endswith("/bias") and name != f"{HEAD}/bias"]:
         mean = f"{name.removesuffix('/bias')}_bn/moving_mean"
         if mean not in tensors:
-            continue  # a convolution that no normalization follows
+            continue  # a convolution without a normalization after it
         bias, (called,) = tensors.pop(name), names.pop(name)
         if tensors[mean].shape != bias.shape:
             raise ValueError(
-                f"Expected a bias of the shape of what it is folded into, {tensors[mean].shape}. Received: {called} in "
-                f"{source}, of {bias.shape}"
+                f"Expected a bias of shape {tensors[mean].shape}, that of the mean it is folded into. Received: "
+                f"{called} in {source}, of {bias.shape}"
             )
         tensors[mean] = (tensors[mean].astype(np.float64) - bias.astype(np.float64)).astype(np.float32)
         names[mean] = (*names[mean], called)

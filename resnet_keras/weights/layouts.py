@@ -7,29 +7,66 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_keras.networks.architecture import BottleneckStride, Halving, Padding, PoolBorder, Projection
+from resnet_keras.data.datasets import DATASETS
+from resnet_keras.data.preprocessing import ChannelOrder, Preprocessing
+from resnet_keras.networks.conventions import Conventions
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _KERNEL = {"weight": "kernel", "bias": "bias"}
+_BATCH_COUNTERS = r".*\.num_batches_tracked"
+
+_FRAMEWORK = Conventions(strided_block="first", padding="symmetric", pool_border="edge")
+# Code for PyTorch that pads channels pads them on both sides.
+_TORCH = _FRAMEWORK.merged(Conventions(bottleneck_stride="3x3", zero_channels="both_sides", epsilon=1e-5))
+_V2 = Conventions(bottleneck_stride="3x3")  # with activation before convolutions, that of every library
+
+
+@dataclass(frozen=True)
+class UsualPreprocessing:
+    """The preprocessing that is usual for a library's networks, and a sentence about it for the report."""
+
+    preprocessing: Preprocessing
+    note: str
+
+
+def _photos(
+    mean: tuple[float, ...], std: tuple[float, ...], note: str, order: ChannelOrder = "rgb"
+) -> UsualPreprocessing:
+    preprocessing = Preprocessing(
+        image_size=(224, 224), channels=3, mean=mean, std=std, shorter_side=256, channel_order=order
+    )
+    return UsualPreprocessing(preprocessing, f"{note}; 224 of 256 pixels, bilinear")
+
+
+def _small_images(mean: tuple[float, ...], std: tuple[float, ...], note: str) -> UsualPreprocessing:
+    return UsualPreprocessing(Preprocessing(image_size=(32, 32), channels=3, mean=mean, std=std), note)
+
+
+_IMAGENET, _CIFAR10 = DATASETS["imagenet2012"], DATASETS["cifar10"]
+_IMAGENET_PHOTOS = _photos(_IMAGENET.mean, _IMAGENET.std, "pixels are normalized by ImageNet's mean and std")
+_CIFAR10_IMAGES = _small_images(_CIFAR10.mean, _CIFAR10.std, "pixels are normalized by CIFAR-10's mean and std")
+# akamaster/pytorch_resnet_cifar10, whose networks have option A, normalizes CIFAR-10 by ImageNet's mean and std.
+_OPTION_A_IMAGES = _small_images(_IMAGENET.mean, _IMAGENET.std, "pixels are normalized by ImageNet's mean and std")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The names that one library gives the weights of a residual network.
+    """The names that one library gives the weights of a residual network, and what is usual for its networks.
 
     Attributes:
-        name: Of the library or libraries.
+        name: The library or libraries.
         axes: "torch": kernels are (out, in, H, W) and (out, in); "keras": (H, W, in, out) and (in, out).
         anchors: Names that every file of this layout holds, after a prefix that all names share.
         modules: Patterns of its modules (stage `s`, block `b`, convolution `k`) and our layers.
-        first: What the library's first stage, block and convolution are numbered.
-        passed_over: Pattern of names that are no weights.
-        bottleneck_stride: Where its bottlenecks have their stride, unless a file says otherwise.
-        epsilon: Of its batch normalization.
-        projection: How its shortcuts project, where names tell.
-        halving: Which blocks of its networks with activation before convolutions have the strides.
-        pool_border: What its stems without activation pool beyond the image.
-        padding: Of its strided kernels.
+        first: The library's numbers of the first stage, block and convolution.
+        ignored: Pattern of names that are not weights.
+        conventions: Those of its networks, unless a source says otherwise; `None` for networks of this package.
+        preactivated: Conventions that differ in its networks with activation before convolutions.
+        without_bias: Pattern of our convolutions that have no bias there although others without a normalization do.
+        photos: Usual preprocessing of its networks for photographs; `None` if unknown.
+        preactivated_photos: The same with activation before convolutions; `photos` if `None`.
+        small_images: Usual preprocessing of its networks with CIFAR's stem; `None` if unknown.
+        option_a_images: The same without projections.
     """
 
     name: str
@@ -37,13 +74,14 @@ class Layout:
     anchors: tuple[str, ...]
     modules: tuple[tuple[str, str], ...]
     first: tuple[int, int, int] = (1, 1, 1)
-    passed_over: str = r"(?!)"
-    bottleneck_stride: BottleneckStride | None = None
-    epsilon: float | None = None
-    projection: Projection | None = None
-    halving: Halving = "first"
-    pool_border: PoolBorder = "edge"
-    padding: Padding = "both"
+    ignored: str = r"(?!)"
+    conventions: Conventions | None = None
+    preactivated: Conventions = _V2
+    without_bias: str = r"(?!)"
+    photos: UsualPreprocessing | None = _IMAGENET_PHOTOS
+    preactivated_photos: UsualPreprocessing | None = None
+    small_images: UsualPreprocessing | None = _CIFAR10_IMAGES
+    option_a_images: UsualPreprocessing | None = _OPTION_A_IMAGES
 
     def ours(self, name: str) -> str | None:
         """Returns `layer/weight` of our networks for a name without its prefix; `None` if there is none."""
@@ -62,13 +100,25 @@ class Layout:
                 return f"{layer}/{weight}" if weight else None
         return None
 
-    def passes_over(self, name: str) -> bool:
-        """Tells whether a name is one of what is no weight."""
-        return re.fullmatch(self.passed_over, name) is not None
+    def ignores(self, name: str) -> bool:
+        """Returns whether a name is not that of a weight."""
+        return re.fullmatch(self.ignored, name) is not None
+
+    def usual_conventions(self, *, preactivated: bool) -> Conventions:
+        """Returns the conventions of the library's networks; none are known of networks of this package."""
+        if self.conventions is None:
+            return Conventions()
+        return self.conventions.merged(self.preactivated) if preactivated else self.conventions
+
+    def usual_preprocessing(self, *, cifar_stem: bool, projects: bool, preactivated: bool) -> UsualPreprocessing | None:
+        """Returns the usual preprocessing of RGB images for one of the library's networks; `None` if unknown."""
+        if cifar_stem:
+            return self.small_images if projects else self.option_a_images
+        return (preactivated and self.preactivated_photos) or self.photos
 
 
 _STEM = ((r"conv1", "stem_conv"), (r"bn1", "stem_conv_bn"))
-# ResNet-C's, a Sequential of convolutions 0, 3 and 6, with ReLUs; and what may stand in the place of the pool.
+# ResNet-C's stem, a Sequential of convolutions 0, 3 and 6 with ReLUs, and the convolution instead of the pool.
 _DEEP_STEM = (
     *((rf"conv1\.{3 * i}", f"stem_conv{i + 1}") for i in range(3)),
     *((rf"conv1\.{3 * i + 1}", f"stem_conv{i + 1}_bn") for i in range(2)),
@@ -79,7 +129,7 @@ _DEEP_STEM = (
 
 
 def _torchvision(*, deep: bool, pooled: bool) -> Layout:
-    """Returns torchvision's names, or timm's of them for deep stems and shortcuts that pool before they project."""
+    """Returns torchvision's names, or timm's for deep stems and for shortcuts that pool before they project."""
     block = r"layer(?P<s>\d+)\.(?P<b>\d+)"
     at = 1 if pooled else 0
     return Layout(
@@ -101,15 +151,13 @@ def _torchvision(*, deep: bool, pooled: bool) -> Layout:
             (r"fc|linear", "logits"),
         ),
         first=(1, 0, 1),
-        passed_over=r".*\.num_batches_tracked",
-        bottleneck_stride="3x3",
-        epsilon=1e-5,
-        projection="pooled" if pooled else "normalized",
+        ignored=_BATCH_COUNTERS,
+        conventions=_TORCH.merged(Conventions(projection="pooled" if pooled else "normalized")),
     )
 
 
 def _keras_modules(stage: str, *, head: str, before: str, deep: bool = False) -> tuple[tuple[str, str], ...]:
-    """Returns the modules of Keras's own libraries, which differ in what they call a stage and a head."""
+    """Returns the modules of Keras's own libraries, which name stages, heads and first normalizations differently."""
     block = rf"{stage}(?P<s>\d+)_block(?P<b>\d+)"
     stem = r"conv(?P<n>\d)" if deep else "conv1"
     ours = "stem_conv{n}" if deep else "stem_conv"
@@ -133,13 +181,17 @@ def _keras_hub(*, deep: bool) -> Layout:
         anchors=("conv3_conv/kernel" if deep else "conv1_conv/kernel", "stack0_block0_1_conv/kernel"),
         modules=_keras_modules("stack", head="predictions", before="pre_activation", deep=deep),
         first=(0, 0, 1),
-        bottleneck_stride="3x3",
-        epsilon=1e-5,
-        projection="pooled" if deep else "normalized",  # its only networks with deep stems are vd
+        conventions=_FRAMEWORK.merged(
+            Conventions(
+                bottleneck_stride="3x3",
+                epsilon=1e-5,
+                projection="pooled" if deep else "normalized",  # its only networks with deep stems are vd
+            )
+        ),
     )
 
 
-# Of MLPerf Tiny's ResNet-8: as Keras numbers layers without names, in the order of their making.
+# MLPerf Tiny's ResNet-8: Keras numbers layers without names in the order of their creation.
 _RESNET8 = (
     "stem_conv",
     *(f"stage1_block1_{part}" for part in ("conv1", "conv2")),
@@ -158,7 +210,7 @@ LAYOUTS = (
             (r"stem\.conv", "stem_conv"),
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.conv(?P<k>\d)", "stage{s}_block{b}_conv{k}"),
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm1", "stage{s}_block{b}_preact_bn"),
-            # There the second normalization stands before the second convolution.
+            # There the second normalization is before the second convolution.
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm2", "stage{s}_block{b}_conv1_bn"),
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.norm3", "stage{s}_block{b}_conv2_bn"),
             (r"stages\.(?P<s>\d+)\.blocks\.(?P<b>\d+)\.downsample\.conv", "stage{s}_block{b}_projection"),
@@ -166,9 +218,8 @@ LAYOUTS = (
             (r"head\.fc", "logits"),
         ),
         first=(0, 0, 1),
-        passed_over=r".*\.num_batches_tracked",
-        bottleneck_stride="3x3",
-        epsilon=1e-5,
+        ignored=_BATCH_COUNTERS,
+        conventions=_TORCH,
     ),
     Layout(
         name="transformers",
@@ -184,10 +235,8 @@ LAYOUTS = (
             (r"classifier\.1", "logits"),
         ),
         first=(0, 0, 0),
-        projection="normalized",
-        passed_over=r".*\.num_batches_tracked",
-        bottleneck_stride="3x3",
-        epsilon=1e-5,
+        ignored=_BATCH_COUNTERS,
+        conventions=_TORCH.merged(Conventions(projection="normalized")),
     ),
     Layout(
         name="keras.applications",
@@ -195,11 +244,14 @@ LAYOUTS = (
         anchors=("conv1_conv/kernel", "conv2_block1_1_conv/kernel"),
         modules=_keras_modules("conv", head="predictions|probs", before="preact"),
         first=(2, 1, 1),
-        bottleneck_stride="1x1",
-        epsilon=1.001e-5,
-        projection="normalized",
-        halving="last",
-        pool_border="zeros",
+        conventions=_FRAMEWORK.merged(
+            Conventions(bottleneck_stride="1x1", epsilon=1.001e-5, projection="normalized", pool_border="zeros")
+        ),
+        preactivated=_V2.merged(Conventions(strided_block="last_of_previous")),
+        photos=_photos(
+            (103.939, 116.779, 123.68), (1.0,) * 3, "pixels become BGR and lose the authors' mean color", "bgr"
+        ),
+        preactivated_photos=_photos((127.5,) * 3, (127.5,) * 3, "pixels become -1 to 1"),
     ),
     _keras_hub(deep=True),
     _keras_hub(deep=False),
@@ -215,17 +267,23 @@ LAYOUTS = (
             ),
             ("dense", "logits"),
         ),
-        epsilon=1e-3,
-        padding="behind",
+        conventions=_FRAMEWORK.merged(Conventions(epsilon=1e-3, padding="same_tf")),
+        small_images=_small_images((0.0,) * 3, (1.0,) * 3, "pixels stay what they are, 0 to 255"),
     ),
     *(
         Layout(
-            name="resnet_keras", axes="keras", anchors=(f"{stem}/kernel",), modules=((r"(?P<layer>[^/]+)", "{layer}"),)
+            name="resnet_keras",
+            axes="keras",
+            anchors=(f"{stem}/kernel",),
+            modules=((r"(?P<layer>[^/]+)", "{layer}"),),
+            photos=None,
+            small_images=None,
+            option_a_images=None,
         )
         for stem in ("stem_conv", "stem_conv3")
     ),
 )
-"""The layouts that are recognized."""
+"""The layouts that are recognized, in the order in which they are tried."""
 
 
 def recognize_layout(names: Iterable[str]) -> tuple[Layout, str]:
@@ -248,5 +306,5 @@ def recognize_layout(names: Iterable[str]) -> tuple[Layout, str]:
     known = "; ".join(dict.fromkeys(f"{layout.name} ({layout.anchors[-1]})" for layout in LAYOUTS))
     shown = ", ".join(sorted(names)[:5])
     raise ValueError(
-        f"Expected names as of one of these: {known}. Received: {shown}{', ...' if len(names) > 5 else ''}"
+        f"Expected the names of one of these layouts: {known}. Received: {shown}{', ...' if len(names) > 5 else ''}"
     )

@@ -1,4 +1,4 @@
-"""Weights of any source into a network that exists, with a report of every tensor."""
+"""Loads weights of any source into a network, with a report of every tensor."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.blocks import HEAD
-from resnet_keras.weights.conventions import Conventions, conventions_of_model
+from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.model_conventions import conventions_of_model
 from resnet_keras.weights.sources import open_weights
 
 _SHOWN = 5
@@ -20,20 +21,20 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What became of every tensor of a source and of every weight of the network.
+    """Report of loaded, missing and unexpected weights: every tensor of a source and every weight of the network.
 
     Attributes:
         source: The file, folder or model.
         layout: The library whose names the source has.
-        matched: Tensors of the source that are in the network now, bit for bit but for the order of their axes, and
-            for a bias of a convolution, which is taken off a mean.
+        matched: Tensors of the source that the network has now, bit for bit except for the order of their axes, and
+            for a bias of a convolution, which is subtracted from a mean.
         missing: Weights of the network that the source does not have.
-        unexpected: Tensors of the source that the network has no place for.
-        misshapen: Weights whose shapes differ, with both.
-        new_head: Weights of a classifier that stays as it was, because the source's has another number of classes, or
-            none.
-        passed_over: What is no weight, such as counters of batches, or the head for a network without one.
-        notes: What was assumed.
+        unexpected: Tensors of the source that the network does not have.
+        shape_mismatch: Weights whose shapes differ, with both shapes.
+        new_head: Weights of the network's classifier that keep their values, because the source's classifier has
+            another number of classes, or the source has none.
+        ignored: Tensors that are not weights, such as counters of batches, or a head for a network without one.
+        notes: Assumptions, in sentences.
     """
 
     source: str
@@ -41,31 +42,31 @@ class LoadReport:
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    misshapen: tuple[str, ...]
+    shape_mismatch: tuple[str, ...]
     new_head: tuple[str, ...]
-    passed_over: tuple[str, ...]
+    ignored: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What does not fit, in lines; shapes first."""
+        """A line for each weight that does not fit; shapes first."""
         return (
-            *self.misshapen,
+            *self.shape_mismatch,
             *(f"{name}: not in the file" for name in self.missing),
             *(f"{name}: in the file only" for name in self.unexpected),
         )
 
     def __str__(self) -> str:
-        """Returns the report in a line, and a line for each thing to know."""
+        """Returns the counts in one line, then a line for each problem and each note."""
         counts = {
             "matched": self.matched,
             "missing": self.missing,
             "unexpected": self.unexpected,
-            "misshapen": self.misshapen,
-            "passed over": self.passed_over,
+            "shape mismatch": self.shape_mismatch,
+            "ignored": self.ignored,
         }
         line = f"{self.source} ({self.layout}): " + ", ".join(f"{len(what)} {name}" for name, what in counts.items())
-        head = [f"the classifier stays new: {', '.join(self.new_head)}"] if self.new_head else []
+        head = [f"new classifier: {', '.join(self.new_head)}"] if self.new_head else []
         return "\n  ".join([line, *_shown(self.problems), *head, *self.notes])
 
 
@@ -77,26 +78,26 @@ def load_weights(
     bottleneck_stride: str | None = None,
     zero_channels: str | None = None,
 ) -> LoadReport:
-    """Loads weights of our own or another library's into a network of ours; nothing in a file is executed.
+    """Loads weights of this package or of another library into a network; nothing in a file is executed.
 
-    Nothing is assigned unless everything fits, down to the place of strides and of zero channels, which make another
-    function of the same weights. Batch normalization takes the source's epsilon. Where the source has a classifier of
-    another number of classes, or none, the rest is loaded, and a warning says so.
+    Nothing is assigned unless everything fits, conventions included: with the stride in another convolution, for
+    example, the same weights are another function. Batch normalization gets the source's epsilon. If the source's
+    classifier has another number of classes, or the source has none, the rest is loaded, and a warning says so.
 
     Args:
         model: A network of this package.
-        source: See `open_checkpoint`: a file, a folder, a Keras model, or the name of published weights.
-        strict: Whether anything missing, unexpected or misshapen is an error. If not, what fits is loaded.
-        bottleneck_stride: Where the source's bottlenecks have their stride, if not where its library has them.
-        zero_channels: Where the source's option A puts its zeros, if not where others of its kind do.
+        source: See `open_weights`: a file, a folder, a Keras model, or the name of published weights.
+        strict: Whether missing and unexpected weights and shape mismatches are errors. If not, all others are loaded.
+        bottleneck_stride: Convolution of the source's bottlenecks that has the stride; its library's usual if `None`.
+        zero_channels: Place of the source's zero channels under option A; its library's usual if `None`.
 
     Returns:
-        What became of every tensor.
+        Report of loaded, missing and unexpected weights.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The source is damaged, malicious or of no known layout; or something does not fit (the message
-            names the weights and gives both shapes).
+        ValueError: The source is damaged, malicious or has no known layout; or weights or conventions do not fit (the
+            message names them and gives both shapes or values).
     """
     found = source if isinstance(source, ImportedWeights) else open_weights(source, model.name)
     weights = {
@@ -109,29 +110,23 @@ def load_weights(
             f"({len(found.tensors) + len(found.unexpected)} tensors, {found.layout}), which differs in\n  "
             + "\n  ".join(_shown(report.problems))
         )
-    expected = replace(
-        found.traits,
-        bottleneck_stride=bottleneck_stride or found.traits.bottleneck_stride,  # type: ignore[arg-type]
-        zero_channels=zero_channels or found.traits.zero_channels,  # type: ignore[arg-type]
-        # That no normalization follows, names and shapes show.
-        projection=found.traits.projection if found.traits.projection != "bare" else None,
-    )
-    _check_traits(model, expected, found)
+    stated = Conventions(bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)  # type: ignore[arg-type]
+    _check_conventions(model, found, found.conventions.merged(stated))
     if report.new_head:
         warnings.warn(
-            f"The classifier of {model.name!r} stays as it was: {found.source} has "
+            f"The classifier of {model.name!r} keeps its initial weights: {found.source} has "
             f"{'none' if found.classes is None else f'one of {found.classes} classes'}",
             stacklevel=2,
         )
     _assign(weights, found, report)
-    _set_epsilon(model, found.traits.epsilon)
+    _set_epsilon(model, found.conventions.epsilon)
     return report
 
 
 def _compared(weights: dict, found: ImportedWeights) -> LoadReport:
     matched: list[str] = []
     missing: list[str] = []
-    misshapen: list[str] = []
+    shape_mismatch: list[str] = []
     shapes = {name: tuple(weight.shape) for name, (_, weight) in weights.items()}
     has_head = f"{HEAD}/kernel" in shapes
     same_head = has_head and found.classes == shapes[f"{HEAD}/kernel"][-1]
@@ -142,7 +137,7 @@ def _compared(weights: dict, found: ImportedWeights) -> LoadReport:
         if array is None:
             missing.append(name)
         elif array.shape != shape:
-            misshapen.append(f"{_called(found, name)}: expected shape {shape}, the file has {array.shape}")
+            shape_mismatch.append(f"{_called(found, name)}: expected shape {shape}, the file has {array.shape}")
         else:
             matched.extend(found.names[name])
     extra = [name for name in found.tensors if name not in shapes]
@@ -156,15 +151,15 @@ def _compared(weights: dict, found: ImportedWeights) -> LoadReport:
             *(_called(found, name) for name in extra if name not in heads),
             *found.unexpected,
         ),
-        misshapen=tuple(misshapen),
+        shape_mismatch=tuple(shape_mismatch),
         new_head=tuple(name for name in shapes if name.startswith(f"{HEAD}/")) if has_head and not same_head else (),
-        passed_over=(*found.passed_over, *(called for name in heads for called in found.names[name])),
+        ignored=(*found.ignored, *(called for name in heads for called in found.names[name])),
         notes=found.notes,
     )
 
 
 def _called(found: ImportedWeights, name: str) -> str:
-    """Returns our name of a tensor, and what the source calls it if that is another."""
+    """Returns our name of a tensor, and the source's if it differs."""
     called = ", ".join(found.names[name])
     return name if called == name else f"{name} ({called})"
 
@@ -174,42 +169,30 @@ def _shown(problems: tuple[str, ...]) -> list[str]:
     return [*problems[:_SHOWN], *more]
 
 
-def _check_traits(model: keras.Model, expected: Conventions, found: ImportedWeights) -> None:
+def _check_conventions(model: keras.Model, found: ImportedWeights, expected: Conventions) -> None:
+    if expected.projection == "bare":  # names and shapes show that no normalization follows
+        expected = replace(expected, projection=None)
     own = conventions_of_model(model)
-    if expected.plain is not None and own.plain is not None and expected.plain != own.plain:
-        kinds = {True: "a plain network", False: "a residual network"}
+    for name, meaning in own.conflicts(expected):
         raise ValueError(
-            f"Expected {kinds[expected.plain]} for {found.source}. Received: {model.name!r}, {kinds[own.plain]}"
+            f"Expected a network with {name}={getattr(expected, name)!r} ({meaning}), as {found.source} "
+            f"({found.layout}) has it. Received: {model.name!r}, with {getattr(own, name)!r}"
         )
-    for field, what in (
-        ("bottleneck_stride", "the stride of its bottlenecks"),
-        ("zero_channels", "the zero channels of its option A"),
-        ("projection", "the pooling of its shortcuts"),
-        ("halving", "the strides of its stages"),
-        ("padding", "the padding of its strided kernels"),
-        ("pool_border", "the border of its pool"),
-    ):
-        wanted, there = getattr(expected, field), getattr(own, field)
-        if wanted and there and wanted != there:
-            raise ValueError(
-                f"Expected a network with {what} where {found.source} ({found.layout}) has them: {field}={wanted!r}. "
-                f"Received: {model.name!r}, with {there!r}"
-            )
 
 
 def _assign(weights: dict, found: ImportedWeights, report: LoadReport) -> None:
     loaded = set(report.matched)
     for name, (_, weight) in weights.items():
         if name in found.tensors and loaded.issuperset(found.names[name]):
-            # In double precision only where the network is: of half precision, NumPy knows not all types.
+            # In float64 only if the network is: NumPy does not know all types of half precision.
             weight.assign(np.asarray(found.tensors[name], "float64" if weight.dtype == "float64" else "float32"))
 
 
 def _set_epsilon(model: keras.Model, epsilon: float | None) -> None:
-    """Gives batch normalizations the epsilon that the weights were trained with."""
+    """Sets the epsilon of batch normalizations to that of the source."""
     changed = False
     for layer in flat_layers(model):
         if epsilon is not None and isinstance(layer, keras.layers.BatchNormalization) and layer.epsilon != epsilon:
             layer.epsilon, changed = epsilon, True
-    if changed:  # functions that were traced before hold the old one
+    if changed:  # traced functions hold the old one
         model.train_function = model.test_function = model.predict_function = None

@@ -1,10 +1,9 @@
-"""Opening a source of weights: a file, a folder as a hub has it, a model, or a name of published weights."""
+"""Opens a source of weights: a file, a folder as a hub has it, a model, or the name of published weights."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import ml_dtypes
@@ -12,10 +11,9 @@ import numpy as np
 import safetensors
 
 from resnet_keras.data import class_names
-from resnet_keras.data.datasets import DATASETS
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights import keras_file, published, torch_file
-from resnet_keras.weights.conventions import Conventions, conventions_of_config, conventions_of_model
 from resnet_keras.weights.hub_settings import (
     MALFORMED,
     check_other_networks,
@@ -28,9 +26,10 @@ from resnet_keras.weights.hub_settings import (
     read_settings,
 )
 from resnet_keras.weights.imported import ImportedWeights, import_arrays
+from resnet_keras.weights.model_conventions import conventions_of_config, conventions_of_model
 
 CLASSIFIER_MEMBER = "classifier.json"
-"""What a `.keras` file of ours holds beside what Keras writes: preprocessing and class names."""
+"""The member of our `.keras` files that Keras does not write: preprocessing and class names."""
 
 _SAFETENSORS = ".safetensors"
 _SUFFIXES = (_SAFETENSORS, *torch_file.SUFFIXES, *keras_file.SUFFIXES)
@@ -42,22 +41,22 @@ _NUMBER_TYPES = {
 
 
 def open_weights(source: str | Path | keras.Model, network: str | None = None) -> ImportedWeights:
-    """Returns the weights of a source in our names, with what it tells of preprocessing and classes.
+    """Returns the weights of a source under our names, with preprocessing and class names where they are known.
 
     Args:
         source: A file (`.safetensors`; `.pth`, `.pt`, `.th`, `.bin`, `.ckpt` of PyTorch; `.keras`, `.weights.h5` or
-            `.h5` of Keras); a folder as the Hugging Face hub or KerasHub has them, or of a finished run; a Keras model
-            of ours, of `keras.applications` or of KerasHub; or the name of published weights: "imagenet",
+            `.h5` of Keras); a folder of the Hugging Face hub, of KerasHub or of a finished run; a Keras model of this
+            package, of `keras.applications`, KerasHub or KerasCV; or the name of published weights: "imagenet",
             "torchvision" or "hf://OWNER/NAME".
         network: Name of the network, which "imagenet" and "torchvision" need.
 
     Raises:
         FileNotFoundError: There is no such file, or published weights can't be fetched.
-        ValueError: The file is damaged, malicious or of another kind; or its weights are of no network like ours.
+        ValueError: The file is damaged, malicious or not a weights file; or its weights have no known layout.
     """
     if isinstance(source, keras.Model):
         return _completed(
-            import_arrays(keras_file.arrays_of_model(source), source.name, traits=_traits_of_model(source))
+            import_arrays(keras_file.arrays_of_model(source), source.name, conventions=_conventions_of_model(source))
         )
     if published.is_published(str(source)):
         return open_weights(published.fetch(str(source), network))
@@ -81,14 +80,14 @@ def open_weights(source: str | Path | keras.Model, network: str | None = None) -
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a file in PyTorch's world."""
+    """Returns the tensors of a safetensors file or of a PyTorch checkpoint."""
     if path.suffix != _SAFETENSORS:
         return torch_file.read_torch(path)
     try:
         content = safetensors.deserialize(path.read_bytes())
         return {
-            name: np.frombuffer(about["data"], _NUMBER_TYPES[about["dtype"]]).reshape(about["shape"])
-            for name, about in content
+            name: np.frombuffer(metadata["data"], _NUMBER_TYPES[metadata["dtype"]]).reshape(metadata["shape"])
+            for name, metadata in content
         }
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise ValueError(
@@ -97,55 +96,59 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _from_archive(path: Path) -> ImportedWeights:
-    """Opens a `.keras` file, of which only arrays and JSON are read."""
+    """Opens a `.keras` file; only its arrays and JSON are read."""
     arrays = keras_file.read_keras(path)
     config = keras_file.read_member(path, "config.json") or {}
-    about = keras_file.read_member(path, CLASSIFIER_MEMBER)
+    metadata = keras_file.read_member(path, CLASSIFIER_MEMBER)
     preprocessing, names = None, None
     try:
-        traits = conventions_of_config(config)
-        if about is not None:
-            preprocessing, names = Preprocessing(**about["preprocessing"]), tuple(map(str, about["class_names"]))
+        conventions = conventions_of_config(config)
+        if metadata is not None:
+            preprocessing, names = Preprocessing(**metadata["preprocessing"]), tuple(map(str, metadata["class_names"]))
     except MALFORMED as error:
-        raise ValueError(f"Expected a .keras file with sound settings. Received: {path}: {error}") from error
-    return _completed(import_arrays(arrays, str(path), traits=traits), preprocessing=preprocessing, names=names)
+        raise ValueError(f"Expected a .keras file with valid settings. Received: {path}: {error}") from error
+    return _completed(
+        import_arrays(arrays, str(path), conventions=conventions), preprocessing=preprocessing, names=names
+    )
 
 
-def _traits_of_model(model: keras.Model) -> Conventions | None:
-    """Returns the traits of a model of ours; of another library's, its layout tells them."""
+def _conventions_of_model(model: keras.Model) -> Conventions | None:
+    """Returns the conventions of a model of this package; those of another library are usual for its layout."""
     ours = any(layer.name in ("stem_conv", "stem_conv1") for layer in model.layers)
     return conventions_of_model(model) if ours else None
 
 
 def _from_folder(folder: Path) -> ImportedWeights:
-    """Opens a folder as a hub has it: weights beside settings in JSON."""
+    """Opens a folder of a hub: weights beside settings in JSON."""
     files = [folder / name for name in _FOLDER_FILES if (folder / name).is_file()]
     if not files:
-        raise FileNotFoundError(f"Expected one of {', '.join(_FOLDER_FILES)} in {folder}. Received: none of them")
+        raise FileNotFoundError(
+            f"Expected one of {', '.join(_FOLDER_FILES)} in {folder}. Received: a folder without any of them"
+        )
     if files[0].suffix == ".keras":
         return _from_archive(files[0])
     if files[0].suffix != ".h5":
         return _from_hub_files(files[0])
     try:
-        traits = conventions_of_keras_hub(folder)
+        conventions = conventions_of_keras_hub(folder)
     except MALFORMED as error:
         raise ValueError(f"Expected settings as KerasHub writes them. Received: {folder}: {error}") from error
     arrays = {name: array for file in files for name, array in keras_file.read_keras(file).items()}
     return _completed(
-        import_arrays(arrays, str(folder), traits=traits),
+        import_arrays(arrays, str(folder), conventions=conventions),
         preprocessing=read_settings(preprocessing_of_keras_hub, folder / "preprocessor.json"),
     )
 
 
 def _from_hub_files(path: Path) -> ImportedWeights:
-    """Opens the tensors of a folder of timm's or transformers', beside their settings."""
+    """Opens a folder of timm or transformers: tensors beside settings in JSON."""
     settings = path.parent / "config.json"
     check_other_networks(settings)
     preprocessing = read_settings(preprocessing_of_timm, settings) or read_settings(
         preprocessing_of_transformers, path.parent / "preprocessor_config.json"
     )
     return _completed(
-        import_arrays(_tensors(path), str(path), traits=read_settings(conventions_of_transformers, settings)),
+        import_arrays(_tensors(path), str(path), conventions=read_settings(conventions_of_transformers, settings)),
         preprocessing=preprocessing,
         names=read_settings(class_names_of, settings),
     )
@@ -154,51 +157,13 @@ def _from_hub_files(path: Path) -> ImportedWeights:
 def _completed(
     found: ImportedWeights, *, preprocessing: Preprocessing | None = None, names: tuple[str, ...] | None = None
 ) -> ImportedWeights:
-    """Returns a checkpoint with what its source does not tell, as its layout has it, and a note of each assumption."""
-    notes = []
-    about: dict[str, Any] = {"preprocessing": preprocessing, "class_names": names}
-    if preprocessing is None and (assumed := _usual_preprocessing(found)) is not None:
-        about["preprocessing"], note = assumed
-        notes.append(note)
+    """Returns the weights with preprocessing and class names, and a note of each that is assumed."""
+    notes = list(found.notes)
+    usual = found.usual_preprocessing
+    if preprocessing is None and usual is not None:
+        preprocessing = usual.preprocessing
+        notes.append(usual.note)
     if found.classes is not None and (names is None or len(names) != found.classes):
-        about["class_names"], unknown = class_names.assumed_class_names(found.classes)
+        names, unknown = class_names.assumed_class_names(found.classes)
         notes += [unknown] if unknown else []
-    return replace(found, **about, notes=tuple(notes))
-
-
-def _usual_preprocessing(found: ImportedWeights) -> tuple[Preprocessing, str] | None:
-    """Returns the preprocessing that is usual for a layout, and a sentence about it."""
-    stem = found.tensors.get("stem_conv/kernel")
-    if stem is None:
-        stem = found.tensors.get("stem_conv1/kernel")
-    if stem is None or stem.shape[2] != 3 or found.layout == "resnet_keras":
-        return None
-    imagenet, cifar10 = DATASETS["imagenet2012"], DATASETS["cifar10"]
-    if found.layout == "MLPerf Tiny":
-        preprocessing = Preprocessing(image_size=(32, 32), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
-        return preprocessing, "pixels stay what they are, 0 to 255"
-    if stem.shape[0] == 3 and "stem_conv/kernel" in found.tensors:
-        # The widespread code with option A normalizes CIFAR by ImageNet's mean and std; others by CIFAR's own.
-        projects = any("_projection" in name for name in found.tensors)
-        chosen = cifar10 if projects else imagenet
-        preprocessing = Preprocessing(image_size=(32, 32), channels=3, mean=chosen.mean, std=chosen.std)
-        return preprocessing, f"pixels are normalized by {'CIFAR-10' if projects else 'ImageNet'}'s mean and std"
-    if found.layout == "keras.applications" and "final_bn/gamma" in found.tensors:
-        preprocessing = Preprocessing(
-            image_size=(224, 224), channels=3, mean=(127.5,) * 3, std=(127.5,) * 3, shorter_side=256
-        )
-        return preprocessing, "pixels become -1 to 1; 224 of 256 pixels, bilinear"
-    if found.layout == "keras.applications":
-        preprocessing = Preprocessing(
-            image_size=(224, 224),
-            channels=3,
-            mean=(103.939, 116.779, 123.68),
-            std=(1.0, 1.0, 1.0),
-            shorter_side=256,
-            channel_order="bgr",
-        )
-        return preprocessing, "pixels become BGR and lose the authors' mean color; 224 of 256 pixels, bilinear"
-    preprocessing = Preprocessing(
-        image_size=(224, 224), channels=3, mean=imagenet.mean, std=imagenet.std, shorter_side=256
-    )
-    return preprocessing, "pixels are normalized by ImageNet's mean and std; 224 of 256 pixels, bilinear"
+    return replace(found, preprocessing=preprocessing, class_names=names, notes=tuple(notes))

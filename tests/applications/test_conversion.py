@@ -330,7 +330,7 @@ def test_a_network_for_cifar_in_plain_pytorch_computes_the_same(
         expected = module(torch_images(torch, pixels(32)))
     assert difference(classifier.model(pixels(32)), expected) < 1e-4
     if option == "A":
-        elsewhere = converted(tmp_path / "x.th", 32, zero_channels="behind")
+        elsewhere = converted(tmp_path / "x.th", 32, zero_channels="end")
         assert difference(elsewhere.model(pixels(32)), expected) > 1e-3
 
 
@@ -366,7 +366,7 @@ def test_a_network_of_ours_is_inferred_and_computes_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_a_network_under_torch_s_names_is_inferred_and_computes_the_same(name: str) -> None:
     row = ARCHITECTURES[name]
-    options: dict[str, Any] = {"zero_channels": "around"} if row.shortcut == "A" else {"bottleneck_stride": "3x3"}
+    options: dict[str, Any] = {"zero_channels": "both_sides"} if row.shortcut == "A" else {"bottleneck_stride": "3x3"}
     check_inferred(name, "torchvision", **options)
 
 
@@ -386,7 +386,7 @@ SMALL_BOTTLENECK = Architecture(stem="cifar", block="bottleneck", repeats=(2, 1)
 @pytest.mark.parametrize(
     ("row", "options"),
     [
-        (SMALL, {"zero_channels": "around"}),
+        (SMALL, {"zero_channels": "both_sides"}),
         (SMALL_BOTTLENECK, {"bottleneck_stride": "3x3"}),
         (SMALL_PLAIN, {}),
         (SMALL, {"output_stride": 1}),
@@ -409,7 +409,7 @@ def test_a_file_of_ours_tells_what_its_weights_do_not(
 def test_preprocessing_and_classes_go_along_into_a_file(tmp_path: Path) -> None:
     folder = tmp_path / "hub"
     folder.mkdir()
-    write_torch(foreign(network(1, zero_channels="around"), "transformers"), folder / "pytorch_model.bin")
+    write_torch(foreign(network(1, zero_channels="both_sides"), "transformers"), folder / "pytorch_model.bin")
     labels = {str(i): name for i, name in enumerate(("eel", "dog", "cat", "bee", "ant"))}
     (folder / "config.json").write_text(json.dumps({"id2label": labels, "model_type": "resnet"}))
     processor = {
@@ -445,7 +445,7 @@ def test_logits_come_out_whatever_went_over_them_before() -> None:
 def test_what_is_said_goes_before_what_is_told_and_assumed() -> None:
     found = import_arrays(foreign(zeros(SMALL, classes=2), "cifar"), "x")
     gray = Preprocessing(image_size=(16, 8), channels=3, mean=(0, 0, 0), std=(1, 1, 1), channel_order="bgr")
-    classifier, report = convert(found, preprocessing=gray, class_names=["no", "yes"], zero_channels="behind")
+    classifier, report = convert(found, preprocessing=gray, class_names=["no", "yes"], zero_channels="end")
     assert (classifier.preprocessing, classifier.class_names) == (gray, ("no", "yes"))
     assert classifier.model.input_shape == (None, 16, 8, 3)
     assert report.problems == ()

@@ -195,13 +195,13 @@ def test_a_network_of_half_precision_is_rebuilt_in_float32() -> None:
 
 KINDS: dict[str, dict[str, Any]] = {
     "option A": {"network": "resnet20"},
-    "option A, zeros around": {"network": "resnet20", "zero_channels": "around"},
+    "option A, zeros around": {"network": "resnet20", "zero_channels": "both_sides"},
     "option C, logits": {"network": "resnet20", "shortcut": "C", "classifier_activation": None},
     "plain": {"network": "plainnet20"},
     "bottleneck": {"network": TINY_BOTTLENECK},
     "v1.5": {"network": TINY_BOTTLENECK, "bottleneck_stride": "3x3"},
     "grouped": {"network": replace(TINY_BOTTLENECK, groups=4, expansion=2, stem_width=8)},
-    "vd": {"network": replace(TINY_BOTTLENECK, stem="deep", projection="pooled")},
+    "vd": {"network": TINY_BOTTLENECK.replace(stem="deep", projection="pooled")},
 }
 
 

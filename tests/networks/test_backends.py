@@ -20,17 +20,17 @@ from resnet_keras.networks.builder import build
 NEEDS = {"openvino": ("openvino", "scipy"), "jax": ("jax",)}
 
 BOTTLENECK = {"stem": "imagenet", "block": "bottleneck", "repeats": (1, 2), "widths": (8, 16)}
-# An architecture's name or fields, and the builder's other arguments.
+# A network's name or how it differs from the bottleneck, and the builder's other arguments.
 NETWORKS: dict[str, tuple[str | dict[str, Any], dict[str, Any]]] = {
     "resnet20_a": ("resnet20", {}),
-    "resnet20_around": ("resnet20", {"zero_channels": "around"}),
+    "resnet20_around": ("resnet20", {"zero_channels": "both_sides"}),
     "resnet20_b": ("resnet20", {"shortcut": "B"}),
     "resnet20_free": ("resnet20", {"input_shape": (None, None, 3)}),
-    "bottleneck": (BOTTLENECK, {"input_shape": (32, 32, 3), "classes": 10}),
-    "bottleneck_c": (BOTTLENECK, {"input_shape": (32, 32, 3), "shortcut": "C", "bottleneck_stride": "3x3"}),
-    "grouped": ({**BOTTLENECK, "groups": 4, "squeeze": 2}, {"input_shape": (32, 32, 3)}),
-    "before": ({**BOTTLENECK, "activation": "before", "projection": "bare"}, {"input_shape": (32, 32, 3)}),
-    "deep_stem": ({**BOTTLENECK, "stem": "deep", "projection": "pooled"}, {"input_shape": (32, 32, 3)}),
+    "bottleneck": ({}, {"input_shape": (32, 32, 3), "classes": 10}),
+    "bottleneck_c": ({}, {"input_shape": (32, 32, 3), "shortcut": "C", "bottleneck_stride": "3x3"}),
+    "grouped": ({"groups": 4, "se_reduction": 2}, {"input_shape": (32, 32, 3)}),
+    "before": ({"activation": "before", "projection": "bare"}, {"input_shape": (32, 32, 3)}),
+    "deep_stem": ({"stem": "deep", "projection": "pooled"}, {"input_shape": (32, 32, 3)}),
     "resnet8": ("resnet8", {}),
 }
 
@@ -48,9 +48,11 @@ folder, backend, networks = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[
 assert keras.backend.backend() == backend
 images = np.load(folder / "images.npy")
 
+BOTTLENECK = json.loads(sys.argv[4])
+
 def write_logits(precision):
     for name, (network, arguments) in networks.items():
-        network = network if isinstance(network, str) else Architecture(**network)
+        network = network if isinstance(network, str) else Architecture(**BOTTLENECK).replace(**network)
         weights = folder / f"{name}.weights.h5"
         model = build_with_weights(network, weights=weights, classifier_activation=None, **arguments)
         np.save(folder / f"{name}_{backend}_{precision}.npy", np.asarray(model.predict_on_batch(images)))
@@ -81,7 +83,7 @@ def on_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "images.npy", images())
     rng = np.random.default_rng(10)
     for name, (network, arguments) in NETWORKS.items():
-        own = network if isinstance(network, str) else Architecture(**network)
+        own = network if isinstance(network, str) else Architecture(**BOTTLENECK).replace(**network)
         model = build(own, classifier_activation=None, **arguments)
         for layer in model.layers:
             # As after training: the moving statistics of a new layer would make it the identity.
@@ -109,7 +111,7 @@ def elsewhere(request: pytest.FixtureRequest, on_tensorflow: Path) -> tuple[str,
     if lacking(backend):
         pytest.skip(f"Keras's {backend} backend needs {' and '.join(lacking(backend))}, which is not installed")
     environment = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, "-c", CHILD, str(on_tensorflow), backend, json.dumps(NETWORKS)]
+    command = [sys.executable, "-c", CHILD, str(on_tensorflow), backend, json.dumps(NETWORKS), json.dumps(BOTTLENECK)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return backend, on_tensorflow

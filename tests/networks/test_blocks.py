@@ -110,13 +110,13 @@ def test_cifar_stem_keeps_height_and_width() -> None:
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("zero_channels", "front"), [("behind", 0), ("around", 2)])
+@pytest.mark.parametrize(("zero_channels", "front"), [("end", 0), ("both_sides", 2)])
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_option_a_is_exactly_subsampling_and_zeros(
     zero_channels: Any, front: int, size: tuple[int, int], stride: int
 ) -> None:
-    option_a = replace(SMALL, shortcut="A", zero_channels=zero_channels)
+    option_a = SMALL.replace(shortcut="A", zero_channels=zero_channels)
     inputs = keras.Input((*size, 3))
     model = keras.Model(inputs, blocks.shortcut(inputs, inputs, 8, planned(8, stride), option_a))
     x = normal(2, *size, 3)
@@ -212,7 +212,7 @@ def test_block_is_relu_of_residual_and_shortcut(block: Any, option: Any) -> None
 def test_block_is_dilated_up_to_the_convolution_of_its_stride_and_after_it(
     block: Any, where: Any, dilations: dict[str, int], option: Any
 ) -> None:
-    own = replace(SMALL, block=block, shortcut=option, bottleneck_stride=where)
+    own = SMALL.replace(block=block, shortcut=option, bottleneck_stride=where)
     inputs = keras.Input((9, 8, 4))
     model = keras.Model(inputs, blocks.block(inputs, planned(4, 1, 2, 3), own))
     randomize(model)
@@ -235,7 +235,7 @@ def test_block_is_dilated_up_to_the_convolution_of_its_stride_and_after_it(
 
 @pytest.mark.parametrize(("where", "strides"), [("1x1", (2, 1, 1)), ("3x3", (1, 2, 1))])
 def test_bottleneck_stride_names_the_convolution_that_has_it(where: Any, strides: tuple[int, ...]) -> None:
-    own = replace(SMALL, block="bottleneck", bottleneck_stride=where)
+    own = SMALL.replace(block="bottleneck", bottleneck_stride=where)
     inputs = keras.Input((8, 8, 4))
     model = keras.Model(inputs, blocks.block(inputs, planned(4, 2), own))
     convolutions = [model.get_layer(f"block_conv{i}") for i in (1, 2, 3)]

@@ -146,7 +146,7 @@ def test_saved_networks_open_and_train_in_a_program_that_never_imports_this_pack
 ) -> None:
     made = {
         "a": build(BASIC, input_shape=(16, 16, 3), classifier_activation=None),
-        "around": build(BASIC, input_shape=(16, 16, 3), zero_channels="around", classifier_activation=None),
+        "both_sides": build(BASIC, input_shape=(16, 16, 3), zero_channels="both_sides", classifier_activation=None),
         "b": build(BASIC, input_shape=(16, 16, 3), shortcut="B", classifier_activation=None),
         "c": build(BOTTLENECK, input_shape=(None, None, 3), shortcut="C", classifier_activation=None),
         "plain": build("plainnet20", input_shape=(16, 16, 3), classifier_activation=None),
@@ -326,7 +326,7 @@ def test_bottleneck_stride_reaches_every_stage(where: Any) -> None:
     ("network", "options"),
     [
         ("resnet20", {"shortcut": "A"}),
-        ("resnet20", {"shortcut": "A", "zero_channels": "around"}),
+        ("resnet20", {"shortcut": "A", "zero_channels": "both_sides"}),
         ("resnet20", {"shortcut": "B"}),
         ("resnet20", {"shortcut": "C"}),
         ("plainnet20", {}),
@@ -426,7 +426,7 @@ def test_network_in_segments_computes_in_half_precision_throughout(
         ("plainnet20", {"output_stride": 8}, r"`output_stride` to be one of \[1, 2, 4\], .*plainnet20.* Received: 8"),
         ("resnet18", {"output_stride": 16, "input_shape": (15, 16, 3)}, r"at least 16x16 pixels.*of \(15, 16, 3\)"),
         ("plainnet20", {"shortcut": "B"}, r"Expected no option of shortcuts: plainnet20 has none"),
-        ("plainnet20", {"zero_channels": "around"}, r"Expected no option of shortcuts: plainnet20 has none"),
+        ("plainnet20", {"zero_channels": "both_sides"}, r"Expected no option of shortcuts: plainnet20 has none"),
     ],
 )
 def test_bad_argument_raises_before_anything_is_built(network: str, arguments: dict[str, Any], message: str) -> None:

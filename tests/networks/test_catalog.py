@@ -9,6 +9,7 @@ import pytest
 
 from resnet_keras.networks.architecture import EXPANSION, Architecture, PlannedBlock
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture
+from resnet_keras.networks.conventions import PAPER, Conventions
 
 # Table 1: depth, the blocks of its columns, and how often each is repeated in conv2_x to conv5_x.
 TABLE_1 = [
@@ -30,7 +31,7 @@ def test_imagenet_row_equals_table_1(depth: int, block: str, repeats: tuple[int,
     assert row.widths == (64, 128, 256, 512)
     # The channels that leave conv5_x: 512 in the basic columns, 2048 in the others.
     assert row.widths[-1] * EXPANSION[row.block] == (512 if block == "basic" else 2048)
-    assert (row.shortcut, row.bottleneck_stride, row.batch_norm) == ("B", "1x1", "per_replica")
+    assert (row.shortcut, row.conventions.bottleneck_stride, row.batch_norm) == ("B", "1x1", "per_replica")
     assert (row.image_size, row.classes, row.total_stride) == (224, 1000, 32)
     assert row.depth == depth
 
@@ -39,7 +40,7 @@ def test_imagenet_row_equals_table_1(depth: int, block: str, repeats: tuple[int,
 def test_cifar_row_has_6n_plus_2_layers(n: int) -> None:
     row = ARCHITECTURES[f"resnet{6 * n + 2}"]
     assert (row.stem, row.block, row.repeats, row.widths) == ("cifar", "basic", (n, n, n), (16, 32, 64))
-    assert (row.shortcut, row.zero_channels) == ("A", "behind")
+    assert (row.shortcut, row.conventions.zero_channels) == ("A", "end")
     assert (row.image_size, row.classes, row.total_stride) == (32, 10, 4)
     assert row.depth == 6 * n + 2
 
@@ -80,8 +81,7 @@ def test_unknown_name_raises_and_lists_the_known_ones(name: str) -> None:
         ({"block": "preactivation"}, r"`block` to be one of \('basic', 'bottleneck'\). Received: 'preactivation'"),
         ({"shortcut": "D"}, r"`shortcut` to be one of \('A', 'B', 'C', None\). Received: 'D'"),
         ({"zero_channels": "before"}, r"`zero_channels` to be one of .* Received: 'before'"),
-        ({"bottleneck_stride": "7x7"}, r"`bottleneck_stride` to be one of \('1x1', '3x3'\). Received: '7x7'"),
-        ({"bottleneck_stride": None}, r"`bottleneck_stride` to be one of .* Received: None"),
+        ({"bottleneck_stride": "7x7"}, r"`bottleneck_stride` to be one of \('1x1', '3x3', None\). Received: '7x7'"),
         ({"batch_norm": "group"}, r"`batch_norm` to be one of .* Received: 'group'"),
         ({"repeats": ()}, r"`repeats` to hold positive integers, one per stage. Received: \(\)"),
         ({"repeats": (1, 0)}, r"`repeats` to hold positive integers, one per stage. Received: \(1, 0\)"),
@@ -97,7 +97,15 @@ def test_unknown_name_raises_and_lists_the_known_ones(name: str) -> None:
 )
 def test_bad_field_raises(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Architecture(**VALID | fields)
+        Architecture(**VALID).replace(**fields)
+
+
+def test_conventions_that_are_not_given_are_the_papers() -> None:
+    assert Architecture(**VALID).replace(bottleneck_stride=None) == Architecture(**VALID)
+    own = Architecture(**VALID, conventions=Conventions(bottleneck_stride="3x3"))
+    assert own.conventions == dataclasses.replace(PAPER, bottleneck_stride="3x3", plain=False)
+    with pytest.raises(TypeError, match="stem_stride"):
+        own.replace(stem_stride=2)
 
 
 @pytest.mark.parametrize("shortcut", ["B", "C", None])
@@ -143,7 +151,7 @@ def test_plan_has_the_blocks_of_the_table_which_halve_at_every_stage_but_the_fir
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "plainnet34", "resnet20", "plainnet56"])
 def test_output_stride_of_the_whole_network_changes_no_block(name: str) -> None:
     row = ARCHITECTURES[name]
-    whole = dataclasses.replace(row, output_stride=row.total_stride)
+    whole = row.replace(output_stride=row.total_stride)
     assert (whole.blocks, whole.total_stride) == (row.blocks, row.total_stride)
 
 
@@ -163,7 +171,7 @@ def test_stages_beyond_the_output_stride_dilate(
     stem: str, output_stride: int, firsts: list[tuple[int, int, int]]
 ) -> None:
     shape = {"stem": stem, "repeats": (1, 2, 3, 2), "widths": (4, 4, 4, 4)}
-    own = Architecture(**VALID | shape | {"output_stride": output_stride})
+    own = Architecture(**VALID | shape).replace(output_stride=output_stride)
     for stage, first, repeats in zip(own.blocks, firsts, own.repeats, strict=True):
         _, _, after = first
         found = [(block.stride, block.dilation, block.dilation_after) for block in stage]
@@ -174,7 +182,7 @@ def test_stages_beyond_the_output_stride_dilate(
 @pytest.mark.parametrize("name", ["resnet50", "resnet20", "plainnet18"])
 def test_output_stride_changes_neither_name_nor_depth(name: str) -> None:
     row = ARCHITECTURES[name]
-    dilated = dataclasses.replace(row, output_stride=row.total_stride // 2)
+    dilated = row.replace(output_stride=row.total_stride // 2)
     assert (dilated.name, dilated.depth) == (row.name, row.depth)
     assert [[block.name for block in stage] for stage in dilated.blocks] == [
         [block.name for block in stage] for stage in row.blocks

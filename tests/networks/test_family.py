@@ -18,6 +18,7 @@ from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, FAMILY, architecture
 from resnet_keras.networks.complexity import complexity, parameters
+from resnet_keras.networks.conventions import Conventions
 from resnet_keras.networks.published_sizes import SIZES
 from resnet_keras.surgery.folding import fold
 from resnet_keras.surgery.freezing import freeze
@@ -27,27 +28,28 @@ from resnet_keras.weights.recognition import recognize_architecture
 from resnet_keras.weights.sources import open_weights
 
 BEFORE = Architecture(
-    stem="imagenet", block="bottleneck", repeats=(2, 2), widths=(4, 6), activation="before", projection="bare",
-    bottleneck_stride="3x3",
+    stem="imagenet", block="bottleneck", repeats=(2, 2), widths=(4, 6), activation="before",
+    conventions=Conventions(projection="bare", bottleneck_stride="3x3"),
 )  # fmt: skip
 SMALL = {
     "before": BEFORE,
-    "before, TF-slim": replace(
-        BEFORE, first_activation="block", halving="last", biases=True, bottleneck_stride="3x3"
+    "before, TF-slim": BEFORE.replace(
+        first_activation="block", strided_block="last_of_previous", conv_bias=True, bottleneck_stride="3x3"
     ),
-    "before, timm": replace(BEFORE, first_activation="block", pool_border="edge"),
+    "before, timm": BEFORE.replace(first_activation="block", pool_border="edge"),
     "before, basic, A": Architecture(
         stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="A", activation="before"
     ),
     "vd": Architecture(
-        stem="deep", block="basic", repeats=(2, 1), widths=(4, 6), projection="pooled", first_projection=True
+        stem="deep", block="basic", repeats=(2, 1), widths=(4, 6),
+        conventions=Conventions(projection="pooled", first_projection=True),
     ),
     "resnext": Architecture(
         stem="imagenet", block="bottleneck", repeats=(2, 1), widths=(8, 16), stem_width=4, expansion=2, groups=4
     ),
     "rs": Architecture(
-        stem="strided", block="bottleneck", repeats=(2, 1), widths=(4, 6), projection="pooled", squeeze=4,
-        bottleneck_stride="3x3",
+        stem="strided", block="bottleneck", repeats=(2, 1), widths=(4, 6), se_reduction=4,
+        conventions=Conventions(projection="pooled", bottleneck_stride="3x3"),
     ),
     "tiny": replace(FAMILY["resnet8"], widths=(4, 6, 8)),
 }  # fmt: skip
@@ -104,17 +106,17 @@ def test_no_name_is_taken_twice_and_unknown_names_list_all() -> None:
     [
         ({"groups": 3}, r"`groups` to be 1, or for bottlenecks a divisor of all widths \(4, 6\). Received: 3"),
         ({"groups": 0}, "`groups` to be an integer of at least 1. Received: 0"),
-        ({"squeeze": -1}, "`squeeze` to be an integer of at least 0. Received: -1"),
+        ({"se_reduction": -1}, "`se_reduction` to be an integer of at least 0. Received: -1"),
         ({"expansion": 0}, "`expansion` to be an integer of at least 1. Received: 0"),
         ({"stem": "shallow"}, "`stem` to be one of .* Received: 'shallow'"),
         ({"activation": "between"}, "`activation` to be one of .* Received: 'between'"),
         ({"zero_init_residual": True}, "`zero_init_residual` to be False"),
-        ({"halving": "last", "output_stride": 4}, "`output_stride` to be None"),
+        ({"strided_block": "last", "output_stride": 4}, "`output_stride` to be None"),
     ],
 )
 def test_fields_that_do_not_go_together_are_told(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        replace(BEFORE, **fields)
+        BEFORE.replace(**fields)
 
 
 # What the blocks compute
@@ -256,8 +258,8 @@ def test_weights_of_another_member_are_refused(names: tuple[str, str]) -> None:
 
 def test_a_strided_projection_is_no_place_for_the_weights_of_a_pooled_one() -> None:
     pooled = built("vd")
-    strided = build(replace(SMALL["vd"], projection="normalized"), input_shape=(32, 32, 3), classes=5)
-    with pytest.raises(ValueError, match=r"the pooling of its shortcuts.*projection='pooled'.*'normalized'"):
+    strided = build(SMALL["vd"].replace(projection="normalized"), input_shape=(32, 32, 3), classes=5)
+    with pytest.raises(ValueError, match=r"projection='pooled' \(the projection of shortcuts\).*'normalized'"):
         load_weights(strided, pooled)
 
 
@@ -272,7 +274,9 @@ def test_what_int8_training_cannot_do_is_told(name: str, said: str) -> None:
 
 @pytest.mark.slow
 def test_all_at_once_converts_with_builtin_operators_alone(tmp_path: Path) -> None:
-    every = replace(BEFORE, stem="deep", groups=2, squeeze=2, first_activation="block", pool_border="edge", biases=True)
+    every = BEFORE.replace(
+        stem="deep", groups=2, se_reduction=2, first_activation="block", pool_border="edge", conv_bias=True
+    )
     model = drawn(build(every, input_shape=(32, 32, 3), classes=5))
     pixels = keras.Input((32, 32, 3), name="image")
     whole = keras.Model(pixels, fold(model)(pixels))
@@ -306,7 +310,7 @@ def test_keras_applications_v2_is_ours_with_strides_at_the_ends_of_stages() -> N
     theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3), classes=7, classifier_activation=None)
     agrees("resnet50v2", theirs, classes=7)
     found = open_weights(theirs)
-    assert found.traits.halving == "last"
+    assert found.conventions.strided_block == "last_of_previous"
     assert found.preprocessing is not None
     assert found.preprocessing.mean == (127.5, 127.5, 127.5)
 

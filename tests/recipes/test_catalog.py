@@ -31,7 +31,7 @@ def test_every_named_recipe_names_a_known_network_and_data_set(name: str) -> Non
     assert name in [f"{prefix}_{kind}{recipe.model}" for kind in KINDS]
     options = {"bottleneck_stride": recipe.bottleneck_stride} if recipe.bottleneck_stride else {}
     options["stochastic_depth"] = recipe.stochastic_depth
-    assert recipe.architecture == replace((ARCHITECTURES | FAMILY)[recipe.model], **options)
+    assert recipe.architecture == (ARCHITECTURES | FAMILY)[recipe.model].replace(**options)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -208,11 +208,11 @@ def test_the_lengths_are_compared_with_the_size_that_the_recipe_asks_for() -> No
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("shortcut", "B"), ("zero_channels", "around"), ("bottleneck_stride", "3x3"), ("batch_norm", "synchronized")],
+    [("shortcut", "B"), ("zero_channels", "both_sides"), ("bottleneck_stride", "3x3"), ("batch_norm", "synchronized")],
 )
 def test_the_architecture_has_the_options_of_the_recipe(field: str, value: str) -> None:
     recipe = replace(RECIPES["cifar10_resnet20"], **{field: value})  # type: ignore[arg-type]
-    assert recipe.architecture == replace(ARCHITECTURES["resnet20"], **{field: value})  # type: ignore[arg-type]
+    assert recipe.architecture == ARCHITECTURES["resnet20"].replace(**{field: value})
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Recipe)])
@@ -255,8 +255,11 @@ def test_fine_tuning_begins_with_weights_at_a_rate_far_below_that_of_training() 
 
 def test_options_that_are_not_given_are_the_networks_own() -> None:
     recipe = Recipe(model="resnet50", dataset="folder")
-    assert (recipe.architecture.bottleneck_stride, recipe.architecture.zero_channels) == ("1x1", "behind")
-    assert replace(recipe, bottleneck_stride="3x3").architecture.bottleneck_stride == "3x3"
+    assert (recipe.architecture.conventions.bottleneck_stride, recipe.architecture.conventions.zero_channels) == (
+        "1x1",
+        "end",
+    )
+    assert replace(recipe, bottleneck_stride="3x3").architecture.conventions.bottleneck_stride == "3x3"
 
 
 def test_modern_recipes_differ_from_the_papers_in_what_their_comment_says() -> None:
@@ -280,7 +283,7 @@ def test_torchvisions_recipe_is_that_of_its_references() -> None:
     assert (found.epochs, found.batch_size, found.peak_lr, found.momentum, found.l2) == (90, 256, 0.1, 0.9, 1e-4)
     assert [round(drop * found.epochs) for drop in found.lr_drops] == [30, 60]
     assert (found.crop_area, found.flip, found.color_noise) == ((0.08, 1.0), True, 0.0)
-    assert found.architecture.bottleneck_stride == "3x3"
+    assert found.architecture.conventions.bottleneck_stride == "3x3"
 
 
 def test_torchvisions_second_recipe_is_that_of_its_references() -> None:

@@ -20,10 +20,10 @@ from resnet_keras.training.inputs import precision
 
 CASES = {
     "option A": TWO_STAGES,
-    "option A, zeros around": replace(TWO_STAGES, zero_channels="around"),
+    "option A, zeros around": TWO_STAGES.replace(zero_channels="both_sides"),
     "option C, bottleneck": replace(FOUR_STAGES, shortcut="C"),
     "plain": replace(TWO_STAGES, shortcut=None),
-    "dilated": replace(FOUR_STAGES, output_stride=8),
+    "dilated": FOUR_STAGES.replace(output_stride=8),
 }
 
 

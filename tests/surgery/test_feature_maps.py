@@ -129,13 +129,13 @@ SHAPES: dict[str, Any] = {"repeats": (1, 1, 2, 2), "widths": (3, 4, 5, 6)}
 def test_a_dilated_network_computes_what_the_original_does_at_more_places(
     stem: Any, block: Any, where: Any, option: Any
 ) -> None:
-    own = Architecture(stem=stem, block=block, bottleneck_stride=where, shortcut=option, **SHAPES)
+    own = Architecture(stem=stem, block=block, shortcut=option, **SHAPES).replace(bottleneck_stride=where)
     original = drawn(build(own, include_top=False))
     sizes = [(64, 32), (41, 50)]
     shown = [images(2, *size, 3) for size in sizes]
     expected = [logits(original, x) for x in shown]
     for stride in (own.total_stride // 2, own.total_stride // 8):
-        dilated = build_with_weights(own, include_top=False, output_stride=stride)
+        dilated = build(own, include_top=False, output_stride=stride)
         dilated.set_weights(original.get_weights())
         step = own.total_stride // stride
         for size, x, wanted in zip(sizes, shown, expected, strict=True):
@@ -192,7 +192,7 @@ def test_an_image_may_be_as_small_as_the_output_stride(network: str, stride: int
 
 
 def test_a_dilated_classifier_averages_over_its_larger_map() -> None:
-    own = replace(FOUR_STAGES, output_stride=8)
+    own = FOUR_STAGES.replace(output_stride=8)
     model = drawn(build(own, input_shape=(64, 32, 3), classes=3, classifier_activation=None))
     x = images(2, 64, 32, 3)
     last = np.asarray(features(model)(x, training=False)["C5"])

@@ -40,7 +40,7 @@ from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_grad
 from resnet_keras.training.trainer import train
 
 LITTLE = Architecture(stem="cifar", block="basic", repeats=(2, 2), widths=(4, 8), shortcut="A", stochastic_depth=0.5)
-BOTTLENECKS = replace(LITTLE, block="bottleneck", repeats=(1, 2), shortcut="B", activation="before", squeeze=2)
+BOTTLENECKS = replace(LITTLE, block="bottleneck", repeats=(1, 2), shortcut="B", activation="before", se_reduction=2)
 PLAIN = replace(LITTLE, shortcut=None, stochastic_depth=0.0)
 SIDE = 8
 

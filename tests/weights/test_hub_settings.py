@@ -17,7 +17,7 @@ from resnet_keras.data import class_names
 from resnet_keras.data.image_ops import crop, normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.weights.conventions import Conventions
+from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.hub_settings import conventions_of_keras_hub
 from resnet_keras.weights.keras_file import arrays_of_model
 from resnet_keras.weights.sources import open_weights
@@ -40,8 +40,8 @@ def keras_hub() -> Any:
         return pytest.importorskip("keras_hub", reason="KerasHub is not installed: nothing to compare with")
 
 
-def told(traits: Conventions) -> tuple[str | None, str | None, float | None]:
-    return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
+def told(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
+    return conventions.bottleneck_stride, conventions.zero_channels, conventions.epsilon
 
 
 # Folders of the hub. Their settings are those of timm/resnet18.tv_in1k and microsoft/resnet-50.
@@ -111,7 +111,7 @@ def test_a_folder_of_timm_tells_its_preprocessing(
     assert received == Preprocessing(**usual | expected).to_json() | {"mean": None, "std": None}
     for field in ("mean", "std"):
         np.testing.assert_allclose(getattr(found.preprocessing, field), (usual | expected)[field], rtol=1e-6)
-    assert told(found.traits) == ("3x3", "around", 1e-5)
+    assert told(found.conventions) == ("3x3", "both_sides", 1e-5)
     assert found.notes == ("1000 classes are taken for ImageNet's",)
 
 
@@ -136,7 +136,7 @@ def test_a_folder_of_transformers_tells_preprocessing_classes_and_stride(tmp_pat
             np.testing.assert_allclose(found.preprocessing.mean, IMAGENET["mean"], rtol=1e-6)
             np.testing.assert_allclose(found.preprocessing.std, IMAGENET["std"], rtol=1e-6)
             assert (found.class_names, found.notes) == (tuple("abcdefghijk"), ())
-            assert told(found.traits) == (stride, "around", 1e-5)
+            assert told(found.conventions) == (stride, "both_sides", 1e-5)
 
 
 @pytest.mark.parametrize(

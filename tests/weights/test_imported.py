@@ -11,7 +11,7 @@ from helpers.foreign_weights import SMALL, foreign, network, zeros
 
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.weights.conventions import Conventions
+from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.imported import import_arrays
 from resnet_keras.weights.keras_file import arrays_of_model
 from resnet_keras.weights.recognition import recognize_architecture
@@ -35,7 +35,7 @@ def test_weights_arrive_under_our_names_in_keras_order_of_axes(library: str) -> 
     for name, array in expected.items():
         np.testing.assert_array_equal(found.tensors[name], array, err_msg=name)
     assert found.classes == 5
-    assert found.unexpected == found.passed_over == ()
+    assert found.unexpected == found.ignored == ()
 
 
 def test_each_axis_of_a_torch_kernel_goes_to_its_place() -> None:
@@ -69,7 +69,7 @@ def test_what_has_no_place_is_told_from_what_is_no_weight() -> None:
     arrays = foreign(zeros(SMALL), "cifar")
     arrays |= {"bn1.num_batches_tracked": np.array(7), "fc.weight": random(10, 8), "ema.conv1.weight": random(1)}
     found = import_arrays(arrays, "x")
-    assert found.passed_over == ("bn1.num_batches_tracked",)
+    assert found.ignored == ("bn1.num_batches_tracked",)
     assert found.unexpected == ("fc.weight", "ema.conv1.weight"), "there is a classifier `linear` already"
     assert set(found.tensors) == set(zeros(SMALL))
 
@@ -139,37 +139,43 @@ def test_a_bias_without_a_normalization_after_it_stays() -> None:
     arrays = {name: a for name, a in foreign(zeros(SMALL), "cifar").items() if not name.startswith("bn1")}
     found = import_arrays(arrays | {"conv1.bias": random(4)}, "x")
     np.testing.assert_array_equal(found.tensors["stem_conv/bias"], random(4))
-    assert found.traits.biases
+    assert found.conventions.conv_bias
 
 
 # Traits: what weights do not show
 
 
-def told(traits: Conventions) -> tuple[str | None, str | None, float | None]:
-    return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
+def told(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
+    return conventions.bottleneck_stride, conventions.zero_channels, conventions.epsilon
 
 
 @pytest.mark.parametrize(
     ("library", "expected"),
     [
-        ("torchvision", ("3x3", "around", 1e-5)),
-        ("transformers", ("3x3", "around", 1e-5)),
+        ("torchvision", ("3x3", "both_sides", 1e-5)),
+        ("transformers", ("3x3", "both_sides", 1e-5)),
         ("keras.applications", ("1x1", None, 1.001e-5)),
         ("KerasHub", ("3x3", None, 1e-5)),
     ],
 )
 def test_a_library_tells_what_its_weights_do_not(library: str, expected: tuple[Any, ...]) -> None:
     arrays = foreign(zeros(BOTTLENECK), library)
-    assert told(import_arrays(arrays, "x").traits) == expected
-    assert told(import_arrays(arrays, "x", traits=Conventions()).traits) == expected
+    assert told(import_arrays(arrays, "x").conventions) == expected
+    assert told(import_arrays(arrays, "x", conventions=Conventions()).conventions) == expected
     others = Conventions(
-        "1x1" if expected[0] == "3x3" else "3x3", "behind", 1e-3, projection="normalized", padding="behind"
+        bottleneck_stride="1x1" if expected[0] == "3x3" else "3x3",
+        zero_channels="end",
+        epsilon=1e-3,
+        projection="normalized",
+        padding="same_tf",
+        first_projection=False,
+        conv_bias=False,
     )
-    assert import_arrays(arrays, "x", traits=others).traits == others
+    assert import_arrays(arrays, "x", conventions=others).conventions == others
 
 
 def test_our_own_weights_alone_tell_nothing_else() -> None:
-    assert import_arrays(zeros(BOTTLENECK), "x").traits == Conventions()
+    assert import_arrays(zeros(BOTTLENECK), "x").conventions == Conventions(first_projection=False, conv_bias=False)
 
 
 # Which network
@@ -191,7 +197,7 @@ def test_names_and_shapes_tell_the_network(row: Architecture, library: str | Non
         widths=row.widths,
         shortcut=row.shortcut,
         bottleneck_stride=strides.get(library or "", "1x1"),
-        zero_channels="around" if library in ("torchvision", "cifar", "transformers") else "behind",
+        zero_channels="both_sides" if library in ("torchvision", "cifar", "transformers") else "end",
     )
     assert found.name == row.name
 

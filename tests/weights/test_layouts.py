@@ -115,7 +115,7 @@ def test_another_name_is_none_of_ours(layout: str, name: str) -> None:
     assert BY_NAME[layout].ours(name) is None
 
 
-def test_counters_of_batches_are_passed_over_and_weights_are_not() -> None:
+def test_counters_of_batches_are_ignored_and_weights_are_not() -> None:
     for layout in ("torchvision, timm", "transformers"):
         assert BY_NAME[layout].passes_over("layer1.0.bn1.num_batches_tracked")
         assert not BY_NAME[layout].passes_over("layer1.0.bn1.weight")

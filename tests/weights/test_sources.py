@@ -21,7 +21,7 @@ from resnet_keras.data import class_names
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.weights.conventions import Conventions
+from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.keras_file import arrays_of_model
 from resnet_keras.weights.sources import CLASSIFIER_MEMBER, open_weights
 
@@ -32,8 +32,8 @@ OURS = Preprocessing(
 )
 
 
-def told(traits: Conventions) -> tuple[str | None, str | None, float | None]:
-    return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
+def told(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
+    return conventions.bottleneck_stride, conventions.zero_channels, conventions.epsilon
 
 
 def write(model: keras.Model, path: Path) -> Path:
@@ -82,10 +82,10 @@ def test_a_file_of_every_kind_holds_the_same_weights(tmp_path: Path, name: str) 
 
 
 def test_a_model_is_a_source(tmp_path: Path) -> None:
-    model = network(1, zero_channels="around")
+    model = network(1, zero_channels="both_sides")
     found = open_weights(model)
     assert (found.source, found.layout, found.classes) == ("resnet6", "resnet_keras", 5)
-    assert told(found.traits) == (None, "around", 1e-5)
+    assert told(found.conventions) == (None, "both_sides", 1e-5)
     assert found.tensors.keys() == arrays_of_model(model).keys()
 
 
@@ -120,7 +120,7 @@ def test_an_empty_tensor_and_a_counter_do_no_harm(tmp_path: Path) -> None:
     }
     found = open_weights(write_safetensors(arrays, tmp_path / "x.safetensors"))
     assert found.unexpected == ("empty",)
-    assert found.passed_over == ("bn1.num_batches_tracked",)
+    assert found.ignored == ("bn1.num_batches_tracked",)
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.onnx", "x.tar", "x.keras.zip", "imagenet.v2", "x", "resnet50", ""])
@@ -266,13 +266,13 @@ def test_a_backbone_has_no_class_names(tmp_path: Path) -> None:
 
 
 def test_a_classifier_s_file_tells_its_preprocessing_and_classes(tmp_path: Path) -> None:
-    model = network(1, zero_channels="around", classifier_activation=None)
+    model = network(1, zero_channels="both_sides", classifier_activation=None)
     Classifier(model, OURS, tuple("abcde")).save(tmp_path / "x.keras")
     Classifier(model, OURS, tuple("abcde")).save(tmp_path / "model.keras")
     for source in (tmp_path / "x.keras", tmp_path):  # a folder, as of a finished run
         found = open_weights(source)
         assert (found.preprocessing, found.class_names, found.notes) == (OURS, tuple("abcde"), ())
-        assert told(found.traits) == (None, "around", 1e-5)
+        assert told(found.conventions) == (None, "both_sides", 1e-5)
 
 
 def rewritten(path: Path, **members: str) -> Path:
@@ -287,7 +287,7 @@ def rewritten(path: Path, **members: str) -> Path:
 
 def test_a_configuration_is_read_and_not_run(tmp_path: Path) -> None:
     # A Lambda layer's code, or any class by its module: what Keras would make of it, nobody asks.
-    path = write(network(1, zero_channels="around"), tmp_path / "x.keras")
+    path = write(network(1, zero_channels="both_sides"), tmp_path / "x.keras")
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
     marker = tmp_path / "it ran"
@@ -304,7 +304,7 @@ def test_a_configuration_is_read_and_not_run(tmp_path: Path) -> None:
         },
     ]
     found = open_weights(rewritten(path, config=json.dumps(config)))
-    assert found.traits.zero_channels == "around"
+    assert found.conventions.zero_channels == "both_sides"
     assert not marker.exists()
 
 
@@ -316,7 +316,7 @@ def test_an_archive_without_a_configuration_holds_weights_all_the_same(tmp_path:
         archive.writestr("model.weights.h5", arrays)
     found = open_weights(path)
     assert found.tensors.keys() == arrays_of_model(network(1)).keys()
-    assert found.traits == Conventions()
+    assert found.conventions == Conventions(first_projection=False, conv_bias=False)
 
 
 @pytest.mark.parametrize(
@@ -378,6 +378,6 @@ def test_a_file_beside_no_settings_is_a_file(tmp_path: Path) -> None:
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(
-        FileNotFoundError, match=r"Expected one of model\.keras, model\.safetensors, .*Received: none of them"
+        FileNotFoundError, match=r"Expected one of model\.keras, model\.safetensors, .*Received: a folder without any of them"
     ):
         open_weights(tmp_path)

@@ -1,4 +1,4 @@
-"""What a configuration tells of a network that its weights do not show."""
+"""The conventions that a configuration shows and weights do not."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from helpers.foreign_weights import SMALL, network
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
-from resnet_keras.weights.conventions import Conventions, conventions_of_config, conventions_of_model
+from resnet_keras.networks.conventions import Conventions
+from resnet_keras.weights.model_conventions import conventions_of_config, conventions_of_model
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(4, 6))
 
 
-def told(traits: Conventions) -> tuple[str | None, str | None, float | None]:
-    return traits.bottleneck_stride, traits.zero_channels, traits.epsilon
+def told(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
+    return conventions.bottleneck_stride, conventions.zero_channels, conventions.epsilon
 
 
 @pytest.mark.parametrize(
     ("row", "options", "expected"),
     [
-        (SMALL, {}, (None, "behind", 1e-5)),
-        (SMALL, {"zero_channels": "around"}, (None, "around", 1e-5)),
+        (SMALL, {}, (None, "end", 1e-5)),
+        (SMALL, {"zero_channels": "both_sides"}, (None, "both_sides", 1e-5)),
         (SMALL, {"shortcut": "B"}, (None, None, 1e-5)),
         ("plainnet20", {}, (None, None, 1e-5)),
         (BOTTLENECK, {}, ("1x1", None, 1e-5)),
@@ -40,39 +41,32 @@ def test_a_configuration_tells_strides_zeros_and_epsilon(
 
 def test_segments_tell_what_is_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
-    row = Architecture(
-        stem="cifar", block="bottleneck", repeats=(2, 2), widths=(4, 8), shortcut="A", zero_channels="around"
-    )
+    row = Architecture(stem="cifar", block="bottleneck", repeats=(2, 2), widths=(4, 8), shortcut="A")
+    row = row.replace(zero_channels="both_sides")
     for stride in ("1x1", "3x3"):
         model = build(row, input_shape=(16, 16, 3), bottleneck_stride=stride)
         assert any(isinstance(layer, keras.Model) for layer in model.layers)
-        assert told(conventions_of_config(model.get_config())) == (stride, "around", 1e-5)
+        assert told(conventions_of_config(model.get_config())) == (stride, "both_sides", 1e-5)
 
 
 @pytest.mark.parametrize(
     ("widths", "zero_channels", "expected"),
     [
-        ((4, 4), "around", None),
-        ((4, 5), "around", None),
-        ((4, 5), "behind", None),
-        ((4, 6), "around", "around"),
-        ((4, 6), "behind", "behind"),
-        ((4, 7), "around", "around"),
-        ((4, 5, 7), "around", "around"),
-        ((4, 5, 7), "behind", "behind"),
+        ((4, 4), "both_sides", None),
+        ((4, 5), "both_sides", None),
+        ((4, 5), "end", None),
+        ((4, 6), "both_sides", "both_sides"),
+        ((4, 6), "end", "end"),
+        ((4, 7), "both_sides", "both_sides"),
+        ((4, 5, 7), "both_sides", "both_sides"),
+        ((4, 5, 7), "end", "end"),
     ],
 )
 def test_zeros_that_could_only_be_in_one_place_are_in_none(
     widths: tuple[int, ...], zero_channels: Any, expected: Any
 ) -> None:
-    row = Architecture(
-        stem="cifar",
-        block="basic",
-        repeats=(1,) * len(widths),
-        widths=widths,
-        shortcut="A",
-        zero_channels=zero_channels,
-    )
+    row = Architecture(stem="cifar", block="basic", repeats=(1,) * len(widths), widths=widths, shortcut="A")
+    row = row.replace(zero_channels=zero_channels)
     assert conventions_of_config(build(row, input_shape=(8, 8, 3)).get_config()).zero_channels == expected
 
 
@@ -110,7 +104,7 @@ def test_a_network_without_shortcuts_is_plain() -> None:
 def test_an_output_stride_is_told_where_a_stage_does_not_halve(
     stem: Any, block: Any, repeats: tuple[int, ...], place: Any, stride: int
 ) -> None:
-    row = Architecture(stem=stem, block=block, repeats=repeats, widths=(4, 4, 8), bottleneck_stride=place)
+    row = Architecture(stem=stem, block=block, repeats=repeats, widths=(4, 4, 8)).replace(bottleneck_stride=place)
     config = build(row, input_shape=(32, 32, 3), output_stride=stride).get_config()
     assert conventions_of_config(config).output_stride == stride
     assert conventions_of_config(build(row, input_shape=(32, 32, 3)).get_config()).output_stride in (
@@ -150,7 +144,7 @@ def test_layers_within_layers_without_end_are_refused() -> None:
     ("network", "options"),
     [
         ("resnet20", {}),
-        ("resnet20", {"zero_channels": "around"}),
+        ("resnet20", {"zero_channels": "both_sides"}),
         ("plainnet20", {}),
         ("resnet50", {"bottleneck_stride": "3x3"}),
         ("resnet50", {"output_stride": 8}),
@@ -163,6 +157,22 @@ def test_the_layers_of_a_network_tell_what_its_configuration_does(network: str, 
 
 
 def test_the_layers_of_nested_models_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = conventions_of_model(build("resnet20", zero_channels="around"))
+    whole = conventions_of_model(build("resnet20", zero_channels="both_sides"))
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
-    assert conventions_of_model(build("resnet20", zero_channels="around")) == whole
+    assert conventions_of_model(build("resnet20", zero_channels="both_sides")) == whole
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("repeats", [(2, 2, 2), (1, 2, 1), (1, 1, 1)])
+def test_a_configuration_shows_its_strides(block: Any, repeats: tuple[int, ...]) -> None:
+    row = Architecture(stem="cifar", block=block, repeats=repeats, widths=(4, 4, 8))
+    for where in ("first", "last", "last_of_previous"):
+        for stride in ("conv1", "conv2"):
+            own = row.replace(
+                strided_block=where, basic_stride=stride, bottleneck_stride={"conv1": "1x1"}.get(stride, "3x3")
+            )
+            found = conventions_of_model(build(own, input_shape=(8, 8, 3)))
+            shown = "first" if where == "last" and max(repeats[1:]) == 1 else where
+            assert (found.strided_block, found.output_stride) == (shown, None), where
+            kept = ("basic_stride", "bottleneck_stride")[block == "bottleneck"]
+            assert found.known("basic_stride", "bottleneck_stride") == own.conventions.known(kept)
