@@ -119,7 +119,7 @@ def test_weights_are_converted_and_the_file_is_opened_again(
 ) -> None:
     assert convert.main([str(digits_run), "--to", str(tmp_path / "copy.keras")]) == 0
     said = capsys.readouterr().out
-    assert "97 matched, 0 missing, 0 unexpected, 0 misshapen" in said
+    assert "97 matched, 0 missing, 0 unexpected, 0 shape mismatch" in said
     assert "its outputs differ by 0" in said
     results = []
     for source in (digits_run, tmp_path / "copy.keras"):

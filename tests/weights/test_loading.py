@@ -342,7 +342,9 @@ def test_a_classifier_of_other_classes_leaves_ours_new_and_warns(tmp_path: Path,
     saved, model = network(1, classes=7), network(2)
     path = write(saved, tmp_path / f"net{suffix}")
     head = model.get_layer("logits").get_weights()
-    with pytest.warns(UserWarning, match=r"classifier of 'resnet6' keeps its initial weights: .* has one of 7 classes") as raised:
+    with pytest.warns(
+        UserWarning, match=r"classifier of 'resnet6' keeps its initial weights: .* has one of 7 classes"
+    ) as raised:
         report = load_weights(model, path)
     assert str(path) in str(raised[0].message)
     assert raised[0].filename == __file__
@@ -460,8 +462,16 @@ def test_shortcuts_left_out_are_another_network(tmp_path: Path) -> None:
     plain, residual = (
         network(1, replace(SMALL, shortcut=option), input_shape=(8, 8, 3), classes=5) for option in (None, "A")
     )
-    refused(residual, plain, r"plain=True \(a network without shortcuts\), as plainnet6 .* has it. Received: 'resnet6', with False")
-    refused(plain, residual, r"plain=False \(a network without shortcuts\), as resnet6 .* has it. Received: 'plainnet6', with True")
+    refused(
+        residual,
+        plain,
+        r"plain=True \(a network without shortcuts\), as plainnet6 .* has it. Received: 'resnet6', with False",
+    )
+    refused(
+        plain,
+        residual,
+        r"plain=False \(a network without shortcuts\), as resnet6 .* has it. Received: 'plainnet6', with True",
+    )
     for saved, model in ((plain, residual), (residual, plain)):  # a file of weights does not tell
         assert load_weights(model, write(saved, tmp_path / "net.weights.h5")).problems == ()
 
