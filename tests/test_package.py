@@ -12,7 +12,7 @@ PACKAGE = Path(resnet_keras.__file__).parent
 # A folder imports only folders that stand above it, and a module only modules of its folder that stand before it.
 ORDER = {
     "": ("files", "fields", "extras"),
-    "layers": ("keras_internals", "traversal", "fake_quant", "grouped_conv", "batch_norm"),
+    "layers": ("keras_internals", "traversal", "grouped_conv", "fake_quant", "batch_norm"),
     "networks": (
         *("conventions", "architecture", "catalog", "published_sizes", "blocks", "builder", "ode_solvers", "ode_block"),
         "complexity",

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from resnet_keras.layers.grouped_conv import convolve
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
@@ -73,7 +75,7 @@ class QuantizedConv2D(keras.layers.Conv2D):
     def call(self, inputs: Any) -> Any:
         """Convolves `inputs` (N, H, W, C)."""
         kernel = _int8_kernel(self.kernel.value * self.scale.value)
-        outputs = tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        outputs = convolve(inputs, kernel, tuple(self.strides), self.padding, tuple(self.dilation_rate))
         return tf.nn.bias_add(outputs, self.bias.value)
 
     def save_own_variables(self, store: Any) -> None:
