@@ -1,8 +1,8 @@
 """Exports side by side: `python benchmarks/exports.py [VERSION_FOLDER ...]`.
 
 Speed: ResNet-50 with random weights and statistics in every format, beside keras.applications' own export of it, and
-that in OpenVINO and ONNX Runtime where installed. Accuracy: what `export.json` tells in the folders that are named, as
-`resnet export` has written them. The tables are printed and written to `exports.md`.
+that in OpenVINO and ONNX Runtime where installed. Accuracy: from `export.json` in the folders that are named, which
+`resnet export --latency` has written. The tables are printed and written to `exports.md`.
 """
 
 from __future__ import annotations
@@ -19,41 +19,47 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting.export_speed import Contender, contenders, measure, peers, table
-from resnet_keras.exporting.litert import LITERT_FORMATS, convert_to_litert
-from resnet_keras.exporting.pixel_model import pixel_model
-from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.networks.builder import build
-from resnet_keras.runs.folder import versions
+import resnet_keras
+from resnet_keras.exporting import (
+    FORMATS,
+    Contender,
+    convert_to_litert,
+    export_peers,
+    find_artifacts,
+    measure_speed,
+    probability_network,
+    serving_network,
+    speed_table,
+    write_saved_model,
+)
+from resnet_keras.runs import versions
 
-PREPROCESSING = Preprocessing(
+PREPROCESSING = resnet_keras.Preprocessing(
     image_size=(224, 224), channels=3, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4), shorter_side=256
 )
 
 
-def classifier(network: str) -> Classifier:
-    """Returns a network with random weights; statistics of 0 and 1 would let TensorFlow leave out all biases."""
-    model = build(network, classifier_activation=None)
+def classifier(network: str) -> resnet_keras.Classifier:
+    """Returns a network with random weights and statistics; with means of 0, TensorFlow would drop all biases."""
+    model = resnet_keras.build(network, classifier_activation=None)
     rng = np.random.default_rng(0)
     for variable in model.variables:
         if variable.path.endswith(("moving_mean", "beta", "bias")):
             variable.assign(rng.normal(0, 0.1, variable.shape))
         if variable.path.endswith("gamma"):
             variable.assign(rng.uniform(0.3, 0.7, variable.shape))
-    return Classifier(model, PREPROCESSING, tuple(map(str, range(model.output_shape[1]))))
+    return resnet_keras.Classifier(model, PREPROCESSING, tuple(map(str, range(model.output_shape[1]))))
 
 
 def ours(network: str, folder: Path, formats: list[str]) -> list[Contender]:
-    """Writes a network as a SavedModel of both precisions, and in formats of LiteRT."""
+    """Writes a network as a SavedModel in both precisions, and in formats of LiteRT."""
     chosen = classifier(network)
     for precision in ("float32", "bfloat16"):
         write_saved_model(chosen, folder / precision, precision=precision)
-    files = {form: folder / f"{form}.tflite" for form in formats}
+    files = {name: folder / f"{name}.tflite" for name in formats}
     noise = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), dtype=np.uint8)
-    convert_to_litert(pixel_model(chosen), noise, files, log=print)
-    found = contenders([folder / "float32", folder / "bfloat16", *files.values()])
+    convert_to_litert(probability_network(serving_network(chosen)), noise, files)
+    found = find_artifacts([folder / "float32", folder / "bfloat16", *files.values()])
     kinds = {"saved_model": "SavedModel", "litert": "LiteRT"}
     return [
         Contender(f"resnet_keras {network}, {kinds[each.kind]} {each.path.stem}", each.kind, each.path)
@@ -62,19 +68,19 @@ def ours(network: str, folder: Path, formats: list[str]) -> list[Contender]:
 
 
 def accuracy(folders: list[Path]) -> list[str]:
-    """Returns a line for each artifact in the folders, of their own reports."""
+    """Returns a row for each artifact in the folders, from their reports."""
     heads = ["network, data", "artifact", "MB", "ms", "agreement", "accuracy", "of the network", "images"]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * 6]
     for folder in folders:
         report: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
-        trained = ", trained for int8" if report["trained_for_int8"] else ""
+        trained = ", quantization-aware" if report["quantization_aware"] else ""
         for each in report["artifacts"]:
-            time = next(t["p50_ms"] for t in reversed(each["latencies"]) if t["batch"] == 1)
+            time = next((t["p50_ms"] for t in reversed(each["latencies"]) if t["batch"] == 1), None)
             cells = [
                 f"{report['model']}, {report['dataset']}{trained}",
-                each["form"],
+                each["format"],
                 f"{each['size_bytes'] / 1e6:.2f}",
-                f"{time:.2f}",
+                "" if time is None else f"{time:.2f}",
                 f"{each['agreement']:.2%}",
                 f"{each['accuracy']:.2%}",
                 f"{each['classifier_accuracy']:.2%}",
@@ -87,19 +93,19 @@ def accuracy(folders: list[Path]) -> list[str]:
 def main() -> None:
     """Measures and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path, help="versions that resnet export has published")
+    parser.add_argument("folders", nargs="*", type=Path, help="versions that `resnet export --latency` has published")
     parser.add_argument("--network", default="resnet50", help="of the speeds; resnet50, resnet101 or resnet152")
     # Without int16: XNNPACK has no kernels for it, and a call would take half a minute.
-    forms = [form for form in LITERT_FORMATS if form != "int16"]
-    parser.add_argument("--formats", nargs="+", choices=LITERT_FORMATS, default=forms, help="of LiteRT")
+    litert = [name for name, info in FORMATS.items() if info.runtime == "litert"]
+    parser.add_argument("--formats", nargs="+", choices=litert, default=[n for n in litert if n != "int16"])
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         mine = ours(arguments.network, Path(scratch), arguments.formats)
-        others = peers(arguments.network, Path(scratch))
+        others = export_peers(arguments.network, Path(scratch))
         # Together, so that all have their turns in the same minutes.
-        found = measure([*mine, *others], batches=(1, 16), turns=arguments.turns, seconds=arguments.seconds)
+        found = measure_speed([*mine, *others], batches=(1, 16), turns=arguments.turns, seconds=arguments.seconds)
     about = versions()
     lines = [
         "# Exports, side by side",
@@ -108,7 +114,7 @@ def main() -> None:
         f"{about['commit']}, tensorflow {about['tensorflow']}, keras {about['keras']}; medians over {arguments.turns} "
         "turns. Milliseconds per image, in brackets how many times as fast as `model.export` of keras.applications.",
         "",
-        table(found, against=len(mine)),
+        speed_table(found, reference=len(mine)),
     ]
     if arguments.folders:
         lines += [

@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
+from resnet_keras.exporting.exporter import export
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training.trainer import train
 
@@ -28,6 +29,12 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"
     train(replace(RECIPES["digits_resnet20"], epochs=6), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits_export(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an export of `digits_run` in all formats of the default."""
+    return export(digits_run, tmp_path_factory.mktemp("saved_models")).path
 
 
 @pytest.fixture(scope="session")

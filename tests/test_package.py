@@ -39,9 +39,9 @@ ORDER = {
         *("state", "loop", "trainer"),
     ),
     "exporting": (
-        *("constant_weights", "litert_converter", "artifact_worker", "artifact_process", "export_speed", "image_bytes"),
-        *("pixel_model", "saved_model", "litert", "options", "layer_errors", "litert_metadata", "warmup_requests"),
-        *("verification", "report", "model_card", "exporter"),
+        *("formats", "options", "constant_weights", "serving", "image_bytes", "saved_model", "child_process"),
+        *("artifact_worker", "artifact_process", "export_speed", "litert_converter", "litert", "litert_metadata"),
+        *("layer_errors", "warmup_requests", "reference", "verification", "report", "model_card", "exporter"),
     ),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),

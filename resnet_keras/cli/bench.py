@@ -82,18 +82,18 @@ def bench(
         size = f"{len(split)} images in batches of {job.recipe.batch_size}"
         print(f"{size}, medians over {job.turns} turns:\n{input_meter.table(stages)}")
         return
-    from resnet_keras.exporting import export_speed as export_meter
+    from resnet_keras.exporting import export_speed
 
     with tempfile.TemporaryDirectory() as scratch:
-        mine = export_meter.contenders(what.paths)
-        others = export_meter.peers(what.network, Path(scratch)) if what.peers else []
-        measured = export_meter.measure(
+        mine = export_speed.find_artifacts(what.paths)
+        others = export_speed.export_peers(what.network, Path(scratch)) if what.peers else []
+        speeds = export_speed.measure_speed(
             [*mine, *others], threads=what.threads, batches=what.batches, seconds=what.seconds, turns=what.turns
         )
-    against = len(mine) if others else 0
+    reference = len(mine) if others else 0
     print(f"milliseconds per image, medians over {what.turns} turns, and how many times as fast as the", end=" ")
-    print(f"{'peer' if others else 'first'}, {measured[against].contender.name}:")
-    print(export_meter.table(measured, against))
+    print(f"{'peer' if others else 'first'}, {speeds[reference].contender.name}:")
+    print(export_speed.speed_table(speeds, reference))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from resnet_keras.cli.program import run
 from resnet_keras.exporting.options import ExportOptions
 
 REFUSED = 1
-"""Exit status when an artifact lies outside its tolerance."""
+"""Exit status when an artifact is outside its tolerance, or could not be made or run."""
 
 
 def export(
@@ -28,17 +28,17 @@ def export(
     options: tyro.conf.OmitArgPrefixes[ExportOptions] = ExportOptions(),  # noqa: B008  (frozen)
     skip_broken: bool = False,
 ) -> int:
-    """Publishes a SavedModel, and LiteRT files beside it, each proven equal to the classifier on real images.
+    """Publishes a SavedModel and LiteRT files, after each has given the classifier's answers on real images.
 
     Args:
-        source: Folder of a finished run, or a .keras file that one has written.
+        source: Folder of a finished run, or a .keras file with preprocessing and class names.
         to: Folder of all exports.
-        name: Name of the export; the source's if None.
+        name: Name of the export; that of the source if None.
         version: Number of the version; the next free one if None.
-        dataset: Data set to calibrate and compare on; the run's own if None.
-        data_dir: Where it lies; where the run had it if None.
-        options: What is written, and how far it may be off.
-        skip_broken: Leave out and count broken images, labels outside the classes and empty classes.
+        dataset: Data set of calibration and verification; the run's own if None.
+        data_dir: Folder of the data set; the run's own if None.
+        options: Formats, types, and tolerances of the verification.
+        skip_broken: Skip and count broken images, labels outside the classes and empty classes.
     """
     try:
         done = resnet_keras.export(
@@ -51,8 +51,8 @@ def export(
             skip_broken=skip_broken,
             **asdict(options),
         )
-    except resnet_keras.exporting.ExportRefused as refused:
-        print(f"resnet export: {refused}", file=sys.stderr)
+    except (resnet_keras.exporting.ExportRefused, resnet_keras.exporting.ArtifactError) as error:
+        print(f"resnet export: {error}", file=sys.stderr)
         return REFUSED
     print(f"published {done.path}; see {done.path / 'README.md'}")
     return 0

@@ -1,12 +1,9 @@
-"""Artifacts in processes of their own: started, asked, measured."""
+"""Artifacts in processes of their own: described, run and timed."""
 
 from __future__ import annotations
 
 import functools
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,22 +13,22 @@ from typing import Any
 
 import numpy as np
 
-_RUNNER = Path(__file__).with_name("artifact_worker.py")
-_SHOWN = 2000
-_WARM_UP = 3
-_CALLS, _MOST_CALLS = 5, 1000
+from resnet_keras.exporting.child_process import ChildProcess
+
+_WARM_UP_CALLS = 3
+_LEAST_CALLS, _MOST_CALLS = 5, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """How long a call takes.
+    """Latency of a call.
 
     Attributes:
-        threads: Of the processor.
-        batch: Images in a call.
-        p50_ms: Median over the calls, of the whole batch.
-        p95_ms: Which 95 % of the calls do not exceed.
-        calls: How many were timed.
+        threads: Number of threads of the CPU.
+        batch: Images per call.
+        p50_ms: Median over the calls, of the whole batch, in milliseconds.
+        p95_ms: 95th percentile over the calls, in milliseconds.
+        calls: Number of calls.
     """
 
     threads: int
@@ -41,109 +38,126 @@ class Latency:
     calls: int
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Latencies of an artifact by threads and batch, and the peak memory of the process that ran the last of them."""
+
+    latencies: tuple[Latency, ...]
+    peak_memory_bytes: int
+
+
 class ArtifactProcess:
-    """A process that has opened an artifact; see `artifact_worker.py` for kinds and commands."""
+    """A process that runs an artifact. See `artifact_worker.py` for the kinds of artifacts."""
 
-    def __init__(self, process: subprocess.Popen[str], said: Any, path: Path) -> None:
-        self._process, self._said, self._path = process, said, path
+    def __init__(self, child: ChildProcess, path: Path) -> None:
+        self._child, self._path = child, path
 
-    def ask(self, do: str, **about: Any) -> Any:
-        """Returns the answer to a command.
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """Returns the answer to a command of `artifact_worker.py`.
 
         Raises:
-            RuntimeError: The process has ended; the message ends with what it said.
+            ArtifactError: The artifact does not open, or does not run.
         """
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **about}) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
-        if line := self._process.stdout.readline():
-            return json.loads(line)
-        status = self._process.wait()
-        self._said.seek(0)
-        raise RuntimeError(
-            f"Expected an artifact that runs. Received: {self._path}, status {status}:\n{self._said.read()[-_SHOWN:]}"
-        )
+        self._child.send({"command": command, **arguments})
+        advice = "Export it again, or leave its format out with --formats"
+        return self._child.receive("an artifact that runs", self._path, advice)
 
     @functools.cached_property
-    def about(self) -> dict[str, Any]:
-        """Inputs, operators and what else the artifact tells of itself."""
-        return self.ask("about")
+    def description(self) -> dict[str, Any]:
+        """Inputs, operators, operators that XNNPACK does not run, and forbidden modules that were imported."""
+        return self.ask("describe")
 
     @property
-    def only_batch(self) -> int | None:
-        """Images in a call of an artifact that takes no other number of them."""
-        (first, *_) = self.about["inputs"].values()
+    def fixed_batch(self) -> int | None:
+        """Images per call, of an artifact that takes no other number of them."""
+        (first, *_) = self.description["inputs"].values()
         return first["shape"][0]
 
-    def outputs(self, images: np.ndarray, batch: int = 64) -> dict[str, np.ndarray]:
-        """Returns the outputs (N, ...) for images (N, H, W, C), in batches."""
+    def outputs(self, images: np.ndarray, batch: int = 64, signature: str | None = None) -> dict[str, np.ndarray]:
+        """Returns the outputs, each (N, ...), for images (N, H, W, C).
+
+        Args:
+            images: Pixels 0–255.
+            batch: Images per call.
+            signature: A SavedModel's signature for images; that of the process if `None`.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             given, returned = Path(scratch) / "images.npy", Path(scratch) / "outputs.npz"
             np.save(given, images)
-            self.ask("answer", images=str(given), to=str(returned), batch=batch)
+            self.ask("run", images=str(given), outputs=str(returned), batch=batch, signature=signature)
             with np.load(returned, allow_pickle=False) as file:
                 return dict(file)
+
+    def peak_memory(self) -> int:
+        """Returns the largest memory that the process has held so far, with its libraries, in bytes."""
+        return self._child.peak_memory()
 
 
 @contextmanager
 def run_artifact(kind: str, path: Path, threads: int) -> Iterator[ArtifactProcess]:
-    """Opens an artifact in a process of its own, as long as the context lasts."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    # Isolated from the source tree too: it must not find this package by accident.
-    command = [sys.executable, "-I", str(_RUNNER), kind, str(path.resolve()), str(threads)]
-    with tempfile.TemporaryFile("w+", errors="replace") as said:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, env=environment
-        )
-        try:
-            yield ArtifactProcess(process, said, path)
-        finally:
-            process.kill()
-            process.communicate()
+    """Runs an artifact in a process of its own, as long as the context lasts.
+
+    The process imports the artifact's library at once, and opens the artifact at the first command.
+
+    Args:
+        kind: `saved_model`, `litert`, `openvino` or `onnx`. After a colon, a SavedModel's signature or OpenVINO's
+            precision.
+        path: The artifact; it must exist when the first command is given.
+        threads: Number of threads.
+    """
+    with ChildProcess("artifact_worker.py", kind, str(path.resolve()), str(threads)) as child:
+        yield ArtifactProcess(child, path)
 
 
-def latencies(
-    contenders: Sequence[tuple[str, Path]],
+def measure_latencies(
+    artifacts: Sequence[tuple[str, Path]],
     *,
     threads: Sequence[int],
     batches: Sequence[int],
     seconds: float = 1.0,
     turns: int = 1,
-) -> list[list[Latency]]:
-    """Measures artifacts side by side, in turns, so that what else the machine does falls on all alike.
+) -> list[Speed]:
+    """Measures artifacts in turns, so that other load of the machine slows all of them alike.
 
     Args:
-        contenders: Kind and place of each.
+        artifacts: Kind and path of each.
         threads: Numbers of threads, one after another.
-        batches: Images in a call, one after another; an artifact of a fixed number is measured with that.
-        seconds: About how long each contender's turn lasts, five calls at least.
-        turns: How often each has its turn.
+        batches: Images per call, one after another; an artifact of a fixed number is measured with that.
+        seconds: Approximate length of a turn, five calls at least.
+        turns: Number of turns of each artifact.
 
     Returns:
-        For each contender, a latency for each number of threads and each batch.
+        The speed of each artifact.
+
+    Raises:
+        ArtifactError: An artifact does not run.
     """
-    found: list[list[Latency]] = [[] for _ in contenders]
+    found: list[list[Latency]] = [[] for _ in artifacts]
+    memory: list[int] = []
     for count in threads:
         with ExitStack() as stack:
-            runners = [stack.enter_context(run_artifact(kind, path, count)) for kind, path in contenders]
+            processes = [stack.enter_context(run_artifact(kind, path, count)) for kind, path in artifacts]
             for batch in batches:
-                times: list[list[float]] = [[] for _ in runners]
+                times: list[list[float]] = [[] for _ in processes]
                 for turn in range(turns):
-                    for runner, each in zip(runners, times, strict=True):
-                        images = runner.only_batch or batch
-                        warm = runner.ask("time", batch=images, calls=_WARM_UP if turn == 0 else 1)
-                        calls = max(_CALLS, int(1000 * seconds / max(warm[-1], 1e-3)))
-                        each.extend(runner.ask("time", batch=images, calls=min(calls, _MOST_CALLS)))
-                for runner, each, result in zip(runners, times, found, strict=True):
+                    for process, each in zip(processes, times, strict=True):
+                        each.extend(_turn(process, batch, seconds, _WARM_UP_CALLS if turn == 0 else 1))
+                for process, each, latencies in zip(processes, times, found, strict=True):
                     p50, p95 = map(float, np.percentile(each, [50, 95]))
-                    images = runner.only_batch or batch
-                    result.append(Latency(threads=count, batch=images, p50_ms=p50, p95_ms=p95, calls=len(each)))
-    return found
+                    images = process.fixed_batch or batch
+                    latencies.append(Latency(threads=count, batch=images, p50_ms=p50, p95_ms=p95, calls=len(each)))
+            memory = [process.peak_memory() for process in processes]
+    return [Speed(tuple(latencies), peak) for latencies, peak in zip(found, memory, strict=True)]
 
 
 def default_threads() -> tuple[int, ...]:
-    """Returns one thread, and as many as there are cores."""
+    """Returns one thread, and as many threads as there are cores."""
     return tuple(sorted({1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1}))
+
+
+def _turn(process: ArtifactProcess, batch: int, seconds: float, warm_up: int) -> list[float]:
+    """Returns the milliseconds of the calls of one turn."""
+    images = process.fixed_batch or batch
+    warm = process.ask("time", batch=images, calls=warm_up)
+    calls = max(_LEAST_CALLS, int(1000 * seconds / max(warm[-1], 1e-3)))
+    return process.ask("time", batch=images, calls=min(calls, _MOST_CALLS))

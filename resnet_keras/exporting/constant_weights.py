@@ -1,4 +1,4 @@
-"""A network whose weights are constants of the graph, which TensorFlow's optimizer and converters make the most of."""
+"""Networks as functions with constant weights, which TensorFlow's optimizer and converters handle best."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import tensorflow as tf
 
 
 def with_constant_weights(model: keras.Model) -> Callable[[tf.Tensor], Any]:
-    """Returns a function that computes what a model does in inference, for use in a `tf.function`.
+    """Returns a model's forward pass in inference mode, for use in a `tf.function`.
 
-    The weights are those of now: what becomes of the model later does not change it.
+    The weights are copied now: later changes of the model have no effect.
     """
-    # Taken out here: within a graph, variables have no values yet.
+    # Read here, because variables have no values within a graph.
     weights = [
         [keras.ops.convert_to_numpy(variable) for variable in variables]
         for variables in (model.trainable_variables, model.non_trainable_variables)

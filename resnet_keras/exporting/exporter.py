@@ -1,63 +1,89 @@
-"""Exporting a run or a file: every artifact written aside, proven, and only then published."""
+"""Exports of a run or a file: every artifact is written aside and verified, and only then published."""
 
 from __future__ import annotations
 
-import shutil
+import errno
+import logging
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import keras
+import tensorflow as tf
 
 from resnet_keras import files
-from resnet_keras.applications.classifier import Classifier, outputs_logits
-from resnet_keras.data.broken_images import explain_broken_images, open_whole
-from resnet_keras.data.evaluation_batches import pixel_array
-from resnet_keras.data.image_ops import normalize
-from resnet_keras.data.sampling import class_balanced_sample, stratified_sample
-from resnet_keras.evaluation.evaluator import align_classes
-from resnet_keras.exporting.layer_errors import LayerError, layer_errors, worst
-from resnet_keras.exporting.litert import LITERT_FORMATS, convert_to_litert
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.tensorflow_errors import reason_of
+from resnet_keras.exporting.artifact_process import default_threads, measure_latencies
+from resnet_keras.exporting.formats import FORMATS, Format
+from resnet_keras.exporting.layer_errors import LayerError, largest_errors, layer_errors
+from resnet_keras.exporting.litert import convert_to_litert, litert_conversion
 from resnet_keras.exporting.litert_metadata import add_metadata
 from resnet_keras.exporting.model_card import model_card
-from resnet_keras.exporting.options import ExportOptions, Format
-from resnet_keras.exporting.pixel_model import pixel_model
+from resnet_keras.exporting.options import ExportOptions
+from resnet_keras.exporting.reference import Reference, read_reference
 from resnet_keras.exporting.report import export_report
 from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.exporting.verification import SAVED_MODEL, Tolerance, Verification, verify
+from resnet_keras.exporting.serving import probability_network, serving_network
+from resnet_keras.exporting.verification import Tolerance, Verification, verify, verifying_process
 from resnet_keras.exporting.warmup_requests import write_warmup_requests
-from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.runs.folder import dataset_of
-from resnet_keras.surgery.cloning import clone_in_float32
 from resnet_keras.surgery.quantization import is_quantized
 
 REPORT = "export.json"
 CARD = "README.md"
 
+_log = logging.getLogger(__name__)
 _LAYER_IMAGES = 16
-_LOW = 0.01  # of agreement, above what is refused: from there on the layers are looked at
+_AGREEMENT_MARGIN = 0.01  # above the tolerance; up to there, the report has the errors of the layers
+_LATENCY_BATCHES, _LATENCY_SECONDS = (1, 8), 0.5
 
 
 @dataclass(frozen=True)
 class Export:
-    """A published version: its folder, and what was measured on each artifact in it."""
+    """A published version: its folder, and the measurements of each artifact in it."""
 
     path: Path
-    proofs: tuple[Verification, ...]
+    verifications: tuple[Verification, ...]
 
 
 class ExportRefused(ValueError):
-    """An artifact lies outside its tolerance; nothing was published."""
+    """An artifact is outside its tolerance; nothing was published."""
 
-    def __init__(self, proofs: Sequence[Verification], report: Path) -> None:
-        faults = "\n".join(f"  {proof.form}: {fault}" for proof in proofs for fault in proof.faults)
+    def __init__(self, verifications: Sequence[Verification], report: Path) -> None:
+        failures = "\n".join(f"  {each.format}: {failure}" for each in verifications for failure in each.failures)
+        passed = [each.format for each in verifications if not each.failures]
+        advice = f"export --formats {' '.join(passed)}, which passed, or " if passed else ""
         super().__init__(
-            f"Expected artifacts that compute what their classifier does. Nothing is published. Received:\n{faults}\n"
-            f"The report lies in {report}"
+            "Expected artifacts that compute the same as their classifier. Nothing is published. Received:\n"
+            f"{failures}\nThe report is in {report}. Next: {advice}allow more with --agreement or a tolerance; for "
+            "integers, try more --calibration-images or quantization-aware training"
         )
-        self.proofs = tuple(proofs)
+        self.verifications = tuple(verifications)
+
+
+@dataclass
+class _Job:
+    """An export in progress: what it writes, and what its artifacts are compared with."""
+
+    classifier: Classifier
+    formats: tuple[Format, ...]
+    options: ExportOptions
+    name: str
+    reference: Reference
+    layers: dict[Format, list[LayerError]] = field(default_factory=dict)
+
+    @property
+    def quantization_aware(self) -> bool:
+        return is_quantized(self.classifier.model)
+
+    def tolerance(self, name: Format) -> Tolerance:
+        # After quantization-aware training, a rounding to int8 may fall to the other side, with any difference.
+        difference = None if self.quantization_aware else self.options.tolerance_of(name)
+        return Tolerance(difference=difference, agreement=self.options.agreement)
 
 
 def export(
@@ -69,171 +95,160 @@ def export(
     dataset: str | None = None,
     data_dir: str | Path | None = None,
     skip_broken: bool = False,
-    log: Callable[[str], None] = print,
     **options: Any,
 ) -> Export:
-    """Publishes a classifier in `to/name/version`: a SavedModel, LiteRT files beside it, a report and a card.
+    """Publishes a classifier in `to/name/version`: a SavedModel, LiteRT files, a report and a model card.
+
+    Every artifact is run on real images, in a process without this package, and compared with the classifier. A
+    version appears only when all of them have passed.
 
     Args:
         source: A run's folder, or a `.keras` file with preprocessing and class names.
         to: Folder of all exports.
-        name: Of the export; the run's folder or the file's name if `None`.
-        version: A number; the next free one if `None`.
-        dataset: Data set to calibrate on (its training images) and to compare on (its test images); the run's own if
+        name: Name of the export; that of the run's folder or of the file if `None`.
+        version: Number of the version; the next free one if `None`.
+        dataset: Data set of the calibration (training images) and the verification (test images); the run's own if
             `None`.
-        data_dir: Where it lies; where the run had it if `None`.
-        skip_broken: Leave out images that are broken or have no class; see `open_whole`.
-        log: Takes the lines of progress.
-        **options: Fields of `ExportOptions`: formats, precision, tolerances.
+        data_dir: Folder of the data set; the run's own if `None`.
+        skip_broken: Skip images that are broken or have no class; see `open_whole`.
+        **options: Fields of `ExportOptions`, such as `formats`, `precision` and the tolerances.
+
+    Returns:
+        The folder and the measurements of each artifact.
 
     Raises:
-        FileNotFoundError: No such run or file, or its data set is not where it was.
+        FileNotFoundError: The run, the file or the data set is not there.
         FileExistsError: The version exists.
-        ValueError: An unknown format or option; a data set of other classes; no data set named for a file.
+        ValueError: A format or an option is unknown, the data set has other classes, or a file comes without `dataset`.
+        OSError: The disk is full.
+        ArtifactError: An artifact could not be made or run. Nothing is published or replaced.
         ExportRefused: An artifact is outside its tolerance. Nothing is published or replaced.
     """
-    wanted = ExportOptions(**options)
+    chosen = ExportOptions(**options)
     classifier = Classifier.load(source)
-    formats = wanted.formats_for(quantized=is_quantized(classifier.model))
+    formats = chosen.formats_for(quantization_aware=is_quantized(classifier.model))
     dataset, data_dir = dataset_of(source, dataset, data_dir)
     home = Path(to) / (name or Path(source).resolve().stem)
     folder = home / str(_free_version(home) if version is None else version)
     if folder.exists():
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
-
-    skip = log if skip_broken else None
-    test, train = (open_whole(dataset, split, data_dir=data_dir, skip=skip) for split in ("test", "train"))
-    test, train = (align_classes(split, classifier.class_names) for split in (test, train))
-    with explain_broken_images(test, train):
-        pixels, labels = pixel_array(stratified_sample(test, wanted.test_images), classifier.preprocessing)
-        calibration, _ = pixel_array(class_balanced_sample(train, wanted.calibration_images), classifier.preprocessing)
-    expected, trained = _expected(classifier, pixels)
-    if not trained >= wanted.agreement:
-        raise ValueError(
-            f"Expected the network, in float32, to agree with itself as trained, in half precision, on "
-            f"{wanted.agreement:.2%} of the images. Received: {trained:.2%}"
-        )
-    tolerances = {form: _tolerance(form, wanted, is_quantized(classifier.model)) for form in formats}
+    skip = _log.warning if skip_broken else None
+    reference = read_reference(classifier, formats, chosen, dataset, data_dir=data_dir, skip=skip)
+    job = _Job(classifier, formats, chosen, home.name, reference)
     refused = home / f"refused-{folder.name}.json"
-    with files.new_folder(folder) as aside:
-        log(f"writing {', '.join(formats)}")
-        artifacts = _write(classifier, aside, home.name, formats, wanted, calibration, log)
-        proofs, layers = [], {}
-        for form, path in artifacts.items():
-            proof = verify(form, path, pixels, labels, expected, tolerances[form])
-            if form in ("int8", "int16") and proof.agreement < wanted.agreement + _LOW:
-                layers[form] = _layers(classifier, artifacts, form, pixels[:_LAYER_IMAGES])
-                if proof.faults and layers[form]:
-                    proof = replace(proof, faults=(*proof.faults, worst(layers[form])))
-            if form == SAVED_MODEL:
-                proof = replace(proof, file=".")
-            proofs.append(proof)
-            log(_line(proof))
+    with files.new_folder(folder) as aside, _explain_failures(folder):
+        verifications = _with_latencies(job, list(_write_and_verify(job, aside)), aside)
+        calibrated = len(reference.calibration)
         report = export_report(
-            source, classifier, dataset, wanted, proofs, tolerances, layers, calibration_images=len(calibration)
+            source, classifier, dataset, chosen, verifications, job.layers, calibration_images=calibrated
         )
-        if any(proof.faults for proof in proofs):
+        if any(each.failures for each in verifications):
             files.write_json(refused, report)
-            raise ExportRefused(proofs, refused)
+            raise ExportRefused(verifications, refused)
         files.write_json(aside / REPORT, report)
         files.write_text(aside / CARD, model_card(report))
     refused.unlink(missing_ok=True)
-    return Export(folder, tuple(proofs))
+    return Export(folder, tuple(verifications))
 
 
-def _tolerance(form: Format, options: ExportOptions, quantized: bool) -> Tolerance:
-    """Returns what an artifact may differ by; where roundings to int8 fall may differ in all but the last bits."""
-    difference = {
-        SAVED_MODEL: options.bfloat16_tolerance if options.precision == "bfloat16" else options.probability_tolerance,
-        "float32": options.probability_tolerance,
-        "float16": options.float16_tolerance,
-    }.get(form)
-    return Tolerance(difference=None if quantized else difference, agreement=options.agreement)
+def _write_and_verify(job: _Job, folder: Path) -> Iterator[Verification]:
+    """Writes the artifacts into `folder` and yields the verification of each, while LiteRT converts the next."""
+    _log.info("writing %s", ", ".join(job.formats))
+    network = serving_network(job.classifier)
+    litert = {name: folder / f"{name}.tflite" for name in job.formats if FORMATS[name].runtime == "litert"}
+    with ExitStack() as stack:
+        converted: Iterator[Format] = iter(())
+        if litert:
+            converted = stack.enter_context(_conversion(job, network, litert))
+        if "saved_model" in job.formats:
+            with verifying_process("saved_model", folder) as process:
+                _write_saved_model(job, network, folder)
+                yield _verified(job, "saved_model", folder, process)
+        for name in converted:
+            add_metadata(litert[name], job.classifier)
+            verification = _verified(job, name, litert[name])
+            if FORMATS[name].integer and verification.agreement < job.options.agreement + _AGREEMENT_MARGIN:
+                verification = _with_layer_errors(job, network, litert, verification)
+            yield verification
 
 
-def _write(
-    classifier: Classifier,
-    folder: Path,
-    name: str,
-    formats: Sequence[Format],
-    options: ExportOptions,
-    calibration: np.ndarray,
-    log: Callable[[str], None],
-) -> dict[Format, Path]:
-    """Writes the artifacts into `folder`; returns where each is."""
-    artifacts: dict[Format, Path] = {}
-    if SAVED_MODEL in formats:
-        with tempfile.TemporaryDirectory() as scratch:
-            written = Path(scratch) / "served"
-            write_saved_model(
-                classifier,
-                written,
-                precision=options.precision,
-                pixels=options.pixels,
-                sizes=options.sizes,
-                top_k=options.top_k,
-            )
-            write_warmup_requests(written, name, classifier.preprocessing, options.pixels)
-            for part in written.iterdir():
-                shutil.move(part, folder / part.name)
-        artifacts["saved_model"] = folder
-    litert = {form: folder / f"{form}.tflite" for form in LITERT_FORMATS if form in formats}
-    if litert:
-        convert_to_litert(
-            pixel_model(classifier),
-            calibration,
-            litert,
-            batch=options.batch,
-            int8_input=options.int8_input,
-            int8_output=options.int8_output,
-            log=log,
-        )
-        for path in litert.values():
-            add_metadata(path, classifier)
-    return {**artifacts, **litert}  # type: ignore[dict-item]
+@contextmanager
+def _conversion(job: _Job, network: keras.Model, artifacts: Mapping[Format, Path]) -> Iterator[Iterator[Format]]:
+    options = job.options
+    with litert_conversion(
+        probability_network(network),
+        job.reference.calibration,
+        artifacts,
+        batch=options.batch,
+        int8_input=options.int8_input,
+        int8_output=options.int8_output,
+    ) as converted:
+        yield converted
 
 
-def _layers(
-    classifier: Classifier, artifacts: dict[Format, Path], form: Format, pixels: np.ndarray
-) -> list[LayerError]:
-    """Returns where a file in integers loses what one in floats computes."""
-    if is_quantized(classifier.model):
-        return []  # it has no file in floats to compare with
+def _write_saved_model(job: _Job, network: keras.Model, folder: Path) -> None:
+    options = job.options
+    write_saved_model(
+        job.classifier,
+        folder,
+        network=network if options.precision == "float32" else None,
+        precision=options.precision,
+        pixels=options.pixels,
+        sizes=options.sizes,
+        top_k=options.top_k,
+    )
+    write_warmup_requests(folder, job.name, job.classifier.preprocessing, options.pixels)
+
+
+def _verified(job: _Job, name: Format, path: Path, process: Any = None) -> Verification:
+    verification = verify(name, path, job.reference, job.tolerance(name), process)
+    _log.info("%s", verification)
+    return verification
+
+
+def _with_layer_errors(
+    job: _Job, network: keras.Model, artifacts: Mapping[Format, Path], verification: Verification
+) -> Verification:
+    """Keeps the errors of the layers of an integer file, and names the largest of them if the file is refused."""
+    if job.quantization_aware:
+        return verification  # there is no float file to compare with
+    pixels = job.reference.pixels[:_LAYER_IMAGES]
     with tempfile.TemporaryDirectory() as scratch:
         reference = artifacts.get("float32")
         if reference is None:
             reference = Path(scratch) / "float32.tflite"
-            convert_to_litert(pixel_model(classifier), pixels, {"float32": reference})
-        return layer_errors(reference, artifacts[form], pixels)
+            convert_to_litert(probability_network(network), pixels, {"float32": reference})
+        errors = layer_errors(reference, artifacts[verification.format], pixels)
+    job.layers[verification.format] = errors
+    if not verification.failures or not errors:
+        return verification
+    return replace(verification, failures=(*verification.failures, largest_errors(errors)))
 
 
-def _expected(classifier: Classifier, pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the logits that artifacts must have, and how often their top-1 is that of the trained network.
-
-    Artifacts compute in float32. A network of half precision is compared in float32 too: its own rounding, of the
-    order of 1e-2, would hide an artifact's faults.
-    """
-    images = normalize(pixels, classifier.preprocessing)
-    trained = _logits(classifier, images)
-    if all(layer.compute_dtype == "float32" for layer in flat_layers(classifier.model)):
-        return trained, 1.0
-    expected = _logits(replace(classifier, model=clone_in_float32(classifier.model)), images)
-    return expected, float((expected.argmax(1) == trained.argmax(1)).mean())
+def _with_latencies(job: _Job, verifications: list[Verification], folder: Path) -> list[Verification]:
+    """Returns the verifications with latencies, if the options ask for them."""
+    if not job.options.latency:
+        return verifications
+    artifacts = [(FORMATS[each.format].runtime, folder / each.file) for each in verifications]
+    speeds = measure_latencies(artifacts, threads=default_threads(), batches=_LATENCY_BATCHES, seconds=_LATENCY_SECONDS)
+    found = [replace(each, latencies=speed.latencies) for each, speed in zip(verifications, speeds, strict=True)]
+    for each in found:
+        _log.info("%-13s %.2f ms for one image on all cores", each.format, each.latency_ms)
+    return found
 
 
-def _logits(classifier: Classifier, images: Any) -> np.ndarray:
-    outputs = np.asarray(classifier.model.predict_on_batch(images), np.float32)
-    return outputs if outputs_logits(classifier.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+@contextmanager
+def _explain_failures(folder: Path) -> Iterator[None]:
+    """Turns TensorFlow's error for a full disk into one line."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, tf.errors.FailedPreconditionError, tf.errors.UnknownError) as error:
+        if "No space left" not in error.message:
+            raise
+        message = f"Expected space on the disk for {folder}. Received: {reason_of(error.message)}; nothing is published"
+        raise OSError(errno.ENOSPC, message) from None
 
 
 def _free_version(home: Path) -> int:
     taken = [int(path.name) for path in home.glob("*") if path.name.isdigit()]
     return max(taken, default=0) + 1
-
-
-def _line(proof: Verification) -> str:
-    verdict = "passed" if not proof.faults else "REFUSED: " + "; ".join(proof.faults)
-    return (
-        f"{proof.form:13} {proof.size_bytes / 1e6:7.2f} MB, {proof.latency_ms:7.2f} ms, largest difference "
-        f"{proof.difference:.1e}, top-1 agreement {proof.agreement:.2%}, accuracy {proof.accuracy:.2%}, {verdict}"
-    )

@@ -1,4 +1,4 @@
-"""What comes into a serving graph: image files and pixels, checked, decoded, put upright, resized and cropped."""
+"""Inputs of a serving graph: image files and pixels are checked, decoded, turned upright, resized and cropped."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from resnet_keras.data.image_ops import crop, decode
 from resnet_keras.data.preprocessing import Preprocessing
 
 MOST_PIXELS = 89_478_485
-"""Of an image, as it comes and as it is resized: from this number on Pillow warns. With resizing, they take 1.2 GB."""
+"""Largest number of pixels of an image, before and after resizing. Pillow warns from here; resizing takes 1.2 GB."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 def decode_images(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Returns the network's view of image files: bytes (N,) -> whole pixels in float32 (N, *image_size, C).
+    """Returns image files as the network takes them: bytes (N,) -> whole pixels in float32 (N, *image_size, C).
 
-    Each is decoded, put upright, resized and cropped as the classifier expects.
+    Each is decoded, turned upright, resized and cropped as the classifier's preprocessing does it.
 
     Raises:
-        tf.errors.InvalidArgumentError: In the graph, for no files, for one that is no whole JPEG or PNG, or of more
-            than `MOST_PIXELS`.
+        tf.errors.InvalidArgumentError: When the graph runs: there are no files, one is not a whole JPEG or PNG, or
+            has more than `MOST_PIXELS`.
     """
     shape = (*preprocessing.image_size, preprocessing.channels)
 
@@ -39,10 +39,10 @@ def decode_images(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor
 
 
 def fit_images(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Returns images of the network's size as they are, others resized and cropped: (N, H, W, C) -> float32.
+    """Returns images of the network's size unchanged, others resized and cropped: (N, H, W, C) -> float32.
 
     Raises:
-        tf.errors.InvalidArgumentError: In the graph, for no images, for images without a pixel, or of more than
+        tf.errors.InvalidArgumentError: When the graph runs: there are no images, or they have no pixels or more than
             `MOST_PIXELS`.
     """
     height, width = preprocessing.image_size
@@ -60,13 +60,13 @@ def fit_images(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def _some(images: tf.Tensor) -> tf.Operation:
-    """Returns an operation that fails for an empty batch, which TensorFlow's convolutions refuse in words of theirs."""
+    """Returns an operation that fails for an empty batch, before a convolution fails with a message of its own."""
     return tf.debugging.Assert(tf.shape(images)[0] > 0, ["Expected at least one image. Received an empty batch"])
 
 
 def _known(file: tf.Tensor, number: tf.Tensor) -> tf.Operation:
-    """Returns an operation that fails for a file that is no image."""
-    # Not GIF, whose frames may be more and larger than its header tells, nor BMP, whose palettes TensorFlow ignores.
+    """Returns an operation that fails for a file that is neither JPEG nor PNG."""
+    # GIFs may have more and larger frames than the header says, and TensorFlow ignores the palettes of BMPs.
     return tf.debugging.Assert(
         _begins(file, _JPEG) | _begins(file, _PNG),
         ["Expected a JPEG or PNG image. Received something else, as image number", number],
@@ -74,7 +74,7 @@ def _known(file: tf.Tensor, number: tf.Tensor) -> tf.Operation:
 
 
 def _not_too_large(size: tf.Tensor, preprocessing: Preprocessing) -> tf.Operation:
-    """Returns an operation that fails for images that would take too much memory, of height and width (2,)."""
+    """Returns an operation that fails for a height and width (2,) that would take too much memory."""
     shorter, longer = (tf.cast(reduce(size), tf.float64) for reduce in (tf.reduce_min, tf.reduce_max))
     side = max(preprocessing.shorter_side or 0, *preprocessing.image_size)
     resized = side * longer / tf.maximum(shorter, 1.0) * tf.maximum(shorter, side)
@@ -89,7 +89,7 @@ def _not_too_large(size: tf.Tensor, preprocessing: Preprocessing) -> tf.Operatio
 
 
 def _size(file: tf.Tensor) -> tf.Tensor:
-    """Returns height and width, int64 (2,), as the file's header tells them."""
+    """Returns height and width, int64 (2,), from the header of the file."""
     return tf.cond(
         _begins(file, _JPEG), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64), lambda: _png_size(file)
     )
@@ -99,10 +99,10 @@ def _png_size(file: tf.Tensor) -> tf.Tensor:
     header = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 0, 24), tf.uint8), tf.int64)
     header = tf.concat([header, tf.zeros([24], tf.int64)], 0)
     width, height = (tf.reduce_sum(header[at : at + 4] * [1 << 24, 1 << 16, 1 << 8, 1]) for at in (16, 20))
-    # A header cut short is for the decoder to refuse.
+    # The decoder refuses a header that is cut short.
     return tf.maximum(tf.stack([height, width]), 1)
 
 
 def _begins(file: tf.Tensor, magic: bytes) -> tf.Tensor:
-    # `substr` refuses a start beyond the end, not a length.
+    # `substr` fails for a start beyond the end, but not for a length beyond it.
     return tf.strings.substr(file, 0, len(magic)) == magic

@@ -1,4 +1,4 @@
-"""Where in a network an integer file loses what the float one computes."""
+"""Quantization errors, layer by layer, of an integer LiteRT file against the float one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ with extras.required("export", "LiteRT"):
 
 @dataclass(frozen=True)
 class LayerError:
-    """How far a layer's output is off, with all that was lost before it.
+    """Quantization error of a layer's output, including the errors of the layers before it.
 
     Attributes:
-        layer: Its name in the network.
-        error: Root of the mean square difference, as a part of the root mean square of the true output.
+        layer: Name of the layer in the network.
+        error: Root mean square of the difference, divided by the root mean square of the float output.
     """
 
     layer: str
@@ -30,19 +30,19 @@ class LayerError:
 
 
 def layer_errors(reference: Path, integers: Path, pixels: np.ndarray) -> list[LayerError]:
-    """Compares the outputs of all layers that two `.tflite` files of one network have in common.
+    """Compares the layers that two `.tflite` files of one network have in common.
 
     Args:
         reference: The file in float32.
         integers: The file in int8 or int16.
-        pixels: Images to compare on, uint8 (N, H, W, C).
+        pixels: Images uint8 (N, H, W, C).
 
     Returns:
-        An error for each layer, in the order of the graph; layers that a converter has merged have one together.
+        An error for each layer, in the order of the graph. Layers that the converter has merged have one error.
     """
     true, rounded = _opened(reference), _opened(integers)
-    places = _tensors(rounded)
-    common = {name: (about, places[name]) for name, about in _tensors(true).items() if name in places}
+    other = _tensors(rounded)
+    common = {name: (tensor, other[name]) for name, tensor in _tensors(true).items() if name in other}
     squares = {name: np.zeros(2) for name in common}
     for image in pixels:
         for interpreter in (true, rounded):
@@ -60,17 +60,17 @@ def layer_errors(reference: Path, integers: Path, pixels: np.ndarray) -> list[La
     ]
 
 
-def worst(errors: list[LayerError], count: int = 3) -> str:
-    """Returns the layers that add most to the error that comes in, in words."""
+def largest_errors(errors: list[LayerError], count: int = 3) -> str:
+    """Returns a phrase that names the layers which add most to the error of their input."""
     before = [0.0, *(each.error for each in errors[:-1])]
     order = np.argsort([earlier - each.error for earlier, each in zip(before, errors, strict=True)], kind="stable")
     named = [f"{errors[i].layer} ({before[i]:.1%} to {errors[i].error:.1%})" for i in order[:count]]
-    return "the layers that lose most, by the error of what comes in and goes out: " + ", ".join(named)
+    return "the largest quantization errors, before and after the layer: " + ", ".join(named)
 
 
 def _opened(path: Path) -> Interpreter:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that keeping all tensors takes memory
+        warnings.simplefilter("ignore", UserWarning)  # about the memory that all tensors take
         interpreter = Interpreter(
             str(path),
             experimental_preserve_all_tensors=True,
@@ -81,9 +81,9 @@ def _opened(path: Path) -> Interpreter:
 
 
 def _tensors(interpreter: Interpreter) -> dict[str, dict[str, Any]]:
-    """Returns what each operator writes, by name, in the graph's order."""
-    about = {each["index"]: each for each in interpreter.get_tensor_details()}
-    written = [about[index] for op in interpreter._get_ops_details() for index in op["outputs"] if index in about]
+    """Returns the output of each operator by its name, in the order of the graph."""
+    details = {each["index"]: each for each in interpreter.get_tensor_details()}
+    written = [details[index] for op in interpreter._get_ops_details() for index in op["outputs"] if index in details]
     return {each["name"]: each for each in written if len(each["shape"]) > 1 and "/" in each["name"]}
 
 

@@ -1,80 +1,97 @@
-"""LiteRT, for mobile devices."""
+"""LiteRT files, for mobile devices and browsers."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from resnet_keras import extras
+from resnet_keras.exporting.child_process import ChildProcess
 from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.surgery.quantization import is_quantized
 
 with extras.required("export", "LiteRT"):
     from ai_edge_litert import schema_py_generated as schema
 
-LITERT_FORMATS = ("float32", "float16", "dynamic_range", "int8", "int16")
 Int8Edge = Literal["uint8", "float32"]
 
-_CONVERTER = Path(__file__).with_name("litert_converter.py")
-_SHOWN_LINES = 15
-_TOGETHER_BYTES = 32 << 20  # above it, each format has a process of its own, for the converter keeps its memory
+_log = logging.getLogger(__name__)
+_SHARED_PROCESS_BYTES = 32 << 20  # above it, each format has its own process, because the converter keeps its memory
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
 def convert_to_litert(
     model: keras.Model,
     calibration: np.ndarray,
-    artifacts: Mapping[str, Path],
+    artifacts: Mapping[Any, Path],
     *,
     batch: int | None = None,
     int8_input: Int8Edge = "uint8",
     int8_output: Int8Edge = "float32",
-    log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Converts a pixel model to each of the formats that `artifacts` gives a file for.
+    """Converts a model to each of the formats that `artifacts` gives a file for.
 
     Args:
-        model: See `pixel_model`.
-        calibration: Pixels uint8 (N, H, W, C) whose activations set the scales of "int8" and "int16"; of a network
-            that was trained for int8 they are not looked at.
+        model: A model of float32 pixels 0–255 (N, H, W, C) with one output, such as `probability_network` returns.
+        calibration: Pixels uint8 (N, H, W, C), whose activations set the scales of "int8" and "int16". They are not
+            used for a network from quantization-aware training.
         artifacts: File of each format.
-        batch: Images in a call; `None` leaves it to the caller, who resizes the input (from 1, as the file is).
+        batch: Images per call; if `None`, the caller resizes the input, which is for one image in the file.
         int8_input: Type of the pixels, 0–255 in both, that "int8" takes.
-        int8_output: Type of the probabilities that "int8" returns; in uint8 they are 256ths.
-        log: Takes a line for each file.
+        int8_output: Type of the probabilities that "int8" returns; in uint8 they are multiples of 1/256.
 
     Raises:
-        RuntimeError: The converter failed; the message ends with what it said.
+        ArtifactError: The converter failed; the message has its reason, and `output` the end of what it printed.
     """
-    size = 4 * model.count_params()  # bytes of float32
-    with tempfile.TemporaryDirectory() as scratch:
+    with litert_conversion(
+        model, calibration, artifacts, batch=batch, int8_input=int8_input, int8_output=int8_output
+    ) as converted:
+        for _ in converted:
+            pass
+
+
+@contextmanager
+def litert_conversion(
+    model: keras.Model,
+    calibration: np.ndarray,
+    artifacts: Mapping[Any, Path],
+    *,
+    batch: int | None = None,
+    int8_input: Int8Edge = "uint8",
+    int8_output: Int8Edge = "float32",
+) -> Iterator[Iterator[Any]]:
+    """Converts in the background; yields an iterator of the formats, each returned as soon as its file is written.
+
+    The arguments and errors are those of `convert_to_litert`.
+    """
+    with tempfile.TemporaryDirectory() as scratch, ChildProcess("litert_converter.py") as child:
+        # The child imports TensorFlow while the graph is written.
         saved_model, images = Path(scratch) / "saved_model", Path(scratch) / "calibration.npy"
         np.save(images, calibration)
         _write_graph(model, saved_model, batch)
-        whole = dict(artifacts)
-        for part in [whole] if size <= _TOGETHER_BYTES else [{form: path} for form, path in whole.items()]:
-            job = {
-                "saved_model": str(saved_model),
-                "calibration": str(images),
-                "artifacts": {form: str(path) for form, path in part.items()},
-                "int8_input": int8_input,
-                "int8_output": int8_output,
-                "trained_for_int8": is_quantized(model),
-            }
-            _run(job, log)
+        job = {
+            "saved_model": str(saved_model),
+            "calibration": str(images),
+            "int8_input": int8_input,
+            "int8_output": int8_output,
+            "quantization_aware": is_quantized(model),
+        }
+        together = 4 * model.count_params() <= _SHARED_PROCESS_BYTES
+        first, *others = [dict(artifacts)] if together else [{name: path} for name, path in artifacts.items()]
+        _start(child, job, first)
+        yield _conversions(child, job, first, others)
 
 
 def operators(path: Path) -> dict[str, int]:
-    """Returns the operators in a `.tflite` file and how often each stands there; custom ones as `custom:NAME`."""
+    """Returns the number of each operator in a `.tflite` file; custom ones are named `custom:NAME`."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
     counts: dict[str, int] = {}
     for graph in model.subgraphs:
@@ -90,24 +107,33 @@ def _write_graph(model: keras.Model, folder: Path, batch: int | None) -> None:
     """Writes a model as a SavedModel with one signature, of float32 pixels."""
     compute = with_constant_weights(model)
 
-    @tf.function(input_signature=[tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, name="images")])
+    images = tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, name="images")
+
+    @tf.function(input_signature=[images], autograph=False)
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": compute(images)}
 
     tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
 
 
-def _run(job: dict[str, object], log: Callable[[str], None]) -> None:
-    # Isolated: TensorFlow looks for a module called `litert`, and must not find the one beside the converter.
-    command = [sys.executable, "-I", str(_CONVERTER), json.dumps(job)]
-    with tempfile.TemporaryFile("w+", errors="replace") as said:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process:
-            assert process.stdout
-            for line in process.stdout:
-                if line.startswith("converted to "):
-                    log(line.rstrip())
-        if process.returncode != 0:
-            said.seek(0)
-            told = "\n".join(said.read().splitlines()[-_SHOWN_LINES:])
-            forms = ", ".join(job["artifacts"])  # type: ignore[arg-type]
-            raise RuntimeError(f"Expected a network that converts to {forms}. Received:\n{told}")
+def _conversions(
+    child: ChildProcess, job: dict[str, Any], first: dict[Any, Path], others: list[dict[Any, Path]]
+) -> Iterator[Any]:
+    yield from _finished(child, first)
+    child.close()
+    for artifacts in others:
+        with ChildProcess("litert_converter.py") as another:
+            _start(another, job, artifacts)
+            yield from _finished(another, artifacts)
+
+
+def _start(child: ChildProcess, job: dict[str, Any], artifacts: dict[Any, Path]) -> None:
+    child.send({**job, "artifacts": {name: str(path) for name, path in artifacts.items()}})
+
+
+def _finished(child: ChildProcess, artifacts: dict[Any, Path]) -> Iterator[Any]:
+    for name in artifacts:
+        advice = "Leave the format out with --formats to export the others"
+        done = child.receive(f"a network that converts to {name}", artifacts[name], advice)
+        _log.info("converted to %s in %.1f s, peak memory %.1f GB", name, done["seconds"], child.peak_memory() / 1e9)
+        yield name

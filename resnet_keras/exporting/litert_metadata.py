@@ -1,7 +1,7 @@
-"""What mobile tools want to know of a LiteRT file, in the file: labels, colors, normalization.
+"""Metadata and labels inside a LiteRT file, for mobile tools.
 
 The format is TensorFlow Lite's metadata (`metadata_schema.fbs` of tflite-support, which MediaPipe, ML Kit and Android
-Studio read): a flatbuffer of its own in one of the model's buffers, and the labels in a zip archive after the model.
+Studio read): a flatbuffer of its own in one of the model's buffers, and the labels in a zip archive behind the model.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 2, 1  # in their unions
 
 
 def add_metadata(path: Path, classifier: Classifier) -> None:
-    """Gives a `.tflite` file of pixels and probabilities its metadata and labels.
+    """Adds metadata and labels to a `.tflite` file of pixels and probabilities.
 
-    The file normalizes by itself; so it tells readers to subtract 0 and to divide by 1.
+    The graph normalizes the pixels, so the metadata ask a reader to subtract 0 and to divide by 1.
     """
     data = path.read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
-    # What the converter has left there, such as the least runtime version, stays.
+    # Other entries of the converter, such as the least runtime version, stay.
     model.metadata = [each for each in model.metadata or [] if each.name != _NAME.encode()]
     model.buffers.append(_buffer(_described(classifier)))
     entry = schema.MetadataT()
@@ -78,7 +78,7 @@ def _described(classifier: Classifier) -> bytes:
         7,
         {
             0: ("UOffsetTRelative", text("image")),
-            1: ("UOffsetTRelative", text(f"Pixels 0-255 of {height}x{width}; normalization is inside.")),
+            1: ("UOffsetTRelative", text(f"Pixels 0-255 of {height}x{width}. The graph normalizes them.")),
             3: ("UOffsetTRelative", content),
             4: _vector(builder, [unit]),
             5: ("UOffsetTRelative", stats),
@@ -110,7 +110,7 @@ def _described(classifier: Classifier) -> bytes:
         8,
         {
             0: ("UOffsetTRelative", text(classifier.model.name)),
-            1: ("UOffsetTRelative", text(f"Tells {len(classifier.class_names)} classes of images apart.")),
+            1: ("UOffsetTRelative", text(f"Classifies images into {len(classifier.class_names)} classes.")),
             3: _vector(builder, [graph]),
             7: ("UOffsetTRelative", text("1.0.0")),
         },

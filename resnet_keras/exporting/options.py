@@ -1,80 +1,91 @@
-"""What an export is to be: typed data, which the command line makes its flags of."""
+"""Options of an export, from which the command line makes its flags."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.fields import expect_choices
-
-Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8", "int16"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-DEFAULT_FORMATS: tuple[Format, ...] = FORMATS[:5]
-QUANTIZED_FORMATS: tuple[Format, ...] = ("saved_model", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What is written, and how far it may lie from the classifier.
+    """Formats of an export, their input and output types, and the tolerances of their verification.
 
     Raises:
         ValueError: A name is unknown, or a number is out of its range.
     """
 
     formats: tuple[Format, ...] | None = None
-    """What to write; all but int16 if None, or what networks trained for int8 (--qat) have: saved_model and int8."""
+    """Formats to write. All but int16 if None; saved_model and int8 after quantization-aware training."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the SavedModel, from its first convolution to its last."""
+    """Precision of the SavedModel's convolutions and of everything between the first and the last."""
     pixels: Literal["uint8", "float32"] = "uint8"
-    """Type of the images, 0 to 255, that the SavedModel takes."""
+    """Type of the pixels, 0 to 255, that the SavedModel takes."""
     sizes: Literal["any", "fixed"] = "any"
-    """Whether the SavedModel takes images of any size, which it resizes and crops, or of the network's alone."""
+    """Image sizes that the SavedModel takes: any, which it resizes and crops, or the network's own."""
     top_k: int = 5
-    """Classes that the SavedModel answers to image files."""
+    """Number of classes that the SavedModel returns for an image file."""
     batch: int | None = None
-    """Images in a call of the LiteRT files; any number if None."""
+    """Images per call of the LiteRT files; any number if None."""
     int8_input: Literal["uint8", "float32"] = "uint8"
     """Type of the pixels that int8 takes."""
     int8_output: Literal["float32", "uint8"] = "float32"
     """Type of the probabilities that int8 returns."""
     test_images: int = 1000
-    """Test images to compare on, at most."""
+    """Largest number of test images for the verification."""
     calibration_images: int = 256
-    """Training images, as many of each class, that set the scales of int8 and int16."""
+    """Number of training images, as many of each class, that set the scales of int8 and int16."""
+    latency: bool = False
+    """Measure the latency of every artifact, too."""
     probability_tolerance: float = 1e-4
     """Largest difference of a probability, for saved_model and float32."""
     float16_tolerance: float = 1e-2
-    """The same for float16."""
+    """Largest difference of a probability, for float16."""
     bfloat16_tolerance: float = 1e-1
-    """The same for a SavedModel in bfloat16."""
+    """Largest difference of a probability, for a SavedModel in bfloat16."""
     agreement: float = 0.98
-    """Smallest fraction of images with the same most probable class, for all."""
+    """Smallest fraction of images with the same most probable class, for all formats."""
 
     def __post_init__(self) -> None:
         if self.formats is not None:
-            unknown = [form for form in self.formats if form not in FORMATS]
+            unknown = [name for name in self.formats if name not in FORMATS]
             if unknown or not self.formats:
-                known = ", ".join(FORMATS)
-                raise ValueError(f"Expected `formats` among {known}. Received: {', '.join(unknown) or 'none'}")
+                raise ValueError(f"Expected `formats` among {', '.join(FORMATS)}. Received: {_listed(unknown)}")
         expect_choices(self)
         for field in ("top_k", "batch", "test_images", "calibration_images"):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"Expected `{field}` of at least 1. Received: {value}")
 
-    def formats_for(self, *, quantized: bool) -> Sequence[Format]:
-        """Returns what to write of a network.
+    def formats_for(self, *, quantization_aware: bool) -> tuple[Format, ...]:
+        """Returns the formats to write, in the order of `FORMATS`.
+
+        Args:
+            quantization_aware: Whether the network comes from quantization-aware training.
 
         Raises:
-            ValueError: It was trained for int8, and another format is asked for.
+            ValueError: The network comes from quantization-aware training, and `formats` has one that it lacks.
         """
-        if not quantized:
-            return DEFAULT_FORMATS if self.formats is None else self.formats
-        other = [form for form in self.formats or () if form not in QUANTIZED_FORMATS]
-        if other:
+        possible = [name for name, info in FORMATS.items() if info.quantization_aware or not quantization_aware]
+        if self.formats is None:
+            return tuple(name for name in possible if FORMATS[name].default)
+        if other := [name for name in self.formats if name not in possible]:
             raise ValueError(
-                f"Expected `formats` among {', '.join(QUANTIZED_FORMATS)} of a network trained for int8. "
-                f"Received: {', '.join(other)}"
+                f"Expected `formats` among {', '.join(possible)} for a network from quantization-aware training. "
+                f"Received: {_listed(other)}"
             )
-        return self.formats or QUANTIZED_FORMATS
+        return tuple(name for name in FORMATS if name in self.formats)
+
+    def tolerance_of(self, name: Format) -> float | None:
+        """Returns the largest difference of a probability that a format is allowed; `None` for any."""
+        if name == "saved_model" and self.precision == "bfloat16":
+            return self.bfloat16_tolerance
+        field = FORMATS[name].tolerance
+        return None if field is None else getattr(self, field)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,32 +1,31 @@
-"""Whether an artifact computes what its classifier computes, on real images, and what it costs."""
+"""Verification of artifacts: each is run on real images and compared with its classifier."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resnet_keras.exporting.artifact_process import ArtifactProcess, Latency, default_threads, latencies, run_artifact
+from resnet_keras.exporting.artifact_process import ArtifactProcess, Latency, default_threads, run_artifact
+from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.litert import operators
+from resnet_keras.exporting.reference import Reference
 
-SAVED_MODEL = "saved_model"
-
-_BATCHES = (1, 8)
-_SECONDS = 0.5  # of each latency
-_SEEN = 1e-20  # smaller probabilities underflow on their way
+_LEAST_PROBABILITY = 1e-20  # smaller ones underflow in float32 on their way through the softmax
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far an artifact may lie from its classifier.
+    """Allowed deviation of an artifact from its classifier.
 
     Attributes:
         difference: Largest difference of any probability; `None` for any.
-        agreement: Smallest fraction of images on which the most probable class is the same.
+        agreement: Smallest fraction of images with the same most probable class.
     """
 
     difference: float | None
@@ -35,29 +34,30 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What was measured on an artifact, loaded again from its file.
+    """Measurements of an artifact that was loaded from its file.
 
     Attributes:
-        form: `saved_model`, or a format of LiteRT.
-        file: Its place in the version's folder.
-        size_bytes: On the disk.
-        sha256: Of the file, or of a SavedModel's graph.
-        images: Number of test images compared.
+        format: A key of `FORMATS`.
+        file: Path of the artifact in the folder of its version.
+        size_bytes: Size on the disk.
+        sha256: Digest of the file, or of a SavedModel's graph.
+        images: Number of test images.
         difference: Largest difference of a probability from the classifier's.
-        logit_difference: The same of a logit, less what all of an image's have in common (the logarithm of their
-            exponentials' sum); `None` where the artifact rounds probabilities to 256ths.
+        logit_difference: Largest difference of a logit from the classifier's, both less the logarithm of the sum of
+            the image's exponentials; `None` for formats that round probabilities to multiples of 1/256.
         agreement: Fraction of the images on which both have the same most probable class.
-        accuracy: Of the artifact on these images.
-        classifier_accuracy: Of the classifier on these images.
-        latencies: By threads and images in a call.
-        peak_memory_bytes: Of the whole process that ran it, with its libraries.
+        accuracy: Accuracy of the artifact on these images.
+        classifier_accuracy: Accuracy of the classifier on these images.
+        peak_memory_bytes: Peak memory of the process that ran it, with its libraries.
         input: Type of the pixels.
-        operators: How often each stands in the graph.
-        undelegated: Operators of a LiteRT file that the interpreter, not XNNPACK, computes.
-        faults: Why it is refused; empty if it is not.
+        operators: Number of each operator in the graph.
+        undelegated: Operators of a LiteRT file that the interpreter runs itself, without XNNPACK.
+        tolerance: Allowed deviation.
+        failures: Reasons for which the artifact is refused; empty if it passed.
+        latencies: Latencies by threads and batch; empty if they were not measured.
     """
 
-    form: str
+    format: Format
     file: str
     size_bytes: int
     sha256: str
@@ -67,119 +67,135 @@ class Verification:
     agreement: float
     accuracy: float
     classifier_accuracy: float
-    latencies: tuple[Latency, ...]
     peak_memory_bytes: int
     input: str
     operators: dict[str, int]
     undelegated: tuple[str, ...]
-    faults: tuple[str, ...]
+    tolerance: Tolerance
+    failures: tuple[str, ...]
+    latencies: tuple[Latency, ...] = ()
 
     @property
-    def latency_ms(self) -> float:
-        """Median of one image on all cores."""
-        return next(each.p50_ms for each in reversed(self.latencies) if each.batch == 1)
+    def latency_ms(self) -> float | None:
+        """Median latency of one image on all cores, in milliseconds; `None` if it was not measured."""
+        return next((each.p50_ms for each in reversed(self.latencies) if each.batch == 1), None)
+
+    def __str__(self) -> str:
+        latency = "" if self.latency_ms is None else f" {self.latency_ms:7.2f} ms,"
+        return (
+            f"{self.format:13} {self.size_bytes / 1e6:7.2f} MB,{latency} largest difference {self.difference:.1e}, "
+            f"top-1 agreement {self.agreement:.2%}, accuracy {self.accuracy:.2%}, "
+            + ("passed" if not self.failures else "REFUSED: " + "; ".join(self.failures))
+        )
+
+
+@contextmanager
+def verifying_process(name: Format, path: Path) -> Iterator[ArtifactProcess]:
+    """Runs an artifact in a process of its own, which imports its library while the artifact is written."""
+    with run_artifact(FORMATS[name].runtime, path, default_threads()[-1]) as process:
+        yield process
 
 
 def verify(
-    form: str,
+    name: Format,
     path: Path,
-    pixels: np.ndarray,
-    labels: np.ndarray,
-    expected: np.ndarray,
+    reference: Reference,
     tolerance: Tolerance,
-    *,
-    batches: Sequence[int] = _BATCHES,
+    process: ArtifactProcess | None = None,
 ) -> Verification:
-    """Loads an artifact, runs it in a process of its own and compares it with its classifier.
+    """Runs an artifact in a process without this package, and compares it with its classifier.
 
     Args:
-        form: "saved_model" or a format of LiteRT.
+        name: The format, a key of `FORMATS`.
         path: The artifact.
-        pixels: Test images, uint8 (N, H, W, C).
-        labels: Their classes (N,).
-        expected: The classifier's logits (N, classes).
-        tolerance: What is refused.
-        batches: Images in a call, where it is timed.
+        reference: Test images, and the classifier's logits for them.
+        tolerance: Allowed deviation.
+        process: A process from `verifying_process`; started here if `None`.
+
+    Returns:
+        The measurements, and the failures if the artifact is outside its tolerance.
 
     Raises:
-        RuntimeError: The artifact does not run.
+        ArtifactError: The artifact does not run.
     """
-    kind = "saved_model" if form == SAVED_MODEL else "litert"
-    threads = default_threads()
-    with run_artifact(kind, path, threads[-1]) as runner:
-        about = runner.about
-        (pixel_input,) = about["inputs"].values()
-        received, logs = _answers(form, path, runner, pixels, runner.only_batch or 64)
-        memory = runner.ask("memory")
-    (measured,) = latencies([(kind, path)], threads=threads, batches=batches, seconds=_SECONDS)
-    true_logs = _log_softmax(expected)
-    wanted = np.exp(true_logs)
-    difference = float(np.abs(received - wanted).max())
-    agreement = float((received.argmax(1) == wanted.argmax(1)).mean())
-    used = about["operators"] if form == SAVED_MODEL else operators(path)
+    pixels, labels = reference.pixels, reference.labels
+    with verifying_process(name, path) if process is None else nullcontext(process) as running:
+        description = running.description
+        probabilities = _probabilities(running, pixels)
+        memory = running.peak_memory()
+        log_probabilities = _log_probabilities(name, running, pixels, probabilities)
+    expected_logs = log_softmax(reference.logits)
+    wanted = np.exp(expected_logs)
+    difference = float(np.abs(probabilities - wanted).max())
+    agreement = float((probabilities.argmax(1) == wanted.argmax(1)).mean())
+    logit_difference = None
+    if log_probabilities is not None:
+        logit_difference = float(np.abs(log_probabilities - expected_logs)[wanted > _LEAST_PROBABILITY].max())
+    (pixel_input,) = description["inputs"].values()
+    used = description["operators"] if path.is_dir() else operators(path)
     return Verification(
-        form=form,
-        file=path.name,
+        format=name,
+        file="." if path.is_dir() else path.name,
         size_bytes=_size(path),
         sha256=hashlib.sha256((path / "saved_model.pb" if path.is_dir() else path).read_bytes()).hexdigest(),
         images=len(pixels),
         difference=difference,
-        logit_difference=None if logs is None else float(np.abs(logs - true_logs)[wanted > _SEEN].max()),
+        logit_difference=logit_difference,
         agreement=agreement,
-        accuracy=float((received.argmax(1) == labels).mean()),
+        accuracy=float((probabilities.argmax(1) == labels).mean()),
         classifier_accuracy=float((wanted.argmax(1) == labels).mean()),
-        latencies=tuple(measured),
         peak_memory_bytes=memory,
         input=pixel_input["type"],
         operators=used,
-        undelegated=tuple(about["undelegated"]),
-        faults=tuple(_faults(received, difference, agreement, tolerance, about["strangers"], used)),
+        undelegated=tuple(description["undelegated"]),
+        tolerance=tolerance,
+        failures=(
+            *_foreign_parts(description["forbidden_modules"], used),
+            *_deviations(probabilities, difference, agreement, tolerance),
+        ),
     )
 
 
-def _answers(
-    form: str, path: Path, runner: ArtifactProcess, pixels: np.ndarray, batch: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns an artifact's probabilities and, where it tells as much, their logarithms."""
-    # What is over, of a file for a batch of several: the last images once more.
-    rest = -len(pixels) % batch if form != SAVED_MODEL else 0
-    (probabilities,) = runner.outputs(np.concatenate([pixels, pixels[:1].repeat(rest, 0)]), batch).values()
-    probabilities = probabilities[: len(pixels)]
-    if form == SAVED_MODEL:
-        with run_artifact("saved_model:features", path, default_threads()[-1]) as features:
-            return probabilities, _log_softmax(features.outputs(pixels)["logits"])
-    if form in ("float32", "float16", "dynamic_range"):
-        return probabilities, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    return probabilities, None  # a softmax in 256ths has rounded them away
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the softmax along the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def _faults(
-    received: np.ndarray,
-    difference: float,
-    agreement: float,
-    tolerance: Tolerance,
-    strangers: list[str],
-    used: dict[str, int],
-) -> list[str]:
-    faults = [f"it needs {name}" for name in strangers]
+def _probabilities(process: ArtifactProcess, pixels: np.ndarray) -> np.ndarray:
+    batch = process.fixed_batch or 64
+    # A file for a fixed batch gets the first image again until the last batch is full.
+    missing = -len(pixels) % batch if process.fixed_batch else 0
+    (found,) = process.outputs(np.concatenate([pixels, pixels[:1].repeat(missing, 0)]), batch).values()
+    return found[: len(pixels)]
+
+
+def _log_probabilities(
+    name: Format, process: ArtifactProcess, pixels: np.ndarray, probabilities: np.ndarray
+) -> np.ndarray | None:
+    if FORMATS[name].runtime == "saved_model":
+        return log_softmax(process.outputs(pixels, signature="features")["logits"])
+    if FORMATS[name].integer:
+        return None  # the softmax has rounded them to multiples of 1/256
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+
+
+def _foreign_parts(modules: Sequence[str], used: dict[str, int]) -> list[str]:
     custom = [name.removeprefix("custom:") for name in used if name.startswith("custom:")]
-    faults.extend(f"it needs {name}, which is no builtin" for name in custom)
-    # Written so that NaN, too, is refused.
+    return [f"it imports {name}" for name in modules] + [f"it has the custom operator {name}" for name in custom]
+
+
+def _deviations(probabilities: np.ndarray, difference: float, agreement: float, tolerance: Tolerance) -> Iterator[str]:
+    # Written so that NaN is refused, too.
     if tolerance.difference is not None and not difference <= tolerance.difference:
-        faults.append(f"a probability differs by {difference:.2e}, more than {tolerance.difference:.2e}")
+        yield f"a probability differs by {difference:.2e}, more than {tolerance.difference:.2e}"
     if not agreement >= tolerance.agreement:
-        faults.append(f"top-1 agrees on {agreement:.2%} of the images, less than {tolerance.agreement:.2%}")
-    if not np.isfinite(received).all():
-        faults.append("a probability is not finite")
-    return faults
+        yield f"top-1 agrees on {agreement:.2%} of the images, less than {tolerance.agreement:.2%}"
+    if not np.isfinite(probabilities).all():
+        yield "a probability is not finite"
 
 
 def _size(path: Path) -> int:
     """Returns the bytes of a file, or of a SavedModel's folder without the LiteRT files in it."""
     files: Any = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file() and (file == path or file.suffix != ".tflite"))
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving sends to a new version itself, before it takes others'."""
+"""Warm-up requests, which TensorFlow Serving sends to a new version before it serves any other request."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from resnet_keras import extras
 from resnet_keras.data.preprocessing import Preprocessing
+
+with extras.required("export", "warm-up requests"):
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
@@ -17,10 +20,10 @@ def write_warmup_requests(folder: Path, name: str, preprocessing: Preprocessing,
     """Writes a request for each signature of a SavedModel: a gray image, as pixels or as a file.
 
     Args:
-        folder: Of the SavedModel.
-        name: That the model is served by.
-        preprocessing: Of the classifier.
-        pixels: Type of `images`.
+        folder: Folder of the SavedModel.
+        name: Name of the model in TensorFlow Serving.
+        preprocessing: Preprocessing of the classifier.
+        pixels: Type of `images`, "uint8" or "float32".
     """
     gray = np.full((*preprocessing.image_size, preprocessing.channels), 128, np.uint8)
     images = {"images": tf.make_tensor_proto(gray[None].astype(pixels))}

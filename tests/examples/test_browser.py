@@ -148,12 +148,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def digits(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    to = tmp_path_factory.mktemp("saved_models")
-    return export(digits_run, to, formats=("float32", "int8"), test_images=100, log=lambda line: None).path
-
-
-@pytest.fixture(scope="module")
 def color(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of a color network whose weights are drawn."""
     folder = tmp_path_factory.mktemp("color")
@@ -162,7 +156,7 @@ def color(tmp_path_factory: pytest.TempPathFactory) -> Path:
         png(photo(60, 50, 3), folder / place / "photo.png")
     network = drawn(models.build(TWO_STAGES, input_shape=(24, 32, 3), classes=6))
     Classifier(network, COLOUR, tuple("abcdef")).save(folder / "drawn.keras")
-    options = {"dataset": "folder", "data_dir": folder, "formats": ("float32",), "log": lambda line: None}
+    options = {"dataset": "folder", "data_dir": folder, "formats": ("float32",)}
     return export(folder / "drawn.keras", folder / "saved_models", **options).path
 
 
@@ -218,19 +212,19 @@ def in_python(path: Path, image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("model", "tolerance"), [("float32.tflite", 1e-4), ("int8.tflite", 2 / 256)])
 def test_a_digit_gets_the_probabilities_that_it_gets_in_python(
-    installed: Path, browser: Browser, digits: Path, tmp_path: Path, model: str, tolerance: float
+    installed: Path, browser: Browser, digits_export: Path, tmp_path: Path, model: str, tolerance: float
 ) -> None:
     images = open_split("digits", "test").images[:3]
     text = tmp_path / "notes.txt"
     text.write_text("no image")
-    with served(installed, digits, model) as url:
+    with served(installed, digits_export, model) as url:
         assert browser.open(url) == "ready"
         for number, image in enumerate(images):
             result = browser.drop(png(image, tmp_path / f"{number}.png"))
             assert result["image"] == f"{number}.png"
             assert result["milliseconds"] > 0
             np.testing.assert_array_equal(browser.seen(8, 8), image.repeat(3, -1))
-            np.testing.assert_allclose(result["probabilities"], in_python(digits / model, image), atol=tolerance)
+            np.testing.assert_allclose(result["probabilities"], in_python(digits_export / model, image), atol=tolerance)
             # The page lives on after a file that is no image.
             assert browser.drop(text) == {"error": "Expected an image that this browser can read. Received: notes.txt"}
             assert "notes.txt" in browser.wait_for("document.getElementById('message').textContent")
@@ -238,10 +232,10 @@ def test_a_digit_gets_the_probabilities_that_it_gets_in_python(
 
 @pytest.mark.parametrize("size", [(150, 230), (5, 4)])
 def test_an_image_of_another_size_is_resized_as_in_python(
-    installed: Path, browser: Browser, digits: Path, tmp_path: Path, size: tuple[int, int]
+    installed: Path, browser: Browser, digits_export: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    gray = Preprocessing(**json.loads((digits / "export.json").read_text())["preprocessing"])
-    compare_with_python(installed, browser, digits, png(photo(*size, 1), tmp_path / "photo.png"), gray)
+    gray = Preprocessing(**json.loads((digits_export / "export.json").read_text())["preprocessing"])
+    compare_with_python(installed, browser, digits_export, png(photo(*size, 1), tmp_path / "photo.png"), gray)
 
 
 @pytest.mark.parametrize("size", [(150, 230), (151, 77), (21, 30)])
@@ -267,8 +261,8 @@ def compare_with_python(
     np.testing.assert_allclose(result["probabilities"], in_python(model, expected), atol=1e-2)
 
 
-def test_a_page_without_its_model_says_so(installed: Path, browser: Browser, digits: Path) -> None:
-    with served(installed, digits, "int8.tflite") as url:
+def test_a_page_without_its_model_says_so(installed: Path, browser: Browser, digits_export: Path) -> None:
+    with served(installed, digits_export, "int8.tflite") as url:
         (installed / "dist" / "int8.tflite").unlink()
         assert browser.open(url) == "failed"
         message = browser.wait_for("document.getElementById('message').textContent")
@@ -290,7 +284,7 @@ def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:
 
     assert "Expected one folder: node build.mjs EXPORT [--model FILE]. Received: none" in refusal()
     assert f"Expected the folder of an export, with an export.json. Received: {exported}" in refusal(exported)
-    artifacts = [{"form": "int8", "file": "int8.tflite", "input": "uint8"}]
+    artifacts = [{"format": "int8", "file": "int8.tflite", "input": "uint8"}]
     about = {"model": "m", "class_names": [], "preprocessing": {}, "artifacts": artifacts}
     (exported / "export.json").write_text(json.dumps(about))
     assert f"Expected a .tflite file in {exported}. Received: none" in refusal(exported)

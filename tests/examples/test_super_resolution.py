@@ -413,12 +413,12 @@ def test_an_export_computes_what_the_network_does(finished: Path, test_set: Path
     to = tmp_path / "x2" / "1"
     asked = [str(finished), "--to", str(to), "--test", str(test_set), "--formats", "saved_model", "float32", "int8"]
     assert export.main(asked) == 0
-    proofs = {proof["form"]: proof for proof in json.loads((to / "export.json").read_text())["proofs"]}
-    assert list(proofs) == ["saved_model", "float32", "int8"]
+    found = {each["format"]: each for each in json.loads((to / "export.json").read_text())["artifacts"]}
+    assert list(found) == ["saved_model", "float32", "int8"]
     for form in ("saved_model", "float32"):
-        assert proofs[form]["largest"] <= 1
-        assert proofs[form]["mean"] < 1e-3
-    assert 0 < proofs["int8"]["mean"] < 2
+        assert found[form]["largest"] <= 1
+        assert found[form]["mean"] < 1e-3
+    assert 0 < found["int8"]["mean"] < 2
     model = settings.open_run(finished)
     served = tf.saved_model.load(str(to)).signatures["serving_default"]
     given = np.stack([texture(seed, 17, 23) for seed in range(3)])

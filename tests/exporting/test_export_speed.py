@@ -1,23 +1,26 @@
 """Artifacts in processes of their own, and their speeds side by side."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import keras
 import numpy as np
 import pytest
+from helpers.artifacts import convert_classifier
 
 from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting import export_speed as export_meter
-from resnet_keras.exporting.artifact_process import Latency, default_threads, latencies, run_artifact
+from resnet_keras.exporting import export_speed
+from resnet_keras.exporting.artifact_process import Latency, default_threads, measure_latencies, run_artifact
 from resnet_keras.exporting.artifact_worker import LiteRTModel
-from resnet_keras.exporting.litert import convert_to_litert
-from resnet_keras.exporting.options import DEFAULT_FORMATS, ExportOptions
-from resnet_keras.exporting.pixel_model import pixel_model
+from resnet_keras.exporting.child_process import ArtifactError, ChildProcess
+from resnet_keras.exporting.formats import FORMATS, Format
+from resnet_keras.exporting.options import ExportOptions
 
 GREY = Preprocessing(image_size=(8, 8), channels=1, mean=(100.0,), std=(50.0,))
 
@@ -29,15 +32,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs = keras.Input((8, 8, 1), name="x")
     keras.Model(inputs, keras.layers.Flatten()(inputs)).export(folder, verbose=False)
     classifier = Classifier(named_networks.PlainNet20(input_shape=(8, 8, 1), classes=3), GREY, ("a", "b", "c"))
-    model, images = pixel_model(classifier), np.zeros((2, 8, 8, 1), np.uint8)
-    convert_to_litert(model, images, {"float32": folder / "any.tflite"})
+    images = np.zeros((2, 8, 8, 1), np.uint8)
+    convert_classifier(classifier, images, {"float32": folder / "any.tflite"})
     edges = {"int8_input": "float32", "int8_output": "uint8"}
-    convert_to_litert(model, images, {"int8": folder / "four.tflite"}, batch=4, **edges)  # type: ignore[arg-type]
+    convert_classifier(classifier, images, {"int8": folder / "four.tflite"}, batch=4, **edges)
     return folder
 
 
 def test_artifacts_are_found_by_what_they_are(files: Path, tmp_path: Path) -> None:
-    found = export_meter.contenders([files, files / "any.tflite"])
+    found = export_speed.find_artifacts([files, files / "any.tflite"])
     assert [(each.kind, each.path.name) for each in found] == [
         ("saved_model", files.name),
         ("litert", "any.tflite"),
@@ -45,18 +48,18 @@ def test_artifacts_are_found_by_what_they_are(files: Path, tmp_path: Path) -> No
         ("litert", "any.tflite"),
     ]
     with pytest.raises(FileNotFoundError, match=r"Expected a SavedModel's folder.*Received: .*nothing"):
-        export_meter.contenders([tmp_path / "nothing"])
+        export_speed.find_artifacts([tmp_path / "nothing"])
     with pytest.raises(ValueError, match="Received: .*, none"):
-        export_meter.contenders([tmp_path])
+        export_speed.find_artifacts([tmp_path])
     with pytest.raises(ValueError, match="Expected at least one artifact"):
-        export_meter.measure([])
+        export_speed.measure_speed([])
     with pytest.raises(ValueError, match="Expected a network that keras.applications has"):
-        export_meter.peers("resnet18", tmp_path)
+        export_speed.export_peers("resnet18", tmp_path)
 
 
 def test_artifacts_are_measured_in_turns(files: Path) -> None:
-    measured = export_meter.measure(
-        export_meter.contenders([files]), threads=(1,), batches=(1, 2), seconds=0.01, turns=2
+    measured = export_speed.measure_speed(
+        export_speed.find_artifacts([files]), threads=(1,), batches=(1, 2), seconds=0.01, turns=2
     )
     assert [[(each.threads, each.batch) for each in one.latencies] for one in measured] == [
         [(1, 1), (1, 2)],
@@ -68,41 +71,44 @@ def test_artifacts_are_measured_in_turns(files: Path) -> None:
         assert one.size_bytes > 1000
     saved_model, litert, _ = measured
     assert saved_model.peak_memory_bytes > 3 * litert.peak_memory_bytes  # TensorFlow
-    lines = export_meter.table(measured).splitlines()
+    lines = export_speed.speed_table(measured).splitlines()
     assert len(lines) == 2 + 3
     assert "(1.00x" in lines[2]
 
 
 def test_the_table_compares_with_one_of_them() -> None:
     one, two = (
-        export_meter.Measured(
-            export_meter.Contender(name, "litert", Path(name)),
+        export_speed.ArtifactSpeed(
+            export_speed.Contender(name, "litert", Path(name)),
             2_000_000,
             50_000_000,
             (Latency(threads=2, batch=4, p50_ms=milliseconds, p95_ms=2 * milliseconds, calls=5),),
         )
         for name, milliseconds in (("a", 8.0), ("b", 2.0))
     )
-    table = export_meter.table([one, two]).splitlines()
+    table = export_speed.speed_table([one, two]).splitlines()
     assert table[0] == "| artifact | MB | memory, MB | 2 threads, batch 4 |"
     assert table[3] == "| b | 2.00 | 50 | 0.50 (4.00x, p95 1.00) |"
-    assert export_meter.table([one, two], against=1).splitlines()[2].endswith("| 2.00 (0.25x, p95 4.00) |")
+    assert export_speed.speed_table([one, two], reference=1).splitlines()[2].endswith("| 2.00 (0.25x, p95 4.00) |")
 
 
 def test_a_runner_answers_as_the_model_does(files: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
     with run_artifact("litert", files / "any.tflite", 1) as runner:
         (found,) = runner.outputs(images, batch=4).values()
-        assert runner.about["operators"]["CONV_2D"] == 19
-        assert runner.about["undelegated"] == []
-        assert runner.only_batch is None
+        assert runner.description["operators"]["CONV_2D"] == 19
+        assert runner.description["undelegated"] == []
+        assert runner.fixed_batch is None
     (expected,) = LiteRTModel(files / "any.tflite")(images).values()
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     with run_artifact("saved_model", files, 1) as runner:
-        assert runner.about["strangers"] == []
-        (found,) = runner.outputs(images).values()
-        np.testing.assert_array_equal(found, images.reshape(6, 64))
+        assert runner.description["forbidden_modules"] == []
+        for signature in (None, "serve"):
+            (found,) = runner.outputs(images, signature=signature).values()
+            np.testing.assert_array_equal(found, images.reshape(6, 64))
+        with pytest.raises(ArtifactError, match="signature nosuch .it has serve"):
+            runner.outputs(images, signature="nosuch")
 
 
 def test_the_edges_of_int8_are_what_was_asked_for(files: Path) -> None:
@@ -115,46 +121,54 @@ def test_the_edges_of_int8_are_what_was_asked_for(files: Path) -> None:
     np.testing.assert_allclose(found.sum(1), 1, atol=3 / 256)
 
 
-def test_a_file_that_is_none_ends_with_what_was_said(tmp_path: Path) -> None:
+def test_a_file_that_is_none_ends_with_the_reason_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"nothing of the kind")
-    with (
-        run_artifact("litert", tmp_path / "x.tflite", 1) as runner,
-        pytest.raises(RuntimeError, match=r"Expected an artifact that runs. Received: .*x.tflite, status 1:(.|\n)+"),
-    ):
-        runner.ask("about")
-    with run_artifact("saved_model:nosuch", tmp_path, 1) as runner, pytest.raises(RuntimeError):
-        runner.ask("memory")
+    with run_artifact("litert", tmp_path / "x.tflite", 1) as runner, pytest.raises(ArtifactError) as raised:
+        runner.ask("describe")
+    (line,) = str(raised.value).splitlines()
+    assert re.match(r"Expected an artifact that runs. Received: .*x.tflite, status 1: ValueError: .*Flatbuffer", line)
+    assert "Export it again" in line
+    assert "Traceback" in raised.value.output
+    with run_artifact("saved_model", tmp_path, 1) as runner, pytest.raises(ArtifactError, match="not exist|not found"):
+        runner.ask("describe")
 
 
 def test_an_unknown_signature_lists_the_known(files: Path) -> None:
-    with run_artifact("saved_model:nosuch", files, 1) as runner, pytest.raises(RuntimeError, match="it has serve"):
-        runner.ask("about")
+    with run_artifact("saved_model:nosuch", files, 1) as runner, pytest.raises(ArtifactError, match="it has serve"):
+        runner.ask("describe")
+
+
+def test_a_killed_process_is_told_by_its_signal(files: Path) -> None:
+    with ChildProcess("artifact_worker.py", "litert", str(files / "any.tflite"), "1") as child:
+        child._process.kill()
+        with pytest.raises(ArtifactError, match=r"status -9: it was killed by signal 9; is there enough memory\?"):
+            child.receive("an artifact that runs", "x", "")
 
 
 def test_latencies_are_of_each_number_of_threads(files: Path) -> None:
-    (found,) = latencies([("litert", files / "any.tflite")], threads=(1, 2), batches=(3,), seconds=0.01)
-    assert [(each.threads, each.batch) for each in found] == [(1, 3), (2, 3)]
+    (found,) = measure_latencies([("litert", files / "any.tflite")], threads=(1, 2), batches=(3,), seconds=0.01)
+    assert [(each.threads, each.batch) for each in found.latencies] == [(1, 3), (2, 3)]
+    assert 1e7 < found.peak_memory_bytes < 1e9
     assert default_threads()[0] == 1
 
 
 def test_the_runner_is_a_program_of_its_own(files: Path) -> None:
-    program = Path(export_meter.__file__).with_name("artifact_worker.py")
-    orders = "\n".join(json.dumps(order) for order in ({"do": "time", "batch": 2, "calls": 3}, {"do": "memory"}))
+    program = Path(export_speed.__file__).with_name("artifact_worker.py")
     done = subprocess.run(
         [sys.executable, "-I", str(program), "litert", str(files / "any.tflite"), "1"],
-        input=orders,
+        input=json.dumps({"command": "time", "batch": 2, "calls": 3}),
         capture_output=True,
         text=True,
         check=True,
     )
-    times, memory = map(json.loads, done.stdout.splitlines())
-    assert len(times) == 3
-    assert 1e7 < memory < 1e9
+    assert len(json.loads(done.stdout)) == 3
 
 
 def test_options_are_checked_before_any_work() -> None:
-    assert ExportOptions().formats_for(quantized=False) == DEFAULT_FORMATS
-    assert ExportOptions().formats_for(quantized=True) == ("saved_model", "int8")
+    assert ExportOptions().formats_for(quantization_aware=False) == tuple(FORMATS)[:5]
+    assert ExportOptions().formats_for(quantization_aware=True) == ("saved_model", "int8")
+    assert tuple(FORMATS) == get_args(Format)
+    assert all(info.tolerance is None or hasattr(ExportOptions(), info.tolerance) for info in FORMATS.values())
     for wrong, message in (
         ({"formats": ("int4",)}, "`formats` among saved_model, float32.*Received: int4"),
         ({"formats": ()}, "Received: none"),

@@ -11,21 +11,24 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.small_networks import drawn
+from helpers.artifacts import convert_classifier
+from helpers.small_networks import TWO_STAGES, drawn
 
 from resnet_keras.applications import named_networks
-from resnet_keras.applications.classifier import Classifier, outputs_logits
+from resnet_keras.applications.classifier import Classifier, outputs_logits, softmax
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import open_split
-from resnet_keras.exporting import exporter as publish
+from resnet_keras.exporting import exporter
 from resnet_keras.exporting.artifact_worker import LiteRTModel
+from resnet_keras.exporting.child_process import ArtifactError
 from resnet_keras.exporting.exporter import ExportRefused, export
-from resnet_keras.exporting.litert import LITERT_FORMATS, convert_to_litert, operators
-from resnet_keras.exporting.options import DEFAULT_FORMATS
-from resnet_keras.exporting.pixel_model import pixel_model
+from resnet_keras.exporting.formats import FORMATS
+from resnet_keras.exporting.litert import convert_to_litert, operators
+from resnet_keras.exporting.reference import Reference
 from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.exporting.verification import SAVED_MODEL, Tolerance, verify
+from resnet_keras.exporting.serving import probability_network, serving_network
+from resnet_keras.exporting.verification import Tolerance, verify
 from resnet_keras.exporting.warmup_requests import WARM_UP
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
@@ -36,40 +39,24 @@ RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9),
 TINY_BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(8, 16))
 
 
-@pytest.fixture(scope="module")
-def published(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(digits_run, tmp_path_factory.mktemp("saved_models"), log=lambda line: None).path
-
-
 def pixels(count: int, channels: int = 3, side: int = 32) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, channels), dtype=np.uint8)
 
 
-def used(classifier: Classifier) -> Classifier:
-    """The classifier with moving statistics of images like those it gets, as training would leave them."""
-    classifier.model.compile(
-        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=outputs_logits(classifier.model))
-    )
-    images = normalize(pixels(64, classifier.preprocessing.channels), classifier.preprocessing)
-    for _ in range(3):
-        classifier.model.train_on_batch(images, np.arange(64) % len(classifier.class_names))
-    return classifier
-
-
-def test_an_export_holds_five_artifacts_a_report_and_a_card(published: Path) -> None:
-    assert published.name == "1"
-    names = {path.name for path in published.iterdir()}
+def test_an_export_holds_five_artifacts_a_report_and_a_card(digits_export: Path) -> None:
+    assert digits_export.name == "1"
+    names = {path.name for path in digits_export.iterdir()}
     assert names >= {"saved_model.pb", "variables", "assets", "export.json", "README.md"}
-    assert names >= {f"{form}.tflite" for form in LITERT_FORMATS[:4]}
-    assert (published / WARM_UP).is_file()
-    report = json.loads((published / "export.json").read_text())
-    assert [artifact["form"] for artifact in report["artifacts"]] == list(DEFAULT_FORMATS)
+    assert names >= {f"{form}.tflite" for form in list(FORMATS)[1:5]}
+    assert (digits_export / WARM_UP).is_file()
+    report = json.loads((digits_export / "export.json").read_text())
+    assert [artifact["format"] for artifact in report["artifacts"]] == list(FORMATS)[:5]
     for artifact in report["artifacts"]:
-        assert artifact["faults"] == []
+        assert artifact["failures"] == []
         assert artifact["images"] == 359
         assert artifact["agreement"] >= 0.98
-        assert {(each["threads"], each["batch"]) for each in artifact["latencies"]} >= {(1, 1), (1, 8)}
-        assert all(0 < each["p50_ms"] <= each["p95_ms"] for each in artifact["latencies"])
+        assert artifact["latencies"] == []
+        assert artifact["tolerance"]["agreement"] == 0.98
         assert 10e6 < artifact["peak_memory_bytes"] < 2e9
         assert len(artifact["sha256"]) == 64
         assert not any(name.startswith(("custom:", "Flex")) for name in artifact["operators"])
@@ -78,13 +65,33 @@ def test_an_export_holds_five_artifacts_a_report_and_a_card(published: Path) -> 
     assert (saved_model["input"], float32["input"], int8["input"]) == ("uint8", "float32", "uint8")
     assert int8["size_bytes"] < float16["size_bytes"] < float32["size_bytes"]
     assert saved_model["accuracy"] == saved_model["classifier_accuracy"]
-    assert (published / "assets" / "class_names.txt").read_text().split() == list("0123456789")
-    card = (published / "README.md").read_text()
+    assert (digits_export / "assets" / "class_names.txt").read_text().split() == list("0123456789")
+    card = (digits_export / "README.md").read_text()
     assert f"{int8['agreement']:.2%}" in card
+    assert "Latency" not in card
 
 
-def test_the_saved_model_has_the_signatures_that_serving_expects(published: Path) -> None:
-    signatures = tf.saved_model.load(str(published)).signatures
+def test_latencies_are_measured_on_request(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(exporter, "_LATENCY_SECONDS", 0.01)
+    done = export(digits_run, tmp_path, formats=("float32",), test_images=20, latency=True)
+    (verification,) = done.verifications
+    report = json.loads((done.path / "export.json").read_text())
+    (artifact,) = report["artifacts"]
+    assert report["calibration_images"] == 0  # nothing is calibrated
+    assert {(each["threads"], each["batch"]) for each in artifact["latencies"]} >= {(1, 1), (1, 8)}
+    assert all(0 < each["p50_ms"] <= each["p95_ms"] for each in artifact["latencies"])
+    assert verification.latency_ms == next(each["p50_ms"] for each in artifact["latencies"][::-1] if each["batch"] == 1)
+    assert f"{verification.latency_ms:.2f} /" in (done.path / "README.md").read_text()
+    said = caplog.text
+    assert "writing float32" in said
+    assert "converted to float32 in" in said
+    assert "passed" in said
+
+
+def test_the_saved_model_has_the_signatures_that_serving_expects(digits_export: Path) -> None:
+    signatures = tf.saved_model.load(str(digits_export)).signatures
     found = {
         name: (
             {key: (spec.dtype, spec.shape.as_list()) for key, spec in signature.structured_input_signature[1].items()},
@@ -108,34 +115,35 @@ def test_the_saved_model_has_the_signatures_that_serving_expects(published: Path
     }
 
 
-def test_the_reported_numbers_are_those_of_a_run_by_hand(published: Path, digits_run: Path) -> None:
+def test_the_reported_numbers_are_those_of_a_run_by_hand(digits_export: Path, digits_run: Path) -> None:
     classifier = Classifier.load(digits_run)
     test = open_split("digits", "test")
     expected = classifier.probabilities(normalize(test.images, classifier.preprocessing))
-    report = json.loads((published / "export.json").read_text())
+    report = json.loads((digits_export / "export.json").read_text())
     for artifact in report["artifacts"][1:]:
-        (received,) = LiteRTModel(published / artifact["file"])(test.images).values()
+        (received,) = LiteRTModel(digits_export / artifact["file"])(test.images).values()
         assert artifact["difference"] == pytest.approx(np.abs(received - expected).max(), abs=1e-6)
         assert artifact["agreement"] == (received.argmax(1) == expected.argmax(1)).mean()
         assert artifact["accuracy"] == (received.argmax(1) == test.labels).mean()
 
 
 def test_an_artifact_outside_its_tolerance_is_refused_and_nothing_published(digits_run: Path, tmp_path: Path) -> None:
-    options = {"name": "digits", "formats": ("float32",), "test_images": 50, "log": lambda line: None}
+    options = {"name": "digits", "formats": ("float32",), "test_images": 50}
     good = export(digits_run, tmp_path, **options).path
     before = {path: path.read_bytes() for path in good.rglob("*") if path.is_file()}
     with pytest.raises(ExportRefused, match=r"float32: a probability differs by .*more than 1\.00e-12") as refused:
         export(digits_run, tmp_path, probability_tolerance=1e-12, **options)
-    assert [bool(proof.faults) for proof in refused.value.proofs] == [True]
+    assert [bool(each.failures) for each in refused.value.verifications] == [True]
+    assert "Next: allow more with --agreement or a tolerance" in str(refused.value)
     assert sorted(path.name for path in (tmp_path / "digits").iterdir()) == ["1", "refused-2.json"]
     assert {path: path.read_bytes() for path in good.rglob("*") if path.is_file()} == before
     assert export(digits_run, tmp_path, **options).path.name == "2"
     assert not (tmp_path / "digits" / "refused-2.json").exists()
 
 
-def test_a_version_is_never_overwritten(published: Path, digits_run: Path) -> None:
+def test_a_version_is_never_overwritten(digits_export: Path, digits_run: Path) -> None:
     with pytest.raises(FileExistsError, match="a version that does not exist yet"):
-        export(digits_run, published.parents[1], version=1)
+        export(digits_run, digits_export.parents[1], version=1)
 
 
 def test_bad_options_are_refused_before_any_work(digits_run: Path, tmp_path: Path) -> None:
@@ -149,46 +157,39 @@ def test_bad_options_are_refused_before_any_work(digits_run: Path, tmp_path: Pat
 
 def test_a_wrong_artifact_is_found_out(digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(classifier: Classifier) -> keras.Model:
-        model = pixel_model(classifier)
+        model = serving_network(classifier)
         kernel = next(weight for weight in model.trainable_weights if weight.path.endswith("logits/kernel"))
         kernel.assign(-kernel)
         return model
 
-    def spoilt_network(classifier: Classifier, folder: Path, **options: str) -> None:
-        model = keras.models.clone_model(classifier.model)
-        model.set_weights([*classifier.model.get_weights()[:-2], *(-w for w in classifier.model.get_weights()[-2:])])
-        write_saved_model(replace(classifier, model=model), folder, **options)
-
-    monkeypatch.setattr(publish, "pixel_model", spoilt)
-    monkeypatch.setattr(publish, "write_saved_model", spoilt_network)
-    with pytest.raises(ExportRefused, match="int8: the layers that lose most") as refused:
-        export(digits_run, tmp_path, formats=("saved_model", "int8"), test_images=50, log=lambda line: None)
-    assert all(proof.faults for proof in refused.value.proofs)
+    monkeypatch.setattr(exporter, "serving_network", spoilt)
+    with pytest.raises(ExportRefused, match="int8: the largest quantization errors") as refused:
+        export(digits_run, tmp_path, formats=("saved_model", "int8"), test_images=50)
+    assert all(each.failures for each in refused.value.verifications)
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
-    model = pixel_model(Classifier(named_networks.PlainNet20(classes=5), RGB, tuple("abcde")))
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(5)])
     model.trainable_weights[-1].assign([np.nan, 0.0, 0.0, 0.0, 0.0])
-    convert_to_litert(model, pixels(1), {"float32": tmp_path / "x.tflite"})
-    tolerance = Tolerance(difference=1e-4, agreement=0.0)
-    proof = verify(
-        "float32", tmp_path / "x.tflite", pixels(2), np.zeros(2, int), np.zeros((2, 5), np.float32), tolerance
-    )
-    assert proof.faults == ("a probability differs by nan, more than 1.00e-04", "a probability is not finite")
+    images = pixels(2, 1, 4)
+    convert_to_litert(model, images, {"float32": tmp_path / "x.tflite"})
+    reference = Reference(images, np.zeros(2, int), np.zeros((2, 5), np.float32), images)
+    found = verify("float32", tmp_path / "x.tflite", reference, Tolerance(difference=1e-4, agreement=0.0))
+    assert found.failures == ("a probability differs by nan, more than 1.00e-04", "a probability is not finite")
 
 
 def test_a_network_of_half_precision_is_rebuilt_in_float32() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = named_networks.ResNet20(classifier_activation=None)
+        model = models.build(TWO_STAGES, input_shape=(8, 8, 3), classifier_activation=None)
     finally:
         keras.config.set_dtype_policy("float32")
     rebuilt = clone_in_float32(model)
     assert {layer.compute_dtype for layer in rebuilt.layers} == {"float32"}
     for one, other in zip(model.get_weights(), rebuilt.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
-    reference = named_networks.ResNet20(classifier_activation=None)
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    reference = models.build(TWO_STAGES, input_shape=(8, 8, 3), classifier_activation=None)
     reference.set_weights(model.get_weights())
     np.testing.assert_allclose(rebuilt(images), reference(images), atol=1e-5)
 
@@ -214,12 +215,12 @@ KINDS: dict[str, dict[str, Any]] = {
 )
 def test_every_kind_of_network_converts_with_builtin_operators_alone(kind: str, tmp_path: Path) -> None:
     images = pixels(8)
-    classifier = used(
-        Classifier(models.build(**{"input_shape": (32, 32, 3), "classes": 5} | KINDS[kind]), RGB, tuple("abcde"))
-    )
-    expected = classifier.probabilities(normalize(images, RGB))
+    model = drawn(models.build(**{"input_shape": (32, 32, 3), "classes": 5} | KINDS[kind]))
+    classifier = Classifier(model, RGB, tuple("abcde"))
+    expected = np.asarray(model(normalize(images, RGB), training=False))
+    expected = softmax(expected) if outputs_logits(model) else expected
     forms = ("float32", "int8")
-    convert_to_litert(pixel_model(classifier), pixels(64), {form: tmp_path / f"{form}.tflite" for form in forms})
+    convert_classifier(classifier, pixels(64), {form: tmp_path / f"{form}.tflite" for form in forms})
     float32, int8 = (LiteRTModel(tmp_path / f"{form}.tflite") for form in forms)
     for batch in (1, 2, 8):  # by the same file
         (found,) = float32(images[:batch]).values()
@@ -247,7 +248,7 @@ def test_every_network_of_the_tables_converts(name: str, tmp_path: Path) -> None
     images = np.random.default_rng(3).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
     expected = classifier.probabilities(normalize(images, preprocessing))
     forms = ("float32", "int8")
-    convert_to_litert(pixel_model(classifier), images, {form: tmp_path / f"{form}.tflite" for form in forms})
+    convert_classifier(classifier, images, {form: tmp_path / f"{form}.tflite" for form in forms})
     (found,) = LiteRTModel(tmp_path / "float32.tflite")(images).values()
     np.testing.assert_allclose(np.log(found), np.log(expected), atol=1e-4)
     for form in forms:
@@ -256,35 +257,40 @@ def test_every_network_of_the_tables_converts(name: str, tmp_path: Path) -> None
 
 def test_an_exported_bgr_network_takes_rgb_pixels() -> None:
     bgr = replace(RGB, mean=RGB.mean[::-1], std=RGB.std[::-1], channel_order="bgr")
-    classifier = used(Classifier(named_networks.ResNet20(classes=5), bgr, tuple("abcde")))
+    classifier = Classifier(drawn(models.build(TWO_STAGES, input_shape=(32, 32, 3), classes=5)), bgr, tuple("abcde"))
     images = pixels(8)
-    found = np.log(pixel_model(classifier)(images.astype("float32")))
+    found = np.log(probability_network(serving_network(classifier))(images.astype("float32")))
     np.testing.assert_allclose(found, np.log(classifier.probabilities(normalize(images, bgr))), atol=1e-3)
     assert np.abs(found - np.log(classifier.probabilities(normalize(images, RGB)))).max() > 0.1
 
 
-def test_the_saved_model_runs_in_a_process_without_this_package(published: Path, digits_run: Path) -> None:
+def test_the_saved_model_runs_in_a_process_without_this_package(digits_export: Path, digits_run: Path) -> None:
     test = open_split("digits", "test")
     expected = Classifier.load(digits_run)
     logits = expected.model.predict_on_batch(normalize(test.images[:7], expected.preprocessing))
-    tolerance = Tolerance(difference=1e-4, agreement=1.0)
-    proof = verify(SAVED_MODEL, published, test.images[:7], test.labels[:7], logits, tolerance)
-    assert proof.faults == ()
-    assert proof.logit_difference is not None
-    assert proof.logit_difference < 1e-3
+    reference = Reference(test.images[:7], test.labels[:7], logits, test.images[:0])
+    found = verify("saved_model", digits_export, reference, Tolerance(difference=1e-4, agreement=1.0))
+    assert found.failures == ()
+    assert found.logit_difference is not None
+    assert found.logit_difference < 1e-3
     # Folded, and constant.
-    assert not {"FusedBatchNormV3", "Rsqrt", "ReadVariableOp"} & set(proof.operators)
-    assert proof.operators["Conv2D"] == 19
+    assert not {"FusedBatchNormV3", "Rsqrt", "ReadVariableOp"} & set(found.operators)
+    assert found.operators["Conv2D"] == 19
 
 
-def test_a_failed_conversion_says_what_the_converter_said(tmp_path: Path) -> None:
-    model = pixel_model(Classifier(named_networks.PlainNet20(classes=5), RGB, tuple("abcde")))
-    with pytest.raises(RuntimeError, match=r"Expected a network that converts to int4. Received:(.|\n)*Traceback"):
-        convert_to_litert(model, pixels(1), {"int4": tmp_path / "nowhere" / "x.tflite"})
+def test_a_failed_conversion_names_the_artifact_the_reason_and_the_next_step(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+    with pytest.raises(ArtifactError) as raised:
+        convert_to_litert(model, pixels(1, 1, 4), {"int4": tmp_path / "nowhere" / "x.tflite"})
+    (line,) = str(raised.value).splitlines()
+    assert "Expected a network that converts to int4. Received: " in line
+    assert "x.tflite, status 1: FileNotFoundError: " in line
+    assert "Leave the format out" in line
+    assert "Traceback" in raised.value.output
 
 
 def test_the_converter_needs_nothing_of_this_package() -> None:
-    folder = Path(publish.__file__).parent
+    folder = Path(exporter.__file__).parent
     for program in ("litert_converter.py", "artifact_worker.py"):
         assert "resnet_keras" not in [line.split()[1] for line in (folder / program).read_text().splitlines()
                                       if line.startswith(("import ", "from "))]  # fmt: skip
@@ -301,11 +307,11 @@ def test_a_bf16_run_exports_within_tolerance(digits_run: Path, tmp_path: Path) -
         keras.config.set_dtype_policy("float32")
     model.set_weights(classifier.model.get_weights())
     replace(classifier, model=model).save(tmp_path / "half.keras")
-    done = export(tmp_path / "half.keras", tmp_path, dataset="digits", formats=("float32",), log=lambda line: None)
-    (proof,) = done.proofs
+    done = export(tmp_path / "half.keras", tmp_path, dataset="digits", formats=("float32",))
+    (verification,) = done.verifications
     test = open_split("digits", "test")
     expected = classifier.probabilities(normalize(test.images, classifier.preprocessing))
-    (received,) = LiteRTModel(done.path / proof.file)(test.images).values()
+    (received,) = LiteRTModel(done.path / verification.file)(test.images).values()
     np.testing.assert_allclose(received, expected, atol=1e-4)
 
 
@@ -313,13 +319,16 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
     bgr = replace(RGB, mean=(104.0, 117.0, 124.0), std=(60.0, 61.0, 62.0), channel_order="bgr")
     # Reddish images, which are bluish to a network that takes their channels in the wrong order.
     images = (pixels(64) * np.array([0.3, 0.3, 0.2]) + np.array([170, 60, 0])).astype(np.uint8)
-    keras.utils.set_random_seed(1)
-    model = models.build(TINY_BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
+    model = drawn(models.build(TINY_BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None))
     classifier = Classifier(model, bgr, tuple("abcde"))
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    for shown in (images, images[..., ::-1]) * 20:
-        labels = np.full(64, int(shown[..., 0].mean() > shown[..., 2].mean()))
-        model.train_on_batch(normalize(shown, bgr), labels)
+    # A head that tells reddish from bluish images.
+    head = model.get_layer("logits")
+    features = keras.Model(model.input, head.input)
+    red, blue = (np.mean(features(normalize(shown, bgr)), 0) for shown in (images, images[..., ::-1]))
+    direction = (red - blue) / np.sum((red - blue) ** 2)
+    head.set_weights(
+        [np.outer(direction, [4, -4, 0, 0, 0]), np.array([4, -4, 0, 0, 0]) * -((red + blue) / 2 @ direction)]
+    )
     expected = classifier.probabilities(normalize(images[:8], bgr))
     swapped = classifier.probabilities(normalize(images[:8, ..., ::-1], bgr))
     assert np.abs(expected - swapped).max() > 0.5
@@ -328,7 +337,7 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
     found = served(images=tf.constant(images[:8]))["probabilities"]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     files = {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")}
-    convert_to_litert(pixel_model(classifier), images, files)
+    convert_classifier(classifier, images, files)
     for form, tolerance in (("float32", 1e-4), ("int8", 0.1)):
         (found,) = LiteRTModel(files[form])(images[:8]).values()
         np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=form)
@@ -338,18 +347,17 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
 
 
 @pytest.mark.slow
-def test_resnet_1202_converts_to_floats_and_integers(tmp_path: Path) -> None:
+def test_resnet_1202_converts_to_floats_and_integers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = named_networks.ResNet1202(classifier_activation=None)
     for variable in model.variables:
         if variable.path.endswith("gamma") and "conv2" in variable.path:
-            variable.assign(np.full(variable.shape, 0.05))  # lest 600 sums of random blocks overflow int8's ranges
+            variable.assign(np.full(variable.shape, 0.05))  # otherwise 600 sums of random blocks overflow int8's ranges
     classifier = Classifier(model, RGB, tuple(map(str, range(10))))
     images = pixels(4)
     expected = classifier.probabilities(normalize(images, RGB))
     files = {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")}
-    said: list[str] = []
-    convert_to_litert(pixel_model(classifier), images, files, log=said.append)
-    assert [line.split()[2] for line in said] == ["float32", "int8"]
+    convert_classifier(classifier, images, files)
+    assert [line.split()[2] for line in caplog.messages if line.startswith("converted")] == ["float32", "int8"]
     for form, tolerance in (("float32", 1e-3), ("int8", 0.3)):
         counts = operators(files[form])
         assert counts["CONV_2D"] == 1201

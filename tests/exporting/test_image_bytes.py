@@ -1,7 +1,6 @@
 """What comes into a serving graph: decoded as Pillow has it, refused with a reason, and never the end of the server."""
 
 import io
-import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from PIL import Image
 from resnet_keras.data.image_ops import crop, decode
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.image_bytes import MOST_PIXELS, decode_images, fit_images
+from resnet_keras.runs.process_memory import peak_memory
 
 SIZE = (24, 32)
 RGB = Preprocessing(image_size=SIZE, channels=3, mean=(0, 0, 0), std=(1, 1, 1))
@@ -24,32 +24,32 @@ CROPPED = Preprocessing(
 FILES = tf.TensorSpec((None,), tf.string)
 
 
-@tf.function(input_signature=[FILES])
+@tf.function(input_signature=[FILES], autograph=False)
 def colors(files: tf.Tensor) -> tf.Tensor:
     return decode_images(files, RGB)
 
 
-@tf.function(input_signature=[FILES])
+@tf.function(input_signature=[FILES], autograph=False)
 def grays(files: tf.Tensor) -> tf.Tensor:
     return decode_images(files, GREY)
 
 
-@tf.function(input_signature=[FILES])
+@tf.function(input_signature=[FILES], autograph=False)
 def cropped(files: tf.Tensor) -> tf.Tensor:
     return decode_images(files, CROPPED)
 
 
-@tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+@tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
 def fitted_bytes(pixels: tf.Tensor) -> tf.Tensor:
     return fit_images(pixels, CROPPED)
 
 
-@tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
+@tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)], autograph=False)
 def fitted_floats(pixels: tf.Tensor) -> tf.Tensor:
     return fit_images(pixels, CROPPED)
 
 
-@tf.function(input_signature=[tf.TensorSpec((None, *SIZE, 3), tf.uint8)])
+@tf.function(input_signature=[tf.TensorSpec((None, *SIZE, 3), tf.uint8)], autograph=False)
 def fitted_fixed(pixels: tf.Tensor) -> tf.Tensor:
     return fit_images(pixels, CROPPED)
 
@@ -184,10 +184,10 @@ def test_the_images_of_a_batch_stay_in_order() -> None:
 
 def refused(function: Callable[[list], tf.Tensor], files: list[bytes], reason: str) -> None:
     """Checks that a request is refused with a reason, in little memory, and that the next one is answered."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
         function(tf.constant(files, tf.string))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+    assert peak_memory() - before < 64 << 20
     good = SAME_AS_PILLOW["PNG"]
     np.testing.assert_array_equal(colors([good])[0], by_pillow(good))
 
@@ -315,10 +315,10 @@ def test_pixels_of_no_size_or_too_large_are_refused_before_there_is_room_for_the
     shape: tuple[int, ...], function: Callable[[tf.Tensor], tf.Tensor]
 ) -> None:
     dtype = function.input_signature[0].dtype
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     with pytest.raises(tf.errors.InvalidArgumentError, match=rf"Expected images of 1 to .*\[{shape[1]} {shape[2]}\]"):
         function(tf.zeros(shape, dtype))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+    assert peak_memory() - before < 64 << 20
     assert function(tf.zeros((1, *SIZE, 3), dtype)).shape == (1, *SIZE, 3)
 
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers.artifacts import convert_classifier
 
 from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting.layer_errors import LayerError, layer_errors, worst
-from resnet_keras.exporting.litert import convert_to_litert
-from resnet_keras.exporting.pixel_model import pixel_model
+from resnet_keras.exporting.layer_errors import LayerError, largest_errors, layer_errors
 
 RGB = Preprocessing(image_size=(32, 32), channels=3, mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7))
 
@@ -24,7 +23,7 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> list[LayerError]:
     after.assign(np.asarray(after.value) * np.array([0.0] + [1.0] * 31)[:, None])
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
     files = {form: folder / f"{form}.tflite" for form in ("float32", "int8")}
-    convert_to_litert(pixel_model(Classifier(model, RGB, tuple("abcde"))), images, files)
+    convert_classifier(Classifier(model, RGB, tuple("abcde")), images, files)
     return layer_errors(files["float32"], files["int8"], images[:4])
 
 
@@ -40,9 +39,9 @@ def test_every_layer_has_an_error_in_the_order_of_the_graph(errors: list[LayerEr
 def test_the_layer_that_loses_most_is_named(errors: list[LayerError]) -> None:
     error = {each.layer: each.error for each in errors}
     assert error["stage2_block2_relu"] > 2 * error["stage2_block1_relu"]
-    assert "stage2_block2_relu (" in worst(errors)
+    assert "stage2_block2_relu (" in largest_errors(errors)
 
 
 def test_the_worst_are_those_that_add_most() -> None:
     listed = [LayerError("a", 0.1), LayerError("b", 0.12), LayerError("c", 0.5), LayerError("d", 0.3)]
-    assert worst(listed, 2).endswith("c (12.0% to 50.0%), a (0.0% to 10.0%)")
+    assert largest_errors(listed, 2).endswith("c (12.0% to 50.0%), a (0.0% to 10.0%)")

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from helpers.artifacts import convert_classifier
 
 from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.artifact_worker import LiteRTModel
-from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.litert_metadata import add_metadata
-from resnet_keras.exporting.pixel_model import pixel_model
 
 GREY = Preprocessing(image_size=(12, 16), channels=1, mean=(100.0,), std=(50.0,))
 
@@ -25,7 +24,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     classifier = Classifier(
         named_networks.PlainNet20(input_shape=(12, 16, 1), classes=3), GREY, ("one", "zwei", "três")
     )
-    convert_to_litert(pixel_model(classifier), np.zeros((1, 12, 16, 1), np.uint8), {"float32": path})
+    convert_classifier(classifier, np.zeros((1, 12, 16, 1), np.uint8), {"float32": path})
     before = path.read_bytes()
     add_metadata(path, classifier)
     add_metadata(path, classifier)  # a second time replaces the first

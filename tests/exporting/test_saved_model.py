@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.small_networks import TWO_STAGES, drawn
 from tensorflow_serving.apis import prediction_log_pb2
 
 from resnet_keras.applications.classifier import Classifier, softmax
@@ -14,9 +16,11 @@ from resnet_keras.applications.prediction import predict
 from resnet_keras.data.image_ops import crop, normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.saved_model import write_saved_model
+from resnet_keras.exporting.serving import probability_network, serving_network
 from resnet_keras.exporting.warmup_requests import WARM_UP, write_warmup_requests
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
+from resnet_keras.surgery.quantization import calibrate, quantize
 
 SMALL = Architecture(stem="imagenet", block="basic", repeats=(1, 1), widths=(8, 16))
 RGB = Preprocessing(
@@ -42,6 +46,11 @@ def served(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.fixture(scope="module")
+def loaded(served: Path) -> Any:
+    return tf.saved_model.load(str(served))
+
+
 def pixels(count: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
@@ -50,8 +59,8 @@ def logits(classifier: Classifier, images: np.ndarray) -> np.ndarray:
     return classifier.model.predict_on_batch(normalize(crop(tf.constant(images), RGB), RGB))
 
 
-def test_pixels_of_any_size_are_classified(served: Path, classifier: Classifier) -> None:
-    serve = tf.saved_model.load(str(served)).signatures["serving_default"]
+def test_pixels_of_any_size_are_classified(loaded: Any, classifier: Classifier) -> None:
+    serve = loaded.signatures["serving_default"]
     for shape in ((2, 60, 50), (1, 20, 90), (3, 33, 41)):
         images = pixels(*shape)
         found = serve(images=tf.constant(images))["probabilities"]
@@ -61,11 +70,13 @@ def test_pixels_of_any_size_are_classified(served: Path, classifier: Classifier)
     np.testing.assert_allclose(serve(images=tf.constant(images))["probabilities"], expected, atol=1e-5)
 
 
-def test_files_are_answered_by_the_most_probable_classes(served: Path, classifier: Classifier, tmp_path: Path) -> None:
+def test_files_are_answered_by_the_most_probable_classes(
+    loaded: Any, served: Path, classifier: Classifier, tmp_path: Path
+) -> None:
     paths = [tmp_path / "a.png", tmp_path / "b.jpg"]
     paths[0].write_bytes(tf.io.encode_png(pixels(1, 60, 50)[0]).numpy())
     paths[1].write_bytes(tf.io.encode_jpeg(pixels(1, 45, 70)[0]).numpy())
-    serve = tf.saved_model.load(str(served)).signatures["serve_bytes"]
+    serve = loaded.signatures["serve_bytes"]
     found = {
         key: value.numpy() for key, value in serve(image_bytes=tf.constant([p.read_bytes() for p in paths])).items()
     }
@@ -80,27 +91,34 @@ def test_files_are_answered_by_the_most_probable_classes(served: Path, classifie
     assert (served / "assets" / "class_names.txt").read_text(encoding="utf-8").splitlines()[-1] == "ähre"
 
 
-def test_features_are_what_the_head_sees(served: Path, classifier: Classifier) -> None:
+def test_features_are_what_the_head_sees(loaded: Any, classifier: Classifier) -> None:
     images = pixels(2, 60, 50)
-    found = tf.saved_model.load(str(served)).signatures["features"](images=tf.constant(images))
+    found = loaded.signatures["features"](images=tf.constant(images))
     np.testing.assert_allclose(found["logits"], logits(classifier, images), atol=1e-4)
     kernel, bias = (np.asarray(value) for value in classifier.model.get_layer("logits").get_weights())
     np.testing.assert_allclose(found["features"] @ kernel + bias, found["logits"], atol=1e-4)
 
 
-def test_a_network_that_ends_in_softmax_is_served_alike(classifier: Classifier, served: Path, tmp_path: Path) -> None:
+def test_a_network_that_ends_in_softmax_is_served_alike(classifier: Classifier, loaded: Any) -> None:
     ending = keras.Model(classifier.model.input, keras.layers.Softmax()(classifier.model.output))
-    write_saved_model(replace(classifier, model=ending), tmp_path / "1")
-    images = tf.constant(pixels(2, 60, 50))
-    one, other = (
-        tf.saved_model.load(str(folder)).signatures["features"](images=images) for folder in (served, tmp_path / "1")
-    )
+    images = pixels(2, 32, 40)
+    one = loaded.signatures["features"](images=tf.constant(images))
+    other = serving_network(replace(classifier, model=ending))(images.astype("float32"))
     for name in ("features", "logits"):
         np.testing.assert_allclose(one[name], other[name], atol=1e-6)
-    inputs = keras.Input((32, 40, 3))
-    inside = keras.layers.Dense(7, activation="softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
-    with pytest.raises(ValueError, match="Expected a network whose softmax is a layer of its own.*a Dense"):
-        write_saved_model(replace(classifier, model=keras.Model(inputs, inside)), tmp_path / "2")
+
+
+def test_a_softmax_inside_the_last_layer_is_taken_apart(classifier: Classifier, tmp_path: Path) -> None:
+    pooled = classifier.model.get_layer("logits").input
+    inside = keras.layers.Dense(7, activation="softmax")
+    model = keras.Model(classifier.model.input, inside(pooled))
+    inside.set_weights(classifier.model.get_layer("logits").get_weights())
+    image = pixels(2, 32, 40).astype("float32")
+    expected = classifier.model.predict_on_batch(normalize(image, RGB))
+    np.testing.assert_allclose(serving_network(replace(classifier, model=model))(image)["logits"], expected, atol=1e-4)
+    other = keras.Model(classifier.model.input, keras.layers.Dense(7, activation="sigmoid", name="last")(pooled))
+    with pytest.raises(ValueError, match="Expected a network that ends in logits or in their softmax.*last, a Dense"):
+        write_saved_model(replace(classifier, model=other), tmp_path / "2")
 
 
 def test_bfloat16_is_half_as_large_and_close(classifier: Classifier, tmp_path: Path) -> None:
@@ -126,8 +144,7 @@ def test_bfloat16_is_half_as_large_and_close(classifier: Classifier, tmp_path: P
     assert whole - half == pytest.approx(2 * kernels, rel=0.2)
 
 
-def test_the_weights_are_constants_without_batch_normalization(served: Path) -> None:
-    loaded = tf.saved_model.load(str(served))
+def test_the_weights_are_constants_without_batch_normalization(loaded: Any) -> None:
     assert len(getattr(loaded, "variables", ())) == 0
     graph = loaded.signatures["serving_default"].graph.as_graph_def()
     used = {node.op for function in graph.library.function for node in function.node_def}
@@ -135,11 +152,22 @@ def test_the_weights_are_constants_without_batch_normalization(served: Path) -> 
     assert not {"ReadVariableOp", "FusedBatchNormV3", "Rsqrt", "PyFunc", "EagerPyFunc"} & used
 
 
-def test_warm_up_requests_are_answered_by_their_signatures(
-    served: Path, classifier: Classifier, tmp_path: Path
-) -> None:
+def test_the_features_of_a_quantized_network_are_those_before_its_head() -> None:
+    model = drawn(models.build(TWO_STAGES, input_shape=(8, 8, 3), classes=4, classifier_activation=None))
+    rgb = replace(RGB, image_size=(8, 8), shorter_side=None)
+    image = np.random.default_rng(1).integers(0, 256, (4, 8, 8, 3)).astype("float32")
+    rounded = quantize(model, rgb.std)
+    calibrate(rounded, [normalize(image, rgb)])
+    network = serving_network(Classifier(rounded, rgb, tuple("abcd")))
+    found, logits = network(image), rounded(normalize(image, rgb))
+    assert found["features"].shape == (4, 8)
+    np.testing.assert_allclose(found["logits"], logits, atol=0.02 * np.abs(logits).max())
+    np.testing.assert_allclose(probability_network(network)(image), softmax(np.asarray(found["logits"])), atol=1e-6)
+
+
+def test_warm_up_requests_are_answered_by_their_signatures(loaded: Any, classifier: Classifier, tmp_path: Path) -> None:
     write_warmup_requests(tmp_path, "animals", classifier.preprocessing, "uint8")
-    signatures = tf.saved_model.load(str(served)).signatures
+    signatures = loaded.signatures
     asked = []
     for record in tf.data.TFRecordDataset(str(tmp_path / WARM_UP)).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request

@@ -22,7 +22,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.artifact_worker import LiteRTModel
 from resnet_keras.exporting.exporter import export
 from resnet_keras.exporting.litert import convert_to_litert, operators
-from resnet_keras.exporting.pixel_model import pixel_model
+from resnet_keras.exporting.serving import probability_network, serving_network
 from resnet_keras.layers.fake_quant import FakeQuant, QuantizedConv2D, QuantizedDense
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
@@ -145,7 +145,7 @@ def test_int8_computes_what_the_quantized_network_does(model: object, tmp_path: 
     assert np.abs(rounded(images) - network(images)).max() > 1e-4 * scale
     classifier = Classifier(rounded, RGB, tuple(map(str, range(network.output_shape[1]))))
     expected = classifier.probabilities(images)
-    convert_to_litert(pixel_model(classifier), pixels(1), {"int8": tmp_path / "x.tflite"})
+    convert_to_litert(probability_network(serving_network(classifier)), pixels(1), {"int8": tmp_path / "x.tflite"})
     found = LiteRTModel(tmp_path / "x.tflite")
     (probabilities,) = found(pixels()).values()
     assert (probabilities.argmax(1) == expected.argmax(1)).mean() >= 0.95
@@ -222,11 +222,11 @@ def test_training_for_int8_keeps_what_the_network_can_and_is_exported(digits_run
     evaluation = train(recipe, tmp_path / "run")
     assert in_floats is not None
     assert evaluation.top1_error <= in_floats.top1_error + 0.01
-    done = export(tmp_path / "run", tmp_path / "saved_models", log=lambda line: None)
-    assert [proof.form for proof in done.proofs] == ["saved_model", "int8"]
-    assert done.proofs[1].agreement >= 0.99
-    with pytest.raises(ValueError, match=r"`formats` among saved_model, int8 of a network.*Received: float16"):
-        export(tmp_path / "run", tmp_path / "saved_models", formats=("float16",), log=lambda line: None)
+    done = export(tmp_path / "run", tmp_path / "saved_models")
+    assert [each.format for each in done.verifications] == ["saved_model", "int8"]
+    assert done.verifications[1].agreement >= 0.99
+    with pytest.raises(ValueError, match=r"`formats` among saved_model, int8 for a network.*Received: float16"):
+        export(tmp_path / "run", tmp_path / "saved_models", formats=("float16",))
 
 
 @pytest.mark.slow

@@ -1,0 +1,111 @@
+"""Programs of this folder in child processes, which answer lines of JSON with lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from resnet_keras.data.tensorflow_errors import reason_of
+from resnet_keras.runs.process_memory import peak_memory
+
+_OUTPUT_CHARACTERS = 4000
+
+
+class ArtifactError(RuntimeError):
+    """An artifact could not be made or run. Nothing was published.
+
+    Attributes:
+        output: The end of what the process wrote to its standard error.
+    """
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+
+class ChildProcess:
+    """A running program; a context manager that kills it at the end.
+
+    Args:
+        program: Name of a file in this folder.
+        *arguments: Arguments of the program.
+    """
+
+    def __init__(self, program: str, *arguments: str) -> None:
+        # Isolated from the source tree and from PYTHONPATH, so that it cannot import this package by accident.
+        command = [sys.executable, "-I", str(Path(__file__).with_name(program)), *arguments]
+        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed by `close`)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            encoding="utf-8",
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+
+    def __enter__(self) -> ChildProcess:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process, which may have ended already."""
+        if not self._stderr.closed:
+            self._process.kill()
+            self._process.communicate()
+            self._stderr.close()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends a message. A process that has ended does not raise; `receive` does."""
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except OSError:  # a broken pipe
+            pass
+
+    def receive(self, expected: str, subject: object, advice: str) -> Any:
+        """Returns the next answer.
+
+        Args:
+            expected: What was asked for, for the error.
+            subject: The artifact, for the error.
+            advice: The next step, for the error.
+
+        Raises:
+            ArtifactError: The process has ended; the message has the reason in one line.
+        """
+        assert self._process.stdout
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        status = self._process.wait()
+        self._stderr.seek(0)
+        output = self._stderr.read()[-_OUTPUT_CHARACTERS:]
+        raise ArtifactError(
+            f"Expected {expected}. Received: {subject}, status {status}: {_reason(status, output)}. {advice}", output
+        )
+
+    def peak_memory(self) -> int:
+        """Returns the largest memory that the process has held so far, with its libraries, in bytes."""
+        return peak_memory(self._process.pid)
+
+
+def _reason(status: int, output: str) -> str:
+    """Returns the reason for the end of a process in one line."""
+    errors = list(re.finditer(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)?: ", output, re.MULTILINE))
+    if "Traceback (most recent call last)" in output and errors:
+        last = errors[-1]
+        return last[0] + reason_of(output[last.end() :]).rstrip(".")
+    if status < 0:
+        return f"it was killed by signal {-status}; is there enough memory?"
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "it said nothing"

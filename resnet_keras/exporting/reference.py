@@ -1,0 +1,110 @@
+"""What artifacts are compared with: test images, and the classifier's logits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_keras.applications.classifier import Classifier, outputs_logits
+from resnet_keras.data.broken_images import explain_broken_images, open_whole
+from resnet_keras.data.evaluation_batches import pixel_array
+from resnet_keras.data.image_ops import normalize
+from resnet_keras.data.sampling import class_balanced_sample, stratified_sample
+from resnet_keras.evaluation.evaluator import align_classes
+from resnet_keras.exporting.formats import FORMATS, Format
+from resnet_keras.exporting.options import ExportOptions
+from resnet_keras.layers.traversal import flat_layers
+from resnet_keras.surgery.cloning import clone_in_float32
+from resnet_keras.surgery.quantization import is_quantized
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Images of a verification and the answers of the classifier.
+
+    Attributes:
+        pixels: Test images, uint8 (N, H, W, C).
+        labels: Their classes (N,).
+        logits: The classifier's logits in float32 (N, classes).
+        calibration: Training images, uint8 (M, H, W, C), that set the scales of integers; none if no format has them.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    calibration: np.ndarray
+
+
+def read_reference(
+    classifier: Classifier,
+    formats: Sequence[Format],
+    options: ExportOptions,
+    dataset: str,
+    *,
+    data_dir: str | Path | None = None,
+    skip: Callable[[str], None] | None = None,
+) -> Reference:
+    """Reads the images of an export and computes the classifier's logits.
+
+    Args:
+        classifier: Network, preprocessing and class names.
+        formats: Formats of the export. Training images are read only if one of them is calibrated.
+        options: Numbers of images, and the agreement.
+        dataset: Name of the data set.
+        data_dir: Folder of the data set.
+        skip: Called with a message about broken images, which are then skipped; they are an error if `None`.
+
+    Raises:
+        FileNotFoundError: The data set is not there.
+        ValueError: The data set has other classes, an image is broken, or a network in half precision disagrees with
+            itself in float32.
+    """
+
+    def split(part: str) -> Any:
+        return align_classes(open_whole(dataset, part, data_dir=data_dir, skip=skip), classifier.class_names)
+
+    preprocessing = classifier.preprocessing
+    test = split("test")
+    with explain_broken_images(test):
+        pixels, labels = pixel_array(stratified_sample(test, options.test_images), preprocessing)
+    calibration = np.zeros((0, *preprocessing.image_size, preprocessing.channels), np.uint8)
+    if any(FORMATS[each].integer for each in formats) and not is_quantized(classifier.model):
+        train = split("train")
+        with explain_broken_images(train):
+            calibration, _ = pixel_array(class_balanced_sample(train, options.calibration_images), preprocessing)
+    logits, agreement = _logits_in_float32(classifier, pixels)
+    if not agreement >= options.agreement:
+        raise ValueError(
+            "Expected the network to have the same top-1 in float32 as in the precision of its training, on "
+            f"{options.agreement:.2%} of the images. Received: {agreement:.2%}"
+        )
+    return Reference(pixels, labels, logits, calibration)
+
+
+def _logits_in_float32(classifier: Classifier, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the logits that artifacts are compared with, and the fraction of them with the trained network's top-1.
+
+    Artifacts compute in float32. So a network in half precision is compared in float32, too: its rounding errors, of
+    the order of 1e-2, would hide the failures of an artifact.
+    """
+    trained = _logits(classifier, pixels)
+    if all(layer.compute_dtype == "float32" for layer in flat_layers(classifier.model)):
+        return trained, 1.0
+    expected = _logits(replace(classifier, model=clone_in_float32(classifier.model)), pixels)
+    return expected, float((expected.argmax(1) == trained.argmax(1)).mean())
+
+
+def _logits(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
+    """Returns the logits of pixels (N, H, W, C); the logarithms of the probabilities if the network returns those."""
+    parts = []
+    for first in range(0, len(pixels), _BATCH):
+        images = normalize(pixels[first : first + _BATCH], classifier.preprocessing)
+        parts.append(np.asarray(classifier.model(images, training=False), np.float32))
+    outputs = np.concatenate(parts)
+    return outputs if outputs_logits(classifier.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
