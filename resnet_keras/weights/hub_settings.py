@@ -42,6 +42,26 @@ def check_other_networks(path: Path) -> None:
         raise ValueError(f"Expected the settings of a network of this package. Received: {path}, with {settings}")
 
 
+def check_keras_cv(settings: Mapping[str, Any], source: str) -> None:
+    """Refuses a backbone or a classifier of KerasCV that no network of this package is.
+
+    Args:
+        settings: The arguments of its class.
+        source: The name of the source in messages.
+
+    Raises:
+        ValueError: Its strides are not 1, 2, 2, ..., it dilates, or its classifier does not average.
+    """
+    strides = list(settings.get("stackwise_strides") or [1])
+    dilations = settings.get("stackwise_dilations") or [1]
+    pooling = settings.get("pooling", "avg") if "num_classes" in settings else "avg"
+    if strides != [1, *[2] * (len(strides) - 1)] or any(dilation != 1 for dilation in dilations) or pooling != "avg":
+        raise ValueError(
+            "Expected a network of KerasCV with strides 1, 2, 2, ..., without dilation and with average pooling. "
+            f"Received: {source}, with strides {strides}, dilations {list(dilations)}, pooling={pooling!r}"
+        )
+
+
 def conventions_of_keras_hub(folder: Path) -> Conventions:
     """Returns the conventions in the settings of a KerasHub preset.
 

@@ -89,6 +89,7 @@ def import_arrays(
             names[target] = (name,)
     ignored = [name for name in unexpected if layout.ignores(name)]
     _fold_biases(tensors, names, source)
+    _add_zero_biases(tensors, names, layout)
     return ImportedWeights(
         source=source,
         layout=layout.name,
@@ -142,6 +143,16 @@ def _first_projection(tensors: Mapping[str, np.ndarray]) -> bool:
     blocks = {name.split("_")[1] for name in tensors if name.startswith("stage1_")}
     all_do = all(f"stage1_{block}_projection/kernel" in tensors for block in blocks)
     return first is not None and first.ndim == 4 and first.shape[2] == first.shape[3] and not all_do
+
+
+def _add_zero_biases(tensors: dict[str, np.ndarray], names: dict[str, tuple[str, ...]], layout: Layout) -> None:
+    """Adds the biases, of 0, of convolutions that have none in a library although others without a normalization do."""
+    for name in [name for name in tensors if name.endswith("/kernel")]:
+        layer = name.removesuffix("/kernel")
+        if re.fullmatch(layout.without_bias, layer) and f"{layer}_bn/gamma" not in tensors:
+            bias = f"{layer}/bias"
+            if bias not in tensors:
+                tensors[bias], names[bias] = np.zeros(tensors[name].shape[-1], np.float32), ()
 
 
 def _without(name: str, prefix: str) -> str:

@@ -253,6 +253,23 @@ LAYOUTS = (
         ),
         preactivated_photos=_photos((127.5,) * 3, (127.5,) * 3, "pixels become -1 to 1"),
     ),
+    Layout(
+        name="KerasCV",
+        axes="keras",
+        anchors=("conv1_conv/kernel", "v2_stack_0_block1_1_conv/kernel"),
+        modules=_keras_modules("v2_stack_", head="predictions", before="use_preactivation"),
+        first=(0, 1, 1),
+        conventions=Conventions(
+            bottleneck_stride="1x1",
+            epsilon=1.001e-5,
+            projection="normalized",
+            strided_block="first",
+            padding="same_tf",
+        ),
+        preactivated=_V2.merged(Conventions(basic_stride="conv2", strided_block="last")),
+        without_bias=r"stage\d+_block\d+_conv2",
+        photos=_photos((0.0,) * 3, (255.0,) * 3, "pixels become 0 to 1"),
+    ),
     _keras_hub(deep=True),
     _keras_hub(deep=False),
     Layout(

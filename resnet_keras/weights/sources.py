@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import ml_dtypes
@@ -16,6 +18,7 @@ from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights import keras_file, published, torch_file
 from resnet_keras.weights.hub_settings import (
     MALFORMED,
+    check_keras_cv,
     check_other_networks,
     class_names_of,
     conventions_of_keras_hub,
@@ -34,6 +37,7 @@ CLASSIFIER_MEMBER = "classifier.json"
 _SAFETENSORS = ".safetensors"
 _SUFFIXES = (_SAFETENSORS, *torch_file.SUFFIXES, *keras_file.SUFFIXES)
 _FOLDER_FILES = ("model.keras", "model.safetensors", "pytorch_model.bin", "model.weights.h5", "task.weights.h5")
+_KERAS_CV_SETTINGS = ("stackwise_strides", "stackwise_dilations", "num_classes", "pooling")
 _NUMBER_TYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64,
     "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
@@ -55,6 +59,7 @@ def open_weights(source: str | Path | keras.Model, network: str | None = None) -
         ValueError: The file is damaged, malicious or not a weights file; or its weights have no known layout.
     """
     if isinstance(source, keras.Model):
+        _check_keras_cv_model(source)
         return _completed(
             import_arrays(keras_file.arrays_of_model(source), source.name, conventions=_conventions_of_model(source))
         )
@@ -102,6 +107,7 @@ def _from_archive(path: Path) -> ImportedWeights:
     metadata = keras_file.read_member(path, CLASSIFIER_MEMBER)
     preprocessing, names = None, None
     try:
+        _check_keras_cv_config(config, str(path))
         conventions = conventions_of_config(config)
         if metadata is not None:
             preprocessing, names = Preprocessing(**metadata["preprocessing"]), tuple(map(str, metadata["class_names"]))
@@ -116,6 +122,23 @@ def _conventions_of_model(model: keras.Model) -> Conventions | None:
     """Returns the conventions of a model of this package; those of another library are usual for its layout."""
     ours = any(layer.name in ("stem_conv", "stem_conv1") for layer in model.layers)
     return conventions_of_model(model) if ours else None
+
+
+def _check_keras_cv_model(model: keras.Model) -> None:
+    for each in (model, *(layer for layer in model.layers if isinstance(layer, keras.Model))):
+        settings = {name: getattr(each, name) for name in _KERAS_CV_SETTINGS if hasattr(each, name)}
+        check_keras_cv(settings, model.name)
+
+
+def _check_keras_cv_config(config: Any, source: str) -> None:
+    """Checks the settings of KerasCV's classes anywhere in a configuration."""
+    if isinstance(config, Mapping):
+        check_keras_cv(config, source)
+        for value in config.values():
+            _check_keras_cv_config(value, source)
+    elif isinstance(config, list):
+        for value in config:
+            _check_keras_cv_config(value, source)
 
 
 def _from_folder(folder: Path) -> ImportedWeights:
