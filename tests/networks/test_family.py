@@ -24,6 +24,7 @@ from resnet_keras.surgery.folding import fold
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.surgery.quantization import quantize
 from resnet_keras.weights.loading import load_weights
+from resnet_keras.weights.model_conventions import conventions_of_config
 from resnet_keras.weights.recognition import recognize_architecture
 from resnet_keras.weights.sources import open_weights
 
@@ -311,6 +312,8 @@ def test_keras_applications_v2_is_ours_with_strides_at_the_ends_of_stages() -> N
     agrees("resnet50v2", theirs, classes=7)
     found = open_weights(theirs)
     assert found.conventions.strided_block == "last_of_previous"
+    # A `.keras` file states what its configuration shows, which are no strides of layers with other names.
+    assert conventions_of_config(theirs.get_config()).strided_block is None
     assert found.preprocessing is not None
     assert found.preprocessing.mean == (127.5, 127.5, 127.5)
 
