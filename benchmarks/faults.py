@@ -1,11 +1,11 @@
-"""What happens to a run when something goes wrong: `python benchmarks/faults.py`.
+"""Faults injected into runs: `python benchmarks/faults.py`.
 
-Each fault is injected into a real run of `resnet train`, in a process of its own. Then the cause is taken away and the
-same command is given again; at the end the weights are compared, bit for bit, with those of a run that nothing happened
-to. The table is printed and written to `faults.md`. It takes a few minutes and computes on the CPU.
+Each fault is injected into a real run of `resnet train`, in a process of its own. Then the cause is removed and the
+same command is repeated; at the end the weights are compared, bit for bit, with those of an undisturbed run. The table
+is printed and written to `faults.md`. It takes a few minutes on the CPU.
 
-A full disk needs a small file system, and a folder that must not be written to any more an attribute (`chattr +i`);
-both only root can make: `--small-disk DIR` mounts a tmpfs of 10 MB there, and takes it away again.
+A full disk needs a small file system, and a folder without write permission needs an attribute (`chattr +i`); both
+need root: `--small-disk DIR` mounts a tmpfs of 10 MB there and unmounts it at the end.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from resnet_keras.runs import versions
 SHORT = ("--epochs", "2", "--batch-size", "32", "--warmup-steps", "4", "--checkpoint-steps", "10", "--ema", "0.9")
 DIGITS = ("digits_resnet20", *SHORT)
 PLACES: list[Path] = []
-"""Folders of this machine, which the table leaves out."""
+"""Folders of this machine, which are removed from the table."""
 
 PROGRAM = Path(__file__).resolve().parents[1] / "train.py"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """A row of the table."""
 
     fault: str
     happened: str
@@ -52,21 +52,21 @@ class Row:
     lost: str
 
     def __str__(self) -> str:
-        """Returns it in Markdown."""
+        """Returns the row in Markdown."""
         return f"| {self.fault} | {self.happened} | {self.again} | {self.lost} |"
 
 
 class Training:
-    """A run of `resnet train` in a process of its own, and what it says."""
+    """A run of `resnet train` in a process of its own, and its output."""
 
     def __init__(self, workdir: Path, arguments: Sequence[str], **options: object) -> None:
-        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (as long as the process)
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the process)
         command = [sys.executable, str(PROGRAM), *arguments, "--workdir", str(workdir)]
         self.workdir = workdir
         self.process = subprocess.Popen(command, stdout=self.said, stderr=subprocess.STDOUT, **options)  # type: ignore[call-overload]
 
     def until_checkpoint(self, step: int) -> Training:
-        """Waits until the run has written the checkpoint of a step, or one after it."""
+        """Waits until the run has written the checkpoint of a step, or a later one."""
         while self.process.poll() is None:
             found = [int(path.name[5:]) for path in (self.workdir / "checkpoints").glob("step_*")]
             if max(found, default=0) >= step:
@@ -75,7 +75,7 @@ class Training:
         return self
 
     def end(self, number: signal.Signals | None = None) -> tuple[int, str]:
-        """Sends a signal, if one is given; returns status and last line when the process has ended."""
+        """Sends the signal, if any; waits for the process and returns its status and last line."""
         if number is not None:
             self.process.send_signal(number)
         self.process.wait()
@@ -83,20 +83,20 @@ class Training:
         lines = [line.strip() for line in self.said.read().splitlines() if line.strip()]
         return self.process.returncode, lines[-1] if lines else ""
 
-    def continued(self) -> str:
-        """Returns from where the run has gone on."""
+    def resumed(self) -> str:
+        """Returns where the run resumed."""
         self.said.seek(0)
         line = next((line for line in self.said.read().splitlines() if "replica" in line), "")
-        return line.partition(", continued ")[2].strip() or "from the beginning"
+        return line.partition(", resumed ")[2].strip() or "from the beginning"
 
 
 def same(one: Path, other: Path) -> bool:
-    """Tells whether two runs ended in the same weights, bit for bit."""
+    """Returns whether two runs ended with the same weights, bit for bit."""
     weights = (Classifier.load(run).model.get_weights() for run in (one, other))
     return all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
 
 
-def told(ended: tuple[int, str]) -> str:
+def outcome(ended: tuple[int, str]) -> str:
     """Returns status and message for the table."""
     status, line = ended
     message = line.removeprefix("resnet train: ").replace("|", "/")
@@ -107,19 +107,17 @@ def told(ended: tuple[int, str]) -> str:
 
 
 def again(run: Path, whole: Path, arguments: Sequence[str], fault: str, ended: tuple[int, str], work: str) -> Row:
-    """Gives the same command once more, and returns the fault's line."""
+    """Repeats the same command, and returns the row of the fault."""
     second = Training(run, arguments)
     status, line = second.end()
     if status:
-        return Row(fault, told(ended), f"status {status}: {line}", "**the run**")
+        return Row(fault, outcome(ended), f"status {status}: {line}", "**the run**")
     verdict = "nothing" if same(run, whole) else "**other weights**"
-    return Row(
-        fault, told(ended), f"continued {second.continued()}; ended as if nothing had been", f"{verdict}; {work}"
-    )
+    return Row(fault, outcome(ended), f"resumed {second.resumed()} and finished", f"{verdict}; {work}")
 
 
 def interrupted(number: signal.Signals, fault: str, work: str) -> Callable[[Path, Path], Row]:
-    """Returns a fault: a signal amid an epoch."""
+    """Returns a fault: a signal in the middle of an epoch."""
 
     def inject(run: Path, whole: Path) -> Row:
         ended = Training(run, DIGITS).until_checkpoint(20).end(number)
@@ -129,14 +127,14 @@ def interrupted(number: signal.Signals, fault: str, work: str) -> Callable[[Path
 
 
 def damaged(change: Callable[[bytes], bytes], fault: str) -> Callable[[Path, Path], Row]:
-    """Returns a fault: the last checkpoint is not what was written."""
+    """Returns a fault: the last checkpoint is damaged."""
 
     def inject(run: Path, whole: Path) -> Row:
         Training(run, DIGITS).until_checkpoint(20).end(signal.SIGKILL)
         last = max((run / "checkpoints").glob("step_*")) / "state.safetensors"
         last.write_bytes(change(last.read_bytes()))
         row = again(run, whole, DIGITS, fault, (0, ""), "the work since the checkpoint before")
-        return Row(fault, "noticed when the run is continued; told by its name and left out", row.again, row.lost)
+        return Row(fault, "detected when the run resumes; reported by name and ignored", row.again, row.lost)
 
     return inject
 
@@ -147,14 +145,14 @@ def no_number(run: Path, whole: Path) -> Row:
     left = sorted(path.name for path in (run / "checkpoints").glob("*"))
     return Row(
         "loss is NaN (learning rate 1e30)",
-        told(ended),
+        outcome(ended),
         "with another recipe, in another folder",
         "nothing" if not left else f"kept: {left}",
     )
 
 
 def no_number_skipped(run: Path, whole: Path) -> Row:
-    """The same, with steps left out."""
+    """The same, with such steps skipped."""
     ended = Training(run, (*DIGITS, "--peak-lr", "1e30", "--skip-broken-steps")).end()
     line = (run / "history.csv").read_text().splitlines()
     skipped = dict(zip(line[0].split(","), line[-1].split(","), strict=True)).get("skipped")
@@ -163,7 +161,7 @@ def no_number_skipped(run: Path, whole: Path) -> Row:
 
 
 def twice(run: Path, whole: Path) -> Row:
-    """A second run in the folder of one that goes on."""
+    """A second run in the folder of a running one."""
     long = (*DIGITS, "--epochs", "500")
     first = Training(run, long).until_checkpoint(10)
     ended = Training(run, long).end()
@@ -171,11 +169,11 @@ def twice(run: Path, whole: Path) -> Row:
     time.sleep(10)
     lost = "nothing" if len((run / "history.csv").read_text().splitlines()) > before else "**the first run**"
     first.end(signal.SIGTERM)
-    return Row("a second run in the same folder", told(ended), "the first goes on", lost)
+    return Row("a second run in the same folder", outcome(ended), "the first one continues", lost)
 
 
 def images(root: Path) -> None:
-    """Writes a little data set of JPEG images."""
+    """Writes a small data set of JPEG images."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 64), ("test", 8)):
         for name, level in (("dark", 60), ("light", 190)):
@@ -187,13 +185,13 @@ def images(root: Path) -> None:
 
 
 def with_images(root: Path) -> tuple[str, ...]:
-    """Returns a run on the little data set."""
+    """Returns the arguments of a run on the small data set."""
     size = ("--image-size", "32", "--flip", "--dataset", "folder", "--data-dir")
     return ("cifar10_resnet20", *size, str(root), "--epochs", "6", "--batch-size", "8", "--checkpoint-steps", "4")
 
 
 def vanished(run: Path, whole: Path) -> Row:
-    """Images that go while the run reads them."""
+    """Images that disappear while the run reads them."""
     data = run.parent / "images"
     images(data)
     undisturbed = run.parent / "images_whole"
@@ -202,11 +200,11 @@ def vanished(run: Path, whole: Path) -> Row:
     (data / "train").rename(data / "gone")
     ended = first.end()
     (data / "gone").rename(data / "train")
-    return again(run, undisturbed, with_images(data), "images vanish", ended, "the work since the last checkpoint")
+    return again(run, undisturbed, with_images(data), "images disappear", ended, "the work since the last checkpoint")
 
 
 def broken(run: Path, whole: Path) -> Row:
-    """An image that is cut short."""
+    """A truncated image."""
     data = run.parent / "broken"
     images(data)
     file = data / "train" / "dark" / "3.jpg"
@@ -217,7 +215,7 @@ def broken(run: Path, whole: Path) -> Row:
     undisturbed = run.parent / "broken_whole"
     Training(undisturbed, with_images(data)).end()
     return again(
-        run, undisturbed, with_images(data), "an image is cut short", ended, "the work since the last checkpoint"
+        run, undisturbed, with_images(data), "an image is truncated", ended, "the work since the last checkpoint"
     )
 
 
@@ -229,7 +227,7 @@ def no_memory(run: Path, whole: Path) -> Row:
 
     large = ("digits_resnet20", "--image-size", "256", "--batch-size", "1024", "--epochs", "1", "--no-deterministic")
     ended = Training(run, large, preexec_fn=limit).end()
-    happened = f"{told(ended)}, in TensorFlow's own code for CPUs; on a GPU it reports, and `--accumulate` is proposed"
+    happened = f"{outcome(ended)}, in TensorFlow's CPU kernels; on a GPU an error proposes `--accumulate`"
     return Row(
         "out of memory (12 GB for 1,024 images of 256x256)", happened, "as after `kill -9`", "as after `kill -9`"
     )
@@ -256,7 +254,7 @@ def full_disk(disk: Path) -> Callable[[Path, Path], Row]:
 
 
 def no_permission(run: Path, whole: Path) -> Row:
-    """A folder that must not be written to any more."""
+    """A folder that loses its write permission."""
     first = Training(run, DIGITS).until_checkpoint(10)
     folder = str(run / "checkpoints")
     subprocess.run(["chattr", "+i", folder], check=True)
@@ -264,13 +262,13 @@ def no_permission(run: Path, whole: Path) -> Row:
         ended = first.end()
     finally:
         subprocess.run(["chattr", "-i", folder], check=True)
-    return again(run, whole, DIGITS, "write permission is taken away", ended, "the work since the last checkpoint")
+    return again(run, whole, DIGITS, "write permission is removed", ended, "the work since the last checkpoint")
 
 
 def lost_worker(run: Path, whole: Path) -> Row:
     """One of two workers is killed."""
     environments = worker_environments(2)
-    plain = (*DIGITS[:-2], "--epochs", "4")  # without the average, in batches for two
+    plain = (*DIGITS[:-2], "--epochs", "4")  # without weight averaging
     workers = [Training(run if i == 0 else run.parent / "other", plain, env=env) for i, env in enumerate(environments)]
     workers[0].until_checkpoint(20)
     workers[1].process.kill()
@@ -283,21 +281,21 @@ def lost_worker(run: Path, whole: Path) -> Row:
     ]
     statuses = [worker.end()[0] for worker in workers]
     message = f"the other ended after {seconds:.0f} s, status {status}: {line.partition('Received: ')[2][:60]} ..."
-    went_on = f"continued {workers[0].continued()}; statuses {statuses}"
-    return Row("one of two workers is killed", message, went_on, "the work since the last checkpoint")
+    resumed = f"resumed {workers[0].resumed()}; statuses {statuses}"
+    return Row("one of two workers is killed", message, resumed, "the work since the last checkpoint")
 
 
 def main() -> None:
-    """Injects all faults, prints and writes the table."""
+    """Injects all faults; prints and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small-disk", type=Path, help="an empty folder to mount a small file system on, as root")
     parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
     work = "the work since the last checkpoint"
     faults: list[Callable[[Path, Path], Row]] = [
-        interrupted(signal.SIGKILL, "kill -9 amid an epoch", work),
-        interrupted(signal.SIGTERM, "SIGTERM amid an epoch", "no work"),
-        damaged(lambda content: content[: len(content) // 2], "the last checkpoint is cut short"),
+        interrupted(signal.SIGKILL, "kill -9 in the middle of an epoch", work),
+        interrupted(signal.SIGTERM, "SIGTERM in the middle of an epoch", "no work"),
+        damaged(lambda content: content[: len(content) // 2], "the last checkpoint is truncated"),
         damaged(
             lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:], "one bit of it is flipped"
         ),

@@ -1,16 +1,15 @@
-"""ResNet-50 in training on one GPU, ours beside PyTorch's, in one run: `python benchmarks/gpu.py`.
+"""Training speed of ResNet-50 on one GPU, ours and PyTorch's, in one run: `python benchmarks/gpu.py`.
 
-Ours runs on Keras's JAX backend, as a bare loop over a jitted step and by `model.fit`; PyTorch's has `torch.compile`,
-channels last and autocast. Both take the same steps: SGD with momentum on one batch of noise that lies on the device,
-bfloat16 in the networks and float32 in the weights, a bottleneck's stride in its 3x3 convolution. Each peer has a
-process of its own, which compiles before the first turn; then they take turns, so that whatever else the machine does
-falls on both, and a ratio is the median over the turns. The table is printed and, from a GPU, written to `gpu.md`.
+Ours runs on Keras's JAX backend, as a loop over a jitted step and by `model.fit`. PyTorch's uses `torch.compile`,
+channels last, and autocast. Both take the same steps: SGD with momentum on one batch of noise on the device, bfloat16
+computation with float32 weights, the stride of a bottleneck in its 3x3 convolution. Each peer has a process of its
+own, which compiles before the first turn. Then they take turns, so that other load on the machine affects both; a
+ratio is the median over the turns. The table is printed and, on a GPU, written to `gpu.md`.
 
-It needs Keras, JAX, PyTorch, h5py, ml_dtypes and safetensors, and no TensorFlow. Both peers hold their memory
-throughout; where that does not suffice, a smaller --batch does. On a CPU, a trial is a matter of minutes with
-`--image-size 64 --batch 4 --steps 2 --turns 1`.
+It needs Keras, JAX, PyTorch, and lazy_loader, and no TensorFlow. Both peers keep their memory; if it does not suffice,
+choose a smaller --batch. On a CPU, a trial with `--image-size 64 --batch 4 --steps 2 --turns 1` takes minutes.
 
-What the networks reach, rather than how fast, is a matter of whole runs. Those of the paper's Table 6, over five seeds:
+For accuracy rather than speed, make complete runs. Those of the paper's Table 6, over five seeds:
 
     for seed in 0 1 2 3 4; do
         resnet train cifar10 --model resnet20 --seed $seed --workdir runs/r20_$seed
@@ -39,18 +38,18 @@ from gpu_peers import PEERS, Settings
 
 PARAMETERS = 25_557_032
 BASELINE = "PyTorch"
-NEEDED = ("keras", "jax", "h5py", "ml_dtypes", "safetensors", "torch")
+NEEDED = ("keras", "jax", "lazy_loader", "torch")
 VERSIONS = ("keras", "jax", "torch", "torchvision")
 
 Seconds = dict[str, list[float]]
-"""Of the turns, by the way to train."""
+"""Seconds of each turn, for each way to train."""
 
 
 class Peer:
-    """A process that trains one peer's network, in turns."""
+    """A process that trains the network of one peer, in turns."""
 
     def __init__(self, name: str, settings: Settings, on: str | None) -> None:
-        # By default JAX takes three quarters of the memory, of which the other peer needs its part.
+        # By default JAX reserves three quarters of the memory, of which the other peer needs its part.
         environment = os.environ | {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if on == "cpu":
             environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -59,14 +58,14 @@ class Peer:
         self.process = subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, text=True, bufsize=1)
 
     def answer(self) -> dict[str, Any]:
-        """Waits for what it says."""
+        """Waits for the next line of the process and returns it."""
         assert self.process.stdout is not None
         if line := self.process.stdout.readline():
             return json.loads(line)
-        raise SystemExit(f"Expected an answer of {self.name}. Received: exit status {self.process.wait()}; see above")
+        raise SystemExit(f"Expected an answer from {self.name}. Received: exit status {self.process.wait()}; see above")
 
     def turn(self) -> dict[str, float]:
-        """Lets it take its steps; returns the seconds of each of its ways."""
+        """Runs one turn; returns the seconds of each way to train."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # `answer` says why
             self.process.stdin.write("\n")
@@ -83,7 +82,7 @@ def measure(settings: Settings, turns: int, on: str | None) -> tuple[Seconds, st
     peers: list[Peer] = []
     try:
         facts = []
-        for name in PEERS:  # one after the other, for compiling measures kernels
+        for name in PEERS:  # one after the other, because compilation times kernels
             peers.append(Peer(name, settings, on))
             facts.append(peers[-1].answer())
             print(f"{name}: {facts[-1]['parameters']:,} parameters, on {facts[-1]['device']}", flush=True)
@@ -100,33 +99,33 @@ def measure(settings: Settings, turns: int, on: str | None) -> tuple[Seconds, st
 
 
 def check(facts: Sequence[dict[str, Any]], on: str | None) -> None:
-    """Makes sure that the peers train the same network on the same device.
+    """Checks that the peers train the same network on the same device.
 
     Raises:
-        SystemExit: They do not.
+        SystemExit: The number of parameters or the devices differ.
     """
     if any(fact["parameters"] != PARAMETERS for fact in facts):
         found = " and ".join(f"{fact['parameters']:,}" for fact in facts)
-        raise SystemExit(f"Expected {PARAMETERS:,} parameters of both. Received: {found}")
+        raise SystemExit(f"Expected {PARAMETERS:,} parameters in both. Received: {found}")
     devices = [fact["device"] for fact in facts]
     if len(set(devices)) > 1 or (on == "gpu" and devices[0] == "CPU"):
         raise SystemExit(f"Expected both peers on {'a GPU' if on == 'gpu' else 'one device'}. Received: {devices}")
 
 
 def table(seconds: Seconds, settings: Settings, device: str) -> str:
-    """Returns what was measured, in Markdown: medians over the turns, and the range of the speed."""
+    """Returns the Markdown table: medians over the turns, and the range of the speed."""
     made = ", ".join(f"{name} {version}" for name in VERSIONS if (version := version_of(name)))
     turns = len(seconds[BASELINE])
     flags = f"--batch {settings.batch} --steps {settings.steps} --turns {turns} --image-size {settings.image_size}"
     lines = [
-        "# Training speed on a GPU, beside PyTorch",
+        "# Training speed on a GPU, with PyTorch as peer",
         "",
         f"`python benchmarks/gpu.py {flags} --precision {settings.precision}` on {device} ({platform.machine()}), "
         f"commit {commit()}, {made}; medians over {turns} turns of {settings.steps} steps, taken in turn. ResNet-50, "
         f"{PARAMETERS:,} parameters in both, stride in the 3x3 convolutions; SGD with momentum; one batch of noise on "
         f"the device. PyTorch {'with' if settings.compiled else 'without'} `torch.compile`, channels last.",
         "",
-        "| network | images/s | from – to | as fast as PyTorch |",
+        "| network | images/s | range | speed relative to PyTorch |",
         "|---|---:|---:|---:|",
     ]
     images = settings.batch * settings.steps
@@ -159,15 +158,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=_count, default=256)
-    parser.add_argument("--steps", type=_count, default=50, help="in a turn")
+    parser.add_argument("--steps", type=_count, default=50, help="steps per turn")
     parser.add_argument("--turns", type=_count, default=7)
     parser.add_argument("--image-size", type=_count, default=224)
     parser.add_argument("--precision", choices=("mixed_bfloat16", "float32"), default="mixed_bfloat16")
-    parser.add_argument("--platform", choices=("cpu", "gpu"), help="whichever there is by default")
+    parser.add_argument("--platform", choices=("cpu", "gpu"), help="device; the GPU if there is one by default")
     parser.add_argument(
-        "--no-compile", dest="compiled", action="store_false", help="leave torch.compile out, for trials"
+        "--no-compile", dest="compiled", action="store_false", help="do not use torch.compile, for trials"
     )
-    parser.add_argument("--to", type=Path, help="file for the table; gpu.md beside this program if it is of a GPU")
+    parser.add_argument("--to", type=Path, help="file for the table; on a GPU, gpu.md by default")
     return parser.parse_args(argv)
 
 
@@ -178,10 +177,10 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, prints and writes the table."""
+    """Measures, prints, and writes the table."""
     arguments = parse(argv)
-    if lacking := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise SystemExit(f"Expected {', '.join(NEEDED)} to be installed. Received: no {', '.join(lacking)}")
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise SystemExit(f"Expected {', '.join(NEEDED)} to be installed. Received: no {', '.join(missing)}")
     settings = Settings(arguments.batch, arguments.steps, arguments.image_size, arguments.precision, arguments.compiled)
     seconds, device = measure(settings, arguments.turns, arguments.platform)
     text = table(seconds, settings, device)

@@ -16,18 +16,18 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 Turns = dict[str, Callable[[], float]]
-"""Ways to train a network, by their names; each takes its steps and returns the seconds."""
+"""Ways to train a network, by name; each runs its steps and returns the seconds."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What both peers do.
+    """Settings of both peers.
 
     Attributes:
-        batch: Images in a step.
-        steps: In a turn.
-        image_size: Height and width, in pixels.
-        precision: Keras's policy; under mixed_bfloat16 PyTorch has autocast.
+        batch: Images per step.
+        steps: Steps per turn.
+        image_size: Height and width in pixels.
+        precision: Keras's precision policy; under mixed_bfloat16 PyTorch uses autocast.
         compiled: Whether PyTorch compiles; ours always does.
     """
 
@@ -39,7 +39,7 @@ class Settings:
 
 
 def keras_turns(model: Any, batch: int, side: int, steps: int) -> Turns:
-    """Returns the ways to train a Keras model that gives logits, on the JAX backend."""
+    """Returns the ways to train a Keras model with logits as output, on the JAX backend."""
     import jax
     import keras
 
@@ -62,7 +62,7 @@ def keras_turns(model: Any, batch: int, side: int, steps: int) -> Turns:
 
     compiled = jax.jit(step, donate_argnums=0)
     groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
-    # Copies: a donated array is gone, and `fit` needs the model's own.
+    # Copies, because donated arrays are deleted and `fit` needs those of the model.
     state = [[jax.numpy.copy(variable.value) for variable in group] for group in groups]
 
     def loop() -> float:
@@ -76,7 +76,7 @@ def keras_turns(model: Any, batch: int, side: int, steps: int) -> Turns:
         return seconds
 
     class Clock(keras.callbacks.Callback):
-        # Of epochs alone: a callback at the end of each batch would make Keras wait there for the device.
+        # Of epochs only: after each batch, Keras would wait for the device before it calls a callback.
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.begun = time.perf_counter()
 
@@ -99,7 +99,7 @@ def keras_turns(model: Any, batch: int, side: int, steps: int) -> Turns:
 
 
 def torch_turns(model: Any, batch: int, side: int, steps: int, half: bool, compiled: bool) -> Turns:
-    """Returns the one way to train a PyTorch model that gives logits, on the first GPU if it sees one."""
+    """Returns the way to train a PyTorch model with logits as output, on the first GPU if there is one."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -139,7 +139,7 @@ def _expect_finite(loss: float) -> None:
 
 
 def torch_resnet(repeats: Sequence[int], width: int = 64, classes: int = 1000) -> Any:
-    """Returns a residual network of bottlenecks with torchvision's names and its stride in the 3x3 convolution."""
+    """Returns a bottleneck network with torchvision's names and the stride in the 3x3 convolution."""
     import torch
     from torch import nn
 
@@ -187,7 +187,7 @@ def torch_resnet(repeats: Sequence[int], width: int = 64, classes: int = 1000) -
 
 
 def torch_resnet50() -> Any:
-    """Returns torchvision's ResNet-50, or the same network where that is not installed."""
+    """Returns torchvision's ResNet-50, or the same network if torchvision is not installed."""
     with contextlib.suppress(ImportError):
         return importlib.import_module("torchvision").models.resnet50()
     return torch_resnet((3, 4, 6, 3))
@@ -198,7 +198,7 @@ def ours(settings: Settings) -> tuple[Turns, int, str]:
     import jax
     import keras
 
-    sys.path.insert(0, str(ROOT))  # the package need not be installed, and TensorFlow with it
+    sys.path.insert(0, str(ROOT))  # the package, which would need TensorFlow, need not be installed
     from resnet_keras.networks import build
 
     keras.config.set_dtype_policy(settings.precision)
@@ -224,9 +224,9 @@ PEERS = {"ours": ours, "theirs": theirs}
 
 
 def main(peer: str, settings: Settings) -> None:
-    """Compiles, tells what it is, and takes a turn for each line that comes in; each answer is a line of JSON."""
+    """Compiles, prints its facts, and runs a turn for each line of input; each answer is a line of JSON."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print must not be read as an answer
     turns, parameters, device = PEERS[peer](settings)
     for turn in turns.values():
         turn()

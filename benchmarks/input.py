@@ -1,9 +1,9 @@
-"""Speed of the training input without a network, beside a naive pipeline: `python benchmarks/input.py --photos DIR`.
+"""Speed of the training input without a network, and of a simple pipeline: `python benchmarks/input.py --photos DIR`.
 
-For each recipe, all the stages of its input and the naive pipelines take turns, so that whatever else the machine does
-falls on all of them; rates and ratios are medians over the turns. Recipes of CIFAR read `--cifar`, TFDS's folder; those
-of digits what the package has; all others `--photos`, a folder of class folders. The tables are printed and written to
-`input.md`.
+For each recipe, the stages of its input and the simple pipelines take turns, so that other load on the machine affects
+all of them; rates and ratios are medians over the turns. Recipes for CIFAR read `--cifar`, the folder of TensorFlow
+Datasets; those for digits read the package's digits; all others read `--photos`, a folder of class folders. The tables
+are printed and written to `input.md`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def section(name: str, arguments: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    """Measures, prints and writes the tables."""
+    """Measures, prints, and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=NAMES, metavar="RECIPE")
     parser.add_argument("--photos", type=Path, help="folder of class folders with photographs")
@@ -58,11 +58,11 @@ def main() -> None:
         "# Training input, without a network",
         f"`python benchmarks/input.py` on {os.cpu_count()} CPU cores ({platform.machine()}), "
         + ", ".join(f"{key} {value}" for key, value in made.items())
-        + f"; medians over {arguments.turns} turns of {arguments.seconds:g} s. Each stage holds those above it, but "
-        "decoding whole images is there for comparison: a crop is decoded instead. Naive is what one writes first, "
-        "the image decoded whole, then resized, cropped, mirrored and normalized in one parallel `map`, with "
-        "`tf.image.resize` as it is and, as ours, antialiased; see `resnet_keras.data.input_speed.naive_batches`. CPU "
-        "time is that of all cores, and less disturbed by other programs.",
+        + f"; medians over {arguments.turns} turns of {arguments.seconds:g} s. Each stage includes those above "
+        "it. Decoding complete images is measured for comparison only: a crop is decoded instead. The simple pipeline "
+        "decodes the complete image and then resizes, crops, mirrors, and normalizes it in one parallel `map`, with "
+        "`tf.image.resize` as it is and with antialiasing, as ours; see `resnet_keras.data.input_speed`. CPU time is "
+        "that of all cores; other programs disturb it less.",
     ]
     print("\n\n".join(parts))
     for name in arguments.recipes:

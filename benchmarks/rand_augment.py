@@ -1,9 +1,9 @@
 """CPU time of RandAugment beside keras-cv's, in one run: `python benchmarks/rand_augment.py`.
 
-Both apply two operations of magnitude 7 of 10 (standard deviation 0.5), each skipped half the time, to random images in
-a `tf.data` pipeline. keras-cv's layer gets single images, as ours does, and whole batches; it draws from about the same
-operations. The variants take turns. A ratio is the median over the turns of keras-cv's CPU time over ours. The table is
-printed and written to `rand_augment.md`.
+Both apply two operations of magnitude 7 of 10 (standard deviation 0.5), each skipped half the time, to random images
+in a `tf.data` pipeline. keras-cv's layer gets single images, as ours does, and whole batches; it draws from about the
+same operations. The variants take turns. A ratio is the median over the turns of keras-cv's CPU time over ours. The
+table is printed and written to `rand_augment.md`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Training speed of our networks beside their peers, in one run: `python benchmarks/training.py`.
+"""Training speed of our networks and their peers, in one run: `python benchmarks/training.py`.
 
-Each network trains by `model.fit` on the same batches with our batch normalization, with Keras's, and, where there is
-one, as `keras.applications` builds it. The variants take turns, a few steps each, so that whatever else the machine
-does falls on all of them; a ratio is the median over the turns. The table is printed and written to `training.md`.
+Each network trains by `model.fit` on the same batches: with our batch normalization, with Keras's, and, if there is
+one, as `keras.applications` builds it. The variants take turns of a few steps each, so that other load on the machine
+affects all of them; a ratio is the median over the turns. The table is printed and written to `training.md`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NETWORKS = {"resnet20": (128, 16), "resnet50": (32, 3)}
 """Batch size, and steps in a turn."""
 
 
-def with_keras_normalization(model: keras.Model) -> keras.Model:
+def with_keras_batch_norm(model: keras.Model) -> keras.Model:
     """Returns the same network with Keras's own batch normalization."""
 
     def swapped(layer: Any) -> Any:
@@ -44,7 +44,7 @@ def variants(name: str) -> dict[str, Callable[[], keras.Model]]:
     """Returns the builders to compare, ours first."""
     found: dict[str, Callable[[], keras.Model]] = {
         "ours": lambda: build(name),
-        "Keras's normalization": lambda: with_keras_normalization(build(name)),
+        "Keras's batch normalization": lambda: with_keras_batch_norm(build(name)),
     }
     if name == "resnet50":
         found["keras.applications"] = lambda: keras.applications.ResNet50(weights=None)
@@ -52,14 +52,14 @@ def variants(name: str) -> dict[str, Callable[[], keras.Model]]:
 
 
 class Clock(keras.callbacks.Callback):
-    """Times the steps of a `fit`, without its first, which may build a graph and always starts the input."""
+    """Times the steps of a `fit` except the first, which may build a graph and always starts the input."""
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Forgets the steps before."""
+        """Clears the times of earlier steps."""
         self.ends: list[float] = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Notes when a step ends."""
+        """Records the end of a step."""
         self.ends.append(time.perf_counter())
 
     @property
@@ -69,7 +69,7 @@ class Clock(keras.callbacks.Callback):
 
 
 def compare(name: str, policy: str, turns: int) -> list[tuple[str, float, float]]:
-    """Returns, for each variant, images/s and how many times as fast ours is: medians over the turns."""
+    """Returns images/s of each variant and the speed of ours relative to it: medians over the turns."""
     batch, steps = NETWORKS[name]
     keras.config.set_dtype_policy(policy)
     models = {variant: builder() for variant, builder in variants(name).items()}
@@ -94,7 +94,7 @@ def compare(name: str, policy: str, turns: int) -> list[tuple[str, float, float]
 
 
 def main() -> None:
-    """Measures, prints and writes the table."""
+    """Measures, prints, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--turns", type=int, default=5)
