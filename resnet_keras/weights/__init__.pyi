@@ -1,4 +1,3 @@
-from .conventions import Conventions as Conventions
 from .imported import ImportedWeights as ImportedWeights
 from .loading import LoadReport as LoadReport
 from .loading import load_weights as load_weights
