@@ -51,6 +51,7 @@ ORDER = {
         *(
             "flags",
             "help_text",
+            "progress",
             "program",
             "train",
             "evaluate",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import logging
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, TextIO
+from typing import Literal
 
+from resnet_keras.cli.progress import print_progress
 from resnet_keras.extras import MissingExtra
 from resnet_keras.training.preemption import Preempted
 
@@ -140,7 +140,7 @@ def _call(function: Callable[..., int | None], name: str, arguments: list[str], 
     @functools.wraps(function)
     def started(*args: object, **kwargs: object) -> int | None:
         _start_tensorflow()
-        with _progress_lines(progress):
+        with print_progress(progress):
             return function(*args, **kwargs)
 
     settings = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
@@ -176,34 +176,6 @@ def ended_in_one_line(name: str) -> Iterator[Ended]:
         ended.status = fail(name, error if error.filename is not None else error.strerror or error)
     except (ValueError, FloatingPointError, MemoryError, MissingExtra) as error:
         ended.status = fail(name, error)
-
-
-class _ProgressHandler(logging.StreamHandler[TextIO]):
-    """Writes to the stream that is the standard output or error at that time."""
-
-    def __init__(self, name: str) -> None:
-        self._stream_name = name
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> TextIO:  # type: ignore[override]
-        """The stream to write to."""
-        found: TextIO = getattr(sys, self._stream_name)
-        return found
-
-
-@contextlib.contextmanager
-def _progress_lines(stream: str) -> Iterator[None]:
-    """Prints the library's log messages from INFO on, as they are."""
-    logger, handler = logging.getLogger("resnet_keras"), _ProgressHandler(stream)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 def _start_tensorflow() -> None:

@@ -1,0 +1,96 @@
+"""Log messages of the library, printed; in a terminal, the progress within an epoch is one line that updates."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_STEPS = "resnet_keras.training.progress"  # its records carry a `StepProgress` as the attribute `step_progress`
+
+
+class ProgressHandler(logging.Handler):
+    """Prints messages to the stream that is the standard output or error at that time.
+
+    In a terminal, messages about steps become one line with a bar. It updates in place and disappears with the next
+    message. Elsewhere they are lines as all others.
+
+    Args:
+        name: Name of the stream in `sys`, "stdout" or "stderr".
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._bar: tuple[Progress, TaskID] | None = None
+
+    @property
+    def stream(self) -> TextIO:
+        """The stream to write to."""
+        stream: TextIO = getattr(sys, self._name)
+        return stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints or draws a record."""
+        step = getattr(record, "step_progress", None)
+        if step is not None and self.stream.isatty():
+            self._draw(step)
+            return
+        self.erase()
+        self.stream.write(self.format(record) + "\n")
+        self.stream.flush()
+
+    def erase(self) -> None:
+        """Removes the line of the steps, if there is one."""
+        if self._bar is not None:
+            bar, self._bar = self._bar[0], None
+            bar.stop()
+
+    def _draw(self, step: Any) -> None:
+        shown = {"description": f"epoch {step.epoch}/{step.epochs}", "total": step.steps, "completed": step.step}
+        if self._bar is None:
+            bar = self._create()
+            self._bar = bar, bar.add_task(**shown, measures=step.measures)
+            bar.start()
+        bar, task = self._bar
+        bar.update(task, **shown, measures=step.measures, refresh=True)
+
+    def _create(self) -> Progress:
+        # Not at the top: where no terminal is, nothing of it is needed.
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[measures]}"),
+            console=Console(file=self.stream),
+            auto_refresh=False,
+            transient=True,
+            expand=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+
+@contextlib.contextmanager
+def print_progress(stream: str) -> Iterator[None]:
+    """Prints the library's messages from INFO on, inside the context, to `sys.stdout` or `sys.stderr` by name."""
+    logger, steps, handler = logging.getLogger("resnet_keras"), logging.getLogger(_STEPS), ProgressHandler(stream)
+    levels = logger.level, steps.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    if handler.stream.isatty():
+        steps.setLevel(logging.DEBUG)  # more often than a line every few seconds
+    try:
+        yield
+    finally:
+        handler.erase()
+        logger.removeHandler(handler)
+        logger.setLevel(levels[0])
+        steps.setLevel(levels[1])
