@@ -1,9 +1,9 @@
 """Every source of weights beside its own library's code: `python benchmarks/sources.py --data DIR`.
 
-Networks of keras.applications, KerasHub, transformers, torchvision and timm get random weights (all of them, moving
-statistics and biases too), are imported, and both compute the logits of the same images of noise. Real weights, from
-files in DIR, are evaluated. What is not installed or not there is left out, and said. The table is printed and written
-to `sources.md`.
+Networks of keras.applications, KerasHub, KerasCV, transformers, torchvision and timm get random weights (all of them,
+moving statistics and biases too) and are imported; both networks compute the logits of the same images of noise. Real
+weights, from files in DIR, are evaluated. A library that is not installed has a row that says so. The table is printed
+and written to `sources.md`.
 """
 
 from __future__ import annotations
@@ -157,6 +157,23 @@ def keras_hub() -> Iterator[Row]:
             )
 
 
+def keras_cv() -> Iterator[Row]:
+    """Yields KerasCV's classifiers, as model objects."""
+    library = importlib.import_module("keras_cv")
+    for version, kind in (("", library.models.ResNetBackbone), ("V2", library.models.ResNetV2Backbone)):
+        for depth, repeats in REPEATS.items():
+            backbone = kind(
+                stackwise_filters=[64, 128, 256, 512],
+                stackwise_blocks=list(repeats),
+                stackwise_strides=[1, 2, 2, 2],
+                block_type="basic_block" if depth < 50 else "block",
+                include_rescaling=False,
+            )
+            theirs = randomize(library.models.ImageClassifier(backbone, num_classes=1000, activation=None))
+            expected = np.asarray(theirs(noise(), training=False))
+            yield compared(f"KerasCV ResNet-{depth}{version}, model", theirs, expected)
+
+
 def transformers() -> Iterator[Row]:
     """Yields transformers' networks, as folders of safetensors, with both places of the stride."""
     library, torch = importlib.import_module("transformers"), importlib.import_module("torch")
@@ -255,6 +272,7 @@ def main() -> None:
     kinds: list[tuple[str, Callable[[], Iterator[Row]]]] = [
         ("keras.applications", applications),
         ("KerasHub", keras_hub),
+        ("KerasCV", keras_cv),
         ("transformers", transformers),
         ("torchvision", torchvision),
         ("timm", timm),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+from collections.abc import Iterable
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -26,3 +28,9 @@ def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
         if all(part is NoneType or get_origin(part) is Literal for part in parts):
             found[name] = tuple(value for part in parts for value in get_args(part) or (None,))
     return found
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the most similar of the known names as a question, or nothing if none is similar."""
+    found = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f" Did you mean {found[0]}?" if found else ""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+from resnet_keras.fields import nearest
 
 _VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
@@ -52,12 +53,6 @@ def flags_of(function: Callable[..., Any]) -> list[Flag]:
             parameter.name, hints[parameter.name], parameter.default, texts.get(parameter.name, ""), "Flags"
         )
     ]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns the most similar of the known names as a question, or nothing if none is similar."""
-    found = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f" Did you mean {found[0]}?" if found else ""
 
 
 def check(arguments: Sequence[str], flags: Sequence[Flag]) -> None:

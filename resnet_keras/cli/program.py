@@ -125,7 +125,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(f"resnet_keras {version()}")
         return 0
     if command not in COMMANDS:
-        from resnet_keras.cli.flags import nearest
+        from resnet_keras.fields import nearest
 
         raise ValueError(
             f"Expected a command, one of {', '.join(COMMANDS)}. Received: {command}.{nearest(command, COMMANDS)}"

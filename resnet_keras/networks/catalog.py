@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from resnet_keras.fields import nearest
 from resnet_keras.networks.architecture import Architecture, Block, Shortcut
 
 DEPTHS: dict[int, tuple[Block, tuple[int, ...]]] = {
@@ -104,5 +105,5 @@ def architecture(name: str) -> Architecture:
     """
     known = ARCHITECTURES | FAMILY
     if name not in known:
-        raise ValueError(f"Expected one of {', '.join(known)}. Received: {name!r}")
+        raise ValueError(f"Expected one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}")
     return known[name]

@@ -1,8 +1,9 @@
-"""Weights that are published on the network: fetched when asked for, verified, kept.
+"""Weights that are published on the network: fetched on demand, verified and kept.
 
-`"imagenet"` means, for ResNet-50, -101 and -152, the weights of the paper's authors, and for those with activation
-before convolutions TF-slim's, which `keras.applications` publishes; for ResNet-18 and -34, wide ResNets and ResNeXts
-torchvision's, as timm has them on the Hugging Face hub. `"hf://OWNER/NAME"` means any repository of that hub.
+`"imagenet"` names the weights of the paper's authors for ResNet-50, -101 and -152, and TF-slim's for their versions
+with activation before convolutions, both as `keras.applications` publishes them; for ResNet-18 and -34, wide ResNets
+and ResNeXts, torchvision's, as timm has them on the Hugging Face hub. `"hf://OWNER/NAME"` names any repository of that
+hub.
 """
 
 from __future__ import annotations
@@ -11,81 +12,104 @@ import hashlib
 import importlib
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import keras
 
 from resnet_keras import extras
+from resnet_keras.fields import nearest
 
-IMAGENET = "imagenet"
+IMAGENET, TORCHVISION = "imagenet", "torchvision"
 HUB = "hf://"
 
-_AUTHORS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-_AUTHORS_MD5 = {
-    "resnet50": "2cb95161c43110f7111970584f804107",
-    "resnet101": "f1aeb4b969a6efcfb50fad2f0c20cfc5",
-    "resnet152": "100835be76be38e30d865e96f2aaae62",
-    "resnet50v2": "3ef43a0b657b3be2300d5770ece849e0",
-    "resnet101v2": "6343647c601c52e1368623803854d971",
-    "resnet152v2": "a49b44d1979771252814e80f8ec446f9",
-}  # as keras.applications has them
-_TORCHVISION = {
-    "resnet18": "hf://timm/resnet18.tv_in1k",
-    "resnet34": "hf://timm/resnet34.tv_in1k",
-    "resnet50": "hf://timm/resnet50.tv_in1k",
-    "resnet101": "hf://timm/resnet101.tv_in1k",
-    "resnet152": "hf://timm/resnet152.tv_in1k",
-    "resnext50_32x4d": "hf://timm/resnext50_32x4d.tv_in1k",
-    "resnext101_32x8d": "hf://timm/resnext101_32x8d.tv_in1k",
-    "resnext101_64x4d": "hf://timm/resnext101_64x4d.tv_in1k",
-    "wide_resnet50_2": "hf://timm/wide_resnet50_2.tv_in1k",
-    "wide_resnet101_2": "hf://timm/wide_resnet101_2.tv_in1k",
-}
+_KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
+@dataclass(frozen=True)
+class KerasFile:
+    """A file of `keras.applications`."""
+
+    name: str
+    md5: str
+
+
+def _keras_file(network: str, md5: str) -> KerasFile:
+    return KerasFile(f"{network}_weights_tf_dim_ordering_tf_kernels.h5", md5)
+
+
+PUBLISHED: dict[str, dict[str, KerasFile | str]] = {
+    "resnet18": {IMAGENET: f"{HUB}timm/resnet18.tv_in1k", TORCHVISION: f"{HUB}timm/resnet18.tv_in1k"},
+    "resnet34": {IMAGENET: f"{HUB}timm/resnet34.tv_in1k", TORCHVISION: f"{HUB}timm/resnet34.tv_in1k"},
+    **{
+        network: {IMAGENET: _keras_file(network, md5), TORCHVISION: f"{HUB}timm/{network}.tv_in1k"}
+        for network, md5 in (
+            ("resnet50", "2cb95161c43110f7111970584f804107"),
+            ("resnet101", "f1aeb4b969a6efcfb50fad2f0c20cfc5"),
+            ("resnet152", "100835be76be38e30d865e96f2aaae62"),
+        )
+    },
+    **{
+        network: {IMAGENET: _keras_file(network, md5)}
+        for network, md5 in (
+            ("resnet50v2", "3ef43a0b657b3be2300d5770ece849e0"),
+            ("resnet101v2", "6343647c601c52e1368623803854d971"),
+            ("resnet152v2", "a49b44d1979771252814e80f8ec446f9"),
+        )
+    },
+    **{
+        network: {source: f"{HUB}timm/{network}.tv_in1k" for source in (IMAGENET, TORCHVISION)}
+        for network in (
+            *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+            *("wide_resnet50_2", "wide_resnet101_2"),
+        )
+    },
+}
+"""The published sources of each network: a file, or a repository of the hub."""
+
+
 def is_published(source: str) -> bool:
-    """Tells whether a source names weights on the network."""
-    return source in (IMAGENET, "torchvision") or source.startswith(HUB)
+    """Returns whether a source is the name of weights on the network."""
+    return source in (IMAGENET, TORCHVISION) or source.startswith(HUB)
 
 
 def fetch(source: str, network: str | None = None) -> Path:
-    """Returns the file or folder that published weights lie in, after fetching them if they are not there.
+    """Returns the file or folder of published weights, which are fetched if they are not there.
 
     Args:
         source: "imagenet", "torchvision" or "hf://OWNER/NAME".
         network: Name of the network, which the first two need.
 
     Raises:
-        ValueError: There are no such weights for the network, or what was fetched is not what was published.
+        ValueError: There are no such weights for the network, or the fetched file is not the published one.
         FileNotFoundError: They can't be fetched; the message says which file to put where.
         ImportError: The hub's library is not installed.
     """
     if source.startswith(HUB):
         return _from_hub(source)
-    if source == IMAGENET and network in _AUTHORS_MD5:
-        return _authors(network)
-    if network not in _TORCHVISION:
+    known = [name for name, sources in PUBLISHED.items() if source in sources]
+    if network not in known:
         raise ValueError(
-            f"Expected a network with published weights, one of {', '.join(_TORCHVISION)}. Received: {network}"
+            f"Expected a network with published weights called {source!r}, one of {', '.join(known)}. "
+            f"Received: {network}.{nearest(network or '', known)}"
         )
-    return _from_hub(_TORCHVISION[network])
+    place = PUBLISHED[network][source]
+    return _from_keras(place) if isinstance(place, KerasFile) else _from_hub(place)
 
 
-def _authors(network: str) -> Path:
-    name = f"{network}_weights_tf_dim_ordering_tf_kernels.h5"
-    url = _AUTHORS_URL + name
+def _from_keras(file: KerasFile) -> Path:
+    url = _KERAS_URL + file.name
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()  # where keras.applications keeps them, too
-    there = home / "models" / name
-    md5 = _AUTHORS_MD5[network]
-    if there.is_file() and hashlib.md5(there.read_bytes()).hexdigest() == md5:
+    there = home / "models" / file.name
+    if there.is_file() and hashlib.md5(there.read_bytes()).hexdigest() == file.md5:
         return there
     try:
-        path = keras.utils.get_file(name, url, cache_dir=str(home), cache_subdir="models", file_hash=md5)
+        path = keras.utils.get_file(file.name, url, cache_dir=str(home), cache_subdir="models", file_hash=file.md5)
     except Exception as error:  # Keras raises Exception itself
         if "hash" in str(error):
-            raise ValueError(f"Expected {url} with the MD5 {md5}. Received: another file") from error
+            raise ValueError(f"Expected {url} with the MD5 {file.md5}. Received: another file") from error
         raise FileNotFoundError(
             f"Expected {there}, or a network to fetch it by. Get {url} and put it there. Received: {error}"
         ) from error
@@ -93,7 +117,7 @@ def _authors(network: str) -> Path:
 
 
 def _from_hub(source: str) -> Path:
-    """Returns the folder of a repository's weights and settings."""
+    """Returns the folder with a repository's weights and settings."""
     name = source.removeprefix(HUB)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise ValueError(f"Expected hf://OWNER/NAME. Received: {source}")
@@ -132,10 +156,11 @@ def _hub_library(source: str) -> ModuleType:
 
 
 def _verify(path: Path, source: str) -> None:
-    """Compares a file with the SHA-256 that the hub gave for it, which is its name in the hub's cache."""
+    """Compares a file with its SHA-256 on the hub, which is its name in the hub's cache."""
     sha256 = path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", sha256) and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         path.resolve().unlink()
         raise ValueError(
-            f"Expected a file of SHA-256 {sha256} from {source}. Received: another, which is removed from {path.parent}"
+            f"Expected a file of SHA-256 {sha256} from {source}. Received: another file, which is "
+            f"removed from {path.parent}"
         )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import resnet_keras
+from resnet_keras.networks.catalog import ARCHITECTURES, FAMILY
 from resnet_keras.weights import published
 from resnet_keras.weights.sources import open_weights
 
@@ -99,20 +100,24 @@ def authors(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, byte
 def publisher(server: Server, authors: tuple[keras.Model, bytes], monkeypatch: pytest.MonkeyPatch) -> Server:
     content = authors[1]
     server.files[f"/{NAME}"] = content
-    monkeypatch.setattr(published, "_AUTHORS_URL", f"{server.url}/")
-    monkeypatch.setattr(published, "_AUTHORS_MD5", {"resnet50": hashlib.md5(content).hexdigest()})
+    monkeypatch.setattr(published, "_KERAS_URL", f"{server.url}/")
+    file = published.KerasFile(NAME, hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(published.PUBLISHED["resnet50"], "imagenet", file)
     return server
 
 
 def test_hashes_and_place_are_those_that_keras_applications_has() -> None:
     from keras.src.applications import resnet
 
-    assert published._AUTHORS_URL == resnet.BASE_WEIGHTS_PATH
+    assert published._KERAS_URL == resnet.BASE_WEIGHTS_PATH
+    files = {name: sources["imagenet"] for name, sources in published.PUBLISHED.items()}
     assert {
-        f"{name}{v2}": resnet.WEIGHTS_HASHES[f"{name}{v2}"][0]
+        f"{name}{v2}": published.KerasFile(
+            f"{name}{v2}_weights_tf_dim_ordering_tf_kernels.h5", resnet.WEIGHTS_HASHES[f"{name}{v2}"][0]
+        )
         for v2 in ("", "v2")
         for name in ("resnet50", "resnet101", "resnet152")
-    } == published._AUTHORS_MD5
+    } == {name: file for name, file in files.items() if isinstance(file, published.KerasFile)}
 
 
 def test_imagenet_means_the_authors_weights_which_are_fetched_once(
@@ -166,8 +171,21 @@ def test_without_a_network_the_error_says_which_file_to_put_where(
 @pytest.mark.parametrize("network", ["resnet20", "plainnet18", None])
 @pytest.mark.parametrize("source", ["imagenet", "torchvision"])
 def test_a_network_without_published_weights_is_told_which_have_some(source: str, network: str | None) -> None:
-    with pytest.raises(ValueError, match=rf"one of resnet18, .*wide_resnet101_2\. Received: {network}"):
+    with pytest.raises(ValueError, match=rf"one of resnet18, .*wide_resnet101_2\. Received: {network}") as raised:
         published.fetch(source, network)
+    assert ("resnet50v2, " in str(raised.value)) == (source == "imagenet")
+
+
+def test_the_message_has_the_nearest_name() -> None:
+    with pytest.raises(ValueError, match=r"Received: resnet50v3\. Did you mean resnet50v2\?"):
+        published.fetch("imagenet", "resnet50v3")
+    with pytest.raises(ValueError, match=r"called 'torchvision'.*Received: resnet50v2\. Did you mean resnet50\?"):
+        published.fetch("torchvision", "resnet50v2")
+
+
+def test_every_network_with_published_weights_is_one_of_the_family() -> None:
+    assert set(published.PUBLISHED) <= set(ARCHITECTURES | FAMILY)
+    assert {source for sources in published.PUBLISHED.values() for source in sources} == {"imagenet", "torchvision"}
 
 
 @pytest.mark.parametrize(
