@@ -1,4 +1,4 @@
-"""Exports a run of `train.py` as a SavedModel and for LiteRT, each compared with the network on real images.
+"""Exports a run of `train.py` as a SavedModel and LiteRT files, each compared with the network on real images.
 
 `python export.py runs/x2 --test Set5 --to saved_models/x2/1`
 """
@@ -212,7 +212,7 @@ def _calibration(folder: Path, settings: Settings) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program."""
-    return run(export, "export.py", argv)
+    return run(export, "export.py", argv, progress="stdout")
 
 
 if __name__ == "__main__":

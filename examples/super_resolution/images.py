@@ -1,4 +1,4 @@
-"""Photographs to learn from and to test on: found, opened, made small, and cut into pairs of patches."""
+"""Photographs for training and test: found, opened, reduced, and cut into pairs of patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 from resnet_keras.data import IMAGE_SUFFIXES, Preprocessing, decode, files_below, options, resize
 
 PATCHES_OF_IMAGE = 4
-"""Patches that are cut from an image, once it is decoded. They are of one batch, which has others' as well."""
+"""Patches that are cut from each decoded image. They are in one batch, together with patches of other images."""
 
 _BICUBIC = Preprocessing(image_size=(1, 1), channels=3, mean=(0,) * 3, std=(1,) * 3, interpolation="bicubic")
 _NAMED = 5
@@ -22,10 +22,10 @@ def find_images(folder: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: No image is in it.
+        ValueError: There is no image in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"Expected a folder of images. Received: {folder}, which is none")
+        raise FileNotFoundError(f"Expected a folder of images. Received: {folder}, which does not exist")
     found = files_below(folder)
     if not found:
         raise ValueError(f"Expected images ({', '.join(IMAGE_SUFFIXES)}) in the folder. Received: {folder}, with none")
@@ -33,7 +33,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def sizes(paths: Sequence[Path]) -> np.ndarray:
-    """Returns height and width of each image, int32 (N, 2), after decoding all of them.
+    """Returns height and width of each image, int32 (N, 2). It decodes all of them.
 
     Raises:
         ValueError: Some are broken; the message names them.
@@ -54,7 +54,7 @@ def sizes(paths: Sequence[Path]) -> np.ndarray:
 
 
 def photographs_of(folder: Path, smallest: int) -> list[Path]:
-    """Returns the images in a folder whose sides have at least `smallest` pixels; tells how many have not.
+    """Returns the images in a folder whose sides have at least `smallest` pixels; prints the number of the others.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -65,16 +65,16 @@ def photographs_of(folder: Path, smallest: int) -> list[Path]:
     if not large:
         raise ValueError(f"Expected photographs of at least {smallest} x {smallest} pixels. Received: none in {folder}")
     if len(large) < len(paths):
-        print(f"{len(paths) - len(large)} of {len(paths)} photographs are smaller than a patch and left out")
+        print(f"{len(paths) - len(large)} of {len(paths)} photographs are smaller than a patch and skipped")
     return large
 
 
 def open_images(folder: Path, smallest: int) -> dict[str, np.ndarray]:
-    """Returns the images of a folder by the name of their file: uint8 (H, W, 3). Gray ones become RGB.
+    """Returns the images of a folder by their file names: uint8 (H, W, 3). Gray images become RGB.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: No image is in it, or one is broken or has a side of less than `smallest` pixels.
+        ValueError: There is no image in it, or one is broken or has a side of less than `smallest` pixels.
     """
     paths = find_images(folder)
     for path, extent in zip(paths, sizes(paths), strict=True):
@@ -87,11 +87,11 @@ def open_images(folder: Path, smallest: int) -> dict[str, np.ndarray]:
 
 
 def pair(image: tf.Tensor, scale: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns an image as it is to be enlarged, and as it is then to be: (H, W, 3) -> uint8 (h, w, 3), (H', W', 3).
+    """Returns an image reduced by `scale`, and the image itself: (H, W, 3) -> uint8 (h, w, 3), (H', W', 3).
 
-    What `scale` does not divide of the sides is cut off. The small image is made as by Pillow's antialiased bicubic
-    filter, which stands for MATLAB's `imresize`: the kernel is the same; Pillow rounds to whole pixels after the rows
-    as well as at the end, and treats borders otherwise.
+    Sides are first cut to a multiple of `scale`. The small image is that of Pillow's antialiased bicubic filter, which
+    replaces MATLAB's `imresize`: the kernel is the same, but Pillow also rounds to whole pixels after the rows, and
+    treats borders differently.
     """
     small = tf.shape(image)[:2] // scale
     large = image[: small[0] * scale, : small[1] * scale]
@@ -99,26 +99,26 @@ def pair(image: tf.Tensor, scale: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def bicubic(small: tf.Tensor, scale: int) -> tf.Tensor:
-    """Returns an image enlarged as by Pillow, bicubic: uint8 (h, w, 3) -> (scale h, scale w, 3)."""
+    """Returns an image enlarged by Pillow's bicubic filter: uint8 (h, w, 3) -> (scale h, scale w, 3)."""
     return tf.cast(resize(small, scale * tf.shape(small)[:2], _BICUBIC), tf.uint8)
 
 
 def patches(
     paths: Sequence[Path], *, scale: int, side: int, batch_size: int, seed: int, first_step: int, last_step: int
 ) -> tf.data.Dataset:
-    """Returns the batches of a run from a step up to another: small patches, and the same large.
+    """Returns the batches of a range of steps: small patches, and the same patches large.
 
-    Which patches are in a batch, and how they are mirrored and turned, are functions of the seed and the step alone, so
-    that a run which is continued sees what is left.
+    The patches of a batch, and how they are mirrored and turned, depend on the seed and the step alone, so that a
+    resumed run gets the batches that remain.
 
     Args:
         paths: Photographs, whose sides are at least `scale * side`.
-        scale: Of the enlargement.
+        scale: Factor of the enlargement.
         side: Height and width of a small patch.
         batch_size: Patches in a batch, a multiple of `PATCHES_OF_IMAGE`.
-        seed: Of all that is random.
-        first_step: Steps that are done already.
-        last_step: Step to stop before.
+        seed: Seed of the patches.
+        first_step: First step, counted from 0.
+        last_step: Step after the last one.
 
     Returns:
         A data set of float32 (batch, side, side, 3) and (batch, scale side, scale side, 3), pixels 0–255.
@@ -146,7 +146,7 @@ def patches(
 
 
 def _patch(image: tf.Tensor, corner: tf.Tensor, side: int, turns: tf.Tensor) -> tf.Tensor:
-    """Returns a square of an image, in one of the eight ways that a square can lie: mirrored, upturned, transposed."""
+    """Returns a square of an image, in one of its eight symmetries: mirrored, flipped, transposed."""
     patch = image[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
     patch = tf.where(turns[0], patch[:, ::-1], patch)
     patch = tf.where(turns[1], patch[::-1], patch)

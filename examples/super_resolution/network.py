@@ -11,28 +11,28 @@ from keras import layers, ops
 from resnet_keras.networks import convolution, relu
 
 FACTORS = {2: (2,), 3: (3,), 4: (2, 2)}
-"""Sub-pixel upsamplings, one after another, of each scale (Fig. 3; x4 is x2 twice)."""
+"""Factors of the sub-pixel upsamplings of each scale (Fig. 3; x4 is x2 twice)."""
 
 MEAN = (114.444, 111.4605, 103.02)
-"""Of DIV2K's photographs in RGB, 0–255, which the authors subtract."""
+"""Mean of DIV2K's photographs in RGB, 0–255, which the authors subtract."""
 
 SPREAD = 127.5
-"""What pixels less their mean are divided by."""
+"""Divisor of the pixels less their mean."""
 
 
 def edsr(scale: int, *, blocks: int = 16, channels: int = 64) -> keras.Model:
     """Returns EDSR, freshly initialized: pixels 0–255 float32 (N, H, W, 3) -> (N, scale H, scale W, 3).
 
-    All blocks work at the size of the small image; the last convolutions make it large (Fig. 3). Sixteen blocks of 64
+    All blocks work at the size of the small image; the last convolutions enlarge it (Fig. 3). Sixteen blocks of 64
     channels are EDSR-baseline (§4.2): 1,369,859 parameters for x2 and 1,517,571 for x4.
 
     Args:
-        scale: 2, 3 or 4.
-        blocks: Residual blocks.
-        channels: Of every convolution but those that enlarge and the last.
+        scale: Factor of the enlargement: 2, 3 or 4.
+        blocks: Number of residual blocks.
+        channels: Channels of every convolution, except those that enlarge and the last.
 
     Raises:
-        ValueError: The scale is another, or there are no blocks or channels.
+        ValueError: `scale` is another number, or `blocks` or `channels` is below 1.
         ImportError: Keras is older than 3.14 and has no `depth_to_space`.
     """
     if scale not in FACTORS:
@@ -56,26 +56,26 @@ def edsr(scale: int, *, blocks: int = 16, channels: int = 64) -> keras.Model:
     x = convolution(x, 3, 3, use_bias=True, name="head")
     x = layers.Rescaling(SPREAD, list(MEAN), dtype="float32", name="enlarged")(x)
     model = keras.Model(pixels, x, name=f"edsr_x{scale}")
-    _begin_small(model)
+    _scale_kernels(model)
     return model
 
 
 def block(x: Any, channels: int, *, name: str) -> Any:
-    """Returns x + F(x), without normalization and without a ReLU behind the sum (Fig. 2, right)."""
+    """Returns x + F(x), without normalization and without a ReLU after the sum (Fig. 2, right)."""
     residual = convolution(x, channels, 3, use_bias=True, name=f"{name}_conv1")
     residual = relu(residual, name=f"{name}_relu")
     residual = convolution(residual, channels, 3, use_bias=True, name=f"{name}_conv2")
     return layers.Add(name=f"{name}_add")([x, residual])
 
 
-def take_over(model: keras.Model, trained: keras.Model) -> list[str]:
-    """Gives `model` the weights of `trained`, a network of another scale, as the authors begin x4 with x2 (§3.2).
+def transfer_weights(model: keras.Model, trained: keras.Model) -> list[str]:
+    """Copies the weights of `trained`, a network of another scale, as the authors initialize x4 with x2 (§3.2).
 
     Returns:
-        The names of the layers that stay as they were, since `trained` has none of that name.
+        The names of the layers that `trained` lacks; they keep their weights.
 
     Raises:
-        ValueError: A layer of that name has weights of another shape, or none has the name.
+        ValueError: A layer of the same name has weights of another shape, or the networks share no names.
     """
     there = {layer.name: layer for layer in trained.layers if layer.weights}
     wanted = [layer for layer in model.layers if layer.weights]
@@ -91,11 +91,11 @@ def take_over(model: keras.Model, trained: keras.Model) -> list[str]:
     return [layer.name for layer in wanted if layer.name not in there]
 
 
-def _begin_small(model: keras.Model) -> None:
-    """Gives kernels a variance of 1 / (3 fan-in), as the authors' framework does.
+def _scale_kernels(model: keras.Model) -> None:
+    """Gives kernels a variance of 1 / (3 fan-in), the default of PyTorch, which the authors use.
 
-    He's 2 / fan-in is for a ReLU or a normalization behind each convolution. Here it would treble the variance in each
-    block, and nothing would bring it back.
+    He's 2 / fan-in assumes a ReLU or a normalization after each convolution. Here it would triple the variance in each
+    block, and no normalization reduces it again.
     """
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):

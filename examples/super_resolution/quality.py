@@ -1,4 +1,4 @@
-"""How good enlarged images are, measured as in the literature: PSNR and SSIM of the luma, borders shaved."""
+"""Quality of enlarged images, as in the literature: PSNR and SSIM of the luma, without the borders."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from resnet_keras import files
 from resnet_keras.data import whole
 
 SSIM_SIDE = 11
-"""Pixels of the window that SSIM is computed in."""
+"""Side of the window of SSIM, in pixels."""
 
-_SHOWN = 96  # pixels of the detail that a picture shows
+_SHOWN = 96  # side of the detail in the picture, in pixels
 _ROWS = 4
 
 Enlarge = Callable[[np.ndarray], np.ndarray]
@@ -27,7 +27,7 @@ Enlarge = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Quality:
-    """PSNR in dB and SSIM, of one image or on average."""
+    """PSNR in dB and SSIM, of an image or averaged over images."""
 
     psnr: float
     ssim: float
@@ -35,11 +35,11 @@ class Quality:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A network beside bicubic interpolation on a folder of images.
+    """Quality of a network and of bicubic interpolation on a folder of images.
 
     Attributes:
-        folder: Its name.
-        images: Network and bicubic, by the name of the file.
+        folder: Name of the folder.
+        images: Quality of network and bicubic interpolation, by file name.
     """
 
     folder: str
@@ -68,29 +68,29 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 
 def quality(image: np.ndarray, truth: np.ndarray, shave: int) -> Quality:
-    """Compares two images uint8 (H, W, 3) by their luma, without `shave` pixels at each border.
+    """Returns PSNR and SSIM of two images uint8 (H, W, 3), of their luma without `shave` pixels at each border.
 
-    SSIM is of Gaussian windows of 11 x 11 pixels with a standard deviation of 1.5, where these lie within the image
-    (Wang et al. 2004, §III.C). The range of values, L and the peak of PSNR, is 255.
+    SSIM has Gaussian windows of 11 x 11 pixels with a standard deviation of 1.5, all inside the image (Wang et al.
+    2004, §III.C). The range of values, L and the peak of PSNR, is 255.
 
     Raises:
-        ValueError: The images are not of one size, or too small for a window.
+        ValueError: The images have different sizes, or are too small for a window.
     """
     if image.shape != truth.shape or min(truth.shape[:2]) < SSIM_SIDE + 2 * shave:
         raise ValueError(
-            f"Expected two images of one size, of at least {SSIM_SIDE + 2 * shave} pixels a side. "
+            f"Expected two images of the same size, of at least {SSIM_SIDE + 2 * shave} pixels a side. "
             f"Received: {image.shape} and {truth.shape}"
         )
     inside = slice(shave, -shave or None)
     one, other = (luma(each)[inside, inside] for each in (image, truth))
-    with np.errstate(divide="ignore"):  # of two equal images PSNR is infinite
+    with np.errstate(divide="ignore"):  # PSNR is infinite for equal images
         psnr = 10 * np.log10(255**2 / np.mean((one - other) ** 2))
     given = (tf.constant(each[..., None], tf.float32) for each in (one, other))
     return Quality(float(psnr), float(tf.image.ssim(*given, max_val=255.0, filter_size=SSIM_SIDE, filter_sigma=1.5)))
 
 
 def enlarging(model: keras.Model) -> Enlarge:
-    """Returns what makes whole pixels of a network's output."""
+    """Returns a function that enlarges an image with a network and rounds to whole pixels."""
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
     def enlarge(small: tf.Tensor) -> tf.Tensor:
@@ -100,7 +100,7 @@ def enlarging(model: keras.Model) -> Enlarge:
 
 
 def compare(enlarge: Enlarge, folder: str, images: Mapping[str, np.ndarray], scale: int) -> Comparison:
-    """Makes images small, enlarges them and compares; beside it, bicubic interpolation does the same."""
+    """Reduces images, enlarges them with the network and with bicubic interpolation, and compares both."""
     found = {}
     for name, image in images.items():
         small, large = (each.numpy() for each in pair(tf.constant(image), scale))
@@ -111,9 +111,9 @@ def compare(enlarge: Enlarge, folder: str, images: Mapping[str, np.ndarray], sca
 
 
 def draw(path: Path, enlarge: Enlarge, images: Mapping[str, np.ndarray], scale: int) -> None:
-    """Draws a detail of the first images: enlarged by bicubic interpolation, by the network, and as it was.
+    """Draws a detail of the first images: enlarged by bicubic interpolation, by the network, and the original.
 
-    The detail is where bicubic interpolation is furthest from the original.
+    The detail is where bicubic interpolation differs most from the original.
     """
     shown = list(images.items())[:_ROWS]
     figure = Figure(figsize=(7.5, 2.6 * len(shown)), layout="constrained")

@@ -1,4 +1,4 @@
-"""What decides the result of a run, and what a run leaves behind."""
+"""Settings of a run, and the network that a run has written."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from images import PATCHES_OF_IMAGE
 from resnet_keras.runs import RunFolder
 
 REPORT_STEPS = 100
-"""Steps between two lines, and between two checkpoints."""
+"""Steps between two printed lines, and between two checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides the result. The paper's baseline: 16 blocks, 64 channels, 300,000 steps, a peak rate of 1e-4.
+    """Settings of network and training. The paper's baseline has 16 blocks, 64 channels, 300,000 steps, peak_lr 1e-4.
 
     Raises:
         ValueError: A number is out of its range.
     """
 
     scale: Literal[2, 3, 4] = 2
-    """How many times larger an image becomes."""
+    """Factor of the enlargement."""
     blocks: int = 8
-    """Residual blocks."""
+    """Number of residual blocks."""
     channels: int = 32
-    """Of the convolutions."""
+    """Channels of the convolutions."""
     weights: str | None = None
-    """Folder of a run of another scale, whose weights this one begins with; random ones if None."""
+    """Folder of a run of another scale with the initial weights; random ones if None."""
     steps: int = 1000
-    """Batches to learn from."""
+    """Number of training steps."""
     batch_size: int = 16
     """Patches in a batch."""
     patch_size: int = 48
     """Height and width of a patch, in pixels of the small image."""
     peak_lr: float = 1e-3
-    """Learning rate of Adam at its highest; it falls to 0 along half a cosine."""
+    """Peak learning rate of Adam; cosine decay follows, to 0."""
     warmup_steps: int = 100
-    """Steps in which the rate rises to that."""
+    """Steps of linear warm-up."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """Precision policy of Keras in training; the result is in float32."""
     seed: int = 0
-    """Of the initial weights and the patches."""
+    """Seed of the initial weights and the patches."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "patch_size"):

@@ -1,4 +1,4 @@
-"""Trains EDSR on a folder of photographs, and compares it with bicubic interpolation on folders of test images.
+"""Trains EDSR on a folder of photographs, and compares it with bicubic interpolation on test images.
 
 `python train.py --photographs DIV2K_train_HR --test Set5 Set14 --workdir runs/x2`
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 from images import open_images, patches, photographs_of
-from network import edsr, take_over
+from network import edsr, transfer_weights
 from quality import SSIM_SIDE, Comparison, compare, draw, enlarging
 from settings import REPORT_STEPS, Settings, open_run
 
@@ -31,40 +31,36 @@ PICTURE = "details.png"
 
 @dataclass(frozen=True)
 class Report:
-    """What `evaluation.json` holds: a comparison for each folder of test images."""
+    """Content of `evaluation.json`: a comparison for each folder of test images."""
 
     comparisons: tuple[Comparison, ...]
 
 
-class Record(keras.callbacks.Callback):
-    """Writes down how far a run has come, every `REPORT_STEPS`: a line, a row of the history, a checkpoint."""
+class RunRecorder(keras.callbacks.Callback):
+    """Prints a line, and writes a row of the history and a checkpoint, every `REPORT_STEPS`."""
 
-    def __init__(
-        self, folder: RunFolder, checkpoints: Checkpoints, progress: Progress, steps: int, log: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: RunFolder, checkpoints: Checkpoints, progress: Progress, steps: int) -> None:
         super().__init__()
-        self.folder, self.checkpoints, self.progress, self.steps, self.log = folder, checkpoints, progress, steps, log
+        self.folder, self.checkpoints, self.progress, self.steps = folder, checkpoints, progress, steps
         self.begun = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Writes a row, and a checkpoint, which refuses weights that are not finite."""
+        """Writes a row and a checkpoint. Weights that are not finite are an error there."""
         step = (epoch + 1) * REPORT_STEPS
         seconds, self.begun = time.monotonic() - self.begun, time.monotonic()
         self.progress.history.append({"step": step, "loss": float(logs["loss"]), "seconds": round(seconds, 2)})
         self.progress.step = step
         self.checkpoints.save(self.progress, training_variables(self.model))
         self.folder.write_history(self.progress.history)
-        self.log(f"step {step}/{self.steps}: loss {logs['loss']:.3f} gray levels, {seconds:.0f} s")
+        print(f"step {step}/{self.steps}: loss {logs['loss']:.3f} gray levels, {seconds:.0f} s")
 
 
-def learn(
-    settings: Settings, photographs: Sequence[Path], folder: RunFolder, log: Callable[[str], None] = print
-) -> keras.Model:
-    """Returns the trained network, in float32; goes on from the folder's last checkpoint, if there is one.
+def fit(settings: Settings, photographs: Sequence[Path], folder: RunFolder) -> keras.Model:
+    """Returns the trained network, in float32. Training resumes from the folder's last checkpoint, if there is one.
 
     Raises:
         FileNotFoundError: `weights` is not the folder of a finished run.
-        ValueError: The run that the weights are of has another network.
+        ValueError: The run in `weights` has another network.
         FloatingPointError: Training has diverged.
     """
     keras.utils.set_random_seed(settings.seed)
@@ -77,13 +73,13 @@ def learn(
     model.optimizer.build(model.trainable_variables)
     checkpoints = Checkpoints(folder.checkpoints, lambda variable: [variable])
     progress = Progress()
-    if (found := checkpoints.read(log)) is not None:
+    if (found := checkpoints.read()) is not None:
         progress, tensors = found
         checkpoints.restore(tensors, training_variables(model))
-        log(f"goes on after step {progress.step}")
+        print(f"resumed after step {progress.step}")
     elif settings.weights is not None:
-        fresh = take_over(model, open_run(Path(settings.weights)))
-        log(f"begins with the weights of {settings.weights}, but for {', '.join(fresh) or 'none'}")
+        fresh = transfer_weights(model, open_run(Path(settings.weights)))
+        print(f"initial weights from {settings.weights}, except {', '.join(fresh) or 'none'}")
     batches = patches(
         photographs,
         scale=settings.scale,
@@ -93,15 +89,15 @@ def learn(
         first_step=progress.step,
         last_step=settings.steps,
     )
-    log(f"{model.name}: {model.count_params():,} parameters, {len(photographs)} photographs, {settings.steps} steps")
+    print(f"{model.name}: {model.count_params():,} parameters, {len(photographs)} photographs, {settings.steps} steps")
     if progress.step < settings.steps:
         model.fit(
             batches,
             initial_epoch=progress.step // REPORT_STEPS,
             epochs=settings.steps // REPORT_STEPS,
             steps_per_epoch=REPORT_STEPS,
-            callbacks=[Record(folder, checkpoints, progress, settings.steps, log)],
-            shuffle=False,  # they are
+            callbacks=[RunRecorder(folder, checkpoints, progress, settings.steps)],
+            shuffle=False,  # the batches are shuffled
             verbose=0,
         )
     return clone_in_float32(model)
@@ -114,12 +110,12 @@ def train(
     test: tuple[Path, ...],
     workdir: Path,
 ) -> None:
-    """Trains EDSR and compares it with bicubic interpolation. The same command goes on with a run that was cut short.
+    """Trains EDSR and compares it with bicubic interpolation. The same command resumes an interrupted run.
 
     Args:
-        settings: What decides the result.
-        photographs: Folder of JPEG or PNG files to learn from, at any depth.
-        test: Folders of images to compare on, as Set5 and Set14.
+        settings: Settings of network and training.
+        photographs: Folder of JPEG or PNG files for training, at any depth.
+        test: Folders of test images, such as Set5 and Set14.
         workdir: Receives the network, history, comparison and picture.
     """
     tests = [(folder.resolve().name, open_images(folder, SSIM_SIDE + 3 * settings.scale)) for folder in test]
@@ -128,7 +124,7 @@ def train(
     with lock_run(workdir):
         folder.begin(settings, {"photographs": str(photographs.resolve())})
         if not folder.model.is_file():
-            model = learn(settings, paths, folder)
+            model = fit(settings, paths, folder)
             with files.new_file(folder.model) as aside:
                 model.save(aside)
         enlarge = enlarging(open_run(workdir))
@@ -142,7 +138,7 @@ def train(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program."""
-    return run(train, "train.py", argv)
+    return run(train, "train.py", argv, progress="stdout")
 
 
 if __name__ == "__main__":

@@ -133,16 +133,16 @@ def test_the_variance_stays_through_the_blocks() -> None:
 
 def test_another_scale_begins_with_what_both_have() -> None:
     small, large = network.edsr(2, blocks=2, channels=4), network.edsr(4, blocks=2, channels=4)
-    assert network.take_over(large, small) == ["upsample2"]
+    assert network.transfer_weights(large, small) == ["upsample2"]
     for layer in small.layers:
         for ours, theirs in zip(
             large.get_layer(layer.name).weights if layer.weights else [], layer.weights, strict=True
         ):
             np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match=r"Expected stem with weights of shapes \[\(3, 3, 3, 8\), \(8,\)\]\. Received"):
-        network.take_over(network.edsr(4, blocks=2, channels=8), small)
+        network.transfer_weights(network.edsr(4, blocks=2, channels=8), small)
     with pytest.raises(ValueError, match="Expected a network with layers as of edsr_x2. Received: other"):
-        network.take_over(small, keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="other"))
+        network.transfer_weights(small, keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="other"))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,9 @@ def test_patches_lie_in_all_eight_ways(tmp_path: Path) -> None:
 
 
 def test_broken_and_missing_images_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Expected a folder of images. Received: .*absent, which is none"):
+    with pytest.raises(
+        FileNotFoundError, match="Expected a folder of images. Received: .*absent, which does not exist"
+    ):
         images.find_images(tmp_path / "absent")
     with pytest.raises(ValueError, match=r"Expected images \(.jpg, .jpeg, .png\) in the folder. Received: "):
         images.find_images(tmp_path)
@@ -234,7 +236,7 @@ def test_photographs_smaller_than_a_patch_are_left_out(tmp_path: Path, capsys: p
     for name, side in (("large.png", 40), ("small.png", 20)):
         Image.fromarray(texture(0, side, 40)).save(tmp_path / name)
     assert images.photographs_of(tmp_path, 24) == [tmp_path / "large.png"]
-    assert "1 of 2 photographs are smaller than a patch and left out" in capsys.readouterr().out
+    assert "1 of 2 photographs are smaller than a patch and skipped" in capsys.readouterr().out
 
 
 # Measures
@@ -338,32 +340,31 @@ def test_the_same_command_again_only_compares(
 
 
 def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not_been(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in (train, settings):
         monkeypatch.setattr(module, "REPORT_STEPS", 4)
     chosen = settings.Settings(
         blocks=1, channels=4, patch_size=12, batch_size=4, steps=8, warmup_steps=1, precision="mixed_bfloat16"
     )
-    said: list[str] = []
 
     def learn(name: str) -> keras.Model:
-        return train.learn(chosen, images.find_images(photographs), RunFolder(tmp_path / name), said.append)
+        return train.fit(chosen, images.find_images(photographs), RunFolder(tmp_path / name))
 
-    write = train.Record.on_epoch_end
+    write = train.RunRecorder.on_epoch_end
 
     def write_and_stop(self: Any, epoch: int, logs: Any = None) -> None:
         write(self, epoch, logs)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
-        cut.setattr(train.Record, "on_epoch_end", write_and_stop)
+        cut.setattr(train.RunRecorder, "on_epoch_end", write_and_stop)
         learn("cut")
     assert len(history(tmp_path / "cut")) == 1
     with pytest.raises(FileNotFoundError, match="Expected the folder of a finished run. .*without model.keras"):
         settings.open_run(tmp_path / "cut")
     cut_short, whole = learn("cut"), learn("whole")
-    assert said.count("goes on after step 4") == 1
+    assert capsys.readouterr().out.count("resumed after step 4") == 1
     losses = [[row["loss"] for row in history(tmp_path / name)] for name in ("cut", "whole")]
     assert losses[0] == losses[1]
     assert {layer.compute_dtype for layer in whole.layers} == {"float32"}
@@ -380,7 +381,7 @@ def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not_been(
         (["--peak-lr", "0"], "Expected `peak_lr` above 0"),
         (["--weights", "nowhere"], "Expected the folder of a finished run. Received: nowhere, without model.keras"),
         (["--patch-size", "64"], "Expected photographs of at least 128 x 128 pixels. Received: none in"),
-        (["--test", "nowhere"], "Expected a folder of images. Received: nowhere, which is none"),
+        (["--test", "nowhere"], "Expected a folder of images. Received: nowhere, which does not exist"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_trained(
@@ -396,7 +397,7 @@ def test_bad_input_is_told_before_anything_is_trained(
         if flag in kept:
             del kept[kept.index(flag) : kept.index(flag) + 2]
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(train.Record, "on_epoch_end", pytest.fail)
+        context.setattr(train.RunRecorder, "on_epoch_end", pytest.fail)
         try:
             status = train.main([*kept, *flags])
         except SystemExit as stopped:  # what the flags' own check refuses
