@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -33,14 +32,22 @@ PHOTO_BATCH = 32
 def section(name: str, arguments: argparse.Namespace) -> str:
     """Returns the heading and the table of a recipe."""
     recipe = RECIPES[name]
-    if recipe.dataset in ("folder", "imagenet2012"):
-        recipe, data_dir = replace(recipe, dataset="folder", batch_size=PHOTO_BATCH), arguments.photos
+    if recipe.data.dataset in ("folder", "imagenet2012"):
+        recipe, data_dir = recipe.replace(dataset="folder", batch_size=PHOTO_BATCH), arguments.photos
     else:
         data_dir = arguments.cifar
-    split = input_speed.training_images(recipe, data_dir=data_dir)
-    stages = input_speed.measure(recipe, split, seconds=arguments.seconds, turns=arguments.turns)
-    what = "photographs" if recipe.dataset == "folder" else f"images of {recipe.dataset}"
-    return f"## {name}\n\n{len(split):,} {what}, batches of {recipe.batch_size}.\n\n{input_speed.table(stages)}"
+    split = input_speed.training_images(recipe.data, data_dir=data_dir)
+    stages = input_speed.measure(
+        split,
+        input_speed.first_preprocessing(recipe.data, split, recipe.architecture.image_size),
+        recipe.augmentation,
+        batch_size=recipe.data.batch_size,
+        one_hot=recipe.soft_labels,
+        seconds=arguments.seconds,
+        turns=arguments.turns,
+    )
+    what = "photographs" if recipe.data.dataset == "folder" else f"images of {recipe.data.dataset}"
+    return f"## {name}\n\n{len(split):,} {what}, batches of {recipe.data.batch_size}.\n\n{input_speed.table(stages)}"
 
 
 def main() -> None:

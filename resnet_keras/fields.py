@@ -1,36 +1,139 @@
-"""Fields of dataclasses that may have one of a few values: those that are annotated as a `Literal`."""
+"""Checks of dataclass fields against their annotations: types, choices (`Literal`) and ranges (`Range`)."""
 
 from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
-def expect_choices(instance: Any) -> None:
-    """Checks every field of a dataclass that is annotated as a `Literal`, or as a `Literal` or `None`.
+@dataclass(frozen=True)
+class Range:
+    """Values that a field may have, as metadata of its annotation: `Annotated[int, at_least(1)]`.
+
+    `None` is valid in any range where the annotation allows it.
+
+    Attributes:
+        expected: The range in words, e.g. "at least 1".
+        holds: Returns whether a value of the annotated type lies in the range.
+    """
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(low: float) -> Range:
+    """Returns the range [low, ∞)."""
+    return Range(f"at least {low}", lambda value: value >= low)
+
+
+def above(low: float) -> Range:
+    """Returns the range (low, ∞)."""
+    return Range(f"above {low}", lambda value: value > low)
+
+
+def between(low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> Range:
+    """Returns the range [low, high], without `low` if `open_low` and without `high` if `open_high`."""
+
+    def holds(value: float) -> bool:
+        return low <= value <= high and not (open_low and value == low) and not (open_high and value == high)
+
+    return Range(f"in {'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}", holds)
+
+
+def check_fields(instance: Any) -> None:
+    """Checks every field of a dataclass against its annotation; call it from `__post_init__`.
+
+    Checked are numbers (finite, and no `bool`), strings, booleans, tuples of these, classes, `None`, each `Literal` and
+    each `Range`. Annotations of other kinds accept any value.
 
     Raises:
-        ValueError: A field has another value; the message lists those it may have.
+        ValueError: A field has a value of another type, none of its choices, or one out of its range.
     """
-    for name, choices in _choices(instance.__class__).items():
-        if getattr(instance, name) not in choices:
-            raise ValueError(f"Expected `{name}` to be one of {choices}. Received: {getattr(instance, name)!r}")
+    for name, (hint, ranges) in _annotations(instance.__class__).items():
+        value = getattr(instance, name)
+        choices = _choices(hint)
+        if choices:
+            if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
+                near = suggestion(value, choices)
+                raise ValueError(f"Expected `{name}` to be one of {choices}. Received: {value!r}{near and '.' + near}")
+            continue
+        if not _matches(value, hint):
+            raise ValueError(f"Expected `{name}` to be {_described(hint)}. Received: {value!r}")
+        for each in ranges:
+            if value is not None and not each.holds(value):
+                optional = ", or None" if NoneType in _members(hint) else ""
+                raise ValueError(f"Expected `{name}` to be {each.expected}{optional}. Received: {value!r}")
+
+
+def suggestion(name: Any, known: Iterable[Any]) -> str:
+    """Returns a question with the nearest of the known names, to end an error message; "" if none is near."""
+    names = [each for each in known if isinstance(each, str)]
+    found = difflib.get_close_matches(name, names, 1, 0.5) if isinstance(name, str) else []
+    return f" Did you mean {found[0]}?" if found else ""
 
 
 @functools.cache
-def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
-    found: dict[str, tuple[Any, ...]] = {}
-    for name, hint in get_type_hints(kind).items():
-        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        if all(part is NoneType or get_origin(part) is Literal for part in parts):
-            found[name] = tuple(value for part in parts for value in get_args(part) or (None,))
-    return found
+def _annotations(kind: type) -> dict[str, tuple[Any, tuple[Range, ...]]]:
+    """Returns each field's annotation without metadata, and the ranges among the metadata."""
+    found: dict[str, tuple[Any, tuple[Range, ...]]] = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+        found[name] = (
+            get_args(hint)[0] if metadata else hint,
+            tuple(each for each in metadata if isinstance(each, Range)),
+        )
+    return {name: each for name, each in found.items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns the most similar of the known names as a question, or nothing if none is similar."""
-    found = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f" Did you mean {found[0]}?" if found else ""
+def _members(hint: Any) -> tuple[Any, ...]:
+    """Returns the members of a union, or the annotation alone."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """Returns the values of a `Literal`, or of a `Literal` or `None`; none for other annotations."""
+    members = _members(hint)
+    if not all(member is NoneType or get_origin(member) is Literal for member in members):
+        return ()
+    return tuple(value for member in members for value in get_args(member) or (None,))
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    """Returns whether a value is of the annotated type; `True` for annotations that are not checked."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_matches(value, member) for member in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if get_origin(hint) is tuple:
+        items = get_args(hint)
+        if not isinstance(value, tuple):
+            return False
+        if len(items) == 2 and items[1] is Ellipsis:
+            return all(_matches(each, items[0]) for each in value)
+        return len(value) == len(items) and all(map(_matches, value, items))
+    return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def _described(hint: Any) -> str:
+    """Returns an annotation in words, e.g. "an integer, or None"."""
+    if get_origin(hint) in (Union, UnionType):
+        return ", or ".join(_described(member) for member in get_args(hint))
+    if get_origin(hint) is Literal:
+        return f"one of {get_args(hint)}"
+    if get_origin(hint) is tuple:
+        items = get_args(hint)
+        if len(items) == 2 and items[1] is Ellipsis:
+            return f"a tuple, each item {_described(items[0])}"
+        return f"a tuple of {len(items)}: {', '.join(map(_described, items))}"
+    words = {int: "an integer", float: "a finite number", bool: "True or False", str: "a string", NoneType: "None"}
+    return words.get(hint) or (f"a {hint.__name__}" if isinstance(hint, type) else str(hint))

@@ -1,7 +1,6 @@
 """What several test files share: real data where there are any, and one trained run."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,7 +26,7 @@ def test_data() -> Path:
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run: ResNet-20 on digits, six epochs."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    train(replace(RECIPES["digits_resnet20"], epochs=6), folder)
+    train(RECIPES["digits_resnet20"].replace(epochs=6), folder)
     return folder
 
 

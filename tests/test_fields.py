@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from resnet_keras.fields import expect_choices
+from resnet_keras.fields import check_fields
 
 Color = Literal["red", "green"]
 
@@ -22,7 +22,7 @@ class Lamp:
     name: str = "anything"
 
     def __post_init__(self) -> None:
-        expect_choices(self)
+        check_fields(self)
 
 
 def test_what_the_annotation_lists_is_taken_and_other_fields_are_free() -> None:

@@ -31,13 +31,12 @@ from resnet_keras.training import create_optimizer, learning_rate_schedule
 
 WIDTHS = {"digits": (32, 64), "cifar10": (16, 32, 64)}  # the last stage sees 4x4 and 8x8 pixels
 RECIPES = {
-    "digits": replace(resnet_keras.RECIPES["digits_resnet20"], epochs=10),
-    "cifar10": replace(
-        resnet_keras.RECIPES["cifar10_resnet20"],
+    "digits": resnet_keras.RECIPES["digits_resnet20"].replace(epochs=10),
+    "cifar10": resnet_keras.RECIPES["cifar10_resnet20"].replace(
         epochs=6,
         batch_size=32,
         train_images=2000,
-        schedule="cosine",
+        lr_schedule="cosine",
         peak_lr=0.05,
         warmup_steps=40,
     ),
@@ -115,26 +114,38 @@ def train(
     name: str, dataset: str, seed: int, data_dir: Path | None = None, **changes: Any
 ) -> tuple[Run, keras.Model, tf.data.Dataset]:
     """Trains one network by `fit`; returns what came of it, the network and its test batches."""
-    recipe = replace(RECIPES[dataset], seed=seed, **changes)
+    recipe = RECIPES[dataset].replace(seed=seed, **changes)
     split = resnet_keras.open_split(dataset, "train", data_dir=data_dir)
-    split = resnet_keras.data.stratified_sample(split, recipe.train_images or len(split))
-    preprocessing = preprocessing_of(recipe, split)
+    split = resnet_keras.data.stratified_sample(split, recipe.data.train_images or len(split))
+    preprocessing = preprocessing_of(recipe.data, split, recipe.architecture.image_size)
     tested = resnet_keras.data.stratified_sample(
         resnet_keras.open_split(dataset, "test", data_dir=data_dir), TEST_IMAGES
     )
     test = evaluation_batches(tested, preprocessing, 256)
-    steps = steps_per_epoch(split, recipe.batch_size)
+    steps = steps_per_epoch(split, recipe.data.batch_size)
     keras.utils.set_random_seed(seed)
     model = network(name, WIDTHS[dataset], (*preprocessing.image_size, preprocessing.channels))
     model.compile(
-        create_optimizer(recipe, learning_rate_schedule(recipe, steps)),
+        create_optimizer(recipe.optimization, learning_rate_schedule(recipe, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     times = EpochTimes()
-    batches = training_batches(split, recipe, preprocessing)
+    batches = training_batches(
+        split,
+        preprocessing,
+        recipe.augmentation,
+        batch_size=recipe.data.batch_size,
+        epochs=recipe.schedule.epochs,
+        seed=recipe.seed,
+    )
     fitted = model.fit(
-        batches, epochs=recipe.epochs, steps_per_epoch=steps, shuffle=False, callbacks=[times], verbose=0
+        batches,
+        epochs=recipe.schedule.epochs,
+        steps_per_epoch=steps,
+        shuffle=False,
+        callbacks=[times],
+        verbose=0,
     )
     error = 1 - model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
     counts = [fitted.history.get(column, [None])[-1] for column in ("ode_evaluations", "ode_backward_evaluations")]

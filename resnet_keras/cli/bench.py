@@ -32,7 +32,7 @@ class Job:
 
 _JOBS = tyro.extras.subcommand_type_from_defaults(
     {name: Job(recipe=recipe) for name, recipe in RECIPES.items()},
-    {name: f"{recipe.model} on {recipe.dataset}" for name, recipe in RECIPES.items()},
+    {name: f"{recipe.network.model} on {recipe.data.dataset}" for name, recipe in RECIPES.items()},
     sort_subcommands=False,
 )
 
@@ -77,9 +77,18 @@ def bench(
         from resnet_keras.data import input_speed as input_meter
 
         job: Job = what.job
-        split = input_meter.training_images(job.recipe, data_dir=job.data_dir, download=job.download)
-        stages = input_meter.measure(job.recipe, split, seconds=job.seconds, turns=job.turns)
-        size = f"{len(split)} images in batches of {job.recipe.batch_size}"
+        recipe = job.recipe
+        split = input_meter.training_images(recipe.data, data_dir=job.data_dir, download=job.download)
+        stages = input_meter.measure(
+            split,
+            input_meter.first_preprocessing(recipe.data, split, recipe.architecture.image_size),
+            recipe.augmentation,
+            batch_size=recipe.data.batch_size,
+            one_hot=recipe.soft_labels,
+            seconds=job.seconds,
+            turns=job.turns,
+        )
+        size = f"{len(split)} images in batches of {job.recipe.data.batch_size}"
         print(f"{size}, medians over {job.turns} turns:\n{input_meter.table(stages)}")
         return
     from resnet_keras.exporting import export_speed

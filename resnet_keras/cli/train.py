@@ -45,7 +45,10 @@ class Job:
 
 _JOBS = tyro.extras.subcommand_type_from_defaults(
     {name: Job(recipe=recipe, workdir=Path("runs") / name) for name, recipe in RECIPES.items()},
-    {name: f"{recipe.model} on {recipe.dataset}, {recipe.epochs} epochs" for name, recipe in RECIPES.items()},
+    {
+        name: f"{recipe.network.model} on {recipe.data.dataset}, {recipe.schedule.epochs} epochs"
+        for name, recipe in RECIPES.items()
+    },
     sort_subcommands=False,
 )
 

@@ -1,4 +1,5 @@
 from . import input_speed as input_speed
+from .augmentation import augment as augment
 from .broken_images import broken_images as broken_images
 from .broken_images import open_whole as open_whole
 from .broken_images import without as without
@@ -21,6 +22,8 @@ from .rand_augment import rand_augment as rand_augment
 from .rand_augment import trivial_augment as trivial_augment
 from .sampling import class_balanced_sample as class_balanced_sample
 from .sampling import stratified_sample as stratified_sample
+from .settings import Augmentation as Augmentation
+from .settings import DataSettings as DataSettings
 from .splits import ArraySplit as ArraySplit
 from .splits import FileSplit as FileSplit
 from .splits import RecordSplit as RecordSplit

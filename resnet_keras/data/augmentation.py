@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from resnet_keras.data.image_ops import by_rows, decode, normalize
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
-from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.data.settings import Augmentation
 
 # Principal components of ImageNet's RGB values on the scale 0–1: eigenvalues' roots and eigenvectors (AlexNet §4.1,
 # the numbers of fb.resnet.torch).
@@ -21,7 +21,11 @@ _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 
 
 def augment(
-    pixels: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor, mirrored: tf.Tensor | None = None
+    pixels: tf.Tensor,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    seed: tf.Tensor,
+    mirrored: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Normalizes a batch (N, H, W, C) of pixels and varies it: padded and cropped (§4.2), mirrored, recolored (§3.4).
 
@@ -31,25 +35,25 @@ def augment(
     images = normalize(pixels, preprocessing)
     count = tf.shape(images)[0]
     crop_seed, flip_seed, color_seed = tf.unstack(tf.random.split(seed, 3))
-    if recipe.pad_pixels:
+    if augmentation.pad_pixels:
         height, width = preprocessing.image_size
-        pad = recipe.pad_pixels
+        pad = augmentation.pad_pixels
         images = tf.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         corners = tf.random.stateless_uniform((count, 2), crop_seed, 0, 2 * pad + 1, tf.int32)
         images = tf.gather(images, corners[:, :1] + tf.range(height), axis=1, batch_dims=1)
         images = tf.gather(images, corners[:, 1:] + tf.range(width), axis=2, batch_dims=1)
-    if recipe.flip:
+    if augmentation.flip:
         if mirrored is None:
             mirrored = tf.random.stateless_uniform((count,), flip_seed) < 0.5
         # A stepped slice and a condition that is broadcast would take six times as long.
         images = tf.compat.v1.where(mirrored, tf.reverse(images, [2]), images)
-    if recipe.color_noise and preprocessing.channels == 3:
-        amounts = tf.random.stateless_normal((count, 3), color_seed, stddev=recipe.color_noise)
+    if augmentation.pca_lighting and preprocessing.channels == 3:
+        amounts = tf.random.stateless_normal((count, 3), color_seed, stddev=augmentation.pca_lighting)
         shift = 255.0 * tf.matmul(amounts * _COLOR_STD, _COLOR_AXES, transpose_b=True)
         shift = shift[:, ::-1] if preprocessing.channel_order == "bgr" else shift
         images = by_rows(tf.add, images, (shift / preprocessing.std)[:, None, :])
-    if recipe.erase:
-        erased = _erased(count, preprocessing.image_size, recipe.erase, tf.random.fold_in(seed, 1))
+    if augmentation.erase:
+        erased = _erased(count, preprocessing.image_size, augmentation.erase, tf.random.fold_in(seed, 1))
         images = tf.where(tf.broadcast_to(erased, tf.shape(images)), tf.zeros_like(images), images)
     return images
 
@@ -75,7 +79,9 @@ def rectangle(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tens
     return (inside_rows[:, :, None] & inside_columns[:, None, :])[..., None]
 
 
-def random_crop(encoded: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+def random_crop(
+    encoded: tf.Tensor, augmentation: Augmentation, preprocessing: Preprocessing, seed: tf.Tensor
+) -> tf.Tensor:
     """Decodes a random crop: bytes -> float32 (*image_size, C), pixels 0–255; see `random_crop_of`.
 
     Of a JPEG only the crop is ever decoded; where it is to be reduced by 2, 4 or 8 or more, at half, a quarter or an
@@ -84,7 +90,7 @@ def random_crop(encoded: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing
     """
 
     def from_jpeg() -> tf.Tensor:
-        where = _window(tf.io.extract_jpeg_shape(encoded)[:2], recipe, preprocessing, seed)
+        where = _window(tf.io.extract_jpeg_shape(encoded)[:2], augmentation, preprocessing, seed)
         reduction = tf.reduce_min(where[2:] // preprocessing.image_size)
         scaled = [partial(from_scaled_jpeg, where, ratio) for ratio in _JPEG_RATIOS]
         return tf.switch_case(tf.reduce_sum(tf.cast(reduction >= _JPEG_RATIOS[1:], tf.int32)), scaled)
@@ -105,7 +111,7 @@ def random_crop(encoded: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing
         return image
 
     def from_other() -> tf.Tensor:
-        return random_crop_of(decode(encoded, preprocessing.channels), recipe, preprocessing, seed)
+        return random_crop_of(decode(encoded, preprocessing.channels), augmentation, preprocessing, seed)
 
     image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_other)
     image.set_shape((*preprocessing.image_size, preprocessing.channels))
@@ -133,36 +139,38 @@ def _resized_and_turned(
     return tf.transpose(tf.reshape(resized, (length, width, channels)), (1, 0, 2))
 
 
-def random_crop_of(image: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+def random_crop_of(
+    image: tf.Tensor, augmentation: Augmentation, preprocessing: Preprocessing, seed: tf.Tensor
+) -> tf.Tensor:
     """Returns a random crop of an image: (H, W, C) -> float32 (*image_size, C), pixels 0–255.
 
     By `shorter_side` a crop of the randomly scaled image (§3.4), where cropping what was scaled is scaling what was
     cropped; by `crop_area` one of random area and aspect (arXiv:1409.4842, §6). Unlike a test image's, its pixels are
     not rounded to whole numbers.
     """
-    top, left, height, width = tf.unstack(_window(tf.shape(image)[:2], recipe, preprocessing, seed))
+    top, left, height, width = tf.unstack(_window(tf.shape(image)[:2], augmentation, preprocessing, seed))
     image = image[top : top + height, left : left + width]
     return tf.image.resize(image, preprocessing.image_size, preprocessing.interpolation, antialias=True)
 
 
-def _window(size: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+def _window(size: tf.Tensor, augmentation: Augmentation, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
     """Returns upper left corner and extent of what becomes the crop of an image of `size`, int32 (4,)."""
-    if recipe.crop_area is not None:
+    if augmentation.crop_area is not None:
         begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.concat([size, [1]], 0),
             tf.zeros((1, 0, 4)),
             seed,
             min_object_covered=0.0,
             aspect_ratio_range=(3 / 4, 4 / 3),
-            area_range=recipe.crop_area,
+            area_range=augmentation.crop_area,
             max_attempts=10,
             use_image_if_no_bounding_boxes=True,
         )
         return tf.concat([begin[:2], extent[:2]], 0)
-    if recipe.shorter_side is None:
-        raise ValueError("Expected a recipe with `shorter_side` or `crop_area`. Received: one with neither")
+    if augmentation.shorter_side is None:
+        raise ValueError("Expected an augmentation with `shorter_side` or `crop_area`. Received: neither")
     side_seed, corner_seed = tf.unstack(tf.random.split(seed, 2))
-    shortest, longest = recipe.shorter_side
+    shortest, longest = augmentation.shorter_side
     side = tf.random.stateless_uniform((), side_seed, shortest, longest + 1, tf.int32)
     scale = tf.cast(tf.reduce_min(size), tf.float32) / tf.cast(side, tf.float32)
     crop = tf.constant(preprocessing.image_size, tf.float32)

@@ -9,52 +9,66 @@ import tensorflow as tf
 
 from resnet_keras.data.image_ops import crop, decode, normalize, with_channels
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.settings import DataSettings
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
-from resnet_keras.recipes.recipe import Recipe
 
 CACHE_BYTES = 2**30
 """Evaluation images, once decoded, are kept in memory up to this."""
 
 
-def preprocessing_of(recipe: Recipe, split: Split, trained: Preprocessing | None = None) -> Preprocessing:
-    """Returns what a recipe's network will expect of an image.
+def preprocessing_of(
+    data: DataSettings, split: Split, network_size: int, trained: Preprocessing | None = None
+) -> Preprocessing:
+    """Returns the preprocessing of a network that is trained on a split.
 
-    Of weights that were trained on something, that is what they expected then (`trained`); of fresh ones, the
-    network's own size and the data set's mean and std.
+    Args:
+        data: Its image size, shorter side of test images and interpolation take precedence.
+        split: Images to train on; their size, mean and standard deviation apply to random initial weights.
+        network_size: Height and width in pixels that the network is made for; applies if neither `data` nor the
+            data set has one.
+        trained: Preprocessing of the initial weights; `None` for random ones.
     """
     info = split.info
     if trained is not None:
-        size = (recipe.image_size, recipe.image_size) if recipe.image_size else trained.image_size
+        size = (data.image_size, data.image_size) if data.image_size else trained.image_size
         resized = trained.at(size)
         return replace(
             resized,
-            shorter_side=recipe.test_shorter_side or resized.shorter_side,
-            interpolation=recipe.interpolation or resized.interpolation,
+            shorter_side=data.test_shorter_side or resized.shorter_side,
+            interpolation=data.interpolation or resized.interpolation,
         )
-    side = recipe.image_size or info.image_size or recipe.architecture.image_size
+    side = data.image_size or info.image_size or network_size
     return Preprocessing(
         image_size=(side, side),
         channels=info.channels,
         mean=info.mean,
         std=info.std,
-        shorter_side=recipe.test_shorter_side,
-        interpolation=recipe.interpolation or "bilinear",
+        shorter_side=data.test_shorter_side,
+        interpolation=data.interpolation or "bilinear",
     )
 
 
-def evaluation_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
-    """Returns every image of a split once, in order: float32 (≤ batch_size, *image_size, C) and int64 labels."""
+def evaluation_batches(
+    split: Split, preprocessing: Preprocessing, batch_size: int, *, one_hot: bool = False
+) -> tf.data.Dataset:
+    """Returns every image of a split once, in order.
+
+    Args:
+        split: Images.
+        preprocessing: Size and normalization of the network's input.
+        batch_size: Images in each batch; the last may have fewer.
+        one_hot: Whether labels are one-hot.
+
+    Returns:
+        A data set of float32 (≤ batch_size, *image_size, C), and int64 (≤ batch_size,) or, if `one_hot`, float32
+        (≤ batch_size, classes).
+    """
     batches = pixel_batches(split, preprocessing, batch_size)
     batches = batches.map(lambda pixels, labels: (normalize(pixels, preprocessing), labels), tf.data.AUTOTUNE)
     if len(split) * int(np.prod(preprocessing.image_size)) * preprocessing.channels * 4 <= CACHE_BYTES:
         batches = batches.cache()
-    return batches.with_options(options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
-
-
-def validation_batches(split: Split, recipe: Recipe, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
-    """Returns what `evaluation_batches` does, with labels of the kind that the recipe trains on."""
-    batches = evaluation_batches(split, preprocessing, batch_size)
-    if not recipe.soft_labels:
+    batches = batches.with_options(options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
+    if not one_hot:
         return batches
     return batches.map(lambda images, labels: (images, tf.one_hot(labels, len(split.class_names))), tf.data.AUTOTUNE)
 

@@ -1,4 +1,4 @@
-"""How fast a recipe's training images come, stage by stage and without a network, beside a naive pipeline."""
+"""Speed of the training input, stage by stage and without a network, beside that of a naive pipeline."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from resnet_keras.data.datasets import dataset
 from resnet_keras.data.evaluation_batches import preprocessing_of, whole_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
+from resnet_keras.data.settings import Augmentation, DataSettings
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
 from resnet_keras.data.training_batches import SHUFFLE_IMAGES, training_batches
-from resnet_keras.recipes.recipe import Recipe
 
 NAIVE, ANTIALIASED = "naive", "naive, antialiased"
 
 _ENDLESS = 10**6  # epochs
-_UNMIXED: dict[str, Any] = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "loss": "softmax"}
+_UNMIXED: dict[str, Any] = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0}
 _PLAIN: dict[str, Any] = {
     "pad_pixels": 0,
-    "policy": None,
+    "auto_augment": None,
     "flip": False,
     "alternate_flip": False,
-    "color_noise": 0.0,
+    "pca_lighting": 0.0,
     "erase": 0.0,
 }
 
@@ -57,27 +57,45 @@ class Stage:
         return median(mine / its for mine, its in zip(self.rates, other.rates, strict=True))
 
 
-def training_images(recipe: Recipe, *, data_dir: str | Path | None = None, download: bool = False) -> Split:
-    """Opens the images that a recipe trains on; of a folder all, as to their speed it does not matter which.
+def training_images(data: DataSettings, *, data_dir: str | Path | None = None, download: bool = False) -> Split:
+    """Opens the training images of a run; of a folder all, as the choice does not affect speed.
 
     Args:
-        recipe: Its data set and number of images apply.
-        data_dir: Where the data lie; see `open_split`.
-        download: Whether TFDS may fetch and prepare a set that is missing.
+        data: Its data set and number of training images apply.
+        data_dir: Folder of the data; see `open_split`.
+        download: Whether TFDS may download and prepare a missing set.
     """
-    part = "all" if dataset(recipe.dataset).source == "folder" else "train"
-    split = open_split(recipe.dataset, part, data_dir=data_dir, download=download)
-    return split if recipe.train_images is None else stratified_sample(split, recipe.train_images)
+    part = "all" if dataset(data.dataset).source == "folder" else "train"
+    split = open_split(data.dataset, part, data_dir=data_dir, download=download)
+    return split if data.train_images is None else stratified_sample(split, data.train_images)
 
 
-def measure(recipe: Recipe, split: Split, *, seconds: float = 5.0, turns: int = 3) -> tuple[Stage, ...]:
-    """Measures each of `pipelines` by itself; they take turns, so that whatever else the machine does falls on all.
+def first_preprocessing(data: DataSettings, split: Split, network_size: int) -> Preprocessing:
+    """Returns the preprocessing of the first epoch of a run; see `preprocessing_of` for the arguments."""
+    preprocessing = preprocessing_of(data, split, network_size)
+    return preprocessing.at(data.train_sizes[0]) if data.train_sizes else preprocessing
+
+
+def measure(
+    split: Split,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    one_hot: bool = False,
+    seconds: float = 5.0,
+    turns: int = 3,
+) -> tuple[Stage, ...]:
+    """Measures each of `pipelines` by itself, in turns, so that other load on the machine affects all of them.
 
     Args:
-        recipe: What is done to the images.
-        split: The images.
-        seconds: Length of a turn of one pipeline, after a fifth of it that is not counted.
-        turns: How often each pipeline has its turn.
+        split: Images to read.
+        preprocessing: Size and normalization of the network's input.
+        augmentation: Random changes of images and labels.
+        batch_size: Images in a batch.
+        one_hot: Whether labels are one-hot, also without mixing.
+        seconds: Length of a turn of one pipeline, after a warm-up of a fifth of it.
+        turns: Turns of each pipeline.
 
     Raises:
         ValueError: `seconds` or `turns` is too small, or the split does not fill a batch.
@@ -86,7 +104,7 @@ def measure(recipe: Recipe, split: Split, *, seconds: float = 5.0, turns: int = 
         raise ValueError(f"Expected `seconds` above 0. Received: {seconds}")
     if turns < 1:
         raise ValueError(f"Expected `turns` of at least 1. Received: {turns}")
-    to_measure = pipelines(recipe, split)
+    to_measure = pipelines(split, preprocessing, augmentation, batch_size=batch_size, one_hot=one_hot)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in to_measure}
     for _ in range(turns):
         for name, batches in to_measure.items():
@@ -105,51 +123,59 @@ def table(stages: tuple[Stage, ...]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def pipelines(recipe: Recipe, split: Split) -> dict[str, tf.data.Dataset]:
-    """Returns batches of a recipe's images up to each stage, each with all before it, and those of naive pipelines.
+def pipelines(
+    split: Split, preprocessing: Preprocessing, augmentation: Augmentation, *, batch_size: int, one_hot: bool = False
+) -> dict[str, tf.data.Dataset]:
+    """Returns endless batches up to each stage of the input, with all stages before it, and of naive pipelines.
 
-    They are endless. The image size is that of the first epoch. Stages that a recipe or a kind of split does not have
-    are left out: images in memory are neither read nor decoded. Reading yields images of one pixel, decoding whole
-    images the pixel in the corner.
+    Stages that the augmentation or the kind of split does not have are skipped: images in memory are neither read nor
+    decoded. Reading yields images of one pixel, decoding whole images the pixel in the corner. See `measure` for the
+    arguments.
     """
-    recipe = replace(recipe, epochs=_ENDLESS)
-    preprocessing = preprocessing_of(recipe, split)
-    if side := recipe.size_in(0):
-        preprocessing = preprocessing.at(side)
-    unmixed = replace(recipe, **_UNMIXED)
+    unmixed = replace(augmentation, **_UNMIXED)
     plain = replace(unmixed, **_PLAIN)
+
+    def stage(chosen: Augmentation, size: Preprocessing = preprocessing, **options: Any) -> tf.data.Dataset:
+        return training_batches(split, size, chosen, batch_size=batch_size, epochs=_ENDLESS, **options)
+
     found: dict[str, tf.data.Dataset] = {}
     if not isinstance(split, ArraySplit):
         pixel = replace(preprocessing, image_size=(1, 1), shorter_side=None)
-        found["read"] = training_batches(split, plain, pixel, rows=range(0))
-        found["read, decode whole"] = _decoded_whole(split, recipe, preprocessing)
-    cut = "crop" if recipe.crops_each_image else "resize"
+        found["read"] = stage(plain, pixel, rows=range(0))
+        found["read, decode whole"] = _decoded_whole(split, preprocessing, batch_size)
+    cut = "crop" if augmentation.crops_each_image else "resize"
     first = f"gather, {cut}" if isinstance(split, ArraySplit) else f"read, decode, {cut}"
-    found[f"{first}, normalize"] = training_batches(split, plain, preprocessing)
+    found[f"{first}, normalize"] = stage(plain)
     if unmixed != plain:
-        found["+ augmentation"] = training_batches(split, unmixed, preprocessing)
-    if recipe != unmixed:
-        found["+ mixing, soft labels"] = training_batches(split, recipe, preprocessing)
-    found[NAIVE] = naive_batches(split, recipe, preprocessing)
-    if recipe.crops_each_image or not isinstance(split, ArraySplit):
-        found[ANTIALIASED] = naive_batches(split, recipe, preprocessing, antialias=True)
+        found["+ augmentation"] = stage(unmixed)
+    if augmentation != unmixed or one_hot:
+        found["+ mixing, soft labels"] = stage(augmentation, one_hot=one_hot)
+    found[NAIVE] = naive_batches(split, preprocessing, augmentation, batch_size=batch_size)
+    if augmentation.crops_each_image or not isinstance(split, ArraySplit):
+        found[ANTIALIASED] = naive_batches(split, preprocessing, augmentation, batch_size=batch_size, antialias=True)
     return found
 
 
 def naive_batches(
-    split: Split, recipe: Recipe, preprocessing: Preprocessing, *, antialias: bool = False
+    split: Split,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    antialias: bool = False,
 ) -> tf.data.Dataset:
-    """Returns endless batches as one writes them first, of the shapes and types of `training_batches`.
+    """Returns endless batches of a naive pipeline, with the shapes and types of `training_batches`.
 
     One parallel `map` from a file or array to a normalized image, with the operations of `tf.io` and `tf.image` as
     they are: `decode_jpeg` of the whole image, `resize`, a random crop, mirroring and a random shift of the colors,
-    then `batch` and `prefetch`; how much runs in parallel is left to `tf.data`. It has the recipe's crop, flip and
-    colors, but neither its policy, erasing nor mixing.
+    then `batch` and `prefetch`, with `tf.data.AUTOTUNE`. It applies crop, flip and lighting noise of the augmentation,
+    but no automatic augmentation, erasing or mixing.
 
     Args:
-        split: The images.
-        recipe: Its batch size, crop, flip and color noise apply.
+        split: Images to read.
         preprocessing: Size and normalization of the result.
+        augmentation: Its crop, flip, padding and lighting noise apply.
+        batch_size: Images in a batch.
         antialias: Whether images are resized with antialiasing, as `training_batches` does and `tf.image.resize` by
             itself does not: otherwise it is faster, and its images are worse.
     """
@@ -160,14 +186,19 @@ def naive_batches(
         return tf.image.resize(image, size, preprocessing.interpolation, antialias=antialias)
 
     def cropped(image: tf.Tensor) -> tf.Tensor:
-        if recipe.crop_area:
+        if augmentation.crop_area:
             begin, extent, _ = tf.image.sample_distorted_bounding_box(
-                tf.shape(image), tf.zeros((1, 0, 4)), area_range=recipe.crop_area, aspect_ratio_range=(3 / 4, 4 / 3),
-                min_object_covered=0.0, max_attempts=10, use_image_if_no_bounding_boxes=True,
-            )  # fmt: skip
+                tf.shape(image),
+                tf.zeros((1, 0, 4)),
+                area_range=augmentation.crop_area,
+                aspect_ratio_range=(3 / 4, 4 / 3),
+                min_object_covered=0.0,
+                max_attempts=10,
+                use_image_if_no_bounding_boxes=True,
+            )
             return resized(tf.slice(image, begin, extent), preprocessing.image_size)
-        if recipe.shorter_side:
-            shortest, longest = recipe.shorter_side
+        if augmentation.shorter_side:
+            shortest, longest = augmentation.shorter_side
             side = tf.random.uniform((), shortest, longest + 1, tf.int32)
             size = tf.shape(image)[:2]
             return tf.image.random_crop(resized(image, side * size // tf.reduce_min(size)), shape)
@@ -179,18 +210,18 @@ def naive_batches(
         if not isinstance(split, ArraySplit):
             image = tf.io.decode_jpeg(image, channels=preprocessing.channels)  # PNGs, too
         image = tf.ensure_shape(tf.cast(cropped(image), tf.float32), shape)
-        if recipe.flip:
+        if augmentation.flip:
             image = tf.image.random_flip_left_right(image)
-        if recipe.color_noise and preprocessing.channels == 3:
-            image += tf.random.normal((3,), stddev=32 * recipe.color_noise)
+        if augmentation.pca_lighting and preprocessing.channels == 3:
+            image += tf.random.normal((3,), stddev=32 * augmentation.pca_lighting)
         image = (image - mean) / std
-        if recipe.pad_pixels:
-            pad = recipe.pad_pixels
+        if augmentation.pad_pixels:
+            pad = augmentation.pad_pixels
             image = tf.image.random_crop(tf.pad(image, ((pad, pad), (pad, pad), (0, 0))), shape)
         return image, label
 
     images = _shuffled(split).repeat().map(varied, tf.data.AUTOTUNE)
-    return images.batch(recipe.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return images.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def _shuffled(split: Split) -> tf.data.Dataset:
@@ -203,10 +234,10 @@ def _shuffled(split: Split) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((split.images, split.labels)).shuffle(SHUFFLE_IMAGES)
 
 
-def _decoded_whole(split: FileSplit | RecordSplit, recipe: Recipe, preprocessing: Preprocessing) -> tf.data.Dataset:
+def _decoded_whole(split: FileSplit | RecordSplit, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
     images = whole_images(split, preprocessing.channels).repeat()
     corners = images.map(lambda image, label: (image[:1, :1], label), tf.data.AUTOTUNE)
-    return corners.batch(recipe.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return corners.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def _turn(batches: tf.data.Dataset, seconds: float) -> tuple[float, float]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 
 from resnet_keras.data.augmentation import rectangle
-from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.data.settings import Augmentation
 
 WHOLE_FROM = 0.2
 """Part of a mixed image from which on its class counts as whole, where `mixed_labels` says so (arXiv:2110.00476)."""
 
 
 def mix_images(
-    images: tf.Tensor, labels: tf.Tensor, classes: int, recipe: Recipe, seed: tf.Tensor
+    images: tf.Tensor, labels: tf.Tensor, classes: int, augmentation: Augmentation, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Blends images with others of their batch, and returns labels as parts of classes.
 
@@ -24,7 +24,7 @@ def mix_images(
         images: Float32 (N, H, W, C).
         labels: Classes (N,).
         classes: How many there are.
-        recipe: Its `mixup`, `cutmix`, `mixed_labels` and `label_smoothing` apply.
+        augmentation: Its `mixup`, `cutmix`, `mixed_labels` and `label_smoothing` apply.
         seed: Two integers; equal seeds give equal results.
 
     Returns:
@@ -32,23 +32,23 @@ def mix_images(
     """
     kind_seed, share_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
     hot = tf.one_hot(labels, classes)
-    if recipe.mixup and recipe.cutmix:
+    if augmentation.mixup and augmentation.cutmix:
         images, shares = tf.cond(
             tf.random.stateless_uniform((), kind_seed) < 0.5,
-            lambda: _mixed_up(images, recipe.mixup, share_seed),
-            lambda: _cut(images, recipe.cutmix, share_seed, place_seed),
+            lambda: _mixed_up(images, augmentation.mixup, share_seed),
+            lambda: _cut(images, augmentation.cutmix, share_seed, place_seed),
         )
-    elif recipe.mixup:
-        images, shares = _mixed_up(images, recipe.mixup, share_seed)
-    elif recipe.cutmix:
-        images, shares = _cut(images, recipe.cutmix, share_seed, place_seed)
+    elif augmentation.mixup:
+        images, shares = _mixed_up(images, augmentation.mixup, share_seed)
+    elif augmentation.cutmix:
+        images, shares = _cut(images, augmentation.cutmix, share_seed, place_seed)
     else:
-        return images, hot * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+        return images, hot * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / classes
     shares = shares[:, None]
     mixed = shares * hot + (1 - shares) * hot[::-1]
-    if recipe.mixed_labels == "whole":
+    if augmentation.mixed_labels == "whole":
         mixed = tf.cast(mixed > WHOLE_FROM, tf.float32)
-    return images, mixed * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+    return images, mixed * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / classes
 
 
 def _mixed_up(images: tf.Tensor, alpha: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

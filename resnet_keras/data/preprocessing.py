@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from resnet_keras.fields import expect_choices
+from resnet_keras.fields import check_fields
 
 Interpolation = Literal["bilinear", "bicubic"]
 ChannelOrder = Literal["rgb", "bgr"]
@@ -70,7 +70,7 @@ class Preprocessing:
             raise ValueError(
                 f"Expected `shorter_side` to be no shorter than the crop, {self.image_size}. Received: {side}"
             )
-        expect_choices(self)
+        check_fields(self)
         if self.channel_order == "bgr" and self.channels != 3:
             raise ValueError(f'Expected 3 channels in the order "bgr". Received: {self.channels}')
 

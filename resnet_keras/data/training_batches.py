@@ -1,10 +1,12 @@
 """Batches for training, by `tf.data`.
 
-Which image stands at a position of the run, and how it is augmented, are functions of the seed and the position
-alone. So two runs with one seed see the same images, and a run that is continued sees those that are left.
+The image at a position of the run and its augmentation are functions of the seed and the position alone. So two runs
+with one seed see the same images, and a resumed run sees the images that are left.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import tensorflow as tf
 
@@ -14,20 +16,20 @@ from resnet_keras.data.image_ops import crop, decode, with_channels
 from resnet_keras.data.mixup import mix_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.rand_augment import rand_augment, trivial_augment
+from resnet_keras.data.settings import Augmentation
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
-from resnet_keras.recipes.recipe import Recipe
 
 SHUFFLE_IMAGES = 10_000
 """Encoded images among which a stream of records is shuffled: about 1 GB of ImageNet."""
 
-_Triple = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels or bytes, label, and place in the split
+_Triple = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels or bytes, label, and index in the split
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """Returns how many full batches the split fills; the images left over differ from epoch to epoch.
+    """Returns the number of full batches in the split; the images left over differ from epoch to epoch.
 
     Raises:
-        ValueError: It does not fill one.
+        ValueError: The split does not fill a batch.
     """
     if len(split) < batch_size:
         raise ValueError(
@@ -38,45 +40,67 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
 def training_batches(
     split: Split,
-    recipe: Recipe,
     preprocessing: Preprocessing,
+    augmentation: Augmentation | None = None,
     *,
+    batch_size: int,
+    epochs: int,
+    seed: int = 0,
+    one_hot: bool = False,
     first_step: int = 0,
     last_step: int | None = None,
     deterministic: bool = True,
     rows: range | None = None,
 ) -> tf.data.Dataset:
-    """Returns the batches of a run from step `first_step` up to `last_step`, shuffled and augmented as the recipe says.
+    """Returns the shuffled and augmented batches of a run, from step `first_step` up to `last_step`.
 
     Args:
         split: Images to train on.
-        recipe: Its batch size, epochs, augmentation and seed apply.
         preprocessing: Size and normalization of the network's input.
-        first_step: Steps of the run that are done already.
+        augmentation: Random changes of images and labels; none if `None`.
+        batch_size: Images per step.
+        epochs: Passes over the images.
+        seed: Seed of the order of the images and of their augmentation, at least 0.
+        one_hot: Whether labels are one-hot; always so if the augmentation makes them soft.
+        first_step: Number of steps that are done already.
         last_step: Step to stop before; the end of the run if `None`.
-        deterministic: Whether batches must come in the order that the seed determines, at the price of waiting for
+        deterministic: Whether batches must come in the order that the seed determines, at the cost of waiting for
             a slow one.
-        rows: Of each batch, those that will be looked at, all if `None`: the others are not decoded, unless images are
-            mixed, and may hold anything.
+        rows: Rows of each batch that are used; all if `None`. Other rows are not decoded, unless images are mixed,
+            and may hold anything.
 
     Returns:
-        A data set of float32 (batch, *image_size, C) and int64 (batch,), or float32 (batch, classes) of soft labels.
+        A data set of float32 (batch, *image_size, C), and int64 (batch,) or, for one-hot or soft labels, float32
+        (batch, classes).
+
+    Raises:
+        ValueError: The split does not fill a batch.
     """
-    steps = steps_per_epoch(split, recipe.batch_size)
-    last_step = recipe.epochs * steps if last_step is None else last_step
+    steps = steps_per_epoch(split, batch_size)
+    stream = _Stream(
+        preprocessing=preprocessing,
+        augmentation=augmentation or Augmentation(),
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=steps,
+        seed=seed,
+        first_step=first_step,
+        last_step=epochs * steps if last_step is None else last_step,
+    )
+    one_hot = one_hot or stream.augmentation.soft_labels
     if isinstance(split, ArraySplit):
-        batches = _array_batches(split, recipe, preprocessing, first_step, last_step, steps)
+        batches = _array_batches(split, stream)
     else:
-        decoded = range(recipe.batch_size) if rows is None or recipe.soft_labels else rows
-        batches = _encoded_batches(split, recipe, preprocessing, first_step, last_step, steps, decoded)
+        batches = _encoded_batches(split, stream, range(batch_size) if rows is None or one_hot else rows)
 
     def augmented(step: tf.Tensor, pixels: tf.Tensor, labels: tf.Tensor, chosen: tf.Tensor) -> tuple:
-        seed = tf.stack([tf.cast(recipe.seed, tf.int64), step])
-        mirrored = _in_turn(chosen, step // steps, len(split), recipe.seed) if recipe.alternate_flip else None
-        images = augment(pixels, recipe, preprocessing, seed, mirrored)
-        if not recipe.soft_labels:
+        step_seed = tf.stack([tf.cast(seed, tf.int64), step])
+        alternate = stream.augmentation.alternate_flip
+        mirrored = _alternately_mirrored(chosen, step // steps, len(split), seed) if alternate else None
+        images = augment(pixels, stream.augmentation, preprocessing, step_seed, mirrored)
+        if not one_hot:
             return images, labels
-        return mix_images(images, labels, len(split.class_names), recipe, tf.random.fold_in(seed, 2))
+        return mix_images(images, labels, len(split.class_names), stream.augmentation, tf.random.fold_in(step_seed, 2))
 
     batches = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first_step, tf.int64)), batches).map(
         lambda step, batch: augmented(step, *batch), tf.data.AUTOTUNE
@@ -84,112 +108,137 @@ def training_batches(
     return batches.with_options(options(deterministic)).prefetch(tf.data.AUTOTUNE)
 
 
-def _shuffled(position: tf.Tensor, epoch_images: int, images: int, recipe: Recipe) -> tf.Tensor:
-    """Returns which of `images` stands at a position of the run: another permutation in each epoch."""
-    epoch, place = position // epoch_images, position % epoch_images // recipe.repeats
-    epoch = tf.reshape(epoch, (-1,))[0]  # a batch lies in one epoch
-    return tf.random.experimental.index_shuffle(
-        place, seed=tf.stack([tf.cast(recipe.seed, tf.int64), epoch]), max_index=tf.constant(images - 1, tf.int64)
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Stream:
+    """The images of a run in their order, from `first_step` up to `last_step`."""
+
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    batch_size: int
+    epochs: int
+    steps: int  # per epoch
+    seed: int
+    first_step: int
+    last_step: int
+
+    @property
+    def epoch_images(self) -> int:
+        """Images of an epoch that fill its batches."""
+        return self.steps * self.batch_size
+
+    @property
+    def positions(self) -> range:
+        """Positions of the images in the run."""
+        return range(self.first_step * self.batch_size, self.last_step * self.batch_size)
+
+    def seed_at(self, position: tf.Tensor) -> tf.Tensor:
+        """Returns the seed of the image at a position, int64 (2,)."""
+        return tf.stack([tf.cast(self.seed, tf.int64), position])
+
+    def shuffled(self, position: tf.Tensor, images: int) -> tf.Tensor:
+        """Returns the index of the image at a position, of `images`: another permutation in each epoch."""
+        epoch = position // self.epoch_images
+        place = position % self.epoch_images // self.augmentation.repeated_augmentation
+        epoch = tf.reshape(epoch, (-1,))[0]  # a batch lies in one epoch
+        return tf.random.experimental.index_shuffle(
+            place, seed=tf.stack([tf.cast(self.seed, tf.int64), epoch]), max_index=tf.constant(images - 1, tf.int64)
+        )
+
+    def auto_augmented(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Applies RandAugment or TrivialAugment to one image of pixels 0–255 (H, W, C), as the augmentation says."""
+        mean = self.preprocessing.mean
+        fill = mean if self.preprocessing.channel_order == "rgb" else mean[::-1]
+        if self.augmentation.auto_augment == "trivial":
+            return trivial_augment(image, tf.random.fold_in(seed, 3), fill=fill)
+        if self.augmentation.auto_augment == "rand":
+            return rand_augment(
+                image,
+                tf.random.fold_in(seed, 3),
+                layers=self.augmentation.auto_augment_layers,
+                magnitude=self.augmentation.auto_augment_magnitude,
+                magnitude_std=self.augmentation.auto_augment_magnitude_std,
+                fill=fill,
+            )
+        return image
 
 
-def _in_turn(chosen: tf.Tensor, epoch: tf.Tensor, images: int, seed: int) -> tf.Tensor:
-    """Returns which images an epoch mirrors, bool (N,): half of all, drawn once, and in odd epochs the others."""
+def _alternately_mirrored(chosen: tf.Tensor, epoch: tf.Tensor, images: int, seed: int) -> tf.Tensor:
+    """Returns which images an epoch mirrors, bool (N,): a random half of all, and in odd epochs the other half."""
     drawn = tf.random.experimental.index_shuffle(chosen, (seed, 2**31 - 1), tf.constant(images - 1, tf.int64))
     return (drawn + epoch) % 2 == 1
 
 
-def _changed(image: tf.Tensor, recipe: Recipe, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
-    """Applies the recipe's policy to one image of pixels 0–255 (H, W, C)."""
-    fill = preprocessing.mean if preprocessing.channel_order == "rgb" else preprocessing.mean[::-1]
-    if recipe.policy == "trivial":
-        return trivial_augment(image, tf.random.fold_in(seed, 3), fill=fill)
-    if recipe.policy == "rand":
-        return rand_augment(
-            image,
-            tf.random.fold_in(seed, 3),
-            layers=recipe.policy_layers,
-            magnitude=recipe.policy_magnitude,
-            magnitude_std=recipe.policy_spread,
-            fill=fill,
-        )
-    return image
-
-
-def _array_batches(
-    split: ArraySplit, recipe: Recipe, preprocessing: Preprocessing, first_step: int, last_step: int, steps: int
-) -> tf.data.Dataset:
+def _array_batches(split: ArraySplit, stream: _Stream) -> tf.data.Dataset:
     with tf.device("CPU"):
         images, labels = tf.constant(split.images), tf.constant(split.labels)
-    epoch_images = steps * recipe.batch_size
+    preprocessing, augmentation = stream.preprocessing, stream.augmentation
 
     def gathered(positions: tf.Tensor) -> _Triple:
-        chosen = _shuffled(positions, epoch_images, len(split), recipe)
+        chosen = stream.shuffled(positions, len(split))
         return fitted(tf.gather(images, chosen), preprocessing), tf.gather(labels, chosen), chosen
 
-    def shown(position: tf.Tensor) -> _Triple:
-        chosen = _shuffled(position, epoch_images, len(split), recipe)
+    def augmented(position: tf.Tensor) -> _Triple:
+        chosen = stream.shuffled(position, len(split))
         image = with_channels(images[chosen], preprocessing.channels)
-        seed = tf.stack([tf.cast(recipe.seed, tf.int64), position])
-        if recipe.crops_each_image:
-            image = random_crop_of(image, recipe, preprocessing, seed)
-        return _changed(fitted(image, preprocessing), recipe, preprocessing, seed), labels[chosen], chosen
+        seed = stream.seed_at(position)
+        if augmentation.crops_each_image:
+            image = random_crop_of(image, augmentation, preprocessing, seed)
+        return stream.auto_augmented(fitted(image, preprocessing), seed), labels[chosen], chosen
 
-    positions = tf.data.Dataset.range(first_step * recipe.batch_size, last_step * recipe.batch_size)
-    if recipe.crops_each_image or recipe.policy:
-        return positions.map(shown, tf.data.AUTOTUNE).batch(recipe.batch_size, drop_remainder=True)
-    return positions.batch(recipe.batch_size, drop_remainder=True).map(gathered, tf.data.AUTOTUNE)
+    positions = tf.data.Dataset.range(stream.positions.start, stream.positions.stop)
+    if augmentation.crops_each_image or augmentation.auto_augment:
+        return positions.map(augmented, tf.data.AUTOTUNE).batch(stream.batch_size, drop_remainder=True)
+    return positions.batch(stream.batch_size, drop_remainder=True).map(gathered, tf.data.AUTOTUNE)
 
 
-def _encoded_batches(
-    split: FileSplit | RecordSplit,
-    recipe: Recipe,
-    preprocessing: Preprocessing,
-    first_step: int,
-    last_step: int,
-    steps: int,
-    rows: range,
-) -> tf.data.Dataset:
-    epoch_images = steps * recipe.batch_size
-    first, last = first_step * recipe.batch_size, last_step * recipe.batch_size
-    if isinstance(split, FileSplit):
-        paths, labels = tf.constant(split.paths), tf.constant(split.labels)
+def _encoded_batches(split: FileSplit | RecordSplit, stream: _Stream, rows: range) -> tf.data.Dataset:
+    preprocessing, augmentation = stream.preprocessing, stream.augmentation
+    images = _file_images(split, stream) if isinstance(split, FileSplit) else _record_images(split, stream)
 
-        def picked(position: tf.Tensor) -> _Triple:
-            chosen = _shuffled(position, epoch_images, len(split), recipe)
-            return tf.io.read_file(paths[chosen]), labels[chosen], chosen
-
-        images = tf.data.Dataset.range(first, last).map(picked, tf.data.AUTOTUNE)
-    else:
-        records = encoded(split).enumerate().map(lambda place, record: (*record, place), tf.data.AUTOTUNE)
-
-        def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
-            tf.random.set_seed(recipe.seed + 1)  # of this function's graph alone: `shuffle` mixes it with its own
-            shuffled = records.shuffle(SHUFFLE_IMAGES, seed=epoch, reshuffle_each_iteration=False)
-            if recipe.repeats > 1:
-                shuffled = shuffled.flat_map(lambda *one: tf.data.Dataset.from_tensors(one).repeat(recipe.repeats))
-            return shuffled.take(epoch_images)
-
-        done_epochs, done_images = divmod(first, epoch_images)
-        images = tf.data.Dataset.range(done_epochs, recipe.epochs).flat_map(epoch_of).skip(done_images)
-        images = images.take(last - first)
-
-    def shown(position: tf.Tensor, image: tf.Tensor, label: tf.Tensor, chosen: tf.Tensor) -> _Triple:
-        seed = tf.stack([tf.cast(recipe.seed, tf.int64), position])
-        if recipe.crops_each_image:
-            pixels = random_crop(image, recipe, preprocessing, seed)
+    def augmented(position: tf.Tensor, image: tf.Tensor, label: tf.Tensor, chosen: tf.Tensor) -> _Triple:
+        seed = stream.seed_at(position)
+        if augmentation.crops_each_image:
+            pixels = random_crop(image, augmentation, preprocessing, seed)
         else:
             pixels = crop(decode(image, preprocessing.channels), preprocessing)
-        return _changed(pixels, recipe, preprocessing, seed), label, chosen
+        return stream.auto_augmented(pixels, seed), label, chosen
 
-    def looked_at(position: tf.Tensor, image: tf.Tensor, label: tf.Tensor, chosen: tf.Tensor) -> _Triple:
-        row = position % recipe.batch_size
+    def used_alone(position: tf.Tensor, image: tf.Tensor, label: tf.Tensor, chosen: tf.Tensor) -> _Triple:
+        row = position % stream.batch_size
         blank = tf.zeros((*preprocessing.image_size, preprocessing.channels))
-        own = (row >= rows.start) & (row < rows.stop)
-        pixels = tf.cond(own, lambda: tf.cast(shown(position, image, label, chosen)[0], tf.float32), lambda: blank)
+        used = (row >= rows.start) & (row < rows.stop)
+        pixels = tf.cond(used, lambda: tf.cast(augmented(position, image, label, chosen)[0], tf.float32), lambda: blank)
         return pixels, label, chosen
 
-    numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first, tf.int64)), images)
-    view = shown if len(rows) == recipe.batch_size else looked_at
-    shown_images = numbered.map(lambda position, image: view(position, *image), tf.data.AUTOTUNE)
-    return shown_images.batch(recipe.batch_size, drop_remainder=True)
+    numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(stream.positions.start, tf.int64)), images)
+    view = augmented if len(rows) == stream.batch_size else used_alone
+    views = numbered.map(lambda position, image: view(position, *image), tf.data.AUTOTUNE)
+    return views.batch(stream.batch_size, drop_remainder=True)
+
+
+def _file_images(split: FileSplit, stream: _Stream) -> tf.data.Dataset:
+    """Returns bytes, label and index of each image of the run."""
+    paths, labels = tf.constant(split.paths), tf.constant(split.labels)
+
+    def picked(position: tf.Tensor) -> _Triple:
+        chosen = stream.shuffled(position, len(split))
+        return tf.io.read_file(paths[chosen]), labels[chosen], chosen
+
+    return tf.data.Dataset.range(stream.positions.start, stream.positions.stop).map(picked, tf.data.AUTOTUNE)
+
+
+def _record_images(split: RecordSplit, stream: _Stream) -> tf.data.Dataset:
+    """Returns bytes, label and index of each image of the run."""
+    records = encoded(split).enumerate().map(lambda index, record: (*record, index), tf.data.AUTOTUNE)
+    copies = stream.augmentation.repeated_augmentation
+
+    def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        tf.random.set_seed(stream.seed + 1)  # of this function's graph alone: `shuffle` mixes it with its own
+        shuffled = records.shuffle(SHUFFLE_IMAGES, seed=epoch, reshuffle_each_iteration=False)
+        if copies > 1:
+            shuffled = shuffled.flat_map(lambda *one: tf.data.Dataset.from_tensors(one).repeat(copies))
+        return shuffled.take(stream.epoch_images)
+
+    done_epochs, done_images = divmod(stream.positions.start, stream.epoch_images)
+    images = tf.data.Dataset.range(done_epochs, stream.epochs).flat_map(epoch_of).skip(done_images)
+    return images.take(len(stream.positions))

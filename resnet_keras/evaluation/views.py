@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from resnet_keras.data.image_ops import center, crop, normalize, resize, scaled_size, window
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.fields import expect_choices
+from resnet_keras.fields import check_fields
 
 Crops = Literal["center", "ten", "full"]
 Average = Literal["probabilities", "logits"]
@@ -42,7 +42,7 @@ class Views:
     average: Average = "probabilities"
 
     def __post_init__(self) -> None:
-        expect_choices(self)
+        check_fields(self)
         object.__setattr__(self, "scales", tuple(self.scales))
         if any(not isinstance(scale, int) or scale < 1 for scale in self.scales):
             raise ValueError(f"Expected `scales` of positive whole numbers of pixels. Received: {self.scales}")

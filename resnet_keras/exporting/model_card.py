@@ -28,9 +28,13 @@ def model_card(report: dict[str, Any]) -> str:
 
 def _source(report: dict[str, Any]) -> str:
     recipe = report["recipe"]
-    trained = f", trained by a recipe of {recipe['epochs']} epochs on {recipe['dataset']}" if recipe else ""
+    trained = _trained(recipe) if recipe else ""
     quantized = " with quantization-aware training" if report["quantization_aware"] else ""
     return f"Made from `{report['source']}` (SHA-256 `{report['weights_sha256'][:16]}...`){trained}{quantized}."
+
+
+def _trained(recipe: dict[str, Any]) -> str:
+    return f", trained by a recipe of {recipe['schedule']['epochs']} epochs on {recipe['data']['dataset']}"
 
 
 def _input(report: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resnet_keras.exporting.formats import FORMATS, Format
-from resnet_keras.fields import expect_choices
+from resnet_keras.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class ExportOptions:
             unknown = [name for name in self.formats if name not in FORMATS]
             if unknown or not self.formats:
                 raise ValueError(f"Expected `formats` among {', '.join(FORMATS)}. Received: {_listed(unknown)}")
-        expect_choices(self)
+        check_fields(self)
         for field in ("top_k", "batch", "test_images", "calibration_images"):
             value = getattr(self, field)
             if value is not None and value < 1:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from resnet_keras.fields import expect_choices
+from resnet_keras.fields import check_fields
 from resnet_keras.networks.conventions import PAPER, Conventions
 
 Stem = Literal["imagenet", "cifar", "deep", "strided"]
@@ -99,7 +99,6 @@ class Architecture:
     label: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        expect_choices(self)
         completed = dataclasses.replace(PAPER.merged(self.conventions), plain=self.shortcut is None)
         object.__setattr__(self, "conventions", completed)
         for name in ("repeats", "widths"):
@@ -110,6 +109,7 @@ class Architecture:
             whole = isinstance(values, tuple) and values and all(isinstance(v, int) and v >= 1 for v in values)
             if not whole:
                 raise ValueError(f"Expected `{name}` to hold positive integers, one per stage. Received: {values}")
+        check_fields(self)
         if len(self.repeats) != len(self.widths):
             raise ValueError(
                 f"Expected as many `widths` as `repeats`, one per stage. "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from resnet_keras.fields import expect_choices
+from resnet_keras.fields import check_fields
 
 BottleneckStride = Literal["1x1", "3x3"]
 BasicStride = Literal["conv1", "conv2"]
@@ -80,7 +80,7 @@ class Conventions:
     plain: bool | None = None
 
     def __post_init__(self) -> None:
-        expect_choices(self)
+        check_fields(self)
 
     def known(self, *names: str) -> dict[str, Any]:
         """Returns the fields that are not `None`: all of them, or those among `names`."""

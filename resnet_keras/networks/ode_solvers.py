@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from resnet_keras.fields import expect_choices
+from resnet_keras.fields import check_fields
 
 Solver = Literal["euler", "rk4", "dopri5"]
 Gradient = Literal["backpropagation", "adjoint"]
@@ -94,7 +94,7 @@ class Integration:
     gradient: Gradient = "backpropagation"
 
     def __post_init__(self) -> None:
-        expect_choices(self)
+        check_fields(self)
         for field in ("steps", "max_steps"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

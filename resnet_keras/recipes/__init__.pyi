@@ -3,3 +3,7 @@ from .published_errors import PUBLISHED as PUBLISHED
 from .published_errors import Published as Published
 from .published_errors import recipe_table as recipe_table
 from .recipe import Recipe as Recipe
+from .settings import EvaluationSettings as EvaluationSettings
+from .settings import NetworkSettings as NetworkSettings
+from .settings import Optimization as Optimization
+from .settings import Schedule as Schedule

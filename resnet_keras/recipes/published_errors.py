@@ -114,7 +114,6 @@ def recipe_table(names: Iterable[str] = tuple(RECIPES)) -> str:
             raise ValueError(f"Expected one of {', '.join(RECIPES)}. Received: {name!r}")
         known = PUBLISHED.get(name, Published("our own", None, ""))
         error = "" if known.error is None else f"{known.error:.2f}"
-        lines.append(
-            f"| {name} | {RECIPES[name].epochs} | {known.source} | {error} | {known.protocol} | {known.ours or ''} |"
-        )
+        epochs = RECIPES[name].schedule.epochs
+        lines.append(f"| {name} | {epochs} | {known.source} | {error} | {known.protocol} | {known.ours or ''} |")
     return "\n".join(lines)

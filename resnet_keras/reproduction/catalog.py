@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from resnet_keras.networks.architecture import Shortcut
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.reproduction.experiment import BUDGETS, Budget, Experiment, Variant
@@ -26,21 +24,21 @@ def _cifar(
     recipe = {
         # The digits of the package, six epochs of eight steps: so many, lest the moving statistics, of which a tenth is
         # new at each, still be those of the beginning, which would compound from layer to layer.
-        "smoke": replace(RECIPES["digits_resnet20"], model=model, train_images=256, epochs=6, warmup_steps=8),
+        "smoke": RECIPES["digits_resnet20"].replace(model=model, train_images=256, epochs=6, warmup_steps=8),
         # A tenth of the images, a twentieth of the epochs: 312 of 64,000 steps. At the paper's rate of 0.1 so few are
         # spent on calming the sums of many residuals: after 780 of them the training errors were 44 and 74 % of 20 and
         # 56 plain layers, but 41 and 57 % of residual ones (one seed). For 110 layers the paper begins with 0.01, too,
         # for more steps than these. Processors that compute in bfloat16 are about half again as fast in it.
-        "small": replace(paper, train_images=5_000, epochs=8, peak_lr=0.02, warmup_steps=0, precision="mixed_bfloat16"),
+        "small": paper.replace(train_images=5_000, epochs=8, peak_lr=0.02, warmup_steps=0, precision="mixed_bfloat16"),
         "full": paper,
     }[budget]
     figure = PAPER_CIFAR10.get(name.split()[0]) if shortcut is None and budget != "smoke" else None
-    return Variant(name=name, recipe=replace(recipe, shortcut=shortcut), panel=panel, seeds=seeds, paper=figure)
+    return Variant(name=name, recipe=recipe.replace(shortcut=shortcut), panel=panel, seeds=seeds, paper=figure)
 
 
 def _imagenet(name: str, panel: str = _RESIDUAL, *, shortcut: Shortcut | None = None) -> Variant:
     """Returns a network of Table 1, by the paper's recipe."""
-    recipe = replace(RECIPES[f"imagenet_{_model(name)}"], shortcut=shortcut)
+    recipe = RECIPES[f"imagenet_{_model(name)}"].replace(shortcut=shortcut)
     return Variant(name=name, recipe=recipe, panel=panel, paper=PAPER_TEN_CROP[name])
 
 
@@ -74,8 +72,8 @@ _PLAIN_AND_RESIDUAL_CIFAR: dict[Budget, tuple[Variant, ...]] = {
 def _few_steps(dataset: str, images: int, batch_size: int) -> tuple[Variant, ...]:
     """Returns ResNet-1202 on images of CIFAR-10's size, for one epoch of a few steps, as it is and to save memory."""
     paper = RECIPES["cifar10_resnet1202"]
-    few = replace(paper, dataset=dataset, image_size=32, train_images=images, batch_size=batch_size, epochs=1)
-    saving = replace(few, rematerialize=True)
+    few = paper.replace(dataset=dataset, image_size=32, train_images=images, batch_size=batch_size, epochs=1)
+    saving = few.replace(rematerialize=True)
     names = ("ResNet-1202", "ResNet-1202, rematerialized")
     return tuple(
         Variant(name=name, recipe=recipe, panel=_RESIDUAL) for name, recipe in zip(names, (few, saving), strict=True)

@@ -151,8 +151,8 @@ def _rates(folder: ReproductionFolder) -> dict[str, float]:
         for budget in BUDGETS:
             for outcome in outcomes(folder, experiment, budget):
                 recipe, rate = outcome.variant.recipe, outcome.images_per_second
-                if rate is not None and recipe.shortcut is None and experiment.kind != "memory":
-                    rates[f"{recipe.dataset}_{recipe.model}"] = rate
+                if rate is not None and recipe.network.shortcut is None and experiment.kind != "memory":
+                    rates[f"{recipe.data.dataset}_{recipe.network.model}"] = rate
     return rates
 
 

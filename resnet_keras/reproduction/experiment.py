@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from resnet_keras.recipes.recipe import Recipe
@@ -45,7 +45,7 @@ class Variant:
     @property
     def recipes(self) -> tuple[Recipe, ...]:
         """The recipe of each run."""
-        return tuple(replace(self.recipe, seed=seed) for seed in range(self.seeds))
+        return tuple(self.recipe.replace(seed=seed) for seed in range(self.seeds))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,11 @@ class Experiment:
 
 def run_name(recipe: Recipe) -> str:
     """Returns what to call a run, by what varies among those of a budget, which experiments share."""
-    memory = "rematerialized" if recipe.rematerialize else None
-    parts = (recipe.dataset, recipe.model, recipe.shortcut, memory, f"seed{recipe.seed}")
+    memory = "rematerialized" if recipe.network.rematerialize else None
+    parts = (recipe.data.dataset, recipe.network.model, recipe.network.shortcut, memory, f"seed{recipe.seed}")
     return "_".join(part for part in parts if part)
 
 
 def training_images(recipe: Recipe) -> int:
     """Returns how many images a recipe of an experiment trains on."""
-    return recipe.train_images or TRAINING_IMAGES[recipe.dataset]
+    return recipe.data.train_images or TRAINING_IMAGES[recipe.data.dataset]

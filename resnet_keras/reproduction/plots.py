@@ -91,6 +91,6 @@ def _errors(outcome: Outcome, column: str) -> tuple[np.ndarray, np.ndarray]:
     runs = [each.run for each in outcome.runs.values()]
     told = [{row["epoch"]: row[column] for row in run.history if column in row} for run in runs]
     epochs = sorted(set.intersection(*(set(each) for each in told)))
-    steps_per_epoch = training_images(recipe) // recipe.batch_size
+    steps_per_epoch = training_images(recipe) // recipe.data.batch_size
     errors = np.array([[100 * (1 - each[epoch]) for epoch in epochs] for each in told])
     return np.array(epochs) * steps_per_epoch, errors

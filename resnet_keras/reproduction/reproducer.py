@@ -122,10 +122,16 @@ def _train_all(order: _Order) -> None:
         reading: dict[str, Any] = {"data_dir": order.data_dir, "download": order.download}
         if order.experiment.kind == "memory":
             # Of a few steps no curve is wanted, and so deep a network is long in tracing.
-            train_apart(recipe, path, **reading, validate_epochs=every if order.budget == "full" else recipe.epochs + 1)
+            seldom = every if order.budget == "full" else recipe.schedule.epochs + 1
+            train_apart(
+                recipe,
+                path,
+                **reading,
+                validate_epochs=seldom,
+            )
         else:
-            train(recipe, path, **reading, validate_epochs=min(every, recipe.epochs))
-            measure_run(path, ten_crop=recipe.dataset == "imagenet2012")
+            train(recipe, path, **reading, validate_epochs=min(every, recipe.schedule.epochs))
+            measure_run(path, ten_crop=recipe.data.dataset == "imagenet2012")
         keras.utils.clear_session()  # a process that trains a dozen networks need not hold all their graphs
 
 

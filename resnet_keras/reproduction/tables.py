@@ -59,7 +59,7 @@ def error_table(outcomes: Sequence[Outcome]) -> str:
                 *(mean_and_deviation(list(outcome.errors(of).values())) for of in ("training", "test")),
                 *([mean_and_deviation(list(outcome.errors("ten_crop").values()))] if of_ten_crops else ()),
                 outcome.variant.paper or "–",
-                f"{recipe.epochs} x {training_images(recipe):,}",
+                f"{recipe.schedule.epochs} x {training_images(recipe):,}",
                 "–" if rate is None else f"{rate:,.0f}",
             )
         )
@@ -123,8 +123,8 @@ def memory_table(outcomes: Sequence[Outcome]) -> str:
                 (
                     outcome.variant.name,
                     seed,
-                    recipe.batch_size,
-                    recipe.epochs * (training_images(recipe) // recipe.batch_size),
+                    recipe.data.batch_size,
+                    recipe.schedule.epochs * (training_images(recipe) // recipe.data.batch_size),
                     "–" if each.run.seconds is None else f"{each.run.seconds:,.0f}",
                     f"{each.run.column('loss')[-1]:.3f}" if each.run.column("loss") else "–",
                     "–" if each.peak_bytes is None else f"{each.peak_bytes / 2**30:.2f} GiB",
@@ -146,12 +146,12 @@ def plan_table(variants: Sequence[Variant], multiply_adds: dict[str, int], rates
     total = 0.0
     for variant in variants:
         recipe = variant.recipe
-        images = recipe.epochs * training_images(recipe) * variant.seeds
-        hours = full_hours(images, multiply_adds[recipe.model])
+        images = recipe.schedule.epochs * training_images(recipe) * variant.seeds
+        hours = full_hours(images, multiply_adds[recipe.network.model])
         total += hours
-        rate = rates.get(f"{recipe.dataset}_{recipe.model}")
+        rate = rates.get(f"{recipe.data.dataset}_{recipe.network.model}")
         measured = "–" if rate is None else f"{images / rate / 3600:,.0f} at {rate:,.0f} images/s"
-        size = f"{recipe.epochs} x {training_images(recipe):,}"
+        size = f"{recipe.schedule.epochs} x {training_images(recipe):,}"
         rows.append((variant.name, variant.paper or "–", variant.seeds, size, f"{hours:,.2f}", measured))
     rows.append(("all", "", sum(variant.seeds for variant in variants), "", f"{total:,.2f}", ""))
     head = ("network", "expected: paper, %", "runs", "epochs x images", "GPU hours, estimated")

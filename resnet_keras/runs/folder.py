@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import subprocess
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from resnet_keras import files
 from resnet_keras.applications.classifier import RUN_MODEL
 from resnet_keras.evaluation.evaluator import Evaluation
-from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.recipes.recipe import Recipe, flatten
 from resnet_keras.runs.checkpoints import History
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
@@ -65,10 +65,9 @@ class RunFolder:
         file = self.path / "recipe.json"
         if not file.is_file():
             return False
-        wanted = json.loads(json.dumps(asdict(recipe)))
-        # What recipes could not vary yet when the run was begun was as it is by default.
-        defaults = {field.name: field.default for field in fields(recipe) if field.default is not MISSING}
-        there = json.loads(json.dumps(defaults)) | json.loads(file.read_text(encoding="utf-8"))
+        wanted = recipe.flat()
+        # Fields that are younger than the run had their defaults.
+        there = Recipe.defaults() | flatten(self._read("recipe.json"))
         differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
         if differing and (self.model.is_file() or any(self.checkpoints.glob("*"))):
             changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
@@ -95,10 +94,9 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: The folder holds no run.
+            ValueError: `recipe.json` is not a recipe.
         """
-        content = self._read("recipe.json")
-        lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
-        return Recipe(**{**content, **lists})
+        return Recipe.from_flat(**flatten(self._read("recipe.json")))
 
     def data(self) -> dict[str, Any]:
         """Returns versions, machine and whence the data came, as they were when the run began."""
@@ -144,7 +142,10 @@ class RunFolder:
         file = self.path / name
         if not file.is_file():
             raise FileNotFoundError(f"Expected the folder of a run. Received: {self.path}, without {name}")
-        return json.loads(file.read_text(encoding="utf-8"))
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"Expected JSON in {file}. Received: {error}") from error
 
 
 def versions() -> dict[str, Any]:
@@ -179,4 +180,4 @@ def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | N
     if not Path(source).is_dir():
         raise ValueError(f"Expected a data set to use with a file, which does not tell its own. Received: {source}")
     folder = RunFolder(source)
-    return folder.recipe().dataset, data_dir or folder.data()["data_dir"]
+    return folder.recipe().data.dataset, data_dir or folder.data()["data_dir"]

@@ -48,10 +48,12 @@ def measure_run(path: str | Path, *, ten_crop: bool = False) -> None:
         return
     classifier, recipe = Classifier.load(folder.path), folder.recipe()
     for name, part, views in missing:
-        split = open_whole(recipe.dataset, part, data_dir=folder.data()["data_dir"])
+        split = open_whole(recipe.data.dataset, part, data_dir=folder.data()["data_dir"])
         if part == "train":
-            split = stratified_sample(stratified_sample(split, recipe.train_images or len(split)), MOST_TRAINING_IMAGES)
-        result = evaluate(classifier, split, views=views, batch_size=recipe.batch_size, log=_log.info)
+            split = stratified_sample(
+                stratified_sample(split, recipe.data.train_images or len(split)), MOST_TRAINING_IMAGES
+            )
+        result = evaluate(classifier, split, views=views, batch_size=recipe.data.batch_size, log=_log.info)
         files.write_json(folder.path / name, asdict(result))
 
 

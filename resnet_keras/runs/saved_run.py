@@ -6,13 +6,13 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnet_keras.evaluation.evaluator import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
 from resnet_keras.runs.folder import RunFolder
 
 
@@ -46,14 +46,15 @@ class SavedRun:
     def seconds(self) -> float | None:
         """How long the epochs took, with their validation; `None` if not all are told of."""
         column = self.column("seconds")
-        return sum(column) if len(column) == self.recipe.epochs else None
+        return sum(column) if len(column) == self.recipe.schedule.epochs else None
 
     @property
     def progress(self) -> str:
         """How far an unfinished run has come."""
         folder = RunFolder(self.path)
         lost = (self.path / "evaluation.json").is_file() and not folder.model.is_file()
-        return f"epoch {len(self.history)} of {self.recipe.epochs}" + (f", {folder.model.name} is lost" if lost else "")
+        missing = f", {folder.model.name} is lost" if lost else ""
+        return f"epoch {len(self.history)} of {self.recipe.schedule.epochs}{missing}"
 
     def column(self, name: str) -> list[float]:
         """Returns a column of the history, for the epochs that have it."""
@@ -61,12 +62,12 @@ class SavedRun:
 
     def repeats(self, other: SavedRun) -> bool:
         """Returns whether both are runs of one recipe, whatever their seeds."""
-        return replace(self.recipe, seed=other.recipe.seed) == other.recipe and self._apart == other._apart
+        return self.recipe.replace(seed=other.recipe.seed) == other.recipe and self._apart == other._apart
 
     @property
     def _apart(self) -> dict[str, Any]:
         # A TFDS set is the same wherever it lies; of "folder", the place is all that tells which images they are.
-        place = {"data_dir": self.about.get("data_dir")} if self.recipe.dataset == "folder" else {}
+        place = {"data_dir": self.about.get("data_dir")} if self.recipe.data.dataset == "folder" else {}
         return place | {f"{key} (unknown)": value for key, value in self.unknown.items()}
 
 
@@ -75,10 +76,11 @@ def nearest(recipe: Recipe) -> tuple[str, dict[str, Any]]:
 
     Among equals, the one of the same network and data set comes first.
     """
+    own = recipe.flat()
 
     def differing(other: Recipe) -> dict[str, Any]:
-        names = [field.name for field in fields(Recipe) if field.name != "seed"]
-        return {name: getattr(recipe, name) for name in names if getattr(recipe, name) != getattr(other, name)}
+        others = other.flat()
+        return {name: value for name, value in own.items() if name != "seed" and value != others[name]}
 
     found = {name: differing(other) for name, other in RECIPES.items()}
     return min(found.items(), key=lambda item: (len(item[1]), "model" in item[1], "dataset" in item[1]))
@@ -114,13 +116,9 @@ def read_run(path: str | Path) -> SavedRun:
     """
     folder = RunFolder(path)
     with _reading("recipe.json"):
-        content = json.loads((folder.path / "recipe.json").read_text(encoding="utf-8"))
-        known = {field.name for field in fields(Recipe)}
-        unknown = {key: value for key, value in sorted(content.items()) if key not in known}
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known
-        }
-        recipe = Recipe(**values)
+        content = flatten(json.loads((folder.path / "recipe.json").read_text(encoding="utf-8")))
+        unknown = {key: value for key, value in sorted(content.items()) if key not in PART_OF}
+        recipe = Recipe.from_flat(**{key: value for key, value in content.items() if key in PART_OF})
     with _reading("run.json"):
         about = dict(folder.data()) if (folder.path / "run.json").is_file() else {}
     with _reading("history.csv"):

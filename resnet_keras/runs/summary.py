@@ -45,7 +45,7 @@ class Row:
         return {
             "recipe": self.name,
             "seeds": [run.recipe.seed for run in self.runs],
-            "epochs": self.runs[0].recipe.epochs,
+            "epochs": self.runs[0].recipe.schedule.epochs,
             "top1_error_mean": mean(errors),
             "top1_error_sd": stdev(errors) if len(errors) > 1 else None,
             "top1_errors": errors,
@@ -172,7 +172,7 @@ def _cells(run: SavedRun) -> dict[str, Any]:
         "seed": run.recipe.seed,
         "progress": "finished" if result else run.progress,
         "epochs_done": len(run.history),
-        "epochs": run.recipe.epochs,
+        "epochs": run.recipe.schedule.epochs,
         "top1_error": result and result.top1_error,
         "top5_error": result and result.top5_error,
         "loss": result and result.loss,

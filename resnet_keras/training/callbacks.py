@@ -97,13 +97,13 @@ class ProgressTracker(keras.callbacks.Callback):
             if self.model.stop_training:
                 return
             raise ValueError(
-                f"Expected images for {self.recipe.epochs * self.steps} steps. Received: no more after step "
+                f"Expected images for {self.recipe.schedule.epochs * self.steps} steps. Received: no more after step "
                 f"{epoch * self.steps + self.done}; the data set has fewer images than its size says"
             )
         self.complete = False
         values = {key: float(value) for key, value in (logs or {}).items()}
         self.expect_finite(values)
-        progress, images = self.progress, self.steps * self.recipe.batch_size
+        progress, images = self.progress, self.steps * self.recipe.data.batch_size
         self.row = {"epoch": epoch + 1, "learning_rate": float(self.model.optimizer.learning_rate), **values}
         self.row |= {name: int(keras.ops.convert_to_numpy(counter)) for name, counter in self.counters.items()}
         self.row |= {

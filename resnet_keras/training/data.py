@@ -15,7 +15,7 @@ import tensorflow as tf
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.broken_images import explain_broken_images
-from resnet_keras.data.evaluation_batches import evaluation_batches, pixel_array, validation_batches
+from resnet_keras.data.evaluation_batches import evaluation_batches, pixel_array
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
@@ -106,7 +106,7 @@ class SplitData:
         Raises:
             ValueError: There is none.
         """
-        return steps_per_epoch(self.train_split, recipe.batch_size)
+        return steps_per_epoch(self.train_split, recipe.data.batch_size)
 
     def batches(
         self, recipe: Recipe, preprocessing: Preprocessing, phase: Phase, strategy: Strategy, *, deterministic: bool
@@ -114,24 +114,28 @@ class SplitData:
         """Returns the training batches of a phase: shuffled and augmented; each worker has its own rows of them."""
         batches = training_batches(
             self.train_split,
-            recipe,
             preprocessing.at(phase.image_size) if phase.image_size else preprocessing,
+            recipe.augmentation,
+            batch_size=recipe.data.batch_size,
+            epochs=recipe.schedule.epochs,
+            seed=recipe.seed,
+            one_hot=self.soft_labels,
             first_step=phase.first_step,
             last_step=phase.last_step,
             deterministic=deterministic,
-            rows=own_rows(strategy, recipe.batch_size),
+            rows=own_rows(strategy, recipe.data.batch_size),
         )
-        return training_part(strategy, batches, recipe.batch_size)
+        return training_part(strategy, batches, recipe.data.batch_size)
 
     def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> Any:
         """Returns the batches of validation; `None` if JAX's devices cannot share the images equally."""
 
         def batches_of(split: Split, size: int) -> tf.data.Dataset:
-            return validation_batches(split, recipe, preprocessing, size)
+            return evaluation_batches(split, preprocessing, size, one_hot=self.soft_labels)
 
         count = len(self.test_split)
         if distribution.can_share(count):
-            return validation_part(strategy, self.test_split, batches_of, recipe.batch_size)
+            return validation_part(strategy, self.test_split, batches_of, recipe.data.batch_size)
         _log.info(f"no validation before the end: JAX's devices cannot share {count:,} test images equally")
         return None
 
@@ -147,8 +151,8 @@ class SplitData:
 
     def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
         """Returns the errors on the test split."""
-        views = Views(flip=recipe.test_flip)
-        return evaluate(classifier, self.test_split, views=views, batch_size=recipe.batch_size)
+        views = Views(flip=recipe.evaluation.test_flip)
+        return evaluate(classifier, self.test_split, views=views, batch_size=recipe.data.batch_size)
 
     def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
         """Writes a test image of each of the first classes, as the network sees it before normalization."""

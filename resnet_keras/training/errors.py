@@ -38,8 +38,8 @@ def explain_failures(recipe: Recipe) -> Iterator[None]:
         if "No space left" in error.message:
             raise OSError(errno.ENOSPC, f"Expected space on the disk. Received: {reason}; {again}") from None
         raise MemoryError(
-            f"Expected memory for {recipe.batch_size} images in a step. Received: {reason}; try --accumulate "
-            f"{2 * recipe.accumulate}, a smaller --batch-size or --precision mixed_bfloat16"
+            f"Expected memory for {recipe.data.batch_size} images in a step. Received: {reason}; try --accumulate "
+            f"{2 * recipe.optimization.accumulate}, a smaller --batch-size or --precision mixed_bfloat16"
         ) from None
     except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.DataLossError) as error:
         reason = reason_of(error.message)

@@ -1,11 +1,11 @@
-"""The parts of a run in which nothing but the step changes: one call of `fit` each."""
+"""Phases of a run with images of one size: one call of `fit` each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.data.settings import DataSettings
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,10 @@ class Phase:
     """Steps of a run on images of one size.
 
     Attributes:
-        first_step: Of the run, counted from 0.
-        last_step: The one after its last.
-        steps: In each of its epochs; fewer than in a whole one, where a checkpoint amid an epoch is gone on from.
-        image_size: Height and width in training, in pixels; `None` for those of evaluation.
+        first_step: First step, counted from 0 at the start of the run.
+        last_step: Step after the last.
+        steps: Steps per epoch; fewer than in a whole epoch if the run is resumed mid-epoch.
+        image_size: Height and width in training, in pixels; `None` for the size of evaluation.
     """
 
     first_step: int
@@ -25,14 +25,21 @@ class Phase:
     image_size: int | None
 
 
-def phases(recipe: Recipe, steps: int, done: int = 0) -> Iterator[Phase]:
-    """Yields what is left of a run after `done` steps, its epochs being of `steps`."""
-    while done < recipe.epochs * steps:
-        epoch, amid = divmod(done, steps)
-        size = recipe.size_in(epoch)
-        if amid:
+def phases(data: DataSettings, epochs: int, steps: int, done: int = 0) -> Iterator[Phase]:
+    """Yields the phases that are left of a run.
+
+    Args:
+        data: Its `train_sizes` apply.
+        epochs: Epochs of the run.
+        steps: Steps per epoch.
+        done: Steps that are done already.
+    """
+    while done < epochs * steps:
+        epoch, done_in_epoch = divmod(done, steps)
+        size = data.train_size(epoch, epochs)
+        if done_in_epoch:
             end = epoch + 1
         else:
-            end = next((e for e in range(epoch, recipe.epochs) if recipe.size_in(e) != size), recipe.epochs)
-        yield Phase(done, end * steps, steps - amid, size)
+            end = next((e for e in range(epoch, epochs) if data.train_size(e, epochs) != size), epochs)
+        yield Phase(done, end * steps, steps - done_in_epoch, size)
         done = end * steps

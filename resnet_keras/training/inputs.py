@@ -42,8 +42,8 @@ class TrainingInputs:
         """Returns a line on the network, its data and the length of the run."""
         recipe = self.recipe
         return (
-            f"{recipe.model} on {recipe.dataset}: {parameters:,} parameters, {self.data.size}, "
-            f"{recipe.epochs} epochs of {self.steps} steps of {recipe.batch_size}, "
+            f"{recipe.network.model} on {recipe.data.dataset}: {parameters:,} parameters, {self.data.size}, "
+            f"{recipe.schedule.epochs} epochs of {self.steps} steps of {recipe.data.batch_size}, "
             f"{replicas} replica{'s' if replicas > 1 else ''}"
         )
 
@@ -54,10 +54,10 @@ def check_batch(recipe: Recipe, replicas: int) -> None:
     Raises:
         ValueError: The batch does not divide among the replicas and the parts that gradients are accumulated over.
     """
-    if recipe.batch_size % (replicas * recipe.accumulate):
-        parts = f" in {recipe.accumulate} parts each" if recipe.accumulate > 1 else ""
+    if recipe.data.batch_size % (replicas * recipe.optimization.accumulate):
+        parts = f" in {recipe.optimization.accumulate} parts each" if recipe.optimization.accumulate > 1 else ""
         raise ValueError(
-            f"Expected a `batch_size` that {replicas} replicas can share{parts}. Received: {recipe.batch_size}"
+            f"Expected a `batch_size` that {replicas} replicas can share{parts}. Received: {recipe.data.batch_size}"
         )
 
 
@@ -72,22 +72,28 @@ def prepare_inputs(recipe: Recipe, **source: Any) -> TrainingInputs:
         ValueError: The data are broken, too few, or do not fit the recipe.
         FileNotFoundError: Data or weights are missing.
     """
-    train_split, test_split = (open_whole(recipe.dataset, split, **source) for split in ("train", "test"))
-    if recipe.train_images:
-        train_split = stratified_sample(train_split, recipe.train_images)
+    train_split, test_split = (open_whole(recipe.data.dataset, split, **source) for split in ("train", "test"))
+    if recipe.data.train_images:
+        train_split = stratified_sample(train_split, recipe.data.train_images)
     steps = SplitData(train_split, test_split, recipe.soft_labels).steps(recipe)  # before weights are downloaded
-    weights = open_weights(recipe.weights, recipe.model) if recipe.weights else None
-    if (recipe.qat or recipe.distill) and weights and weights.class_names:
+    weights = open_weights(recipe.network.weights, recipe.network.model) if recipe.network.weights else None
+    if _starts_from_floats(recipe) and weights and weights.class_names:
         # A folder of some of the classes of the weights trains the head as it is.
         train_split, test_split = (align_classes(split, weights.class_names) for split in (train_split, test_split))
-    preprocessing = preprocessing_of(recipe, train_split, weights.preprocessing if weights else None)
+    preprocessing = preprocessing_of(
+        recipe.data, train_split, recipe.architecture.image_size, weights.preprocessing if weights else None
+    )
     data = SplitData(train_split, test_split, recipe.soft_labels)
     _check_weights(recipe, weights, len(data.class_names))
     return TrainingInputs(recipe, data, preprocessing, steps, weights)
 
 
+def _starts_from_floats(recipe: Recipe) -> bool:
+    return recipe.network.quantization_aware or recipe.optimization.distill
+
+
 def _check_weights(recipe: Recipe, weights: ImportedWeights | None, classes: int) -> None:
-    if (recipe.qat or recipe.distill) and (weights is None or weights.classes != classes):
+    if _starts_from_floats(recipe) and (weights is None or weights.classes != classes):
         found = "none" if weights is None else f"{weights.source}, of {weights.classes} classes"
         raise ValueError(
             f"Expected `weights` of a network of the {classes} classes, trained in floating point, to start "

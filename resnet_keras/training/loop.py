@@ -163,7 +163,7 @@ def _fit(
     with inputs.data.explain_errors(), state.training_step(inputs.recipe), multi_worker.patched_fit(model, strategy):
         if tracker.progress.logs:
             _finish_epoch(model, validation, tracker, callbacks, options)
-        for phase in phases(inputs.recipe, steps, tracker.progress.step):
+        for phase in phases(inputs.recipe.data, inputs.recipe.schedule.epochs, steps, tracker.progress.step):
             if model.stop_training:
                 break
             model.train_function = None  # traced again, as in a run that resumes here: the last bits depend on it
@@ -219,9 +219,9 @@ def _finish(inputs: TrainingInputs, state: TrainingState, folder: RunFolder, str
 
 def _final_network(inputs: TrainingInputs, model: keras.Model) -> keras.Model:
     """Returns the network for images of one size, for export."""
-    if not inputs.recipe.train_sizes:
+    if not inputs.recipe.data.train_sizes:
         return model
-    with precision(inputs.recipe.precision):
+    with precision(inputs.recipe.optimization.precision):
         final = build_network(inputs.recipe, inputs.preprocessing, len(inputs.data.class_names))
     final.set_weights(model.get_weights())
     return final

@@ -52,7 +52,7 @@ def compile_network(
     soft_labels = recipe.soft_labels if soft_labels is None else soft_labels
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = build_network(recipe, preprocessing, classes, weights=weights, any_size=bool(recipe.train_sizes))
+        model = build_network(recipe, preprocessing, classes, weights=weights, any_size=bool(recipe.data.train_sizes))
     for warning in caught:
         if issubclass(warning.category, UserWarning):  # others are for developers of libraries
             _log.warning(str(warning.message))
@@ -60,11 +60,11 @@ def compile_network(
         # A new head on a trained backbone starts at zero: random logits would give the backbone large gradients.
         kernel = model.get_layer(HEAD).kernel
         kernel.assign(keras.ops.zeros_like(kernel))
-    if recipe.freeze or recipe.freeze_batch_norms:
-        _log.info(str(freeze(model, recipe.freeze, batch_norms=recipe.freeze_batch_norms)))
-    optimizer = create_optimizer(recipe, learning_rate_schedule(recipe, steps))
+    if recipe.network.freeze or recipe.network.freeze_batch_norms:
+        _log.info(str(freeze(model, recipe.network.freeze, batch_norms=recipe.network.freeze_batch_norms)))
+    optimizer = create_optimizer(recipe.optimization, learning_rate_schedule(recipe, steps))
     model.compile(
-        optimizer=LossScale(optimizer) if recipe.precision == "mixed_float16" else optimizer,
+        optimizer=LossScale(optimizer) if recipe.optimization.precision == "mixed_float16" else optimizer,
         loss=_loss(recipe, soft_labels),
         metrics=[
             keras.metrics.CategoricalAccuracy(name="accuracy")
@@ -93,35 +93,37 @@ def build_network(
     """Returns the recipe's network for images of one size or of any. It returns logits."""
     size = (None, None) if any_size else preprocessing.image_size
     model = build_with_weights(
-        recipe.model,
+        recipe.network.model,
         input_shape=(*size, preprocessing.channels),
         classes=classes,
         classifier_activation=None,
         weights=weights,
-        shortcut=recipe.shortcut,
-        zero_channels=recipe.zero_channels,
-        bottleneck_stride=recipe.bottleneck_stride,
-        batch_norm=recipe.batch_norm,
-        stochastic_depth=recipe.stochastic_depth,
-        zero_init_residual=recipe.zero_init_residual,
+        shortcut=recipe.network.shortcut,
+        zero_channels=recipe.network.zero_channels,
+        bottleneck_stride=recipe.network.bottleneck_stride,
+        batch_norm=recipe.network.batch_norm,
+        stochastic_depth=recipe.network.stochastic_depth,
+        zero_init_residual=recipe.network.zero_init_residual,
     )
-    return quantize(model, preprocessing.std) if recipe.qat else model
+    return quantize(model, preprocessing.std) if recipe.network.quantization_aware else model
 
 
 def build_teacher(
     recipe: Recipe, preprocessing: Preprocessing, classes: int, weights: ImportedWeights | None
 ) -> keras.Model | None:
     """Returns the frozen teacher of a recipe that distills: the network of the initial weights; otherwise `None`."""
-    if not recipe.distill:
+    if not recipe.optimization.distill:
         return None
-    any_size = bool(recipe.train_sizes)
-    model = build_network(replace(recipe, qat=False), preprocessing, classes, weights=weights, any_size=any_size)
+    any_size = bool(recipe.data.train_sizes)
+    model = build_network(
+        recipe.replace(quantization_aware=False), preprocessing, classes, weights=weights, any_size=any_size
+    )
     model.trainable = False
     return model
 
 
 def _loss(recipe: Recipe, soft_labels: bool) -> keras.losses.Loss:
-    if recipe.loss == "binary":
+    if recipe.optimization.loss == "binary":
         return keras.losses.BinaryCrossentropy(from_logits=True)
     if soft_labels:
         return keras.losses.CategoricalCrossentropy(from_logits=True)
@@ -137,13 +139,13 @@ def restore_folded_statistics(
     scale and offset change so that the network computes the same.
     """
     model = build_with_weights(
-        recipe.model,
+        recipe.network.model,
         input_shape=(*preprocessing.image_size, preprocessing.channels),
         include_top=False,
         weights=weights,
-        shortcut=recipe.shortcut,
-        zero_channels=recipe.zero_channels,
-        bottleneck_stride=recipe.bottleneck_stride,
+        shortcut=recipe.network.shortcut,
+        zero_channels=recipe.network.zero_channels,
+        bottleneck_stride=recipe.network.bottleneck_stride,
     )
     restore_statistics(model, data.sample_batches(_STATISTICS_IMAGES, _STATISTICS_BATCH, preprocessing))
     _log.info(f"statistics of batch normalization are restored, which {weights.source} has folded away")

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from resnet_keras.layers.keras_internals import has_weight_decay, moments_of, momentum_of
-from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.recipes.settings import Optimization
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -106,25 +106,25 @@ class LossScale(keras.optimizers.LossScaleOptimizer):
         super().apply(grads, trainable_variables)
 
 
-def create_optimizer(recipe: Recipe, learning_rate: Any) -> MomentumSGD | Lamb:
-    """Returns the recipe's optimizer, with its schedule."""
+def create_optimizer(optimization: Optimization, learning_rate: Any) -> MomentumSGD | Lamb:
+    """Returns the optimizer of a recipe's part `optimization`, with a learning rate or its schedule."""
     chosen: MomentumSGD | Lamb
-    if recipe.optimizer == "lamb":
+    if optimization.optimizer == "lamb":
         chosen = Lamb(
             learning_rate=learning_rate,
-            decay=recipe.weight_decay,
+            decay=optimization.weight_decay,
             epsilon=1e-6,
-            global_clipnorm=recipe.clip_norm,
+            global_clipnorm=optimization.clip_norm,
         )
     else:
         chosen = MomentumSGD(
             learning_rate=learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            l2=recipe.l2,
-            weight_decay=recipe.weight_decay or None,
-            global_clipnorm=recipe.clip_norm,
+            momentum=optimization.momentum,
+            nesterov=optimization.nesterov,
+            l2=optimization.l2,
+            weight_decay=optimization.weight_decay or None,
+            global_clipnorm=optimization.clip_norm,
         )
-    if recipe.l2_on == "kernels":
+    if optimization.decay_on == "kernels":
         chosen.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     return chosen

@@ -91,7 +91,7 @@ class ProgressMessages(keras.callbacks.Callback):
         tracker, row = self.tracker, self.tracker.row
         if row is None:
             return
-        epochs = tracker.recipe.epochs
+        epochs = tracker.recipe.schedule.epochs
         validated = f", test accuracy {row['val_accuracy']:.2%}" if "val_accuracy" in row else ""
         counted = "".join(f", {row[name]} steps {name}" for name in tracker.counters if row[name])
         left = (epochs - epoch - 1) * row["seconds"]
@@ -102,17 +102,17 @@ class ProgressMessages(keras.callbacks.Callback):
 
     def _log_step(self, level: int, batch: int, logs: Any) -> None:
         tracker = self.tracker
-        images = tracker.recipe.batch_size
+        images = tracker.recipe.data.batch_size
         rate = (batch + 1) * images / tracker.epoch_seconds
         progress = StepProgress(
             epoch=len(tracker.progress.history) + 1,
-            epochs=tracker.recipe.epochs,
+            epochs=tracker.recipe.schedule.epochs,
             step=tracker.done,
             steps=tracker.steps,
             loss=float(logs["loss"]),
             accuracy=float(logs["accuracy"]),
             images_per_second=rate,
-            seconds_left=(tracker.recipe.epochs * tracker.steps - tracker.position().step) * images / rate,
+            seconds_left=(tracker.recipe.schedule.epochs * tracker.steps - tracker.position().step) * images / rate,
         )
         _log.log(level, str(progress), extra={"step_progress": progress})
 

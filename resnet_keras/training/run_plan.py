@@ -104,11 +104,13 @@ def dry_run(
     skip = _log.warning if skip_broken else None
     inputs = prepare_inputs(recipe, data_dir=data_dir, download=download, skip=skip)
     classes = len(inputs.data.class_names)
-    largest = max((*recipe.train_sizes, *inputs.preprocessing.image_size)) if recipe.train_sizes else None
+    largest = max((*recipe.data.train_sizes, *inputs.preprocessing.image_size)) if recipe.data.train_sizes else None
     preprocessing = inputs.preprocessing.at(largest) if largest else inputs.preprocessing
-    with precision(recipe.precision):
-        model = compile_network(_of_one_size(recipe), preprocessing, classes, inputs.steps, weights=inputs.weights)
-    parts = list(phases(recipe, inputs.steps))
+    with precision(recipe.optimization.precision):
+        model = compile_network(
+            recipe.replace(train_sizes=()), preprocessing, classes, inputs.steps, weights=inputs.weights
+        )
+    parts = list(phases(recipe.data, recipe.schedule.epochs, inputs.steps))
     sizes = [part.image_size or preprocessing.image_size[0] for part in parts]
     epochs = [(part.last_step - part.first_step) // inputs.steps for part in parts]
     relative = [e * (size / preprocessing.image_size[0]) ** 2 for e, size in zip(epochs, sizes, strict=True)]
@@ -117,11 +119,11 @@ def dry_run(
         _rates(recipe, inputs.steps),
         tuple(zip(epochs, sizes, strict=True)),
         memory(model, recipe, replicas),
-        3.0 * multiply_adds(model) * inputs.steps * recipe.batch_size * sum(relative),
+        3.0 * multiply_adds(model) * inputs.steps * recipe.data.batch_size * sum(relative),
         (Path(workdir) / "schedule.png", Path(workdir) / "batch.png"),
     )
     _draw_schedule(plan, inputs, plan.files[0])
-    first = inputs.preprocessing.at(sizes[0]) if recipe.train_sizes else inputs.preprocessing
+    first = inputs.preprocessing.at(sizes[0]) if recipe.data.train_sizes else inputs.preprocessing
     _draw_batch(inputs, first, plan.files[1])
     return plan
 
@@ -134,14 +136,14 @@ def memory(model: keras.Model, recipe: Recipe, replicas: int) -> tuple[int, int]
     the precision of computation; with `rematerialize`, those of the largest group of blocks and the input of each
     group. The framework temporarily needs more, mostly for convolutions.
     """
-    copies = 2 + (2 if recipe.optimizer == "lamb" else 1) + bool(recipe.ema)
-    if recipe.rematerialize:
+    copies = 2 + (2 if recipe.optimization.optimizer == "lamb" else 1) + bool(recipe.optimization.ema)
+    if recipe.network.rematerialize:
         parts, head = groups(model)
         inside = [sum(_kept(piece.layers) for piece in part) for part in parts]
         kept = sum(_bytes(part[0].source) for part in parts) + max(inside) + _kept(head.layers)
     else:
         kept = _kept(flat_layers(model))
-    images = recipe.batch_size // (replicas * recipe.accumulate)
+    images = recipe.data.batch_size // (replicas * recipe.optimization.accumulate)
     return 4 * copies * parameters(model), kept * images
 
 
@@ -155,12 +157,8 @@ def _bytes(tensor: Any, dtype: str | None = None) -> int:
     return math.prod(tensor.shape[1:]) * (4 if (dtype or tensor.dtype) == "float32" else 2)
 
 
-def _of_one_size(recipe: Recipe) -> Recipe:
-    return Recipe(**{**vars(recipe), "train_sizes": ()})
-
-
 def _rates(recipe: Recipe, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    total = recipe.epochs * steps
+    total = recipe.schedule.epochs * steps
     schedule = learning_rate_schedule(recipe, steps)
     drawn = np.unique(np.linspace(0, total - 1, min(total, _DRAWN_STEPS)).astype(int))
     return drawn, np.array([float(keras.ops.convert_to_numpy(schedule(int(step)))) for step in drawn])

@@ -17,20 +17,21 @@ def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimi
     along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A "one_cycle" schedule rises and falls
     along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in proportion to the batch.
     """
-    peak, first = recipe.peak_lr * recipe.lr_scale, recipe.warmup_lr * recipe.lr_scale
-    total = recipe.epochs * steps_per_epoch
-    warmup = min(recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch), total - 1)
-    if recipe.schedule == "one_cycle":
+    schedule = recipe.schedule
+    peak, first = schedule.peak_lr * recipe.lr_scale, schedule.warmup_lr * recipe.lr_scale
+    total = schedule.epochs * steps_per_epoch
+    warmup = min(schedule.warmup(steps_per_epoch, recipe.architecture.depth), total - 1)
+    if schedule.lr_schedule == "one_cycle":
         return OneCycle(first, peak, warmup, total)
-    if recipe.schedule == "cosine":
+    if schedule.lr_schedule == "cosine":
         if not warmup:
             return keras.optimizers.schedules.CosineDecay(peak, decay_steps=total)
         return keras.optimizers.schedules.CosineDecay(
             first, decay_steps=total - warmup, warmup_target=peak, warmup_steps=warmup
         )
     starts = {0: first if warmup else peak, warmup: peak}
-    for i, fraction in enumerate(recipe.lr_drops, start=1):
-        starts[max(round(fraction * total), warmup)] = peak * recipe.lr_factor**i
+    for i, fraction in enumerate(schedule.lr_drops, start=1):
+        starts[max(round(fraction * total), warmup)] = peak * schedule.lr_factor**i
     # Keras counts a boundary to the interval before it, and wants at least one: the end of the run does no harm.
     later = sorted(starts)[1:]
     boundaries = [step - 1 for step in later] + [total - 1]

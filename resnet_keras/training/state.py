@@ -71,12 +71,12 @@ class TrainingState:
         The moving average then starts from the network as it is.
         """
         recipe = inputs.recipe
-        if not (recipe.whiten or recipe.qat):
+        if not (recipe.network.whiten_stem or recipe.network.quantization_aware):
             return
         images = inputs.data.images(_SAMPLE_IMAGES, inputs.preprocessing)
-        if recipe.whiten:
+        if recipe.network.whiten_stem:
             whiten(self.model, images, recipe.seed)
-        if recipe.qat:
+        if recipe.network.quantization_aware:
             calibrate(self.model, np.array_split(images, -(-len(images) // _CALIBRATION_BATCH)))
         if self.average:
             self.average.reset()
@@ -85,12 +85,16 @@ class TrainingState:
     def training_step(self, recipe: Recipe) -> Iterator[None]:
         """Gives the model the recipe's training step inside the context; Keras's own where it is enough."""
         model = self.model
-        step = accumulate_gradients(model, recipe.accumulate) if recipe.accumulate > 1 else model.train_step
+        step = (
+            accumulate_gradients(model, recipe.optimization.accumulate)
+            if recipe.optimization.accumulate > 1
+            else model.train_step
+        )
         step = distill_from(self.teacher, step) if self.teacher else step
         step = self.average.after(step) if self.average else step
         step = self.skips.guard(step) if self.skips else step
         with ExitStack() as stack:
-            if recipe.rematerialize:
+            if recipe.network.rematerialize:
                 stack.enter_context(rematerialize(model))
             if step != model.train_step:
                 stack.enter_context(patch_methods(model, train_step=step))
@@ -105,7 +109,7 @@ def create_state(
     if weights and has_folded_statistics(weights):
         weights = restore_folded_statistics(weights, recipe, inputs.data, inputs.preprocessing)
     keras.utils.set_random_seed(recipe.seed)
-    with precision(recipe.precision), distribution.scope(strategy):
+    with precision(recipe.optimization.precision), distribution.scope(strategy):
         model = compile_network(
             recipe,
             inputs.preprocessing,
@@ -116,7 +120,7 @@ def create_state(
             soft_labels=inputs.data.soft_labels,
         )
         teacher = build_teacher(recipe, inputs.preprocessing, classes, weights)
-        average = WeightAverage(model, recipe.ema) if recipe.ema else None
+        average = WeightAverage(model, recipe.optimization.ema) if recipe.optimization.ema else None
         others = average.variables if average else ()
         skips = SkipNonFiniteSteps(model, others) if skip_broken_steps else None
     return TrainingState(model, teacher, average, skips)

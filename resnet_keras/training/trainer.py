@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +89,8 @@ def train(
     for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"Expected `{name}` of at least 1. Received: {value}")
-    if recipe.weights and Path(recipe.weights).expanduser().exists():
-        recipe = replace(recipe, weights=str(Path(recipe.weights).expanduser().resolve()))
+    if recipe.network.weights and Path(recipe.network.weights).expanduser().exists():
+        recipe = recipe.replace(weights=str(Path(recipe.network.weights).expanduser().resolve()))
     strategy = _create_strategy(cpu_replicas)
     options = LoopOptions(
         validate_epochs=validate_epochs,
@@ -153,11 +152,11 @@ def _train(
 def _check_devices(recipe: Recipe, strategy: Strategy, options: LoopOptions) -> None:
     check_batch(recipe, distribution.replicas(strategy))
     tensorflow_only = {
-        "accumulate": recipe.accumulate > 1,
-        "ema": bool(recipe.ema),
+        "accumulate": recipe.optimization.accumulate > 1,
+        "ema": bool(recipe.optimization.ema),
         "skip": options.skip_broken_steps,
-        "qat": recipe.qat,
-        "distill": recipe.distill,
+        "quantization_aware": recipe.network.quantization_aware,
+        "distill": recipe.optimization.distill,
     }
     if keras.backend.backend() != "tensorflow" and any(tensorflow_only.values()):
         names = ", ".join(name for name, wanted in tensorflow_only.items() if wanted)

@@ -32,7 +32,9 @@ class UserCallbacks(keras.callbacks.Callback):
         self.set_model(model)
         model.stop_training = False
         for callback in self.callbacks:
-            callback.set_params({"verbose": 0, "epochs": self.tracker.recipe.epochs, "steps": self.tracker.steps})
+            callback.set_params(
+                {"verbose": 0, "epochs": self.tracker.recipe.schedule.epochs, "steps": self.tracker.steps}
+            )
             callback.set_model(model)
             callback.on_train_begin()
 

@@ -12,7 +12,7 @@ import pytest
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.cli import convert, evaluate, export, networks, predict, recalibrate, recipes, runs, train
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.recipes.recipe import PART_OF
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {
@@ -46,7 +46,7 @@ def test_help_of_a_recipe_has_a_flag_for_each_field(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         train.main(["cifar10_resnet20", "--help"])
     said = capsys.readouterr().out
-    for field in RECIPES["cifar10_resnet20"].__dataclass_fields__:
+    for field in PART_OF:
         assert f"--{field.replace('_', '-')}" in said
 
 
@@ -55,7 +55,7 @@ def test_a_recipe_is_trained_with_flags_over_it(tmp_path: Path, capsys: pytest.C
     assert train.main(arguments) == 0
     assert "359 images; see" in capsys.readouterr().out
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    assert (recipe["epochs"], recipe["batch_size"], recipe["peak_lr"]) == (1, 128, 0.05)
+    assert (recipe["schedule"]["epochs"], recipe["data"]["batch_size"], recipe["schedule"]["peak_lr"]) == (1, 128, 0.05)
     assert train.main(arguments) == 0
     assert "is finished" in capsys.readouterr().out
     assert train.main([*arguments, "--seed", "3"]) == 2
@@ -65,7 +65,7 @@ def test_a_recipe_is_trained_with_flags_over_it(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--epochs", "0"], "Expected `epochs` to be at least 1. Received: 0"),
+        (["--epochs", "0"], "Expected `epochs` to be at least 1"),
         (["--dataset", "nowhere"], "nowhere"),
         (["--dataset", "folder"], "Expected a folder of images"),
     ],

@@ -25,7 +25,6 @@ from resnet_keras.data.evaluation_batches import (
     evaluation_batches,
     pixel_array,
     pixel_batches,
-    preprocessing_of,
 )
 from resnet_keras.data.image_ops import crop, decode, normalize
 from resnet_keras.data.preprocessing import Preprocessing
@@ -33,16 +32,17 @@ from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
 from resnet_keras.data.training_batches import steps_per_epoch, training_batches
 from resnet_keras.recipes.catalog import RECIPES, Recipe
+from tests.helpers.recipe_batches import recipe_batches, recipe_preprocessing
 
 IMAGES = 12
 """Images of each little split; image i is 20 * i of 255 all over."""
 
 UNIT = Preprocessing(image_size=(8, 8), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
-PLAIN = Recipe(model="resnet20", dataset="folder", image_size=8, batch_size=4, epochs=3)
+PLAIN = Recipe.from_flat(model="resnet20", dataset="folder", image_size=8, batch_size=4, epochs=3)
 VARIED = {
-    "array": replace(PLAIN, pad_pixels=1, flip=True, color_noise=0.1),
-    "files": replace(PLAIN, shorter_side=(8, 16), flip=True, color_noise=0.1),
-    "records": replace(PLAIN, shorter_side=(8, 16), flip=True, color_noise=0.1),
+    "array": PLAIN.replace(pad_pixels=1, flip=True, pca_lighting=0.1),
+    "files": PLAIN.replace(shorter_side=(8, 16), flip=True, pca_lighting=0.1),
+    "records": PLAIN.replace(shorter_side=(8, 16), flip=True, pca_lighting=0.1),
 }
 """A recipe with all the augmentation that a kind of split can have."""
 
@@ -50,8 +50,8 @@ KINDS = tuple(VARIED)
 
 
 def scaled_crop(encoded: Any, chosen: Preprocessing, shorter_side: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
-    recipe = replace(PLAIN, image_size=chosen.image_size[0], shorter_side=shorter_side)
-    return random_crop(encoded, recipe, chosen, seed)
+    recipe = PLAIN.replace(image_size=chosen.image_size[0], shorter_side=shorter_side)
+    return random_crop(encoded, recipe.augmentation, chosen, seed)
 
 
 def gradient(i: int, height: int, width: int) -> np.ndarray:
@@ -98,7 +98,7 @@ def which_of_all(batches: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
 
 
 def batches_of(split: Split, recipe: Recipe, **options: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    return list(training_batches(split, recipe, UNIT, **options).as_numpy_iterator())
+    return list(recipe_batches(split, recipe, UNIT, **options).as_numpy_iterator())
 
 
 def assert_same(found: list[tuple[np.ndarray, np.ndarray]], wanted: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -128,7 +128,7 @@ def test_every_epoch_is_another_permutation_of_the_images(little_splits: dict[st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_that_fill_no_batch_are_others_in_another_epoch(little_splits: dict[str, Split], kind: str) -> None:
-    recipe = replace(PLAIN, batch_size=5, epochs=8)
+    recipe = PLAIN.replace(batch_size=5, epochs=8)
     batches = batches_of(little_splits[kind], recipe)
     assert len(batches) == 16
     left_out = []
@@ -141,9 +141,9 @@ def test_images_that_fill_no_batch_are_others_in_another_epoch(little_splits: di
 
 def test_every_digit_comes_once_in_each_epoch() -> None:
     digits = open_split("digits", "train")
-    recipe = replace(RECIPES["digits_resnet20"], batch_size=719, epochs=2, pad_pixels=0)
+    recipe = RECIPES["digits_resnet20"].replace(batch_size=719, epochs=2, pad_pixels=0)
     pixels_of = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
-    batches = [pixels.astype(np.uint8) for pixels, _ in training_batches(digits, recipe, pixels_of).as_numpy_iterator()]
+    batches = [pixels.astype(np.uint8) for pixels, _ in recipe_batches(digits, recipe, pixels_of).as_numpy_iterator()]
     assert len(batches) == 4
     epochs = [[image.tobytes() for batch in batches[i : i + 2] for image in batch] for i in (0, 2)]
     assert isinstance(digits, ArraySplit)
@@ -157,7 +157,7 @@ def test_one_seed_gives_the_same_batches_and_another_gives_others(little_splits:
     recipe = VARIED[kind]
     once = batches_of(little_splits[kind], recipe)
     assert_same(batches_of(little_splits[kind], recipe), once)
-    other = batches_of(little_splits[kind], replace(recipe, seed=1))
+    other = batches_of(little_splits[kind], recipe.replace(seed=1))
     assert any((pixels != others).any() for (pixels, _), (others, _) in zip(once, other, strict=True))
     orders, others_orders = ([which(pixels) for pixels, _ in run] for run in (once, other))
     assert orders != others_orders
@@ -175,7 +175,7 @@ def test_a_run_continued_sees_exactly_the_batches_that_are_left(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_whose_last_images_fill_no_batch_is_continued_exactly(little_splits: dict[str, Split], kind: str) -> None:
-    recipe = replace(VARIED[kind], batch_size=5)
+    recipe = VARIED[kind].replace(batch_size=5)
     whole = batches_of(little_splits[kind], recipe)
     assert len(whole) == 6
     assert_same(batches_of(little_splits[kind], recipe, first_step=3), whole[3:])
@@ -192,14 +192,14 @@ def test_batches_depend_on_the_recipes_seed_alone(little_splits: dict[str, Split
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_in_no_fixed_order_hold_the_same_images(little_splits: dict[str, Split], kind: str) -> None:
-    batches = batches_of(little_splits[kind], replace(PLAIN, epochs=1), deterministic=False)
+    batches = batches_of(little_splits[kind], PLAIN.replace(epochs=1), deterministic=False)
     assert sorted(which_of_all(batches)) == list(range(IMAGES))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_workers_share_the_images_not_the_files(little_splits: dict[str, Split], kind: str) -> None:
     for deterministic in (True, False):
-        batches = training_batches(little_splits[kind], PLAIN, UNIT, deterministic=deterministic)
+        batches = recipe_batches(little_splits[kind], PLAIN, UNIT, deterministic=deterministic)
         options = batches.options()
         assert options.experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.DATA
         assert options.deterministic == deterministic
@@ -213,7 +213,7 @@ def test_a_batch_larger_than_the_split_raises(little_splits: dict[str, Split], k
     with pytest.raises(ValueError, match=r"`batch_size` to be at most 12.*Received: 13"):
         steps_per_epoch(split, IMAGES + 1)
     with pytest.raises(ValueError, match=r"`batch_size` to be at most 12.*Received: 13"):
-        training_batches(split, replace(PLAIN, batch_size=IMAGES + 1), UNIT)
+        recipe_batches(split, PLAIN.replace(batch_size=IMAGES + 1), UNIT)
 
 
 # Augmentation ------------------------------------------------------------------------------------------------------
@@ -229,8 +229,12 @@ def test_padding_and_cropping_shifts_an_image_by_every_offset_equally_often() ->
     padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
     shifts = {padded[y : y + 8, x : x + 8].tobytes(): (y, x) for y, x in product(range(5), range(5))}
     assert len(shifts) == 25
-    recipe = replace(PLAIN, pad_pixels=pad)
-    found = augment(tf.constant(np.repeat(image[None], count, 0)), recipe, UNIT, seed(0)).numpy().astype(np.uint8)
+    recipe = PLAIN.replace(pad_pixels=pad)
+    found = (
+        augment(tf.constant(np.repeat(image[None], count, 0)), recipe.augmentation, UNIT, seed(0))
+        .numpy()
+        .astype(np.uint8)
+    )
     times = Counter(shifts[one.tobytes()] for one in found)  # a KeyError is no shift at all
     assert set(times) == set(shifts.values())
     expected = count / 25
@@ -241,7 +245,7 @@ def test_padding_and_cropping_shifts_an_image_by_every_offset_equally_often() ->
 def test_padding_has_the_mean_color() -> None:
     mean = Preprocessing(image_size=(8, 8), channels=3, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0))
     gray = tf.fill((50, 8, 8, 3), 255.0)
-    found = augment(gray, replace(PLAIN, pad_pixels=4), mean, seed(0)).numpy()
+    found = augment(gray, PLAIN.replace(pad_pixels=4).augmentation, mean, seed(0)).numpy()
     inside = (255 - np.array(mean.mean)) / np.array(mean.std)
     is_padding = (found == 0).all(-1)
     assert 0.1 < is_padding.mean() < 0.9
@@ -251,7 +255,9 @@ def test_padding_has_the_mean_color() -> None:
 def test_half_the_images_are_mirrored() -> None:
     count = 4000
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    found = augment(tf.constant(np.repeat(image[None], count, 0)), replace(PLAIN, flip=True), UNIT, seed(3)).numpy()
+    found = augment(
+        tf.constant(np.repeat(image[None], count, 0)), PLAIN.replace(flip=True).augmentation, UNIT, seed(3)
+    ).numpy()
     mirrored = (found == image[:, ::-1]).all((1, 2, 3))
     np.testing.assert_array_equal(mirrored, ~(found == image).all((1, 2, 3)))
     assert mirrored.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(count))
@@ -265,7 +271,7 @@ def test_color_noise_lies_along_the_principal_colors_of_imagenet() -> None:
     chosen = Preprocessing(image_size=(2, 2), channels=3, mean=(120.0, 110.0, 100.0), std=std)
     count = 40_000
     pixels = tf.fill((count, 2, 2, 3), 50.0)
-    found = augment(pixels, replace(PLAIN, color_noise=0.1), chosen, seed(0)).numpy()
+    found = augment(pixels, PLAIN.replace(pca_lighting=0.1).augmentation, chosen, seed(0)).numpy()
     assert np.ptp(found, axis=(1, 2)).max() == 0  # one shift for all of an image
     shift = (found[:, 0, 0] - normalize(pixels, chosen).numpy()[0, 0, 0]) * std
     np.testing.assert_allclose(shift.mean(0), 0, atol=4 * np.sqrt(covariance.max() / count))
@@ -279,32 +285,37 @@ def test_a_bgr_network_sees_the_same_colors_varied_alike() -> None:
     rgb = Preprocessing(image_size=(8, 8), channels=3, mean=mean, std=std)
     bgr = replace(rgb, mean=mean[::-1], std=std[::-1], channel_order="bgr")
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8))
-    for recipe in (replace(PLAIN, color_noise=0.1), VARIED["array"]):
-        wanted = augment(pixels, recipe, rgb, seed(0)).numpy()
-        np.testing.assert_allclose(augment(pixels, recipe, bgr, seed(0)).numpy()[..., ::-1], wanted, atol=1e-5)
+    for recipe in (PLAIN.replace(pca_lighting=0.1), VARIED["array"]):
+        wanted = augment(pixels, recipe.augmentation, rgb, seed(0)).numpy()
+        np.testing.assert_allclose(
+            augment(pixels, recipe.augmentation, bgr, seed(0)).numpy()[..., ::-1], wanted, atol=1e-5
+        )
         assert np.abs(wanted - normalize(pixels, rgb)).mean() > 0.02
 
 
 def test_color_noise_leaves_gray_images_alone() -> None:
     gray = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
     pixels = tf.fill((5, 8, 8, 1), 50.0)
-    np.testing.assert_array_equal(augment(pixels, replace(PLAIN, color_noise=0.1), gray, seed(0)), pixels)
+    np.testing.assert_array_equal(augment(pixels, PLAIN.replace(pca_lighting=0.1).augmentation, gray, seed(0)), pixels)
 
 
 def test_without_augmentation_pixels_are_normalized_alone() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
-    np.testing.assert_array_equal(augment(tf.constant(pixels), PLAIN, UNIT, seed(0)), pixels)
+    np.testing.assert_array_equal(augment(tf.constant(pixels), PLAIN.augmentation, UNIT, seed(0)), pixels)
 
 
 def test_augmentation_is_the_same_eagerly_and_inside_tf_data() -> None:
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8))
     recipe = VARIED["array"]
     steps = tf.data.Dataset.range(3).map(
-        lambda step: augment(pixels, recipe, UNIT, tf.stack([tf.constant(0, tf.int64), step]))
+        lambda step: augment(pixels, recipe.augmentation, UNIT, tf.stack([tf.constant(0, tf.int64), step]))
     )
     for step, mapped in enumerate(steps):
-        np.testing.assert_allclose(mapped, augment(pixels, recipe, UNIT, seed(step)), rtol=1e-5, atol=1e-3)
-    assert (augment(pixels, recipe, UNIT, seed(0)).numpy() != augment(pixels, recipe, UNIT, seed(1)).numpy()).any()
+        np.testing.assert_allclose(mapped, augment(pixels, recipe.augmentation, UNIT, seed(step)), rtol=1e-5, atol=1e-3)
+    assert (
+        augment(pixels, recipe.augmentation, UNIT, seed(0)).numpy()
+        != augment(pixels, recipe.augmentation, UNIT, seed(1)).numpy()
+    ).any()
 
 
 # Crops of a random scale -------------------------------------------------------------------------------------------
@@ -438,7 +449,7 @@ def test_a_gray_jpeg_is_cropped_to_three_channels_or_one() -> None:
 
 @pytest.mark.parametrize("kind", ["array", "files"])
 def test_crops_of_an_image_differ_from_epoch_to_epoch(little_splits: dict[str, Split], kind: str) -> None:
-    recipe = replace(PLAIN, shorter_side=(8, 16))
+    recipe = PLAIN.replace(shorter_side=(8, 16))
     one: dict[int, np.ndarray] = {}
     other: dict[int, np.ndarray] = {}
     for i, (pixels, _) in enumerate(batches_of(little_splits[kind], recipe)[:6]):
@@ -518,7 +529,7 @@ def test_images_in_memory_get_the_channels_of_the_network(channels: int, wanted:
     images = np.full((4, 8, 8, channels), 60, np.uint8)
     split = ArraySplit(images, np.zeros(4, np.int64), ("cat", "dog"), Dataset(source="tfds"))
     chosen = Preprocessing(image_size=(8, 8), channels=wanted, mean=(0.0,) * wanted, std=(1.0,) * wanted)
-    for batches in (evaluation_batches(split, chosen, 4), training_batches(split, PLAIN, chosen).take(1)):
+    for batches in (evaluation_batches(split, chosen, 4), recipe_batches(split, PLAIN, chosen).take(1)):
         ((found, _),) = batches.as_numpy_iterator()
         np.testing.assert_allclose(found, np.full((4, 8, 8, wanted), 60), atol=1)
 
@@ -526,14 +537,14 @@ def test_images_in_memory_get_the_channels_of_the_network(channels: int, wanted:
 def test_the_preprocessing_of_a_recipe_has_its_size_and_the_colors_of_the_data() -> None:
     info = Dataset(source="tfds", image_size=32, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
     split = ArraySplit(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.int64), ("cat", "dog"), info)
-    own = replace(RECIPES["imagenet_resnet50"], shorter_side=None, test_shorter_side=None)
-    found = preprocessing_of(own, split)
+    own = RECIPES["imagenet_resnet50"].replace(shorter_side=None, test_shorter_side=None)
+    found = recipe_preprocessing(own, split)
     assert (found.image_size, found.channels, found.shorter_side) == ((32, 32), 3, None)
     assert (found.mean, found.std) == (info.mean, info.std)
-    assert preprocessing_of(replace(own, image_size=64), split).image_size == (64, 64)
+    assert recipe_preprocessing(own.replace(image_size=64), split).image_size == (64, 64)
     varied = replace(split, info=replace(info, image_size=None))
-    assert preprocessing_of(own, varied).image_size == (224, 224)
-    assert preprocessing_of(RECIPES["imagenet_resnet50"], varied).shorter_side == 256
+    assert recipe_preprocessing(own, varied).image_size == (224, 224)
+    assert recipe_preprocessing(RECIPES["imagenet_resnet50"], varied).shorter_side == 256
 
 
 def test_weights_keep_the_preprocessing_that_they_were_trained_with() -> None:
@@ -543,12 +554,12 @@ def test_weights_keep_the_preprocessing_that_they_were_trained_with() -> None:
         image_size=(224, 224), channels=3, mean=(9.0, 8.0, 7.0), std=(1.0, 1.0, 1.0), shorter_side=256,
         interpolation="bicubic", channel_order="bgr",
     )  # fmt: skip
-    assert preprocessing_of(RECIPES["finetune_resnet18"], split, trained) == trained
-    smaller = replace(RECIPES["finetune_resnet18"], image_size=128, shorter_side=(146, 183))
-    assert preprocessing_of(smaller, split, trained) == trained.at(128)
+    assert recipe_preprocessing(RECIPES["finetune_resnet18"], split, trained) == trained
+    smaller = RECIPES["finetune_resnet18"].replace(image_size=128, shorter_side=(146, 183))
+    assert recipe_preprocessing(smaller, split, trained) == trained.at(128)
     assert trained.at(128).shorter_side == 146
-    own = replace(smaller, test_shorter_side=150)
-    assert preprocessing_of(own, split, trained).shorter_side == 150
+    own = smaller.replace(test_shorter_side=150)
+    assert recipe_preprocessing(own, split, trained).shorter_side == 150
 
 
 # Broken images -----------------------------------------------------------------------------------------------------
@@ -603,7 +614,7 @@ def test_records_can_be_left_out(little_splits: dict[str, Split]) -> None:
     assert not others
     assert which(pixels) == [1, 2, 4, 5, 6, 7, 8, 9, 10]
     assert labels.tolist() == [i % 2 for i in which(pixels)]
-    (epoch,) = batches_of(fewer, replace(PLAIN, batch_size=9, epochs=1))
+    (epoch,) = batches_of(fewer, PLAIN.replace(batch_size=9, epochs=1))
     assert sorted(which(epoch[0])) == [1, 2, 4, 5, 6, 7, 8, 9, 10]
 
 
@@ -636,7 +647,7 @@ def evaluated(split: FileSplit) -> None:
 
 
 def trained(split: FileSplit) -> None:
-    for _ in training_batches(split, replace(PLAIN, image_size=64, shorter_side=None), CROP):
+    for _ in recipe_batches(split, PLAIN.replace(image_size=64, shorter_side=None), CROP):
         pass
 
 
@@ -672,7 +683,7 @@ def test_a_record_with_a_label_outside_the_classes_stops_and_says_so(
     little_splits: dict[str, Split], use: Callable[..., tf.data.Dataset]
 ) -> None:
     fewer = replace(little_splits["records"], class_names=("cat",))
-    batches = evaluation_batches(fewer, UNIT, 4) if use is evaluation_batches else training_batches(fewer, PLAIN, UNIT)
+    batches = evaluation_batches(fewer, UNIT, 4) if use is evaluation_batches else recipe_batches(fewer, PLAIN, UNIT)
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"(?s)labels from 0 to 0 in little/train\. Received.*\b1\b"
     ):
@@ -699,7 +710,7 @@ preprocessing = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1
 recipe = Recipe(model="resnet20", dataset="digits", batch_size=8, epochs=2)
 found = {}
 for name, batches in (
-    ("training", training_batches(split, recipe, preprocessing)),
+    ("training", recipe_batches(split, recipe, preprocessing)),
     ("evaluation", evaluation_batches(split, preprocessing, 8)),
 ):
     found[name] = [labels.numpy().tolist() for _, labels in batches]

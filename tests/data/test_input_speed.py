@@ -1,7 +1,7 @@
 """The meter of the input: its stages, the naive pipeline, the table and its command line."""
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,25 +12,27 @@ from PIL import Image
 from resnet_keras.cli import bench
 from resnet_keras.data import input_speed as input_meter
 from resnet_keras.data.datasets import Dataset
-from resnet_keras.data.evaluation_batches import preprocessing_of
 from resnet_keras.data.input_speed import (
     ANTIALIASED,
     NAIVE,
     Stage,
+    first_preprocessing,
     measure,
     naive_batches,
     pipelines,
     table,
     training_images,
 )
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.settings import Augmentation
 from resnet_keras.data.splits import ArraySplit, Split, open_split
-from resnet_keras.data.training_batches import training_batches
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
+from tests.helpers.recipe_batches import recipe_batches, recipe_preprocessing
 
-PLAIN = Recipe(model="resnet20", dataset="folder", image_size=32, batch_size=4)
-CROPPED = replace(PLAIN, shorter_side=(40, 60))
-VARIED = replace(CROPPED, flip=True, color_noise=0.1)
+PLAIN = Recipe.from_flat(model="resnet20", dataset="folder", image_size=32, batch_size=4)
+CROPPED = PLAIN.replace(shorter_side=(40, 60))
+VARIED = CROPPED.replace(flip=True, pca_lighting=0.1)
 READ = ["read", "read, decode whole"]
 OTHERS = [NAIVE, ANTIALIASED]
 
@@ -69,17 +71,25 @@ def splits(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     )
     images = np.random.default_rng(0).integers(0, 256, (6, 48, 48, 3), np.uint8)
     return {
-        "files": training_images(PLAIN, data_dir=folder),
+        "files": training_images(PLAIN.data, data_dir=folder),
         "records": open_split("pictures", "train", data_dir=root),
         "array": ArraySplit(images, np.arange(6) % 2, ("cat", "dog"), Dataset(source="folder")),
     }
+
+
+def parts(split: Split, recipe: Recipe) -> tuple[Split, Preprocessing, Augmentation]:
+    return split, first_preprocessing(recipe.data, split, recipe.architecture.image_size), recipe.augmentation
+
+
+def options(recipe: Recipe) -> dict[str, Any]:
+    return {"batch_size": recipe.data.batch_size, "one_hot": recipe.soft_labels}
 
 
 @pytest.fixture
 def unbuilt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds no pipeline, where only their names matter."""
     for function in ("training_batches", "naive_batches", "_decoded_whole"):
-        monkeypatch.setattr(input_meter, function, lambda *args, **options: tf.data.Dataset.range(1))
+        monkeypatch.setattr(input_meter, function, lambda *args, **kwargs: tf.data.Dataset.range(1))
 
 
 # Stages ------------------------------------------------------------------------------------------------------------
@@ -93,9 +103,9 @@ def unbuilt(monkeypatch: pytest.MonkeyPatch) -> None:
         (PLAIN, ["read, decode, resize, normalize"]),
         (CROPPED, ["read, decode, crop, normalize"]),
         (VARIED, ["read, decode, crop, normalize", "+ augmentation"]),
-        (replace(CROPPED, cutmix=1.0), ["read, decode, crop, normalize", "+ mixing, soft labels"]),
+        (CROPPED.replace(cutmix=1.0), ["read, decode, crop, normalize", "+ mixing, soft labels"]),
         (
-            replace(PLAIN, crop_area=(0.1, 1.0), policy="trivial", erase=0.5, mixup=0.2),
+            PLAIN.replace(crop_area=(0.1, 1.0), auto_augment="trivial", erase=0.5, mixup=0.2),
             ["read, decode, crop, normalize", "+ augmentation", "+ mixing, soft labels"],
         ),
     ],
@@ -103,40 +113,41 @@ def unbuilt(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stages_of_encoded_images_are_those_of_the_recipe(
     splits: dict[str, Split], kind: str, recipe: Recipe, stages: list[str]
 ) -> None:
-    assert list(pipelines(recipe, splits[kind])) == [*READ, *stages, *OTHERS]
+    assert list(pipelines(*parts(splits[kind], recipe), **options(recipe))) == [*READ, *stages, *OTHERS]
 
 
 @pytest.mark.usefixtures("unbuilt")
 @pytest.mark.parametrize(
     ("recipe", "stages"),
     [
-        (replace(PLAIN, pad_pixels=2), ["gather, resize, normalize", "+ augmentation", NAIVE]),
-        (replace(PLAIN, label_smoothing=0.1), ["gather, resize, normalize", "+ mixing, soft labels", NAIVE]),
+        (PLAIN.replace(pad_pixels=2), ["gather, resize, normalize", "+ augmentation", NAIVE]),
+        (PLAIN.replace(label_smoothing=0.1), ["gather, resize, normalize", "+ mixing, soft labels", NAIVE]),
         (VARIED, ["gather, crop, normalize", "+ augmentation", *OTHERS]),
     ],
 )
 def test_images_in_memory_are_neither_read_nor_decoded(
     splits: dict[str, Split], recipe: Recipe, stages: list[str]
 ) -> None:
-    assert list(pipelines(recipe, splits["array"])) == stages
+    assert list(pipelines(*parts(splits["array"], recipe), **options(recipe))) == stages
 
 
 @pytest.mark.parametrize("kind", ["files", "records", "array"])
 def test_stages_have_batches_beyond_the_last_epoch_and_the_whole_is_that_of_training(
     splits: dict[str, Split], kind: str
 ) -> None:
-    recipe = replace(PLAIN, epochs=1, mixup=0.2)
-    found = pipelines(recipe, splits[kind])
+    recipe = PLAIN.replace(epochs=1, mixup=0.2)
+    found = pipelines(*parts(splits[kind], recipe), **options(recipe))
     for batches in found.values():
         assert [len(labels) for _, labels in batches.take(3)] == [4, 4, 4]  # an epoch is one batch
-    (whole,) = training_batches(splits[kind], recipe, preprocessing_of(recipe, splits[kind]))
+    (whole,) = recipe_batches(splits[kind], recipe, recipe_preprocessing(recipe, splits[kind]))
     (measured,) = found["+ mixing, soft labels"].take(1)
     for one, other in zip(measured, whole, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_images_have_the_size_of_the_first_epoch(splits: dict[str, Split]) -> None:
-    found = pipelines(replace(PLAIN, train_sizes=(24, 32)), splits["array"])
+    recipe = PLAIN.replace(train_sizes=(24, 32))
+    found = pipelines(*parts(splits["array"], recipe), **options(recipe))
     assert {batches.element_spec[0].shape for batches in found.values()} == {(4, 24, 24, 3)}
 
 
@@ -144,18 +155,18 @@ def test_images_have_the_size_of_the_first_epoch(splits: dict[str, Split]) -> No
     ("kind", "recipe", "antialias"),
     [
         ("files", VARIED, False),
-        ("files", replace(PLAIN, crop_area=(0.1, 1.0)), True),
+        ("files", PLAIN.replace(crop_area=(0.1, 1.0)), True),
         ("records", CROPPED, True),
-        ("array", replace(PLAIN, pad_pixels=2, flip=True), False),
-        ("array", replace(PLAIN, crop_area=(0.1, 1.0)), True),
+        ("array", PLAIN.replace(pad_pixels=2, flip=True), False),
+        ("array", PLAIN.replace(crop_area=(0.1, 1.0)), True),
     ],
 )
 def test_the_naive_pipeline_makes_what_ours_makes(
     splits: dict[str, Split], kind: str, recipe: Recipe, antialias: bool
 ) -> None:
-    preprocessing = preprocessing_of(recipe, splits[kind])
-    ours = training_batches(splits[kind], recipe, preprocessing)
-    naive = naive_batches(splits[kind], recipe, preprocessing, antialias=antialias)
+    preprocessing = recipe_preprocessing(recipe, splits[kind])
+    ours = recipe_batches(splits[kind], recipe, preprocessing)
+    naive = naive_batches(splits[kind], preprocessing, recipe.augmentation, batch_size=4, antialias=antialias)
     assert naive.element_spec == ours.element_spec
     images, labels = (np.concatenate(parts) for parts in zip(*naive.take(12).as_numpy_iterator(), strict=True))
     assert set(labels) == {0, 1}
@@ -166,9 +177,9 @@ def test_the_naive_pipeline_makes_what_ours_makes(
 
 
 def test_all_images_of_a_folder_are_measured_or_as_many_as_the_recipe_takes(folder: Path) -> None:
-    assert len(training_images(PLAIN, data_dir=folder)) == 6
-    assert len(training_images(replace(PLAIN, train_images=4), data_dir=folder)) == 4
-    assert len(training_images(RECIPES["digits_resnet20"])) == 1438
+    assert len(training_images(PLAIN.data, data_dir=folder)) == 6
+    assert len(training_images(PLAIN.replace(train_images=4).data, data_dir=folder)) == 4
+    assert len(training_images(RECIPES["digits_resnet20"].data)) == 1438
 
 
 # Measuring ---------------------------------------------------------------------------------------------------------
@@ -176,7 +187,7 @@ def test_all_images_of_a_folder_are_measured_or_as_many_as_the_recipe_takes(fold
 
 @pytest.mark.parametrize("kind", ["files", "records", "array"])
 def test_every_stage_is_measured_in_every_turn(splits: dict[str, Split], kind: str) -> None:
-    stages = measure(PLAIN, splits[kind], seconds=0.02, turns=2)
+    stages = measure(*parts(splits[kind], PLAIN), **options(PLAIN), seconds=0.02, turns=2)
     ours = (
         ["gather, resize, normalize", NAIVE] if kind == "array" else [*READ, "read, decode, resize, normalize", *OTHERS]
     )
@@ -188,21 +199,21 @@ def test_every_stage_is_measured_in_every_turn(splits: dict[str, Split], kind: s
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("wrong", "said"),
     [
         ({"seconds": 0}, "`seconds` above 0. Received: 0"),
         ({"seconds": float("nan")}, "`seconds` above 0. Received: nan"),
         ({"turns": 0}, "`turns` of at least 1. Received: 0"),
     ],
 )
-def test_measuring_takes_time_and_turns(splits: dict[str, Split], options: dict[str, float], said: str) -> None:
+def test_measuring_takes_time_and_turns(splits: dict[str, Split], wrong: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        measure(PLAIN, splits["array"], **options)  # type: ignore[arg-type]
+        measure(*parts(splits["array"], PLAIN), **options(PLAIN), **wrong)  # type: ignore[arg-type]
 
 
 def test_images_that_fill_no_batch_are_an_error(splits: dict[str, Split]) -> None:
     with pytest.raises(ValueError, match="`batch_size` to be at most 6, all training images. Received: 7"):
-        measure(replace(PLAIN, batch_size=7), splits["files"])
+        measure(*parts(splits["files"], PLAIN), batch_size=7)
 
 
 def test_the_table_tells_medians_and_ratios_by_turns() -> None:

@@ -11,7 +11,7 @@ from resnet_keras.data.mixup import mix_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.recipes.catalog import Recipe
 
-PLAIN = Recipe(model="resnet20", dataset="cifar10")
+PLAIN = Recipe.from_flat(model="resnet20", dataset="cifar10")
 UNIT = Preprocessing(image_size=(16, 16), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
@@ -31,7 +31,7 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 
 def test_mixed_up_images_and_labels_have_the_same_proportions() -> None:
     images, labels = numbered(9)
-    found, targets = mix_images(images, labels, 5, replace(PLAIN, mixup=0.8), seed(0))
+    found, targets = mix_images(images, labels, 5, PLAIN.replace(mixup=0.8).augmentation, seed(0))
     own = np.arange(1, 10, dtype=np.float32)
     values = found.numpy()[:, 0, 0, 0]
     assert np.ptp(found.numpy(), axis=(1, 2, 3)).max() < 1e-5
@@ -46,7 +46,7 @@ def test_cut_images_hold_a_rectangle_of_another_and_labels_its_part_of_the_pixel
     images, labels = numbered(8)
     seen = set()
     for step in range(20):
-        found, targets = mix_images(images, labels, 5, replace(PLAIN, cutmix=1.0), seed(step))
+        found, targets = mix_images(images, labels, 5, PLAIN.replace(cutmix=1.0).augmentation, seed(step))
         for i, (image, target) in enumerate(zip(found.numpy()[..., 0], targets.numpy(), strict=True)):
             partner = 8 - i
             assert set(np.unique(image)) <= {i + 1.0, float(partner)}
@@ -64,9 +64,9 @@ def test_cut_images_hold_a_rectangle_of_another_and_labels_its_part_of_the_pixel
 
 def test_with_both_each_batch_is_of_one_kind_and_about_half_of_each() -> None:
     images, labels = numbered(8)
-    recipe = replace(PLAIN, mixup=0.8, cutmix=1.0)
+    recipe = PLAIN.replace(mixup=0.8, cutmix=1.0)
     kinds = [
-        np.ptp(mix_images(images, labels, 5, recipe, seed(step))[0].numpy(), axis=(1, 2, 3)).max() > 1e-4
+        np.ptp(mix_images(images, labels, 5, recipe.augmentation, seed(step))[0].numpy(), axis=(1, 2, 3)).max() > 1e-4
         for step in range(80)
     ]
     assert 25 < sum(kinds) < 55
@@ -75,7 +75,7 @@ def test_with_both_each_batch_is_of_one_kind_and_about_half_of_each() -> None:
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
 def test_shares_are_drawn_from_a_beta_distribution(alpha: float) -> None:
     images, labels = numbered(4000)
-    found, _ = mix_images(images[:, :1, :1], labels, 5, replace(PLAIN, mixup=alpha), seed(3))
+    found, _ = mix_images(images[:, :1, :1], labels, 5, PLAIN.replace(mixup=alpha).augmentation, seed(3))
     own = np.arange(1, 4001, dtype=np.float64)
     share = (found.numpy()[:, 0, 0, 0] - own[::-1]) / (own - own[::-1])
     assert share.mean() == pytest.approx(0.5, abs=0.03)
@@ -84,7 +84,7 @@ def test_shares_are_drawn_from_a_beta_distribution(alpha: float) -> None:
 
 def test_labels_are_smoothed_over_all_classes() -> None:
     images, labels = numbered(6)
-    same, targets = mix_images(images, labels, 5, replace(PLAIN, label_smoothing=0.1), seed(0))
+    same, targets = mix_images(images, labels, 5, PLAIN.replace(label_smoothing=0.1).augmentation, seed(0))
     np.testing.assert_array_equal(same, images)
     np.testing.assert_allclose(targets, 0.9 * one_hot(labels.numpy()) + 0.02, atol=1e-6)
 
@@ -94,8 +94,8 @@ def test_labels_are_smoothed_over_all_classes() -> None:
 )
 def test_labels_sum_to_one_and_a_seed_decides_all(fields: dict[str, float]) -> None:
     images, labels = numbered(16)
-    recipe = replace(PLAIN, **fields)
-    one, again, other = (mix_images(images, labels, 5, recipe, seed(step)) for step in (1, 1, 2))
+    recipe = PLAIN.replace(**fields)
+    one, again, other = (mix_images(images, labels, 5, recipe.augmentation, seed(step)) for step in (1, 1, 2))
     np.testing.assert_allclose(one[1].numpy().sum(1), 1, atol=1e-5)
     for a, b in zip(one, again, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -105,7 +105,7 @@ def test_labels_sum_to_one_and_a_seed_decides_all(fields: dict[str, float]) -> N
 def test_erased_rectangles_have_2_to_33_per_cent_and_come_as_often_as_the_recipe_says() -> None:
     images = tf.ones((400, 64, 64, 3))
     chosen = replace(UNIT, image_size=(64, 64))
-    found = augment(images, replace(PLAIN, image_size=64, erase=0.25), chosen, seed(0)).numpy()
+    found = augment(images, PLAIN.replace(image_size=64, erase=0.25).augmentation, chosen, seed(0)).numpy()
     erased = 1 - found.mean(axis=(1, 2, 3))
     assert 0.17 < (erased > 0).mean() < 0.33
     parts = erased[erased > 0]
@@ -119,11 +119,11 @@ def test_erased_rectangles_have_2_to_33_per_cent_and_come_as_often_as_the_recipe
 def test_crops_of_random_area_have_the_areas_and_aspects_of_the_recipe() -> None:
     y, x = np.mgrid[:100, :140].astype(np.float32)
     image = tf.constant(np.stack([x, y, x], -1))
-    recipe = replace(PLAIN, image_size=32, crop_area=(0.3, 0.8))
+    recipe = PLAIN.replace(image_size=32, crop_area=(0.3, 0.8))
     chosen = replace(UNIT, image_size=(32, 32))
     areas, aspects = [], []
     for step in range(200):
-        found = random_crop_of(image, recipe, chosen, seed(step)).numpy()
+        found = random_crop_of(image, recipe.augmentation, chosen, seed(step)).numpy()
         # Of slopes of one gray level a pixel, the range tells the extent.
         width, height = (np.ptp(found[..., axis]) * 32 / 31 for axis in (0, 1))
         areas.append(width * height / 14_000)

@@ -1,7 +1,6 @@
 """Random crops of JPEGs, decoded smaller where they are to be much reduced."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from resnet_keras.data.image_ops import decode
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 from resnet_keras.recipes.recipe import Recipe
 
-RECIPE = Recipe(model="resnet20", dataset="folder", image_size=64)
-RECIPES = {"shorter_side": replace(RECIPE, shorter_side=(64, 120)), "crop_area": replace(RECIPE, crop_area=(0.08, 1.0))}
+RECIPE = Recipe.from_flat(model="resnet20", dataset="folder", image_size=64)
+RECIPES = {"shorter_side": RECIPE.replace(shorter_side=(64, 120)), "crop_area": RECIPE.replace(crop_area=(0.08, 1.0))}
 DECODE = tf.io.decode_and_crop_jpeg
 
 
@@ -82,7 +81,7 @@ def test_a_crop_reduced_by_less_than_2_is_decoded_in_full_bit_for_bit(
     for step in range(8):
         wanted, reduction = in_full(encoded, RECIPES[by], chosen, step)
         assert reduction < 2
-        np.testing.assert_array_equal(random_crop(encoded, RECIPES[by], chosen, seed(step)), wanted)
+        np.testing.assert_array_equal(random_crop(encoded, RECIPES[by].augmentation, chosen, seed(step)), wanted)
 
 
 @pytest.mark.parametrize("by", RECIPES)
@@ -93,7 +92,7 @@ def test_a_crop_is_decoded_as_small_as_it_can_be_without_being_enlarged(
     encoded, chosen = encode(*size), preprocessing()
     for step in range(8):
         wanted, reduction = in_full(encoded, RECIPES[by], chosen, step)
-        found = random_crop(encoded, RECIPES[by], chosen, seed(step))
+        found = random_crop(encoded, RECIPES[by].augmentation, chosen, seed(step))
         ratio, image = decoded[-1]
         assert ratio == max(ratio for ratio in (1, 2, 4, 8) if ratio <= max(reduction, 1))
         if ratio > 1:
@@ -108,12 +107,12 @@ def test_a_crop_is_decoded_as_small_as_it_can_be_without_being_enlarged(
 
 @pytest.mark.parametrize("rest", range(8))
 def test_an_image_of_odd_size_is_seen_to_its_last_pixel(rest: int) -> None:
-    chosen, everything = preprocessing(size=16), replace(RECIPE, crop_area=(1.0, 1.0), image_size=None)
+    chosen, everything = preprocessing(size=16), RECIPE.replace(crop_area=(1.0, 1.0), image_size=None)
     size = height, width = 128 + rest, 144 + rest
     y, x = np.mgrid[:height, :width] + 0.5
     file = io.BytesIO()
     Image.fromarray(np.stack([y, x, 0 * x], -1).astype(np.uint8)).save(file, "JPEG", quality=98, subsampling=0)
-    found = random_crop(tf.constant(file.getvalue()), everything, chosen, seed(0)).numpy() + 0.5
+    found = random_crop(tf.constant(file.getvalue()), everything.augmentation, chosen, seed(0)).numpy() + 0.5
     for channel, length in enumerate(size):
         places = found[..., channel].mean(1 - channel)
         slope, begin = np.polyfit(np.arange(16) + 0.5, places, 1, w=[0, 0, *[1] * 12, 0, 0])  # a resize bends its ends
@@ -124,18 +123,22 @@ def test_an_image_of_odd_size_is_seen_to_its_last_pixel(rest: int) -> None:
 def test_a_smaller_crop_is_the_same_eagerly_and_inside_tf_data() -> None:
     encoded, chosen = encode(401, 533), preprocessing()
     steps = tf.data.Dataset.range(5).map(
-        lambda step: random_crop(encoded, RECIPES["crop_area"], chosen, tf.stack([tf.constant(0, tf.int64), step]))
+        lambda step: random_crop(
+            encoded, RECIPES["crop_area"].augmentation, chosen, tf.stack([tf.constant(0, tf.int64), step])
+        )
     )
     assert steps.element_spec == tf.TensorSpec((64, 64, 3))
     for step, mapped in enumerate(steps):
-        np.testing.assert_allclose(mapped, random_crop(encoded, RECIPES["crop_area"], chosen, seed(step)), atol=1e-3)
+        np.testing.assert_allclose(
+            mapped, random_crop(encoded, RECIPES["crop_area"].augmentation, chosen, seed(step)), atol=1e-3
+        )
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("L", 3), ("RGB", 1), ("CMYK", 3)])
 def test_gray_and_cmyk_are_decoded_smaller_too(mode: str, channels: int, decoded: list[tuple[int, tf.Tensor]]) -> None:
     encoded, chosen = encode(300, 400, mode=mode), preprocessing(channels=channels)
-    recipe = replace(RECIPE, shorter_side=(64, 70))
-    found = random_crop(encoded, recipe, chosen, seed(0))
+    recipe = RECIPE.replace(shorter_side=(64, 70))
+    found = random_crop(encoded, recipe.augmentation, chosen, seed(0))
     assert decoded[-1][0] == 4
     assert found.shape == (64, 64, channels)
     assert np.abs(found - in_full(encoded, recipe, chosen, 0)[0]).mean() < 1.2
@@ -143,8 +146,8 @@ def test_gray_and_cmyk_are_decoded_smaller_too(mode: str, channels: int, decoded
 
 def test_what_is_no_jpeg_is_decoded_in_full(decoded: list[tuple[int, tf.Tensor]]) -> None:
     encoded, chosen = encode(300, 400, "PNG"), preprocessing()
-    found = random_crop(encoded, RECIPES["crop_area"], chosen, seed(0))
-    wanted = random_crop_of(decode(encoded, 3), RECIPES["crop_area"], chosen, seed(0))
+    found = random_crop(encoded, RECIPES["crop_area"].augmentation, chosen, seed(0))
+    wanted = random_crop_of(decode(encoded, 3), RECIPES["crop_area"].augmentation, chosen, seed(0))
     np.testing.assert_array_equal(found, wanted)
     assert not decoded
 
@@ -152,20 +155,20 @@ def test_what_is_no_jpeg_is_decoded_in_full(decoded: list[tuple[int, tf.Tensor]]
 def test_half_a_jpeg_raises() -> None:
     half = tf.constant(encode(600, 800).numpy()[:2000])
     with pytest.raises(tf.errors.InvalidArgumentError):
-        random_crop(half, RECIPES["shorter_side"], preprocessing(), seed(0))
+        random_crop(half, RECIPES["shorter_side"].augmentation, preprocessing(), seed(0))
 
 
 @pytest.mark.parametrize(("size", "difference"), [(224, 1.6), (160, 2.0), (128, 1.9)])
 def test_smaller_crops_of_photographs_are_those_of_the_whole_but_for_two_gray_levels(
     test_data: Path, size: int, difference: float
 ) -> None:
-    recipe, chosen = replace(RECIPE, crop_area=(0.08, 1.0), image_size=None), preprocessing(size)
+    recipe, chosen = RECIPE.replace(crop_area=(0.08, 1.0), image_size=None), preprocessing(size)
     differences = []
     for step, path in enumerate(sorted((test_data / "photos").glob("*/*.JPEG"))):
         encoded = tf.io.read_file(str(path))
         window = augmentation._window(tf.io.extract_jpeg_shape(encoded)[:2], recipe, chosen, seed(step))
         if min(window[2:] // chosen.image_size) >= 2:
-            found = random_crop(encoded, recipe, chosen, seed(step))
+            found = random_crop(encoded, recipe.augmentation, chosen, seed(step))
             differences.append(np.abs(found - in_full(encoded, recipe, chosen, step)[0]).mean())
     assert differences
     assert np.mean(differences) < difference  # measured: see `random_crop`

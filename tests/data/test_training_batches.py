@@ -1,7 +1,6 @@
 """Images that stand in a batch several times, are mirrored in turn, or changed by a policy; and where batches end."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,13 @@ from PIL import Image
 from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import ArraySplit, FileSplit, Split, open_split
-from resnet_keras.data.training_batches import training_batches
 from resnet_keras.recipes.catalog import Recipe
+from tests.helpers.recipe_batches import recipe_batches
 
 IMAGES = 12
 KINDS = ("array", "files", "records")
 UNIT = Preprocessing(image_size=(8, 8), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
-PLAIN = Recipe(model="resnet20", dataset="folder", image_size=8, batch_size=6, epochs=4)
+PLAIN = Recipe.from_flat(model="resnet20", dataset="folder", image_size=8, batch_size=6, epochs=4)
 """Four epochs of two batches."""
 
 
@@ -59,7 +58,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Split]:
 
 
 def batches_of(split: Split, recipe: Recipe, chosen: Preprocessing = UNIT, **options: Any) -> list[Any]:
-    return list(training_batches(split, recipe, chosen, **options).as_numpy_iterator())
+    return list(recipe_batches(split, recipe, chosen, **options).as_numpy_iterator())
 
 
 def which(images: np.ndarray) -> list[int]:
@@ -84,7 +83,7 @@ def assert_same(found: list[Any], wanted: list[Any]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_stands_three_times_side_by_side(splits: dict[str, Split], kind: str) -> None:
-    batches = batches_of(splits[kind], replace(PLAIN, repeats=3))
+    batches = batches_of(splits[kind], PLAIN.replace(repeated_augmentation=3))
     assert len(batches) == 8
     epochs = []
     for epoch in (batches[i : i + 2] for i in range(0, 8, 2)):
@@ -100,7 +99,7 @@ def test_an_image_stands_three_times_side_by_side(splits: dict[str, Split], kind
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_that_does_not_fit_into_a_batch_goes_on_in_the_next(splits: dict[str, Split], kind: str) -> None:
-    batches = batches_of(splits[kind], replace(PLAIN, repeats=4, epochs=1))
+    batches = batches_of(splits[kind], PLAIN.replace(repeated_augmentation=4, epochs=1))
     seen = [image for pixels, _ in batches for image in which(pixels)]
     assert seen == [image for image in seen[::4] for _ in range(4)]
     assert len(set(seen)) == 3
@@ -108,7 +107,7 @@ def test_an_image_that_does_not_fit_into_a_batch_goes_on_in_the_next(splits: dic
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_time_an_image_is_varied_anew(splits: dict[str, Split], kind: str) -> None:
-    recipe = replace(PLAIN, repeats=3, epochs=1, shorter_side=(8, 14), erase=0.5)
+    recipe = PLAIN.replace(repeated_augmentation=3, epochs=1, shorter_side=(8, 14), erase=0.5)
     for pixels, _ in batches_of(splits[kind], recipe):
         for i in (0, 3):
             one, two, three = pixels[i : i + 3]
@@ -117,18 +116,18 @@ def test_each_time_an_image_is_varied_anew(splits: dict[str, Split], kind: str) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_once_is_what_it_was(splits: dict[str, Split], kind: str) -> None:
-    assert_same(batches_of(splits[kind], replace(PLAIN, repeats=1)), batches_of(splits[kind], PLAIN))
+    assert_same(batches_of(splits[kind], PLAIN.replace(repeated_augmentation=1)), batches_of(splits[kind], PLAIN))
 
 
 # In turn ------------------------------------------------------------------------------------------------------------
 
-TURNS = replace(PLAIN, flip=True, alternate_flip=True)
+TURNS = PLAIN.replace(flip=True, alternate_flip=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_images_are_mirrored_in_every_other_epoch(splits: dict[str, Split], kind: str, seed: int) -> None:
-    batches = batches_of(splits[kind], replace(TURNS, seed=seed))
+    batches = batches_of(splits[kind], TURNS.replace(seed=seed))
     epochs = []
     for epoch in (batches[i : i + 2] for i in range(0, 8, 2)):
         images = np.concatenate([pixels for pixels, _ in epoch])
@@ -143,13 +142,13 @@ def test_images_are_mirrored_in_every_other_epoch(splits: dict[str, Split], kind
 def test_a_seed_decides_which_half_is_first(splits: dict[str, Split]) -> None:
     halves = set()
     for seed in range(8):
-        images = np.concatenate([pixels for pixels, _ in batches_of(splits["array"], replace(TURNS, seed=seed))[:2]])
+        images = np.concatenate([pixels for pixels, _ in batches_of(splits["array"], TURNS.replace(seed=seed))[:2]])
         halves.add(frozenset(image for image, turn in zip(which(images), mirrored(images), strict=True) if turn))
     assert len(halves) > 4
 
 
 def test_mirrored_at_random_an_image_may_be_so_twice(splits: dict[str, Split]) -> None:
-    batches = batches_of(splits["array"], replace(TURNS, alternate_flip=False))
+    batches = batches_of(splits["array"], TURNS.replace(alternate_flip=False))
     epochs = []
     for epoch in (batches[i : i + 2] for i in range(0, 8, 2)):
         images = np.concatenate([pixels for pixels, _ in epoch])
@@ -160,8 +159,8 @@ def test_mirrored_at_random_an_image_may_be_so_twice(splits: dict[str, Split]) -
 # Policies -----------------------------------------------------------------------------------------------------------
 
 POLICIES = {
-    "rand": replace(PLAIN, policy="rand", policy_magnitude=9.0, policy_layers=3),
-    "trivial": replace(PLAIN, policy="trivial"),
+    "rand": PLAIN.replace(auto_augment="rand", auto_augment_magnitude=9.0, auto_augment_layers=3),
+    "trivial": PLAIN.replace(auto_augment="trivial"),
 }
 
 
@@ -180,12 +179,12 @@ def test_a_policy_changes_images_by_the_seed_and_their_position(splits: dict[str
     np.testing.assert_array_equal(*(np.concatenate([labels for _, labels in batches]) for batches in (plain, found)))
     assert_same(batches_of(splits[kind], recipe, first_step=3), found[3:])
     if kind == "array":
-        other = np.concatenate([images for images, _ in batches_of(splits[kind], replace(recipe, seed=1))])
+        other = np.concatenate([images for images, _ in batches_of(splits[kind], recipe.replace(seed=1))])
         assert (other != changed).any()
 
 
 def test_repeated_images_are_changed_each_time_anew(splits: dict[str, Split]) -> None:
-    recipe = replace(POLICIES["trivial"], repeats=6, epochs=4)
+    recipe = POLICIES["trivial"].replace(repeated_augmentation=6, epochs=4)
     batches = batches_of(splits["files"], recipe)
     assert all(len({image.tobytes() for image in pixels}) > 1 for pixels, _ in batches)
 
@@ -200,9 +199,9 @@ def test_gray_images_can_be_changed_too(splits: dict[str, Split]) -> None:
 
 # Beginning and end --------------------------------------------------------------------------------------------------
 
-ALL = replace(
-    PLAIN, batch_size=5, repeats=3, flip=True, alternate_flip=True, shorter_side=(12, 16), erase=0.3,
-    mixup=0.2, cutmix=1.0, color_noise=0.1,
+ALL = PLAIN.replace(
+    batch_size=5, repeated_augmentation=3, flip=True, alternate_flip=True, shorter_side=(12, 16), erase=0.3,
+    mixup=0.2, cutmix=1.0, pca_lighting=0.1,
 )  # fmt: skip
 
 
@@ -221,9 +220,9 @@ def test_with_everything_a_run_continued_sees_what_is_left_and_one_that_stops_wh
 def test_a_size_for_training_is_the_size_of_its_batches(
     splits: dict[str, Split], kind: str, change: dict[str, Any]
 ) -> None:
-    recipe = replace(PLAIN, train_sizes=(6, 12), **change)
+    recipe = PLAIN.replace(train_sizes=(6, 12), **change)
     order: list[list[int]] = []
-    for size in recipe.train_sizes:
+    for size in recipe.data.train_sizes:
         ((pixels, labels),) = batches_of(splits[kind], recipe, UNIT.at(size), last_step=1)
         assert pixels.shape == (6, size, size, 3)
         order.append(labels.tolist())
@@ -234,7 +233,7 @@ def test_a_size_for_training_is_the_size_of_its_batches(
 def test_rows_of_no_concern_are_not_looked_at(
     splits: dict[str, Split], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(TURNS, repeats=2)
+    recipe = TURNS.replace(repeated_augmentation=2)
     whole = batches_of(splits[kind], recipe)
     for (pixels, labels), (all_pixels, all_labels) in zip(
         batches_of(splits[kind], recipe, rows=range(2, 4)), whole, strict=True
@@ -249,5 +248,5 @@ def chosen_by(recipe: Recipe) -> Callable[[Split], list[int]]:
 
 
 def test_arrays_and_files_have_one_order(splits: dict[str, Split]) -> None:
-    for recipe in (PLAIN, replace(PLAIN, repeats=3), replace(PLAIN, batch_size=5, repeats=2)):
+    for recipe in (PLAIN, PLAIN.replace(repeated_augmentation=3), PLAIN.replace(batch_size=5, repeated_augmentation=2)):
         assert chosen_by(recipe)(splits["array"]) == chosen_by(recipe)(splits["files"])

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -18,15 +17,14 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras.cli import workers as program
-from resnet_keras.data.evaluation_batches import preprocessing_of
 from resnet_keras.data.sampling import shard
 from resnet_keras.data.splits import open_split
-from resnet_keras.data.training_batches import training_batches
 from resnet_keras.distributed import multi_worker
 from resnet_keras.distributed.cluster import Cluster, cluster
 from resnet_keras.distributed.local_workers import run_workers, worker_environments
 from resnet_keras.distributed.sharding import replica_batch
 from resnet_keras.recipes.catalog import Recipe
+from tests.helpers.recipe_batches import recipe_batches, recipe_preprocessing
 
 ROOT = Path(__file__).parents[2]
 LOST_SECONDS = multi_worker.LOST_SECONDS
@@ -49,8 +47,8 @@ out, work, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 machines = cluster()
 name = machines.index if machines else "one"
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(4, 8, 16), shortcut="B")
-recipe = replace(RECIPES["digits_resnet20"], model="little", epochs=epochs, batch_size=256, flip=True, mixup=0.2)
-recipe = replace(recipe, freeze_batch_norms=True, peak_lr=0.02)
+recipe = RECIPES["digits_resnet20"].replace(model="little", epochs=epochs, batch_size=256, flip=True, mixup=0.2)
+recipe = recipe.replace(freeze_batch_norms=True, peak_lr=0.02)
 
 seen, evaluated, models = [], [], []
 cut = worker_batches.training_part
@@ -376,14 +374,16 @@ def test_rows_of_others_are_not_decoded_and_ones_own_are_the_same(tmp_path: Path
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(tf.io.encode_png(image).numpy())
     split = open_split("folder", "all", data_dir=tmp_path)
-    recipe = Recipe(model="resnet20", dataset="folder", image_size=8, batch_size=4, epochs=1, shorter_side=(8, 12))
-    recipe = replace(recipe, flip=True, pad_pixels=1)
-    preprocessing = preprocessing_of(recipe, split)
-    whole = list(training_batches(split, recipe, preprocessing).as_numpy_iterator())
-    shard = list(training_batches(split, recipe, preprocessing, rows=range(1, 3)).as_numpy_iterator())
-    mixed = replace(recipe, mixup=0.2)
+    recipe = Recipe.from_flat(
+        model="resnet20", dataset="folder", image_size=8, batch_size=4, epochs=1, shorter_side=(8, 12)
+    )
+    recipe = recipe.replace(flip=True, pad_pixels=1)
+    preprocessing = recipe_preprocessing(recipe, split)
+    whole = list(recipe_batches(split, recipe, preprocessing).as_numpy_iterator())
+    shard = list(recipe_batches(split, recipe, preprocessing, rows=range(1, 3)).as_numpy_iterator())
+    mixed = recipe.replace(mixup=0.2)
     mixed_whole, mixed_part = (
-        next(iter(training_batches(split, mixed, preprocessing, rows=rows).as_numpy_iterator()))
+        next(iter(recipe_batches(split, mixed, preprocessing, rows=rows).as_numpy_iterator()))
         for rows in (None, range(1, 3))
     )
     for (images, labels), (own, own_labels) in zip(whole, shard, strict=True):

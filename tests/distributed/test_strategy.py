@@ -38,11 +38,11 @@ from resnet_keras.training.model import compile_network
 strategy = distribution.create_strategy(2)
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(4, 8, 16), shortcut="B")
 digits = open_split("digits", "train")
-recipe = replace(RECIPES["digits_resnet20"], model="little", schedule="step", batch_size=128, peak_lr=0.1, l2=0.01)
-recipe = replace(recipe, epochs=1, warmup_steps=1, warmup_lr=0.05)
+recipe = RECIPES["digits_resnet20"].replace(model="little", lr_schedule="step", batch_size=128, peak_lr=0.1, l2=0.01)
+recipe = recipe.replace(epochs=1, warmup_steps=1, warmup_lr=0.05)
 
 def trained(recipe, chosen, weights, steps):
-    preprocessing = preprocessing_of(recipe, digits)
+    preprocessing = preprocessing_of(recipe.data, digits, 32)
     with distribution.scope(chosen):
         network = compile_network(recipe, preprocessing, 10, 11)
     # The statistics of a batch are those of a replica: frozen, they are the same for one and for two.
@@ -51,7 +51,9 @@ def trained(recipe, chosen, weights, steps):
             layer.trainable = False
     weights = weights or network.get_weights()
     network.set_weights(weights)
-    batches = training_batches(digits, recipe, preprocessing).take(steps)
+    batches = training_batches(
+        digits, preprocessing, recipe.augmentation, batch_size=128, epochs=1, one_hot=recipe.soft_labels
+    ).take(steps)
     network.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
     return weights, network.get_weights()
 
@@ -59,9 +61,9 @@ found = {"replicas": [distribution.replicas(None), distribution.replicas(strateg
 for name, change, steps in (
     ("one step", {}, 1),
     ("three steps", {}, 3),
-    ("kernels alone", {"l2_on": "kernels", "l2": 0.5, "nesterov": True}, 2),
+    ("kernels alone", {"decay_on": "kernels", "l2": 0.5, "nesterov": True}, 2),
 ):
-    varied = replace(recipe, **change)
+    varied = recipe.replace(**change)
     keras.utils.set_random_seed(0)
     begin, one = trained(varied, None, None, steps)
     _, two = trained(varied, strategy, begin, steps)

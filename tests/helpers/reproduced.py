@@ -40,7 +40,7 @@ def write_run(
     run.begin(recipe, {"data_dir": None, "replicas": 1})
     rows = [
         {"epoch": i + 1, "loss": 3.0 - i, "accuracy": 0.5 + i / 20, "images_per_second": rate, "seconds": 4.0}
-        for i in range(recipe.epochs)
+        for i in range(recipe.schedule.epochs)
     ]
     rows[-1]["val_accuracy"] = 0.25
     run.write_history(rows)

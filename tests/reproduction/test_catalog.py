@@ -1,6 +1,5 @@
 """The experiments: the paper's figures, recipes by budget, names of runs."""
 
-from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -70,35 +69,35 @@ def test_the_full_budget_is_the_paper_s_recipes() -> None:
     for name in ("degradation", "shortcuts", "depth", "protocols", "responses", "layers1202"):
         for variant in EXPERIMENTS[name].variants["full"]:
             recipe = variant.recipe
-            prefix = {"imagenet2012": "imagenet", "cifar10": "cifar10"}[recipe.dataset]
-            assert recipe == replace(RECIPES[f"{prefix}_{recipe.model}"], shortcut=recipe.shortcut)
+            prefix = {"imagenet2012": "imagenet", "cifar10": "cifar10"}[recipe.data.dataset]
+            assert recipe == RECIPES[f"{prefix}_{recipe.network.model}"].replace(shortcut=recipe.network.shortcut)
             assert training_images(recipe) == {"imagenet": 1_281_167, "cifar10": 50_000}[prefix]
     of_34 = {variant.name: variant.recipe for variant in EXPERIMENTS["shortcuts"].variants["full"]}
     options = {name: recipe.architecture.shortcut for name, recipe in of_34.items() if "34" in name}
     assert options == {"plain-34": None, "ResNet-34 A": "A", "ResNet-34 B": "B", "ResNet-34 C": "C"}
     (warm,) = (each.recipe for each in EXPERIMENTS["depth"].variants["full"] if each.name == "ResNet-1202")
-    assert warm.warmup_steps == 400  # §4.2
+    assert warm.schedule.warmup_steps == 400  # §4.2
 
 
 def test_the_smoke_budget_needs_no_data() -> None:
     for experiment in EXPERIMENTS.values():
-        assert {recipe.dataset for recipe in experiment.recipes("smoke")} <= {"digits"}
+        assert {recipe.data.dataset for recipe in experiment.recipes("smoke")} <= {"digits"}
 
 
 def test_small_degradation_is_three_seeds_of_forty_thousand_images() -> None:
     # At 500 images/s of 20 layers and 220 of 56, measured on two busy cores, 3 x 2 x (40e3/500 + 40e3/220) s: 26 min.
     recipes = EXPERIMENTS["degradation"].recipes("small")
-    assert [recipe.epochs * training_images(recipe) for recipe in recipes] == 12 * [40_000]
+    assert [recipe.schedule.epochs * training_images(recipe) for recipe in recipes] == 12 * [40_000]
     assert [recipe.seed for recipe in recipes] == [0] * 4 + [1] * 4 + [2] * 4
     models = ["plainnet20", "plainnet56", "resnet20", "resnet56"]
-    assert [recipe.model for recipe in recipes] == 3 * models
-    assert len({replace(recipe, model="resnet20", seed=0) for recipe in recipes}) == 1
+    assert [recipe.network.model for recipe in recipes] == 3 * models
+    assert len({recipe.replace(model="resnet20", seed=0) for recipe in recipes}) == 1
 
 
 def test_a_run_is_named_by_what_varies() -> None:
-    recipe = replace(RECIPES["imagenet_resnet34"], shortcut="C", seed=4)
+    recipe = RECIPES["imagenet_resnet34"].replace(shortcut="C", seed=4)
     assert run_name(recipe) == "imagenet2012_resnet34_C_seed4"
-    assert run_name(replace(RECIPES["cifar10_resnet20"], rematerialize=True)) == (
+    assert run_name(RECIPES["cifar10_resnet20"].replace(rematerialize=True)) == (
         "cifar10_resnet20_rematerialized_seed0"
     )
 

@@ -1,6 +1,5 @@
 """What runs came to, by network and seed."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from helpers.reproduced import DEGRADATION, THREE_SEEDS, three_seeds, write_run
@@ -25,7 +24,7 @@ def test_unfinished_runs_and_runs_of_another_recipe_are_not_counted(tmp_path: Pa
     (first, *_) = outcomes(folder, DEGRADATION, "smoke")
     assert not first.runs
     assert [run.progress for run in first.begun] == ["epoch 6 of 6"]
-    write_run(folder, replace(variant.recipe, peak_lr=0.7))
+    write_run(folder, variant.recipe.replace(peak_lr=0.7))
     (first, *_) = outcomes(folder, DEGRADATION, "smoke")
     assert (first.runs, first.begun) == ({}, ())
 

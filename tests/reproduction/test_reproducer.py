@@ -56,7 +56,7 @@ def test_measures_of_a_run_are_of_its_training_images_and_stay(digits_run: Path,
     for name in ("recipe.json", "run.json", "model.keras"):
         (run / name).write_bytes((digits_run / name).read_bytes())
     recipe = json.loads((run / "recipe.json").read_text())
-    (run / "recipe.json").write_text(json.dumps({**recipe, "train_images": 300}))
+    (run / "recipe.json").write_text(json.dumps({**recipe, "data": {**recipe["data"], "train_images": 300}}))
     assert training_evaluation(run) is None
     measure_run(run)
     found = training_evaluation(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,7 +99,7 @@ def test_hours_are_six_operations_for_a_multiply_add_of_each_image() -> None:
 def test_memory_stands_beside_steps_and_seconds(tmp_path: Path) -> None:
     folder = ReproductionFolder(tmp_path)
     variant, saving = EXPERIMENTS["layers1202"].variants["smoke"]
-    assert saving.recipe == replace(variant.recipe, rematerialize=True)
+    assert saving.recipe == variant.recipe.replace(rematerialize=True)
     run = write_run(folder, variant.recipe)
     files.write_json(run.path / "memory.json", {"peak_bytes": 3 * 2**29})
     (cells,) = rows(memory_table(outcomes(folder, EXPERIMENTS["layers1202"], "smoke")))

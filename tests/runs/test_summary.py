@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ import pytest
 from resnet_keras.cli import runs as program
 from resnet_keras.evaluation.evaluator import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.recipes.recipe import PART_OF, Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.saved_run import find_runs, nearest, read_run
 from resnet_keras.runs.summary import RunSummary, summarize_runs
 
-BASE = replace(RECIPES["cifar10_resnet20"], epochs=3)
+BASE = RECIPES["cifar10_resnet20"].replace(epochs=3)
 
 
 def write_run(
@@ -28,7 +27,7 @@ def write_run(
     """Writes what a run leaves after `done` epochs, of 10, 20, 30 ... seconds, at 1000, 1100, 1200 ... images/s."""
     folder = RunFolder(path)
     folder.begin(recipe, {"data_dir": None, "replicas": 1, **data})
-    epochs = range(recipe.epochs if done is None else done)
+    epochs = range(recipe.schedule.epochs if done is None else done)
     folder.write_history(
         [
             {
@@ -48,9 +47,13 @@ def write_run(
 
 def with_fields(path: Path, **changes: Any) -> Path:
     """Changes fields of a run's recipe.json, as another version of the package would have it; `None` takes one out."""
-    content = json.loads((path / "recipe.json").read_text()) | changes
-    text = json.dumps({key: value for key, value in content.items() if value is not None or key not in changes})
-    (path / "recipe.json").write_text(text)
+    content = json.loads((path / "recipe.json").read_text())
+    for name, value in changes.items():
+        part = content[PART_OF.get(name) or "schedule"]
+        part[name] = value
+        if value is None:
+            del part[name]
+    (path / "recipe.json").write_text(json.dumps(content))
     return path
 
 
@@ -62,7 +65,7 @@ def lines(table: RunSummary) -> list[str]:
 
 def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path: Path) -> None:
     for seed, error in enumerate((0.08, 0.09, 0.13)):
-        write_run(tmp_path / f"r{seed}", replace(BASE, seed=seed), error)
+        write_run(tmp_path / f"r{seed}", BASE.replace(seed=seed), error)
     table = summarize_runs([tmp_path])
     # Mean 10 %; deviations -2, -1 and 3 points: the root of 14 / 2 is 2.6458. 10 + 20 + 30 s; median of 1000 to 1200.
     assert lines(table) == ["| cifar10_resnet20, epochs=3 | 3 | 3 | 10.00 ± 2.65 | 10,000 | 0:01:00 | 1,100 |"]
@@ -76,7 +79,7 @@ def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path:
 
 
 def test_one_seed_has_a_mean_alone(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", replace(RECIPES["cifar10_resnet20"], seed=4), 0.08755)
+    write_run(tmp_path / "run", RECIPES["cifar10_resnet20"].replace(seed=4), 0.08755)
     table = summarize_runs([tmp_path])
     assert lines(table)[0].startswith("| cifar10_resnet20 | 1 | 164 | 8.76 | 10,000 | ")
     assert table.as_dict()["recipes"][0]["top1_error_sd"] is None
@@ -84,17 +87,17 @@ def test_one_seed_has_a_mean_alone(tmp_path: Path) -> None:
 
 def test_time_is_the_mean_over_runs_and_speed_the_median_over_all_epochs(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
-    other = RunFolder(write_run(tmp_path / "b", replace(BASE, seed=1)))
+    other = RunFolder(write_run(tmp_path / "b", BASE.replace(seed=1)))
     other.write_history([{"epoch": i, "seconds": 1200.5, "images_per_second": 5000.0 + i} for i in (1, 2, 3)])
     # Means of 60 and 3601.5 s; of 1000, 1100, 1200, 5001, 5002, 5003 the median is 3100.5.
     assert lines(summarize_runs([tmp_path]))[0].endswith("| 0:30:31 | 3,100 |")
 
 
 def test_lines_go_in_the_order_of_the_recipes_and_tell_what_differs(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", replace(RECIPES["cifar10_resnet56"], epochs=3))
-    write_run(tmp_path / "b", replace(BASE, dataset="cifar100", lr_drops=(0.5,)))
-    write_run(tmp_path / "c", replace(BASE, weights="/somewhere/deep|er/r20.pth"))
-    write_run(tmp_path / "d", replace(RECIPES["digits_resnet20"], epochs=3))
+    write_run(tmp_path / "a", RECIPES["cifar10_resnet56"].replace(epochs=3))
+    write_run(tmp_path / "b", BASE.replace(dataset="cifar100", lr_drops=(0.5,)))
+    write_run(tmp_path / "c", BASE.replace(weights="/somewhere/deep|er/r20.pth"))
+    write_run(tmp_path / "d", RECIPES["digits_resnet20"].replace(epochs=3))
     names = [line.split(" | ")[0] for line in lines(summarize_runs([tmp_path]))]
     assert names == [
         "| digits_resnet20, epochs=3",
@@ -106,19 +109,19 @@ def test_lines_go_in_the_order_of_the_recipes_and_tell_what_differs(tmp_path: Pa
 
 def test_every_recipe_is_nearest_to_itself_whatever_the_seed() -> None:
     for name, recipe in RECIPES.items():
-        assert nearest(replace(recipe, seed=11)) == (name, {})
+        assert nearest(recipe.replace(seed=11)) == (name, {})
 
 
 def test_among_equally_near_recipes_that_of_the_same_network_comes_first() -> None:
     # One field from cifar10_resnet20, which comes earlier: the network.
-    changed = replace(RECIPES["cifar10_resnet110"], warmup_steps=0)
+    changed = RECIPES["cifar10_resnet110"].replace(warmup_steps=0)
     assert nearest(changed) == ("cifar10_resnet110", {"warmup_steps": 0})
 
 
 def test_unfinished_runs_are_listed_with_what_they_have(tmp_path: Path) -> None:
     write_run(tmp_path / "begun", error=None, done=0)
-    write_run(tmp_path / "half", replace(BASE, seed=1), error=None, done=2)
-    write_run(tmp_path / "lost", replace(BASE, seed=2)).joinpath("model.keras").unlink()
+    write_run(tmp_path / "half", BASE.replace(seed=1), error=None, done=2)
+    write_run(tmp_path / "lost", BASE.replace(seed=2)).joinpath("model.keras").unlink()
     table = summarize_runs([tmp_path])
     name = "cifar10_resnet20, epochs=3"
     assert lines(table) == [
@@ -133,11 +136,21 @@ def test_unfinished_runs_are_listed_with_what_they_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("recipe.json", '{"model": "resnet20", ', "recipe.json as a run writes it. Received: Expecting"),
+        ("recipe.json", '{"network": {"model": "resnet20", ', "recipe.json as a run writes it. Received: Expecting"),
         ("recipe.json", "[1, 2]", "recipe.json"),
-        ("recipe.json", '{"dataset": "cifar10"}', "'model'"),
-        ("recipe.json", '{"model": "resnet20", "dataset": "cifar10", "epochs": 0}', "`epochs`"),
-        ("recipe.json", '{"model": "resnet20", "dataset": "cifar10", "epochs": "3"}', "recipe.json"),
+        ("recipe.json", '{"data": {"dataset": "cifar10"}}', "'model'"),
+        (
+            "recipe.json",
+            '{"network": {"model": "resnet20"}, "data": {"dataset": "cifar10"}, "schedule": {"epochs": 0}}',
+            "`epochs`",
+        ),
+        (
+            "recipe.json",
+            '{"network": {"model": "resnet20"}, "data": {"dataset": "cifar10"}, "schedule": {"epochs": "3"}}',
+            "`epochs` to be an integer. Received: '3'",
+        ),
+        ("recipe.json", '{"model": "resnet20", "dataset": "cifar10"}', "'model' of a recipe in the part 'network'"),
+        ("recipe.json", '{"network": "resnet20"}', "the part 'network' of a recipe to be an object"),
         ("run.json", "[1]", "run.json"),
         ("evaluation.json", '{"images": 10}', "evaluation.json"),
         ("evaluation.json", '{"images": 9, "top1_error": NaN, "top5_error": 0, "loss": 1}', "top-1 error of nan"),
@@ -149,7 +162,7 @@ def test_a_damaged_run_is_named_with_the_reason_and_the_others_stay(
     tmp_path: Path, file: str, content: str, said: str
 ) -> None:
     write_run(tmp_path / "a")
-    (write_run(tmp_path / "b", replace(BASE, seed=1), 0.5) / file).write_text(content)
+    (write_run(tmp_path / "b", BASE.replace(seed=1), 0.5) / file).write_text(content)
     table = summarize_runs([tmp_path])
     assert lines(table)[0].startswith("| cifar10_resnet20, epochs=3 | 1 | 3 | 25.00 |")
     assert list(table.damaged) == [tmp_path / "b"]
@@ -160,16 +173,16 @@ def test_a_damaged_run_is_named_with_the_reason_and_the_others_stay(
 
 def test_a_run_of_an_older_version_has_the_defaults_of_newer_fields(tmp_path: Path) -> None:
     write_run(tmp_path / "new")
-    old = write_run(tmp_path / "old", replace(BASE, seed=1), 0.35)
+    old = write_run(tmp_path / "old", BASE.replace(seed=1), 0.35)
     with_fields(old, batch_norm=None, loss=None, stochastic_depth=None)
-    assert "loss" not in json.loads((old / "recipe.json").read_text())
+    assert "loss" not in json.loads((old / "recipe.json").read_text())["optimization"]
     (old / "run.json").unlink()
     assert lines(summarize_runs([tmp_path]))[0].startswith("| cifar10_resnet20, epochs=3 | 2 | 3 | 30.00 ± 7.07 |")
 
 
 def test_a_field_of_another_version_is_named_and_sets_its_run_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
-    with_fields(write_run(tmp_path / "b", replace(BASE, seed=1)), lookahead=5)
+    with_fields(write_run(tmp_path / "b", BASE.replace(seed=1)), lookahead=5)
     assert [line.split(" | ")[0] for line in lines(summarize_runs([tmp_path]))] == [
         "| cifar10_resnet20, epochs=3",
         "| cifar10_resnet20, epochs=3, lookahead (unknown)=5",
@@ -178,10 +191,10 @@ def test_a_field_of_another_version_is_named_and_sets_its_run_apart(tmp_path: Pa
 
 
 def test_a_folder_of_images_is_its_place_and_a_tfds_set_is_not(tmp_path: Path) -> None:
-    tuned = replace(RECIPES["finetune_resnet18"], epochs=3)
+    tuned = RECIPES["finetune_resnet18"].replace(epochs=3)
     for seed, place in enumerate(("/data/flowers", "/data/birds")):
-        write_run(tmp_path / f"f{seed}", replace(tuned, seed=seed), data_dir=place)
-        write_run(tmp_path / f"c{seed}", replace(BASE, seed=seed), data_dir=place)
+        write_run(tmp_path / f"f{seed}", tuned.replace(seed=seed), data_dir=place)
+        write_run(tmp_path / f"c{seed}", BASE.replace(seed=seed), data_dir=place)
     assert [line.split(" | ")[:2] for line in lines(summarize_runs([tmp_path]))] == [
         ["| finetune_resnet18, epochs=3, data_dir=birds", "1"],
         ["| finetune_resnet18, epochs=3, data_dir=flowers", "1"],
@@ -192,7 +205,7 @@ def test_a_folder_of_images_is_its_place_and_a_tfds_set_is_not(tmp_path: Path) -
 def test_a_second_run_of_a_seed_is_left_out_with_a_warning(tmp_path: Path) -> None:
     write_run(tmp_path / "a", error=0.2)
     write_run(tmp_path / "copy", error=0.4)
-    write_run(tmp_path / "other", replace(BASE, seed=1), 0.3)
+    write_run(tmp_path / "other", BASE.replace(seed=1), 0.3)
     table = summarize_runs([tmp_path])
     assert "| 2 | 3 | 25.00 ± 7.07 |" in lines(table)[0]
     (warning,) = table.warnings
@@ -202,7 +215,7 @@ def test_a_second_run_of_a_seed_is_left_out_with_a_warning(tmp_path: Path) -> No
 
 def test_other_numbers_of_test_images_are_shown_and_warned_of(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
-    other = RunFolder(write_run(tmp_path / "b", replace(BASE, seed=1)))
+    other = RunFolder(write_run(tmp_path / "b", BASE.replace(seed=1)))
     other.finish(Evaluation(images=500, top1_error=0.3, top5_error=None, loss=1.0))
     table = summarize_runs([tmp_path])
     assert "| 500 or 10,000 |" in lines(table)[0]
@@ -243,8 +256,8 @@ def test_the_program_prints_the_table_or_json_and_writes_csv(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path / "runs" / "a", error=0.2)
-    write_run(tmp_path / "runs" / "b", replace(BASE, seed=1), error=None, done=1)
-    write_run(tmp_path / "runs" / "c", replace(BASE, seed=2), error=0.3)
+    write_run(tmp_path / "runs" / "b", BASE.replace(seed=1), error=None, done=1)
+    write_run(tmp_path / "runs" / "c", BASE.replace(seed=2), error=0.3)
     assert program.main([str(tmp_path / "runs"), "--csv", str(tmp_path / "runs.csv")]) == 0
     said = capsys.readouterr().out
     assert "| recipe | seeds | epochs | top-1 error, % |" in said

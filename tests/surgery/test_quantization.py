@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -217,7 +216,7 @@ def test_deep_networks_in_segments_are_quantized(tmp_path: Path) -> None:
 
 
 def test_training_for_int8_keeps_what_the_network_can_and_is_exported(digits_run: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPES["digits_qat_resnet20"], weights=str(digits_run), epochs=1)
+    recipe = RECIPES["digits_qat_resnet20"].replace(weights=str(digits_run), epochs=1)
     in_floats = RunFolder(digits_run).evaluation()
     evaluation = train(recipe, tmp_path / "run")
     assert in_floats is not None
@@ -231,7 +230,7 @@ def test_training_for_int8_keeps_what_the_network_can_and_is_exported(digits_run
 
 @pytest.mark.slow
 def test_training_for_int8_goes_on_bit_for_bit(digits_run: Path, tmp_path: Path) -> None:
-    recipe = replace(RECIPES["digits_qat_resnet20"], weights=str(digits_run), epochs=2)
+    recipe = RECIPES["digits_qat_resnet20"].replace(weights=str(digits_run), epochs=2)
     evaluation = train(recipe, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt), on_message("epoch 1/", interrupt):
@@ -259,10 +258,10 @@ def test_two_replicas_train_for_int8_as_one(digits_run: Path, tmp_path: Path) ->
 
 
 def test_training_for_int8_wants_trained_weights(tmp_path: Path) -> None:
-    recipe = replace(RECIPES["digits_resnet20"], qat=True)
+    recipe = RECIPES["digits_resnet20"].replace(quantization_aware=True)
     with pytest.raises(ValueError, match=r"Expected `weights` of a network of the 10 classes.*Received: none"):
         train(recipe, tmp_path)
-    with pytest.raises(ValueError, match="Expected `precision` to be float32 with `qat`"):
-        replace(recipe, precision="mixed_bfloat16")
+    with pytest.raises(ValueError, match="Expected `precision` to be float32 with `quantization_aware`"):
+        recipe.replace(precision="mixed_bfloat16")
     with pytest.raises(ValueError, match="Expected `loss` to be softmax with `distill`"):
-        replace(recipe, distill=True, loss="binary")
+        recipe.replace(distill=True, loss="binary")

@@ -4,7 +4,6 @@ import errno
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import tensorflow as tf
@@ -13,7 +12,7 @@ from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training import errors as failures
 from resnet_keras.training.errors import StallWatchdog, explain_failures
 
-RECIPE = replace(RECIPES["cifar10_resnet20"], batch_size=96)
+RECIPE = RECIPES["cifar10_resnet20"].replace(batch_size=96)
 
 
 def test_too_little_memory_is_told_with_what_helps() -> None:
@@ -24,7 +23,7 @@ def test_too_little_memory_is_told_with_what_helps() -> None:
     )
     with pytest.raises(MemoryError, match=wanted), explain_failures(RECIPE):
         raise raised
-    with pytest.raises(MemoryError, match="try --accumulate 8,"), explain_failures(replace(RECIPE, accumulate=4)):
+    with pytest.raises(MemoryError, match="try --accumulate 8,"), explain_failures(RECIPE.replace(accumulate=4)):
         raise raised
 
 

@@ -1,7 +1,5 @@
 """LAMB (arXiv:1904.00962, Algorithm 2) and the decay beside SGD's step (arXiv:1711.05101), against NumPy."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pytest
@@ -59,12 +57,12 @@ def stepped(chosen: keras.optimizers.Optimizer, steps: int) -> dict[str, np.ndar
 
 @pytest.mark.parametrize("longest", [None, 1.0])
 def test_four_steps_are_those_of_the_paper(longest: float | None) -> None:
-    recipe = replace(
-        RECIPES["imagenet_a2_resnet18"], schedule="step", peak_lr=0.05, warmup_epochs=0, lr_drops=(0.5,), epochs=4,
+    recipe = RECIPES["imagenet_a2_resnet18"].replace(
+        lr_schedule="step", peak_lr=0.05, warmup_epochs=0, lr_drops=(0.5,), epochs=4,
         weight_decay=0.3, clip_norm=longest,
     )  # fmt: skip
     wanted = algorithm_2(drawn(0), [0.05, 0.05, 0.005, 0.005], 0.3, {"kernel"}, longest)
-    found = stepped(create_optimizer(recipe, learning_rate_schedule(recipe, 1)), 4)
+    found = stepped(create_optimizer(recipe.optimization, learning_rate_schedule(recipe, 1)), 4)
     begun = drawn(0)
     for name in SHAPES:
         assert np.abs(wanted[name] - begun[name]).max() > 0.01
@@ -91,12 +89,12 @@ def test_a_weight_without_gradient_and_decay_stays() -> None:
 
 
 def test_a_recipes_optimizer_is_the_one_that_it_names() -> None:
-    lamb = create_optimizer(RECIPES["imagenet_a2_resnet50"], 0.1)
+    lamb = create_optimizer(RECIPES["imagenet_a2_resnet50"].optimization, 0.1)
     assert type(lamb) is Lamb
     assert (lamb.decay, lamb.global_clipnorm, lamb.epsilon) == (0.02, 1.0, 1e-6)
     assert (lamb.beta_1, lamb.beta_2) == BETAS
     assert lamb.weight_decay is None  # Keras's own, which would come on top
-    assert type(create_optimizer(RECIPES["imagenet_resnet50"], 0.1)) is MomentumSGD
+    assert type(create_optimizer(RECIPES["imagenet_resnet50"].optimization, 0.1)) is MomentumSGD
 
 
 def test_its_configuration_gives_the_same_optimizer() -> None:
@@ -108,13 +106,13 @@ def test_its_configuration_gives_the_same_optimizer() -> None:
 
 @pytest.mark.parametrize("decayed", ["all", "kernels"])
 def test_sgds_decay_beside_the_step_leaves_the_momentum_alone(decayed: str) -> None:
-    recipe = replace(RECIPES["cifar10_resnet20"], l2=0.0, weight_decay=0.3, l2_on=decayed)
+    recipe = RECIPES["cifar10_resnet20"].replace(l2=0.0, weight_decay=0.3, decay_on=decayed)
     weights, velocity = drawn(0), {name: np.zeros(shape) for name, shape in SHAPES.items()}
     for t in range(1, 5):
         for name, gradient in drawn(100 + t).items():
             decay = 0.3 if decayed == "all" or name == "kernel" else 0.0
             velocity[name] = 0.9 * velocity[name] - 0.05 * gradient
             weights[name] = weights[name] * (1 - 0.05 * decay) + velocity[name]
-    found = stepped(create_optimizer(recipe, 0.05), 4)
+    found = stepped(create_optimizer(recipe.optimization, 0.05), 4)
     for name in SHAPES:
         np.testing.assert_allclose(found[name], weights[name], rtol=1e-6)

@@ -192,9 +192,9 @@ def test_two_devices_train_the_same_bit_for_bit() -> None:
 @pytest.mark.slow
 def test_a_run_is_the_same_and_so_is_its_file_and_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, "little", replace(LITTLE, stochastic_depth=0.0))
-    recipe = replace(EVERYTHING, model="little", test_flip=False)
+    recipe = EVERYTHING.replace(model="little", test_flip=False)
     wanted = train(recipe, tmp_path / "plain")
-    recipe = replace(recipe, rematerialize=True)
+    recipe = recipe.replace(rematerialize=True)
     save, done = Checkpoints.save, []
 
     def interrupted(self: Checkpoints, *args: Any) -> None:
@@ -271,7 +271,7 @@ def test_the_plan_guesses_less_memory() -> None:
     kept, anew = (
         memory(compile_network(recipe, unit, 10, 1), recipe, 1)
         for recipe in (
-            replace(RECIPES["cifar10_resnet56"], rematerialize=anew, image_size=SIDE, pad_pixels=1)
+            RECIPES["cifar10_resnet56"].replace(rematerialize=anew, image_size=SIDE, pad_pixels=1)
             for anew in (False, True)
         )
     )

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +41,11 @@ def quick_runs() -> Iterator[None]:
     compile_network, build_network = state.compile_network, loop.build_network
 
     def little_network(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
-        MODELS.append(compile_network(replace(recipe, model="little"), *args, **options))
+        MODELS.append(compile_network(recipe.replace(model="little"), *args, **options))
         return MODELS[-1]
 
     def little_final(recipe: Recipe, *args: Any) -> keras.Model:
-        return build_network(replace(recipe, model="little"), *args)
+        return build_network(recipe.replace(model="little"), *args)
 
     little = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
     with pytest.MonkeyPatch.context() as patch:
@@ -132,7 +131,7 @@ def test_a_run_with_everything_goes_on_after_any_checkpoint(
 @pytest.mark.parametrize("saves", range(1, 10))
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_run_killed_once_goes_on_to_the_same(tmp_path: Path, saves: int, precision: str) -> None:
-    recipe = replace(EVERYTHING, precision=precision, optimizer="lamb", l2=0.0, weight_decay=0.01, clip_norm=1.0)
+    recipe = EVERYTHING.replace(precision=precision, optimizer="lamb", l2=0.0, weight_decay=0.01, clip_norm=1.0)
     train(recipe, tmp_path / "whole", checkpoint_steps=None)
     whole = Result(tmp_path / "whole")
     killed_after(saves, recipe, tmp_path / "parts", checkpoint_steps=2)
@@ -247,7 +246,7 @@ def test_a_loss_that_is_no_number_is_noticed_before_it_is_saved(
 
 def test_no_checkpoint_holds_a_weight_that_is_no_number(tmp_path: Path) -> None:
     # The first step's loss is a number, but what it learns is not: the rate is the largest number.
-    diverging = replace(PLAIN, peak_lr=3e38, warmup_lr=3e38, schedule="step", momentum=0.0, weight_decay=1e6)
+    diverging = PLAIN.replace(peak_lr=3e38, warmup_lr=3e38, lr_schedule="step", momentum=0.0, weight_decay=1e6)
     with pytest.raises(FloatingPointError):
         train(diverging, tmp_path, checkpoint_steps=1)
     found = Checkpoints(tmp_path / "checkpoints", lambda variable: [variable]).read()
@@ -300,12 +299,12 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_not_begun_again(
 
     def meanwhile(*args: Any, **options: Any) -> Any:
         monkeypatch.setattr(training, "prepare_inputs", prepare)
-        train(replace(PLAIN, epochs=1), tmp_path)
+        train(PLAIN.replace(epochs=1), tmp_path)
         return prepare(*args, **options)
 
     monkeypatch.setattr(training, "prepare_inputs", meanwhile)
     models = len(MODELS)
-    assert train(replace(PLAIN, epochs=1), tmp_path) == RESULT
+    assert train(PLAIN.replace(epochs=1), tmp_path) == RESULT
     assert len(MODELS) == models + 1
 
 

@@ -40,8 +40,8 @@ def little() -> Iterator[None]:
 
 
 def recipe_of(**changes: Any) -> Recipe:
-    digits = replace(RECIPES["digits_resnet20"], model="little", epochs=4, batch_size=128, warmup_steps=5)
-    return replace(digits, **changes)
+    digits = RECIPES["digits_resnet20"].replace(model="little", epochs=4, batch_size=128, warmup_steps=5)
+    return digits.replace(**changes)
 
 
 def network(**changes: Any) -> keras.Model:
@@ -85,8 +85,8 @@ def test_it_tells_and_draws_and_trains_nothing(tmp_path: Path) -> None:
     "changes",
     [
         {},
-        {"schedule": "step", "lr_drops": (0.5, 0.75)},
-        {"schedule": "one_cycle", "warmup_epochs": 1.0},
+        {"lr_schedule": "step", "lr_drops": (0.5, 0.75)},
+        {"lr_schedule": "one_cycle", "warmup_epochs": 1.0},
         {"lr_batch_size": 64, "warmup_steps": 0},
         {"epochs": 300},
     ],
@@ -95,12 +95,16 @@ def test_its_rates_are_those_of_the_schedule(changes: dict[str, Any]) -> None:
     recipe = recipe_of(**changes)
     steps, rates = MODULE._rates(recipe, STEPS)
     schedule = learning_rate_schedule(recipe, STEPS)
-    assert (steps[0], steps[-1]) == (0, recipe.epochs * STEPS - 1)
-    assert len(steps) == min(recipe.epochs * STEPS, 1000)
+    assert (steps[0], steps[-1]) == (0, recipe.schedule.epochs * STEPS - 1)
+    assert len(steps) == min(recipe.schedule.epochs * STEPS, 1000)
     assert (np.diff(steps) > 0).all()
     for i in (0, int(rates.argmax()), len(steps) // 2, -1):
         assert rates[i] == float(schedule(int(steps[i])))
-    every = [float(schedule(step)) for step in range(recipe.epochs * STEPS)] if recipe.epochs < 10 else [rates.max()]
+    every = (
+        [float(schedule(step)) for step in range(recipe.schedule.epochs * STEPS)]
+        if recipe.schedule.epochs < 10
+        else [rates.max()]
+    )
     assert rates.max() == max(every)
 
 
@@ -204,7 +208,7 @@ def test_a_batch_that_replicas_cannot_share_is_told_as_by_a_run(
 
 
 def test_a_folder_of_another_recipe_is_told_as_by_a_run(tmp_path: Path) -> None:
-    (tmp_path / "recipe.json").write_text(json.dumps({"epochs": 9}))
+    (tmp_path / "recipe.json").write_text(json.dumps({"schedule": {"epochs": 9}}))
     (tmp_path / "checkpoints" / "step_000000001").mkdir(parents=True)
     with pytest.raises(ValueError, match="Expected the recipe that .* was begun with"):
         dry_run(recipe_of(), tmp_path)
@@ -222,8 +226,8 @@ def test_the_program_prints_it(
     asked: list[tuple[Any, ...]] = []
 
     def told(recipe: Recipe, workdir: Path, **reading: Any) -> RunPlan:
-        asked.append((recipe.epochs, workdir, reading))
-        return dry_run(replace(recipe, model="little", batch_size=128), workdir, **reading)
+        asked.append((recipe.schedule.epochs, workdir, reading))
+        return dry_run(recipe.replace(model="little", batch_size=128), workdir, **reading)
 
     monkeypatch.setattr("resnet_keras.training.dry_run", told)
     run = tmp_path / "run"

@@ -1,7 +1,6 @@
 """The learning rate at every boundary and one step to either side of it."""
 
 import math
-from dataclasses import replace
 
 import keras
 import pytest
@@ -9,8 +8,8 @@ import pytest
 from resnet_keras.recipes.catalog import RECIPES, Recipe
 from resnet_keras.training.schedules import learning_rate_schedule
 
-STEP = Recipe(model="resnet20", dataset="cifar10", epochs=10, peak_lr=0.1, lr_drops=(0.25, 0.5, 0.75))
-COSINE = replace(STEP, schedule="cosine")
+STEP = Recipe.from_flat(model="resnet20", dataset="cifar10", epochs=10, peak_lr=0.1, lr_drops=(0.25, 0.5, 0.75))
+COSINE = STEP.replace(lr_schedule="cosine")
 EPOCH = 100  # steps; 1000 in all
 
 
@@ -28,7 +27,7 @@ def half_cosine(done: float) -> float:
 def test_the_rate_is_divided_by_10_from_the_step_of_each_drop_on(
     boundary: int, before: float, after: float, warmup: int
 ) -> None:
-    recipe = replace(STEP, warmup_steps=warmup)
+    recipe = STEP.replace(warmup_steps=warmup)
     found = rates(recipe, EPOCH, boundary - 1, boundary, boundary + 1)
     assert found == pytest.approx([before, after, after], rel=1e-6)
 
@@ -43,12 +42,12 @@ def test_without_a_warm_up_the_first_step_has_the_peak_and_the_last_the_lowest_r
 
 
 def test_the_warm_up_lasts_as_many_steps_as_the_recipe_says() -> None:
-    recipe = replace(STEP, warmup_steps=40, warmup_lr=0.02)
+    recipe = STEP.replace(warmup_steps=40, warmup_lr=0.02)
     assert rates(recipe, EPOCH, 0, 1, 38, 39, 40, 41) == pytest.approx([0.02] * 4 + [0.1] * 2, rel=1e-6)
 
 
 def test_a_warm_up_of_one_step_is_one_step() -> None:
-    recipe = replace(STEP, warmup_steps=1, warmup_lr=0.02)
+    recipe = STEP.replace(warmup_steps=1, warmup_lr=0.02)
     assert rates(recipe, EPOCH, 0, 1, 2) == pytest.approx([0.02, 0.1, 0.1], rel=1e-6)
 
 
@@ -64,7 +63,7 @@ def test_resnet50_on_imagenet_starts_at_a_tenth_and_is_divided_three_times() -> 
 
 @pytest.mark.parametrize("warmup", [0, 5])
 def test_a_step_schedule_without_drops_keeps_its_peak(warmup: int) -> None:
-    recipe = replace(STEP, lr_drops=(), warmup_steps=warmup, warmup_lr=0.02)
+    recipe = STEP.replace(lr_drops=(), warmup_steps=warmup, warmup_lr=0.02)
     assert rates(recipe, EPOCH, 0, warmup, 999) == pytest.approx([0.02 if warmup else 0.1, 0.1, 0.1], rel=1e-6)
 
 
@@ -87,14 +86,14 @@ def test_a_step_schedule_without_drops_keeps_its_peak(warmup: int) -> None:
 def test_a_warm_up_that_outlasts_drops_leaves_the_rate_that_is_due_after_them(
     epochs: int, warmup: int, expected: list[float]
 ) -> None:
-    recipe = replace(STEP, epochs=epochs, warmup_steps=warmup, warmup_lr=0.02)
+    recipe = STEP.replace(epochs=epochs, warmup_steps=warmup, warmup_lr=0.02)
     assert rates(recipe, 1, *range(epochs)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("schedule", ["step", "cosine"])
 @pytest.mark.parametrize("warmup", [0, 1, 400])
 def test_a_run_of_one_step_has_a_rate_above_0(schedule: str, warmup: int) -> None:
-    recipe = replace(STEP, epochs=1, schedule=schedule, warmup_steps=warmup)  # type: ignore[arg-type]
+    recipe = STEP.replace(epochs=1, lr_schedule=schedule, warmup_steps=warmup)  # type: ignore[arg-type]
     (rate,) = rates(recipe, 1, 0)
     assert 0 < rate < 0.1 + 1e-6
 
@@ -109,7 +108,7 @@ def test_a_cosine_without_warm_up_falls_from_the_peak_to_0() -> None:
 
 
 def test_a_cosine_rises_during_the_warm_up_and_then_falls_to_0_at_the_end_of_the_run() -> None:
-    recipe = replace(COSINE, warmup_steps=200, warmup_lr=0.01)
+    recipe = COSINE.replace(warmup_steps=200, warmup_lr=0.01)
     rising = [0.01 + 0.09 * step / 200 for step in (0, 1, 100, 199)]
     assert rates(recipe, EPOCH, 0, 1, 100, 199) == pytest.approx(rising, rel=1e-5)
     falling = [0.1 * half_cosine((step - 200) / 800) for step in (200, 201, 600, 999, 1000)]
@@ -119,11 +118,11 @@ def test_a_cosine_rises_during_the_warm_up_and_then_falls_to_0_at_the_end_of_the
 
 
 def test_a_cosine_whose_warm_up_outlasts_the_run_reaches_the_peak_in_its_last_step() -> None:
-    recipe = replace(COSINE, epochs=5, warmup_steps=400, warmup_lr=0.02)
+    recipe = COSINE.replace(epochs=5, warmup_steps=400, warmup_lr=0.02)
     assert rates(recipe, 1, 0, 1, 2, 3, 4) == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1], rel=1e-5)
 
 
-@pytest.mark.parametrize("recipe", [STEP, COSINE, replace(COSINE, warmup_steps=7), replace(STEP, warmup_steps=7)])
+@pytest.mark.parametrize("recipe", [STEP, COSINE, COSINE.replace(warmup_steps=7), STEP.replace(warmup_steps=7)])
 def test_schedules_survive_keras_serialization(recipe: Recipe) -> None:
     schedule = learning_rate_schedule(recipe, EPOCH)
     again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
@@ -132,7 +131,7 @@ def test_schedules_survive_keras_serialization(recipe: Recipe) -> None:
 
 
 def test_one_cycle_rises_and_falls_along_lines() -> None:
-    recipe = replace(STEP, schedule="one_cycle", warmup_steps=200, warmup_lr=0.02)
+    recipe = STEP.replace(lr_schedule="one_cycle", warmup_steps=200, warmup_lr=0.02)
     found = rates(recipe, EPOCH, 0, 100, 199, 200, 201, 600, 999)
     rise, fall = 0.08 / 200, 0.1 / 800
     expected = [0.02, 0.06, 0.1 - rise, 0.1, 0.1 - fall, 0.05, fall]
@@ -140,18 +139,18 @@ def test_one_cycle_rises_and_falls_along_lines() -> None:
 
 
 def test_one_cycle_without_a_rise_starts_at_the_peak() -> None:
-    assert rates(replace(STEP, schedule="one_cycle"), EPOCH, 0, 500) == pytest.approx([0.1, 0.05], rel=1e-6)
+    assert rates(STEP.replace(lr_schedule="one_cycle"), EPOCH, 0, 500) == pytest.approx([0.1, 0.05], rel=1e-6)
 
 
 def test_a_schedule_of_one_cycle_survives_its_configuration() -> None:
-    schedule = learning_rate_schedule(replace(STEP, schedule="one_cycle", warmup_steps=10), EPOCH)
+    schedule = learning_rate_schedule(STEP.replace(lr_schedule="one_cycle", warmup_steps=10), EPOCH)
     again = type(schedule).from_config(schedule.get_config())
     assert [float(again(step)) for step in (0, 5, 10, 700)] == [float(schedule(step)) for step in (0, 5, 10, 700)]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
 def test_epochs_of_warm_up_are_steps_of_the_data(schedule: str) -> None:
-    by_epochs = replace(STEP, schedule=schedule, warmup_epochs=2.5, warmup_steps=10)
-    by_steps = replace(STEP, schedule=schedule, warmup_steps=260)
+    by_epochs = STEP.replace(lr_schedule=schedule, warmup_epochs=2.5, warmup_steps=10)
+    by_steps = STEP.replace(lr_schedule=schedule, warmup_steps=260)
     steps = (0, 1, 259, 260, 261, 999)
     assert rates(by_epochs, EPOCH, *steps) == pytest.approx(rates(by_steps, EPOCH, *steps))

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.datasets import DATASETS
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import open_split
-from resnet_keras.data.training_batches import training_batches
 from resnet_keras.distributed.sharding import shared_batch
 from resnet_keras.evaluation.evaluator import evaluate
 from resnet_keras.layers.traversal import flat_layers
@@ -24,8 +22,9 @@ from resnet_keras.recipes.catalog import RECIPES, Recipe
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train
 from resnet_keras.weights.loading import load_weights
+from tests.helpers.recipe_batches import recipe_batches
 
-SHORT = replace(RECIPES["digits_resnet20"], epochs=4, batch_size=128, warmup_steps=4)
+SHORT = RECIPES["digits_resnet20"].replace(epochs=4, batch_size=128, warmup_steps=4)
 
 
 def interrupted_after(epoch: int, *arguments: Any) -> None:
@@ -89,7 +88,7 @@ def test_a_damaged_checkpoint_is_left_out_and_the_one_before_used(
 def test_a_finished_run_is_not_trained_again(digits_run: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = (digits_run / "model.keras").stat().st_mtime_ns
     caplog.clear()
-    result = train(replace(RECIPES["digits_resnet20"], epochs=6), digits_run)
+    result = train(RECIPES["digits_resnet20"].replace(epochs=6), digits_run)
     assert caplog.messages == [f"{digits_run} is finished"]
     assert result.images == 359
     assert (digits_run / "model.keras").stat().st_mtime_ns == before
@@ -97,12 +96,12 @@ def test_a_finished_run_is_not_trained_again(digits_run: Path, caplog: pytest.Lo
 
 def test_a_folder_begun_with_another_recipe_is_refused(digits_run: Path) -> None:
     with pytest.raises(ValueError, match=r"epochs=9 \(begun with 6\)"):
-        train(replace(RECIPES["digits_resnet20"], epochs=9), digits_run)
+        train(RECIPES["digits_resnet20"].replace(epochs=9), digits_run)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     interrupted_after(1, SHORT, tmp_path)
-    diverging = replace(SHORT, peak_lr=1e30)
+    diverging = SHORT.replace(peak_lr=1e30)
     (tmp_path / "recipe.json").unlink()
     with pytest.raises(FloatingPointError, match=r"finite loss\. Received: .* the last checkpoint is from step 11"):
         train(diverging, tmp_path)
@@ -110,10 +109,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp
 
 
 def test_seeds_decide_the_result(tmp_path: Path) -> None:
-    one_epoch = replace(SHORT, epochs=1)
+    one_epoch = SHORT.replace(epochs=1)
     runs = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(replace(one_epoch, seed=seed), tmp_path / name)
+        train(one_epoch.replace(seed=seed), tmp_path / name)
         runs[name] = weights_of(tmp_path / name)
     assert all(np.array_equal(a, b) for a, b in zip(runs["a"], runs["b"], strict=True))
     assert not any(np.array_equal(a, c) for a, c in zip(runs["a"], runs["c"], strict=True) if a.ndim > 1)
@@ -122,7 +121,7 @@ def test_seeds_decide_the_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_half_precision_trains_and_leaves_the_global_policy_alone(tmp_path: Path, precision: str) -> None:
     before = keras.config.dtype_policy().name
-    train(replace(SHORT, epochs=2, precision=precision, train_images=256), tmp_path)
+    train(SHORT.replace(epochs=2, precision=precision, train_images=256), tmp_path)
     assert keras.config.dtype_policy().name == before
     model = Classifier.load(tmp_path).model
     assert model.get_layer("stage1_block1_conv1").compute_dtype == precision.removeprefix("mixed_")
@@ -130,7 +129,7 @@ def test_half_precision_trains_and_leaves_the_global_policy_alone(tmp_path: Path
 
 
 def test_one_batch_can_be_learnt_by_heart() -> None:
-    recipe = Recipe(model="resnet20", dataset="digits", epochs=1, lr_drops=(), peak_lr=0.05)
+    recipe = Recipe.from_flat(model="resnet20", dataset="digits", epochs=1, lr_drops=(), peak_lr=0.05)
     preprocessing = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
     keras.utils.set_random_seed(0)
     model = compile_network(recipe, preprocessing, classes=10, steps=80)
@@ -151,9 +150,9 @@ def write_folder(root: Path, rng: np.random.Generator) -> None:
                 file.write_bytes(tf.io.encode_jpeg(noise).numpy())
 
 
-FOLDER = Recipe(
+FOLDER = Recipe.from_flat(
     model="resnet18", dataset="folder", image_size=32, shorter_side=(36, 48), test_shorter_side=36, flip=True,
-    color_noise=0.1, epochs=3, batch_size=6, lr_drops=(), peak_lr=0.02,
+    pca_lighting=0.1, epochs=3, batch_size=6, lr_drops=(), peak_lr=0.02,
 )  # fmt: skip
 
 
@@ -176,7 +175,7 @@ def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(
     with pytest.raises(ValueError, match="dark/3.jpg"):
         train(FOLDER, tmp_path / "run", data_dir=tmp_path / "data")
     caplog.clear()
-    one_epoch = replace(FOLDER, epochs=1)
+    one_epoch = FOLDER.replace(epochs=1)
     train(one_epoch, tmp_path / "skipped", data_dir=tmp_path / "data", skip_broken=True)
     assert caplog.messages[0].startswith("1 of 12 images are broken and left out: ")
     assert caplog.messages[0].endswith("3.jpg")
@@ -184,13 +183,13 @@ def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(
 
 
 def test_images_of_one_size_are_scaled_at_random_too(tmp_path: Path) -> None:
-    recipe = replace(SHORT, epochs=1, image_size=12, shorter_side=(12, 18), train_images=256)
+    recipe = SHORT.replace(epochs=1, image_size=12, shorter_side=(12, 18), train_images=256)
     assert train(recipe, tmp_path).images == 359
     assert Classifier.load(tmp_path).preprocessing.image_size == (12, 12)
 
 
-RICH = replace(
-    SHORT, epochs=3, schedule="one_cycle", warmup_epochs=1, nesterov=True, clip_norm=5.0, label_smoothing=0.1,
+RICH = SHORT.replace(
+    epochs=3, lr_schedule="one_cycle", warmup_epochs=1, nesterov=True, clip_norm=5.0, label_smoothing=0.1,
     mixup=0.2, cutmix=1.0, erase=0.2, stochastic_depth=0.2, zero_init_residual=True,
 )  # fmt: skip
 """All that a recipe can vary at once."""
@@ -198,7 +197,7 @@ RICH = replace(
 
 @pytest.mark.parametrize("loss", ["softmax", pytest.param("binary", marks=pytest.mark.slow)])
 def test_a_recipe_with_everything_learns_and_goes_on_to_the_same_weights(tmp_path: Path, loss: str) -> None:
-    recipe = replace(RICH, loss=loss)
+    recipe = RICH.replace(loss=loss)
     whole = train(recipe, tmp_path / "whole")
     with (tmp_path / "whole" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -227,7 +226,7 @@ def folded(run: Path, path: Path) -> Path:
     return path
 
 
-FINE = replace(SHORT, epochs=1, peak_lr=1e-30, warmup_lr=1e-30, l2=0.0, pad_pixels=0, train_images=600, batch_size=100)
+FINE = SHORT.replace(epochs=1, peak_lr=1e-30, warmup_lr=1e-30, l2=0.0, pad_pixels=0, train_images=600, batch_size=100)
 """A recipe that hardly learns: what comes out is what went in, but for moving statistics."""
 
 
@@ -235,23 +234,25 @@ def test_a_run_begins_with_the_weights_of_another_and_its_preprocessing(
     digits_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.clear()
-    recipe = replace(FINE, weights=str(digits_run), freeze="backbone")
+    recipe = FINE.replace(weights=str(digits_run), freeze="backbone")
     result = train(recipe, tmp_path / "run")
     for one, other in zip(weights_of(tmp_path / "run"), weights_of(digits_run), strict=True):
         np.testing.assert_array_equal(one, other)
     # With batches of the same size: the last bits of the loss depend on it.
-    assert result == evaluate(Classifier.load(digits_run), open_split("digits", "test"), batch_size=recipe.batch_size)
+    assert result == evaluate(
+        Classifier.load(digits_run), open_split("digits", "test"), batch_size=recipe.data.batch_size
+    )
     assert result.top1_error == json.loads((digits_run / "evaluation.json").read_text())["top1_error"]
     assert Classifier.load(tmp_path / "run").preprocessing == Classifier.load(digits_run).preprocessing
     assert any("600 images" in line for line in caplog.messages)
     table = next(line for line in caplog.messages if line.startswith("part")).splitlines()
     assert [row.split()[0] for row in table] == ["part", "stem", "stage1", "stage2", "stage3", "head"]
     assert table[-1].split()[1:3] == ["650", "0"]
-    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["weights"] == str(digits_run.resolve())
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["network"]["weights"] == str(digits_run.resolve())
 
 
 def test_frozen_parts_keep_weights_and_moving_statistics_bit_for_bit(digits_run: Path, tmp_path: Path) -> None:
-    train(replace(FINE, weights=str(digits_run), freeze="stage2", peak_lr=0.01), tmp_path)
+    train(FINE.replace(weights=str(digits_run), freeze="stage2", peak_lr=0.01), tmp_path)
     before, after = (Classifier.load(run).model for run in (digits_run, tmp_path))
     for layer in flat_layers(after):
         equal = [
@@ -268,7 +269,7 @@ def test_other_classes_get_a_new_head_which_begins_at_zero(
     digits_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_folder(tmp_path / "data", np.random.default_rng(0))
-    recipe = replace(FINE, dataset="folder", weights=str(digits_run), train_images=None, batch_size=6)
+    recipe = FINE.replace(dataset="folder", weights=str(digits_run), train_images=None, batch_size=6)
     caplog.clear()
     train(recipe, tmp_path / "run", data_dir=tmp_path / "data")
     assert any("keeps its initial weights" in line and "one of 10 classes" in line for line in caplog.messages)
@@ -288,23 +289,23 @@ def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(
     split = open_split("digits", "test")
     assert evaluate(Classifier.load(path), split).top1_error == evaluate(Classifier.load(digits_run), split).top1_error
     caplog.clear()
-    result = train(replace(FINE, weights=str(path)), tmp_path / "run")
+    result = train(FINE.replace(weights=str(path)), tmp_path / "run")
     assert "statistics of batch normalization are restored" in caplog.messages[0]
     assert result.top1_error < 0.2
     with (tmp_path / "run" / "history.csv").open() as file:
         restored = float(next(csv.DictReader(file))["loss"])
     # In training each batch is normalized by its own statistics: a folded network is another one then.
     preprocessing = Classifier.load(path).preprocessing
-    unrestored = compile_network(replace(FINE, weights=str(path)), preprocessing, 10, 6)
+    unrestored = compile_network(FINE.replace(weights=str(path)), preprocessing, 10, 6)
     load_weights(unrestored, path)
-    batches = training_batches(open_split("digits", "train"), FINE, preprocessing)
+    batches = recipe_batches(open_split("digits", "train"), FINE, preprocessing)
     history = unrestored.fit(batches, steps_per_epoch=6, verbose=0, shuffle=False).history
     assert restored < 0.5
     assert history["loss"][0] > 2 * restored
 
 
 def test_a_run_that_began_with_weights_goes_on_from_its_checkpoint(digits_run: Path, tmp_path: Path) -> None:
-    recipe = replace(SHORT, weights=str(digits_run), epochs=2, freeze_batch_norms=True)
+    recipe = SHORT.replace(weights=str(digits_run), epochs=2, freeze_batch_norms=True)
     train(recipe, tmp_path / "whole")
     interrupted_after(1, recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts")
@@ -314,7 +315,7 @@ def test_a_run_that_began_with_weights_goes_on_from_its_checkpoint(digits_run: P
 
 def test_weights_that_are_missing_end_the_run_before_it_begins(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no_such.safetensors, which does not exist"):
-        train(replace(SHORT, weights="no_such.safetensors"), tmp_path / "run")
+        train(SHORT.replace(weights="no_such.safetensors"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -343,7 +344,7 @@ def test_resnet20_reads_handwritten_digits_to_98_per_cent(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_resnet20_learns_cifar10_from_tfds(tmp_path: Path, test_data: Path) -> None:
-    recipe = replace(RECIPES["cifar10_resnet20"], epochs=1, precision="mixed_bfloat16")
+    recipe = RECIPES["cifar10_resnet20"].replace(epochs=1, precision="mixed_bfloat16")
     result = train(recipe, tmp_path, data_dir=test_data / "tensorflow_datasets")
     assert result.images == 10_000
     assert result.top1_error < 0.65

@@ -1,0 +1,182 @@
+"""Settings of network, optimization, schedule and evaluation, each a part of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from resnet_keras.fields import Range, above, at_least, between, check_fields
+from resnet_keras.networks.architecture import (
+    Architecture,
+    BatchNorm,
+    Part,
+    Shortcut,
+)
+from resnet_keras.networks.catalog import architecture
+from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
+
+LRSchedule = Literal["step", "cosine", "one_cycle"]
+Loss = Literal["softmax", "binary"]
+DecayOn = Literal["all", "kernels"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Optimizer = Literal["sgd", "lamb"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Network of a run: its architecture, initial weights, and which of its weights are trainable.
+
+    Raises:
+        ValueError: The network is unknown, or a field is out of its range.
+    """
+
+    model: str
+    """Network to train, e.g. resnet50; `resnet networks` lists all."""
+    shortcut: Shortcut | None = None
+    """Shortcut option of the paper (section 3.3); the network's own if None."""
+    zero_channels: ZeroChannels | None = None
+    """Position of the zero channels of shortcut option A; that of the weights, or the network's own, if None."""
+    bottleneck_stride: BottleneckStride | None = None
+    """Convolution of a bottleneck with the stride, 1x1 (paper) or 3x3 (torchvision); that of the weights if None."""
+    batch_norm: BatchNorm = "per_replica"
+    """Images that batch normalization computes its statistics over, with several replicas."""
+    stochastic_depth: Annotated[float, between(0, 1, open_high=True)] = 0.0
+    """Probability that training drops the last residual branch (stochastic depth, arXiv:1603.09382)."""
+    zero_init_residual: bool = False
+    """Initialize the last scale of each residual branch to 0 (arXiv:1706.02677, section 5.1)."""
+    weights: str | None = None
+    """Source of the initial weights: a file or folder, imagenet, torchvision or hf://OWNER/NAME; random if None."""
+    freeze: Part | None = None
+    """Last frozen part of the network; all parts before it are frozen, too. None freezes nothing."""
+    freeze_batch_norms: bool = False
+    """Run all batch normalizations in inference mode, also in trainable parts."""
+    whiten_stem: bool = False
+    """Initialize the stem with filters that whiten patches of the training images (arXiv:2404.00498, section 3.2)."""
+    quantization_aware: bool = False
+    """Quantization-aware training for int8 (arXiv:1712.05877), with batch normalization folded."""
+    rematerialize: bool = False
+    """Gradient checkpointing: recompute the blocks' activations in the backward pass (arXiv:1604.06174)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        self.architecture  # noqa: B018  (raises for an unknown network or option)
+        if self.whiten_stem and self.weights is not None:
+            raise ValueError(
+                f"Expected `whiten_stem` to be False, as `weights` are given. Received: {self.whiten_stem}"
+            )
+        if self.quantization_aware and self.batch_norm != "per_replica":
+            raise ValueError(
+                "Expected `batch_norm` to be per_replica with `quantization_aware`, where batch normalization runs in "
+                f"inference mode. Received: {self.batch_norm!r}"
+            )
+
+    @property
+    def architecture(self) -> Architecture:
+        """Architecture of the network, with these options."""
+        row = architecture(self.model)
+        if row.shortcut is None and self.shortcut is not None:
+            raise ValueError(f"Expected `shortcut` to be None: {self.model} has none. Received: {self.shortcut!r}")
+        conventions = Conventions(zero_channels=self.zero_channels, bottleneck_stride=self.bottleneck_stride)
+        return replace(
+            row,
+            shortcut=self.shortcut or row.shortcut,
+            conventions=row.conventions.merged(conventions),
+            batch_norm=self.batch_norm,
+            stochastic_depth=self.stochastic_depth,
+            zero_init_residual=self.zero_init_residual,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """Loss, optimizer and regularization of a run, and the precision it computes in.
+
+    Raises:
+        ValueError: A field is out of its range, or two fields exclude each other.
+    """
+
+    optimizer: Optimizer = "sgd"
+    """SGD with momentum, or LAMB (arXiv:1904.00962)."""
+    momentum: Annotated[float, between(0, 1, open_high=True)] = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Use Nesterov's momentum."""
+    l2: Annotated[float, at_least(0)] = 1e-4
+    """Weight decay of the paper: an L2 term in the gradient, with half this factor in the loss."""
+    weight_decay: Annotated[float, at_least(0)] = 0.0
+    """Decoupled weight decay (arXiv:1711.05101), times the learning rate; with LAMB, part of its update."""
+    decay_on: DecayOn = "all"
+    """Weights that decay: all trainable ones, or kernels alone (neither biases nor batch normalization)."""
+    clip_norm: Annotated[float | None, above(0)] = None
+    """Maximum global norm of the gradients; longer gradients are scaled down. None disables it."""
+    ema: Annotated[float, between(0, 1, open_high=True)] = 0.0
+    """Decay per step of an exponential moving average of the weights, which becomes the result; 0 disables it."""
+    loss: Loss = "softmax"
+    """Cross-entropy of a softmax, or binary cross-entropy of each class (arXiv:2110.00476, section 2)."""
+    distill: bool = False
+    """Distill from the network of the initial weights, frozen, instead of training on labels (arXiv:1503.02531)."""
+    accumulate: Annotated[int, at_least(1)] = 1
+    """Microbatches per step, whose gradients are accumulated to save memory."""
+    precision: Precision = "float32"
+    """Keras's dtype policy."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.l2 and self.optimizer != "sgd":
+            raise ValueError(f"Expected `l2` to be 0 with LAMB, which decays by `weight_decay`. Received: {self.l2!r}")
+        if self.distill and self.loss == "binary":
+            raise ValueError(f"Expected `loss` to be softmax with `distill`. Received: {self.loss!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Length of a run, and its learning rate from step to step.
+
+    Raises:
+        ValueError: A field is out of its range.
+    """
+
+    epochs: Annotated[int, at_least(1)] = 120
+    """Passes over the training images."""
+    lr_schedule: LRSchedule = "step"
+    """Learning rate after the warm-up: lowered at each of lr_drops, half a cosine to 0, or linear to 0 (one cycle)."""
+    peak_lr: Annotated[float, above(0)] = 0.1
+    """Learning rate after the warm-up."""
+    lr_batch_size: Annotated[int | None, at_least(1)] = None
+    """Batch size of the rates; other batch sizes scale them in proportion (arXiv:1706.02677). None never scales."""
+    lr_drops: Annotated[
+        tuple[float, ...],
+        Range(
+            "rising fractions in (0, 1)",
+            lambda drops: list(drops) == sorted(set(drops)) and all(0 < drop < 1 for drop in drops),
+        ),
+    ] = (0.25, 0.5, 0.75)
+    """Times at which a step schedule lowers the rate, as fractions of the run."""
+    lr_factor: Annotated[float, between(0, 1, open_low=True, open_high=True)] = 0.1
+    """Factor that the rate is multiplied by at each of lr_drops."""
+    warmup_steps: Annotated[int, at_least(0)] = 0
+    """Steps of warm-up: linear from warmup_lr to peak_lr, or constant at warmup_lr with a step schedule."""
+    warmup_epochs: Annotated[float, at_least(0)] = 0.0
+    """Epochs of warm-up, added to warmup_steps."""
+    warmup_lr: Annotated[float, above(0)] = 0.01
+    """Learning rate at the start of the warm-up."""
+    warmup_from_depth: Annotated[int, at_least(0)] = 0
+    """Depth of the network, in layers, from which the warm-up applies; 0 is always."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def warmup(self, steps_per_epoch: int, depth: int) -> int:
+        """Returns the steps of the warm-up for a network of `depth` layers."""
+        return self.warmup_steps + round(self.warmup_epochs * steps_per_epoch) if depth >= self.warmup_from_depth else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Final evaluation of a run."""
+
+    test_flip: bool = False
+    """Average the final evaluation over each test image and its mirror image."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
