@@ -4,15 +4,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_keras.data import training_batches as module
 from resnet_keras.data.evaluation_batches import preprocessing_of
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import Split
+from resnet_keras.data.training_batches import training_batches
 from resnet_keras.recipes.recipe import Recipe
 
 
 def recipe_batches(split: Split, recipe: Recipe, preprocessing: Preprocessing, **options: Any) -> tf.data.Dataset:
-    return module.training_batches(
+    return training_batches(
         split,
         preprocessing,
         recipe.augmentation,
