@@ -60,7 +60,7 @@ def check_fields(instance: Any) -> None:
         choices = _choices(hint)
         if choices:
             if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
-                near = suggestion(value, choices)
+                near = nearest(value, choices)
                 raise ValueError(f"Expected `{name}` to be one of {choices}. Received: {value!r}{near and '.' + near}")
             continue
         if not _matches(value, hint):
@@ -71,7 +71,7 @@ def check_fields(instance: Any) -> None:
                 raise ValueError(f"Expected `{name}` to be {each.expected}{optional}. Received: {value!r}")
 
 
-def suggestion(name: Any, known: Iterable[Any]) -> str:
+def nearest(name: Any, known: Iterable[Any]) -> str:
     """Returns a question with the nearest of the known names, to end an error message; "" if none is near."""
     names = [each for each in known if isinstance(each, str)]
     found = difflib.get_close_matches(name, names, 1, 0.5) if isinstance(name, str) else []

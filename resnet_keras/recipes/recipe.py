@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from resnet_keras.data.settings import Augmentation, DataSettings
-from resnet_keras.fields import at_least, check_fields, suggestion
+from resnet_keras.fields import at_least, check_fields, nearest
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.recipes.settings import EvaluationSettings, NetworkSettings, Optimization, Schedule
 
@@ -160,5 +160,5 @@ def _values_of(part: str, values: dict[str, Any]) -> dict[str, Any]:
 def _expect_known(values: dict[str, Any]) -> None:
     for name in values:
         if name not in PART_OF:
-            near = suggestion(name, PART_OF) or f" Expected one of {', '.join(PART_OF)}"
+            near = nearest(name, PART_OF) or f" Expected one of {', '.join(PART_OF)}"
             raise ValueError(f"Expected fields of a recipe. Received: {name!r}.{near}")
