@@ -33,6 +33,7 @@ from resnet_keras.exporting import (
     write_saved_model,
 )
 from resnet_keras.runs import versions
+from resnet_keras.tables import markdown_table
 
 PREPROCESSING = resnet_keras.Preprocessing(
     image_size=(224, 224), channels=3, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4), shorter_side=256
@@ -70,7 +71,7 @@ def ours(network: str, folder: Path, formats: list[str]) -> list[Contender]:
 def accuracy(folders: list[Path]) -> list[str]:
     """Returns a row for each artifact in the folders, from their reports."""
     heads = ["network, data", "artifact", "MB", "ms", "agreement", "accuracy", "of the network", "images"]
-    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * 6]
+    rows = []
     for folder in folders:
         report: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         trained = ", quantization-aware" if report["quantization_aware"] else ""
@@ -86,8 +87,8 @@ def accuracy(folders: list[Path]) -> list[str]:
                 f"{each['classifier_accuracy']:.2%}",
                 f"{each['images']:,}",
             ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
+            rows.append(cells)
+    return markdown_table(heads, rows, text=("artifact",)).splitlines()
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ PACKAGE = Path(resnet_keras.__file__).parent
 
 # A folder imports only folders that stand above it, and a module only modules of its folder that stand before it.
 ORDER = {
-    "": ("files", "fields", "extras"),
+    "": ("files", "fields", "tables", "extras"),
     "layers": ("keras_internals", "traversal", "grouped_conv", "fake_quant", "batch_norm"),
     "data": (
         *("class_names", "datasets", "preprocessing", "settings", "image_ops", "exif", "image_files", "splits"),
@@ -68,6 +68,7 @@ MODULES = tuple(f"{folder}.{name}".lstrip(".") for folder, names in ORDER.items(
 WITHOUT_KERAS = (
     "files",
     "fields",
+    "tables",
     "extras",
     "networks.conventions",
     "networks.architecture",

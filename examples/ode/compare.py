@@ -27,6 +27,7 @@ import resnet_keras
 from resnet_keras import files
 from resnet_keras.data import evaluation_batches, preprocessing_of, steps_per_epoch, training_batches
 from resnet_keras.networks import head
+from resnet_keras.tables import markdown_table
 from resnet_keras.training import create_optimizer, learning_rate_schedule
 
 WIDTHS = {"digits": (32, 64), "cifar10": (16, 32, 64)}  # the last stage sees 4x4 and 8x8 pixels
@@ -179,10 +180,8 @@ def sweep(model: keras.Model, images: np.ndarray) -> list[dict[str, Any]]:
 
 def table(runs: Iterable[Run]) -> str:
     """Returns a line for each network, over its seeds."""
-    lines = [
-        "| network | parameters | test error, % | evaluations of F, forward | backward | seconds per epoch |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+    head = ("network", "parameters", "test error, %", "evaluations of F, forward", "backward", "seconds per epoch")
+    rows = []
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.network, []).append(run)
@@ -195,18 +194,18 @@ def table(runs: Iterable[Run]) -> str:
         )
         seconds = statistics.mean(run.seconds_per_epoch for run in group)
         cells = [name, f"{group[0].parameters:,}", f"{statistics.mean(errors):.2f}{spread}", forward, backward]
-        lines.append("| " + " | ".join([*cells, f"{seconds:.1f}"]) + " |")
-    return "\n".join(lines)
+        rows.append([*cells, f"{seconds:.1f}"])
+    return markdown_table(head, rows)
 
 
 def sweep_table(rows: list[dict[str, Any]]) -> str:
     """Returns the sweep as Markdown."""
-    lines = ["| solver | evaluations of F | error of the solution | other answers |", "|---|---:|---:|---:|"]
+    lines = []
     for row in rows:
         setting = f"{row['steps']} steps" if "steps" in row else f"tolerance {row['rtol']:.0e}"
         cells = [f"{row['solver']}, {setting}", row["evaluations"], f"{row['error']:.1e}", row["other_answers"]]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_table(("solver", "evaluations of F", "error of the solution", "other answers"), lines)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.settings import Augmentation, DataSettings
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
 from resnet_keras.data.training_batches import SHUFFLE_IMAGES, training_batches
+from resnet_keras.tables import markdown_table
 
 NAIVE, ANTIALIASED = "naive", "naive, antialiased"
 
@@ -116,11 +117,11 @@ def table(stages: tuple[Stage, ...]) -> str:
     """Returns a Markdown table of stages: images/s, milliseconds per image, and times as fast as the naive ones."""
     others = [stage for stage in stages if stage.name in (NAIVE, ANTIALIASED)]
     head = ["stage", "images/s", "ms per image", "CPU ms per image", *(f"x {other.name}" for other in others)]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    rows = []
     for stage in stages:
         times = (f"{1000 * seconds:.3f}" for seconds in (1 / stage.rate, median(stage.cpu_times)))
-        lines.append([stage.name, f"{stage.rate:.1f}", *times, *(f"{stage.times_as_fast(o):.2f}" for o in others)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        rows.append([stage.name, f"{stage.rate:.1f}", *times, *(f"{stage.times_as_fast(o):.2f}" for o in others)])
+    return markdown_table(head, rows)
 
 
 def pipelines(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_keras.exporting.artifact_process import Latency, default_threads, measure_latencies
+from resnet_keras.tables import markdown_table
 
 PEERS = ("resnet50", "resnet101", "resnet152")
 """Networks that `keras.applications` has as well."""
@@ -144,15 +145,15 @@ def speed_table(speeds: Sequence[ArtifactSpeed], reference: int = 0) -> str:
     """
     columns = [(each.threads, each.batch) for each in speeds[0].latencies]
     heads = [f"{threads} thread{'s' * (threads > 1)}, batch {batch}" for threads, batch in columns]
-    lines = ["| artifact | MB | memory, MB | " + " | ".join(heads) + " |", "|---|---:|---:|" + "---:|" * len(columns)]
+    rows = []
     for each in speeds:
         cells = [
             f"{here.p50_ms / here.batch:.2f} ({other.p50_ms / here.p50_ms:.2f}x, p95 {here.p95_ms / here.batch:.2f})"
             for here, other in zip(each.latencies, speeds[reference].latencies, strict=True)
         ]
-        sizes = f"{each.size_bytes / 1e6:.2f} | {each.peak_memory_bytes / 1e6:.0f}"
-        lines.append(f"| {each.contender.name} | {sizes} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        sizes = (f"{each.size_bytes / 1e6:.2f}", f"{each.peak_memory_bytes / 1e6:.0f}")
+        rows.append((each.contender.name, *sizes, *cells))
+    return markdown_table(("artifact", "MB", "memory, MB", *heads), rows)
 
 
 def _size(path: Path) -> int:

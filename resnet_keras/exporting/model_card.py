@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from resnet_keras.tables import markdown_table
+
 
 def model_card(report: dict[str, Any]) -> str:
     """Returns a model card in Markdown, from the report of an export alone."""
@@ -74,7 +76,7 @@ def _measurements(artifacts: list[dict[str, Any]]) -> str:
         ]
         for each in artifacts
     ]
-    return _table([*columns, "memory, MB"], rows)
+    return markdown_table([*columns, "memory, MB"], rows)
 
 
 def _latencies(artifacts: list[dict[str, Any]]) -> list[str]:
@@ -87,7 +89,7 @@ def _latencies(artifacts: list[dict[str, Any]]) -> list[str]:
         cells = [f"{found[k]['p50_ms']:.2f} / {found[k]['p95_ms']:.2f}" if k in found else "" for k in columns]
         rows.append([f"`{_file(artifact)}`", *cells])
     heads = [f"{batch} image{'s' * (batch > 1)}, {threads} thread{'s' * (threads > 1)}" for threads, batch in columns]
-    return ["Latency of a call in milliseconds, median / 95th percentile:", _table(["artifact", *heads], rows)]
+    return ["Latency of a call in milliseconds, median / 95th percentile:", markdown_table(["artifact", *heads], rows)]
 
 
 def _signatures(report: dict[str, Any]) -> list[str]:
@@ -98,7 +100,7 @@ def _signatures(report: dict[str, Any]) -> list[str]:
     k = min(options["top_k"], len(report["class_names"]))
     return [
         f"The SavedModel computes in {options['precision']} and takes any number of images:",
-        _table(
+        markdown_table(
             ["signature", "input", "output"],
             [
                 ["`serving_default`", f"`images`: {options['pixels']} pixels, {sizes}", "`probabilities`"],
@@ -129,15 +131,10 @@ def _layers(artifacts: list[dict[str, Any]]) -> list[str]:
     return [
         f"Quantization errors of `{_file(artifact)}`: the root mean square of each layer's error, divided by that of "
         "its output.\n\n"
-        + _table(["layer", "error"], [[each["layer"], f"{each['error']:.1%}"] for each in artifact["layers"]])
+        + markdown_table(["layer", "error"], [[each["layer"], f"{each['error']:.1%}"] for each in artifact["layers"]])
         for artifact in artifacts
         if artifact["layers"]
     ]
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _file(artifact: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture
 from resnet_keras.networks.published_sizes import SIZES
+from resnet_keras.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,13 @@ def complexity(name: str) -> Complexity:
 
 def complexity_table(names: Iterable[str] = tuple(ARCHITECTURES)) -> str:
     """Returns a Markdown table of networks, computed from the networks themselves, beside published counts."""
-    lines = [
-        "| network | layers | parameters | published | multiply-adds | feature maps by stage |",
-        "|---|---:|---:|---|---:|---|",
-    ]
+    head = ("network", "layers", "parameters", "published", "multiply-adds", "feature maps by stage")
+    rows = []
     for name in names:
         row = complexity(name)
         sizes = ", ".join(f"{height}x{width}x{channels}" for height, width, channels in row.stages)
         size = SIZES.get(name)
         published = f"{size} ({size.source})" if size else ""
         cost = f"{row.multiply_adds / 1e9:.3f} x 10^9"
-        lines.append(f"| {name} | {row.layers} | {row.parameters:,} | {published} | {cost} | {sizes} |")
-    return "\n".join(lines)
+        rows.append((name, row.layers, f"{row.parameters:,}", published, cost, sizes))
+    return markdown_table(head, rows, text=("published", "feature maps by stage"))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from resnet_keras.recipes.catalog import IMAGENET_NETWORKS, RECIPES
+from resnet_keras.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,12 @@ def recipe_table(names: Iterable[str] = tuple(RECIPES)) -> str:
     Raises:
         ValueError: There is no recipe of a name; the message lists those there are.
     """
-    lines = ["| recipe | epochs | source | published error, % | measured how | ours |", "|---|---:|---|---:|---|---|"]
+    rows = []
     for name in names:
         if name not in RECIPES:
             raise ValueError(f"Expected one of {', '.join(RECIPES)}. Received: {name!r}")
         known = PUBLISHED.get(name, Published("our own", None, ""))
         error = "" if known.error is None else f"{known.error:.2f}"
-        epochs = RECIPES[name].schedule.epochs
-        lines.append(f"| {name} | {epochs} | {known.source} | {error} | {known.protocol} | {known.ours or ''} |")
-    return "\n".join(lines)
+        rows.append((name, RECIPES[name].schedule.epochs, known.source, error, known.protocol, known.ours or ""))
+    head = ("recipe", "epochs", "source", "published error, %", "measured how", "ours")
+    return markdown_table(head, rows, text=("source", "measured how", "ours"))

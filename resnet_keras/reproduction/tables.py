@@ -16,6 +16,7 @@ from resnet_keras.reproduction.paper_results import (
     PAPER_PARAMETERS,
     PAPER_TEN_CROP,
 )
+from resnet_keras.tables import markdown_table
 
 _FORWARD_AND_BACKWARD = 3
 _FLOPS_PER_MULTIPLY_ADD = 2
@@ -42,7 +43,7 @@ def network_table(networks: Iterable[dict[str, Any]]) -> str:
             )
         )
     head = ("network", "layers", "parameters", "paper", "multiply-adds, 10^9", "paper, 10^9")
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def error_table(outcomes: Sequence[Outcome]) -> str:
@@ -64,7 +65,7 @@ def error_table(outcomes: Sequence[Outcome]) -> str:
             )
         )
     head = ("network", "seeds", "training error, %", "test error, %", *(["10-crop error, %"] if of_ten_crops else ()))
-    return _table((*head, "paper, whole recipe, %", "epochs x images", "images/s"), rows)
+    return markdown_table((*head, "paper, whole recipe, %", "epochs x images", "images/s"), rows)
 
 
 def contrast_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
@@ -83,7 +84,7 @@ def contrast_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
         if seeds:
             rows.append((f"{more} against {less}", seeds, *cells))
     head = ("difference, in points of per cent", "seeds", "training error", "test error")
-    return _table(head, rows) if rows else ""
+    return markdown_table(head, rows) if rows else ""
 
 
 def response_table(measured: dict[str, Any]) -> str:
@@ -95,7 +96,7 @@ def response_table(measured: dict[str, Any]) -> str:
         means = [mean(run.values()) for run in runs]
         spread = f"{min(layers):.3f} to {max(layers):.3f}"
         rows.append((network["name"], len(runs), len(layers), mean_and_deviation(means, 3), spread))
-    return _table(("network", "runs", "3x3 layers", "mean over the layers", "layers from and to"), rows)
+    return markdown_table(("network", "runs", "3x3 layers", "mean over the layers", "layers from and to"), rows)
 
 
 def protocol_table(results: Iterable[ProtocolResult], *, on_imagenet: bool) -> str:
@@ -110,7 +111,7 @@ def protocol_table(results: Iterable[ProtocolResult], *, on_imagenet: bool) -> s
         cells = (name, result.protocol, f"{result.images:,}", f"{100 * result.top1_error:.2f}", top5)
         rows.append((*cells, known or "–") if on_imagenet else cells)
     head = ("networks", "protocol", "images", "top-1 error, %", "top-5 error, %")
-    return _table((*head, "paper, %") if on_imagenet else head, rows)
+    return markdown_table((*head, "paper, %") if on_imagenet else head, rows)
 
 
 def memory_table(outcomes: Sequence[Outcome]) -> str:
@@ -131,7 +132,7 @@ def memory_table(outcomes: Sequence[Outcome]) -> str:
                 )
             )
     head = ("network", "seed", "batch", "steps", "seconds, tracing included", "loss, mean of the last epoch")
-    return _table((*head, "peak memory of the process"), rows)
+    return markdown_table((*head, "peak memory of the process"), rows)
 
 
 def plan_table(variants: Sequence[Variant], multiply_adds: dict[str, int], rates: dict[str, float]) -> str:
@@ -155,15 +156,9 @@ def plan_table(variants: Sequence[Variant], multiply_adds: dict[str, int], rates
         rows.append((variant.name, variant.paper or "–", variant.seeds, size, f"{hours:,.2f}", measured))
     rows.append(("all", "", sum(variant.seeds for variant in variants), "", f"{total:,.2f}", ""))
     head = ("network", "expected: paper, %", "runs", "epochs x images", "GPU hours, estimated")
-    return _table((*head, "CPU hours, at the measured speed"), rows)
+    return markdown_table((*head, "CPU hours, at the measured speed"), rows)
 
 
 def full_hours(images: int, multiply_adds: int) -> float:
     """Returns the estimated hours of an accelerator for training on so many images, repeated ones included."""
     return images * _FORWARD_AND_BACKWARD * _FLOPS_PER_MULTIPLY_ADD * multiply_adds / ACCELERATOR_FLOPS / 3600
-
-
-def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    numeric = ("---",) + ("---:",) * (len(head) - 1)
-    lines = [head, numeric, *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

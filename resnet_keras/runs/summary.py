@@ -13,10 +13,11 @@ from typing import Any
 
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.runs.saved_run import SavedRun, find_runs, nearest, read_run
+from resnet_keras.tables import markdown_table
 
 _VERSIONS = ("resnet_keras", "commit", "tensorflow", "keras")
-_HEAD = "| recipe | seeds | epochs | top-1 error, % | test images | time per run | images/s |\n|---|" + "---:|" * 6
-_UNFINISHED_HEAD = "| unfinished run | recipe | seed | progress | test error so far, % |\n|---|---|---:|---|---:|"
+_HEAD = ("recipe", "seeds", "epochs", "top-1 error, %", "test images", "time per run", "images/s")
+_UNFINISHED_HEAD = ("unfinished run", "recipe", "seed", "progress", "test error so far, %")
 _NOTE = (
     "Top-1 error of the finished network on the test images: mean ± standard deviation over seeds (n - 1). Time is the "
     "mean over runs of the sum over epochs, with their validation and without the final one. Images/s is the median "
@@ -56,10 +57,11 @@ class Row:
             "runs": [str(run.path) for run in self.runs],
         }
 
-    def __str__(self) -> str:
+    def cells(self) -> tuple[object, ...]:
+        """Returns the row of the table."""
         of = self.summary()
         spread = "" if of["top1_error_sd"] is None else f" ± {100 * of['top1_error_sd']:.2f}"
-        return _line(
+        return (
             self.name,
             len(self.runs),
             of["epochs"],
@@ -89,9 +91,11 @@ class RunSummary:
     def __str__(self) -> str:
         parts = []
         if self.rows:
-            parts += ["\n".join([_HEAD, *map(str, self.rows)]), _NOTE]
+            parts += [markdown_table(_HEAD, [row.cells() for row in self.rows]), _NOTE]
         if self.unfinished:
-            parts += ["\n".join([_UNFINISHED_HEAD, *map(_unfinished_line, self.unfinished)])]
+            parts += [
+                markdown_table(_UNFINISHED_HEAD, map(_unfinished_cells, self.unfinished), text=("recipe", "progress"))
+            ]
         if self.damaged:
             parts += ["Damaged, and in no line:", "\n".join(f"- {path}: {why}" for path, why in self.damaged.items())]
         if self.warnings:
@@ -182,11 +186,7 @@ def _cells(run: SavedRun) -> dict[str, Any]:
     }
 
 
-def _unfinished_line(run: SavedRun) -> str:
+def _unfinished_cells(run: SavedRun) -> tuple[object, ...]:
     tested = run.column("val_accuracy")
     error = f"{100 * (1 - tested[-1]):.2f}" if tested else "–"
-    return _line(run.path, run.name, run.recipe.seed, run.progress, error)
-
-
-def _line(*cells: object) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return run.path, run.name, run.recipe.seed, run.progress, error

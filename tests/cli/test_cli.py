@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers.tables import unpadded
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.cli import convert, evaluate, export, networks, predict, recalibrate, recipes, runs, train
@@ -215,7 +216,7 @@ def test_an_export_is_published_or_refused_with_status_1(
 
 def test_networks_are_printed_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert networks.main(["resnet20"]) == 0
-    assert "| resnet20 | 20 | 269,722 |" in capsys.readouterr().out
+    assert "| resnet20 | 20 | 269,722 |" in unpadded(capsys.readouterr().out)
     assert networks.main(["resnet21"]) == 2
     assert "Expected one of resnet18" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.reproduced import DEGRADATION, write_networks, write_run
+from helpers.tables import unpadded
 
 from resnet_keras.reproduction.catalog import EXPERIMENTS
 from resnet_keras.reproduction.document import write_document
@@ -16,7 +17,7 @@ from resnet_keras.reproduction.paper_results import PAPER_NETWORKS
 def sections(folder: ReproductionFolder) -> dict[str, str]:
     """The document's text by experiment, under its title."""
     write_document(folder)
-    parts = folder.document.read_text().split("\n## ")[1:]
+    parts = unpadded(folder.document.read_text()).split("\n## ")[1:]
     return {part.partition("\n")[0]: part for part in parts}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.reproduced import evaluation, write_networks, write_run
+from helpers.tables import unpadded
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.cli import reproduce as program
@@ -45,7 +46,7 @@ def test_an_experiment_trains_what_it_lists_and_writes_the_document(
     assert tuple(recipe for recipe, _ in trained) == EXPERIMENTS["degradation"].recipes("smoke")
     assert trained[0][1]["validate_epochs"] == 1
     assert said[1] == "run 2 of 4: digits_plainnet56_seed0"
-    text = folder.document.read_text()
+    text = unpadded(folder.document.read_text())
     assert "| plain-56 | 1 of 1 | 10.00 | 20.00 |" in text
     assert folder.plot("budget", "x").parent.joinpath("degradation_smoke.png").stat().st_size > 1000
 
@@ -92,7 +93,7 @@ def test_responses_and_protocols_of_a_run_that_is_given(
     assert program.main(command) == 0  # all is known
     assert "1-crop:" not in capsys.readouterr().out
     assert folder.read("given", "protocols") == first
-    text = folder.document.read_text()
+    text = unpadded(folder.document.read_text())
     assert "### Of networks that were given" in text
     assert "| model | 10-crop | 359 |" in text
     assert "plots/responses_given.png" in text
@@ -161,6 +162,6 @@ def test_a_training_apart_tells_its_own_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["shortcuts", "responses", "protocols"])
 def test_experiments_at_the_smoke_budget(folder: ReproductionFolder, name: str) -> None:
     assert program.main([name, "--budget", "smoke", "--workdir", str(folder.path)]) == 0
-    text = folder.document.read_text()
+    text = unpadded(folder.document.read_text())
     assert f"`resnet reproduce {name}`" in text
     assert "### Smoke: that everything works, on digits" in text
