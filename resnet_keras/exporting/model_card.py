@@ -111,6 +111,7 @@ def _signatures(report: dict[str, Any]) -> list[str]:
                 ],
                 ["`features`", "`images`: as for `serving_default`", "`features` (input of the head) and `logits`"],
             ],
+            text=("input", "output"),
         ),
     ]
 

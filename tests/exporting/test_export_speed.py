@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 from helpers.artifacts import convert_classifier
-
 from helpers.tables import unpadded
+
 from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
@@ -90,7 +90,11 @@ def test_the_table_compares_with_one_of_them() -> None:
     table = unpadded(export_speed.speed_table([one, two])).splitlines()
     assert table[0] == "| artifact | MB | memory, MB | 2 threads, batch 4 |"
     assert table[3] == "| b | 2.00 | 50 | 0.50 (4.00x, p95 1.00) |"
-    assert unpadded(export_speed.speed_table([one, two], reference=1)).splitlines()[2].endswith("| 2.00 (0.25x, p95 4.00) |")
+    assert (
+        unpadded(export_speed.speed_table([one, two], reference=1))
+        .splitlines()[2]
+        .endswith("| 2.00 (0.25x, p95 4.00) |")
+    )
 
 
 def test_a_runner_answers_as_the_model_does(files: Path) -> None:
