@@ -1,4 +1,4 @@
-"""A network with what it takes to use it: its preprocessing and the names of its classes, in one file."""
+"""A network with its preprocessing and class names, in one file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,20 @@ RUN_MODEL = "model.keras"
 class Classifier:
     """A network, its preprocessing and its class names.
 
-    In a file it is what Keras writes, and opens with `keras.saving.load_model`, with one member more in the archive.
+    Its file is a `.keras` archive, which `keras.saving.load_model` opens, with one more member.
+
+    Example:
+        >>> classifier = resnet_keras.Classifier.load("runs/digits_resnet20")
+        >>> for prediction in resnet_keras.predict(classifier, ["photo.jpg"]):
+        ...     print(prediction.path, prediction.classes)
+
+    Attributes:
+        model: A network of normalized images (N, H, W, C) to logits or probabilities (N, classes).
+        preprocessing: From an image to the network's input.
+        class_names: One name per output.
+
+    Raises:
+        ValueError: The network does not have one output per class name.
     """
 
     model: keras.Model
@@ -42,50 +55,73 @@ class Classifier:
             )
 
     def save(self, path: str | Path) -> None:
-        """Writes a `.keras` file; one that is there is replaced when the new one is whole."""
-        about = {"preprocessing": self.preprocessing.to_json(), "class_names": self.class_names}
+        """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
+        metadata = {"preprocessing": self.preprocessing.to_json(), "class_names": self.class_names}
         with files.new_file(path) as aside:
             self.model.save(aside)
             with zipfile.ZipFile(aside, "a") as archive:
-                archive.writestr(CLASSIFIER_MEMBER, json.dumps(about))
+                archive.writestr(CLASSIFIER_MEMBER, json.dumps(metadata))
 
     @classmethod
     def load(cls, source: str | Path) -> Classifier:
-        """Reads what `save` wrote; of a run's folder, its final model.
+        """Returns the classifier in a file that `save` wrote, or the final one of a run's folder.
 
         Raises:
             FileNotFoundError: There is no such file, or no finished run in the folder.
-            ValueError: The file is no `.keras` archive, or knows neither preprocessing nor classes.
+            ValueError: The file is not a `.keras` archive, or has neither preprocessing nor class names.
         """
         path = Path(source)
         if path.is_dir():
             path = path / RUN_MODEL
         if not path.is_file():
             raise FileNotFoundError(f"Expected a finished run's folder or a .keras file. Received: no file {path}")
-        about = read_member(path, CLASSIFIER_MEMBER)
-        if about is None:
+        metadata = read_member(path, CLASSIFIER_MEMBER)
+        if metadata is None:
             raise ValueError(
                 f"Expected a .keras file with its preprocessing and class names, as a run or `Classifier.save` writes "
                 f"it, or `resnet convert` makes it of other weights. Received: {path}, which has none"
             )
         model = fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
-        return cls(model, Preprocessing(**about["preprocessing"]), tuple(about["class_names"]))
+        return cls(model, Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"]))
 
     def probabilities(self, images: Any) -> np.ndarray:
         """Returns the probability of each class: normalized images (N, H, W, C) -> float32 (N, classes)."""
         outputs = np.asarray(self.model.predict_on_batch(images), np.float32)
         return softmax(outputs) if outputs_logits(self.model) else outputs
 
+    def logits(self, images: Any) -> np.ndarray:
+        """Returns the logits of each class: normalized images (N, H, W, C) -> float32 (N, classes).
+
+        Those of a network that ends in its softmax are logarithms of probabilities: logits up to a constant per image.
+        """
+        return logits_from(self.model, np.asarray(self.model.predict_on_batch(images), np.float32))
+
 
 def outputs_logits(model: keras.Model) -> bool:
-    """Tells whether a classifier's outputs have gone through no activation."""
+    """Returns whether a classifier's outputs are logits, without an activation after them."""
     if isinstance(model.layers[-1], keras.layers.Softmax):
         return False
     activation = getattr(model.layers[-1], "activation", None)
     return activation is None or activation is keras.activations.linear
 
 
+def logits_from(model: keras.Model, outputs: np.ndarray) -> np.ndarray:
+    """Returns the logits for a classifier's outputs, or the logarithms of the probabilities if it returns those."""
+    return outputs if outputs_logits(model) else log_probabilities(outputs)
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns exp(logits) of sum 1 along the last axis."""
+    """Returns the softmax along the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the softmax along the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the logarithms of probabilities, which stay finite where these are 0."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))

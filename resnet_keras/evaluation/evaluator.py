@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier, outputs_logits, softmax
+from resnet_keras.applications.classifier import Classifier, softmax
 from resnet_keras.data.broken_images import explain_broken_images
 from resnet_keras.data.class_names import class_indices
 from resnet_keras.data.splits import RecordSplit, Split
@@ -189,10 +189,7 @@ def _probabilities(
 
 
 def _outputs(member: Classifier, images: np.ndarray, views: Views) -> np.ndarray:
-    if views.average == "probabilities":
-        return member.probabilities(images)
-    outputs = np.asarray(member.model.predict_on_batch(images), np.float32)
-    return outputs if outputs_logits(member.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+    return member.probabilities(images) if views.average == "probabilities" else member.logits(images)
 
 
 class _Progress:

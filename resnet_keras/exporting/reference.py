@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier, outputs_logits
+from resnet_keras.applications.classifier import Classifier, logits_from
 from resnet_keras.data.broken_images import explain_broken_images, open_whole
 from resnet_keras.data.evaluation_batches import pixel_array
 from resnet_keras.data.image_ops import normalize
@@ -106,5 +106,4 @@ def _logits(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
     for first in range(0, len(pixels), _BATCH):
         images = normalize(pixels[first : first + _BATCH], classifier.preprocessing)
         parts.append(np.asarray(classifier.model(images, training=False), np.float32))
-    outputs = np.concatenate(parts)
-    return outputs if outputs_logits(classifier.model) else np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+    return logits_from(classifier.model, np.concatenate(parts))

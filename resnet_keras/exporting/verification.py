@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_keras.applications.classifier import log_probabilities, log_softmax
 from resnet_keras.exporting.artifact_process import ArtifactProcess, Latency, default_threads, run_artifact
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.litert import operators
@@ -156,12 +157,6 @@ def verify(
     )
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of the softmax along the last axis, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
 def _probabilities(process: ArtifactProcess, pixels: np.ndarray) -> np.ndarray:
     batch = process.fixed_batch or 64
     # A file for a fixed batch gets the first image again until the last batch is full.
@@ -177,7 +172,7 @@ def _log_probabilities(
         return log_softmax(process.outputs(pixels, signature="features")["logits"])
     if FORMATS[name].integer:
         return None  # the softmax has rounded them to multiples of 1/256
-    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    return log_probabilities(probabilities)
 
 
 def _foreign_parts(modules: Sequence[str], used: dict[str, int]) -> list[str]:

@@ -1,6 +1,9 @@
-"""Iteration over the layers of a model."""
+"""Iteration over the layers of a model, and the count of their parameters."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 import keras
 
@@ -11,3 +14,8 @@ def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
     for layer in model.layers:
         layers.extend(flat_layers(layer) if isinstance(layer, keras.Model) else (layer,))
     return layers
+
+
+def parameter_count(variables: Iterable[keras.Variable]) -> int:
+    """Returns the number of scalars in variables."""
+    return sum(math.prod(variable.shape) for variable in variables)

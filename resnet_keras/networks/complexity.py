@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import keras
 
-from resnet_keras.layers.traversal import flat_layers
+from resnet_keras.layers.traversal import flat_layers, parameter_count
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture
 from resnet_keras.networks.published_sizes import SIZES
@@ -17,13 +17,13 @@ from resnet_keras.tables import markdown_table
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a network costs.
+    """The size and cost of a network.
 
     Attributes:
-        name: Its key in the table of architectures.
+        name: Its name in the catalog.
         layers: Layers with weights, as the paper counts them.
-        parameters: Trainable ones.
-        multiply_adds: Of the convolutions and the classifier, for one image of the paper's size.
+        parameters: Number of trainable parameters.
+        multiply_adds: Multiply-adds of the convolutions and the classifier, for one image of the paper's size.
         stages: Height, width and channels after each stage.
     """
 
@@ -36,14 +36,14 @@ class Complexity:
 
 def parameters(model: keras.Model) -> int:
     """Returns the number of trainable parameters."""
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return parameter_count(model.trainable_weights)
 
 
 def multiply_adds(model: keras.Model) -> int:
     """Returns the multiply-adds of a forward pass of one image: those of convolutions and dense layers.
 
     Raises:
-        ValueError: The model leaves the image's height or width free.
+        ValueError: The image's height or width is free.
     """
     total = 0
     for layer in flat_layers(model):
@@ -51,14 +51,14 @@ def multiply_adds(model: keras.Model) -> int:
             positions = layer.output.shape[1:-1]
             if None in positions:
                 raise ValueError(
-                    f"Expected a model of images of one size. Received: {layer.name} gives {layer.output.shape}"
+                    f"Expected a model of images of one size. Received: {layer.name}, whose output is {layer.output.shape}"
                 )
             total += math.prod(positions) * math.prod(layer.kernel.shape)
     return total
 
 
 def complexity(name: str) -> Complexity:
-    """Builds a network of the table and returns what it costs."""
+    """Returns the complexity of a network of the catalog, which is built for that."""
     row = architecture(name)
     model = build(name)
     layers = {layer.name: layer for layer in flat_layers(model)}

@@ -1,4 +1,4 @@
-"""How many parameters the networks have according to others: their papers, torchvision, timm, MLPerf Tiny."""
+"""Parameter counts that papers, torchvision, timm and MLPerf Tiny publish."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Size:
 
     Attributes:
         parameters: The count.
-        source: Who published it.
-        rounded_to: What it is a multiple of; 1 if it is exact.
+        source: Paper or library that published it.
+        rounded_to: Unit that it is rounded to; 1 if it is exact.
     """
 
     parameters: int
@@ -20,13 +20,13 @@ class Size:
     rounded_to: int = 1
 
     def __str__(self) -> str:
-        """Returns the count as it was published: exact, or in millions."""
+        """Returns the count as published: exact, or in millions."""
         if self.rounded_to == 1:
             return f"{self.parameters:,}"
         return f"{self.parameters / 1e6:.{2 if self.rounded_to < 100_000 else 1}f} M"
 
     def is_of(self, parameters: int) -> bool:
-        """Tells whether this is a network's own count, as far as it was published."""
+        """Returns whether a network's count agrees with the published one, rounded alike."""
         return round(parameters / self.rounded_to) * self.rounded_to == self.parameters
 
 
@@ -86,4 +86,4 @@ SIZES: dict[str, Size] = {
     "wide_resnet28_10": Size(36_500_000, "arXiv:1605.07146, Table 5", 100_000),
     "wide_resnet16_8": Size(11_000_000, "arXiv:1605.07146, Table 5", 100_000),
 }
-"""Published counts by network. MLPerf Tiny counts 78,666 of ResNet-8: moving statistics and idle biases, too."""
+"""Published counts by network. MLPerf Tiny's 78,666 for ResNet-8 include moving statistics and unused biases."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 
 from resnet_keras.layers.keras_internals import parameters
-from resnet_keras.layers.traversal import flat_layers
+from resnet_keras.layers.traversal import flat_layers, parameter_count
 from resnet_keras.networks.architecture import Part
 
 
@@ -70,17 +70,7 @@ def _part(layer: keras.layers.Layer) -> str:
 def _counts(part: str, layers: list[keras.layers.Layer]) -> tuple[str, int, int, int, int]:
     inside = [layer for layer in layers if _part(layer) == part]
     norms = [layer for layer in inside if isinstance(layer, keras.layers.BatchNormalization)]
-    learning = sum(_size(layer.trainable_variables) for layer in inside)
+    learning = sum(parameter_count(layer.trainable_variables) for layer in inside)
     # Parameters, not moving statistics, which never learn by gradients.
-    everything = sum(_size(parameters(layer)) for layer in inside)
+    everything = sum(parameter_count(parameters(layer)) for layer in inside)
     return part, learning, everything - learning, sum(not norm.trainable for norm in norms), len(norms)
-
-
-def _size(variables: list[keras.Variable]) -> int:
-    total = 0
-    for variable in variables:
-        count = 1
-        for extent in variable.shape:
-            count *= extent
-        total += count
-    return total
