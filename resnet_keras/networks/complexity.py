@@ -51,7 +51,7 @@ def multiply_adds(model: keras.Model) -> int:
             positions = layer.output.shape[1:-1]
             if None in positions:
                 raise ValueError(
-                    f"Expected a model of images of one size. Received: {layer.name}, whose output is {layer.output.shape}"
+                    f"Expected a model of images of one size. Received: {layer.name}, with {layer.output.shape}"
                 )
             total += math.prod(positions) * math.prod(layer.kernel.shape)
     return total
