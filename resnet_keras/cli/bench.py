@@ -1,110 +1,121 @@
-"""Measures parts of a training, or artifacts, e.g. `resnet bench export saved_models/r50/1 --peers`."""
+"""Measures a recipe's input, or artifacts, e.g. `resnet bench export saved_models/r50/1 --peers`."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
-from resnet_keras.cli.program import run
-from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.cli.program import fail, run
+from resnet_keras.fields import nearest
 from resnet_keras.recipes.recipe import Recipe
 
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A recipe, any field of which a flag overrides, its data, and how long to measure."""
-
-    recipe: Recipe
-    data_dir: Path | None = None
-    """Where the data lie: TFDS's folder, or a folder of class folders."""
-    download: bool = False
-    """Let TensorFlow Datasets fetch a set that is missing."""
-    seconds: float = 5.0
-    """Length of a turn of one stage."""
-    turns: int = 3
-    """How often each stage has its turn; what is printed are medians."""
+_NAME = "resnet bench"
+_SUBCOMMANDS = {
+    "input RECIPE": "Speed of a recipe's training images, without a network.",
+    "export PATHS": "Speed of SavedModels, .tflite and .onnx files, also of other projects.",
+}
 
 
-_JOBS = tyro.extras.subcommand_type_from_defaults(
-    {name: Job(recipe=recipe) for name, recipe in RECIPES.items()},
-    {name: f"{recipe.network.model} on {recipe.data.dataset}" for name, recipe in RECIPES.items()},
-    sort_subcommands=False,
-)
+def input_command(chosen: Recipe) -> Callable[..., None]:
+    """Returns the command that measures the input of a recipe, whose fields are the defaults of its flags."""
 
+    def measure_input(
+        recipe: tyro.conf.OmitArgPrefixes[Recipe] = chosen,
+        *,
+        data_dir: Path | None = None,
+        download: bool = False,
+        seconds: float = 5.0,
+        turns: int = 3,
+    ) -> None:
+        """Measures the speed of a recipe's training images, stage by stage, and of a naive pipeline beside them.
 
-@dataclass(frozen=True)
-class Input:
-    """How fast a recipe's training images come, without a network, stage by stage, beside a naive pipeline."""
+        Args:
+            recipe: The recipe.
+            data_dir: Folder of TensorFlow Datasets, or a folder of class folders.
+            download: Let TensorFlow Datasets download a missing data set.
+            seconds: Length of a turn of one stage.
+            turns: Number of turns of each stage; the medians are printed.
+        """
+        from resnet_keras.data import input_speed  # not at the top: it loads TensorFlow
 
-    job: _JOBS  # type: ignore[valid-type]
-
-
-@dataclass(frozen=True)
-class Export:
-    """How fast artifacts answer, one after another in turns: any SavedModel, .tflite or .onnx, also other people's."""
-
-    paths: tyro.conf.Positional[tuple[Path, ...]]
-    """SavedModels' folders and files; of a folder that resnet export has written, everything in it."""
-    peers: bool = False
-    """Beside them, keras.applications' own export, and OpenVINO and ONNX Runtime where they are installed."""
-    network: Literal["resnet50", "resnet101", "resnet152"] = "resnet50"
-    """Of the peers."""
-    threads: tuple[int, ...] | None = None
-    """Numbers of threads; one, and as many as there are cores, if None."""
-    batches: tuple[int, ...] = (1, 16)
-    """Images in a call."""
-    seconds: float = 2.0
-    """Length of a turn."""
-    turns: int = 3
-    """How often each has its turn; what is printed are medians."""
-
-
-def bench(
-    what: Annotated[Input, tyro.conf.subcommand("input")] | Annotated[Export, tyro.conf.subcommand("export")],
-) -> None:
-    """Prints speeds.
-
-    Args:
-        what: What to measure.
-    """
-    # Not at the top: `--help` needs no TensorFlow.
-    if isinstance(what, Input):
-        from resnet_keras.data import input_speed as input_meter
-
-        job: Job = what.job
-        recipe = job.recipe
-        split = input_meter.training_images(recipe.data, data_dir=job.data_dir, download=job.download)
-        stages = input_meter.measure(
+        split = input_speed.training_images(recipe.data, data_dir=data_dir, download=download)
+        stages = input_speed.measure(
             split,
-            input_meter.first_preprocessing(recipe.data, split, recipe.architecture.image_size),
+            input_speed.first_preprocessing(recipe.data, split, recipe.architecture.image_size),
             recipe.augmentation,
             batch_size=recipe.data.batch_size,
             one_hot=recipe.soft_labels,
-            seconds=job.seconds,
-            turns=job.turns,
+            seconds=seconds,
+            turns=turns,
         )
-        size = f"{len(split)} images in batches of {job.recipe.data.batch_size}"
-        print(f"{size}, medians over {job.turns} turns:\n{input_meter.table(stages)}")
-        return
-    from resnet_keras.exporting import export_speed
+        size = f"{len(split)} images in batches of {recipe.data.batch_size}"
+        print(f"{size}, medians over {turns} turns:\n{input_speed.table(stages)}")
+
+    return measure_input
+
+
+def measure_exports(
+    paths: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    peers: bool = False,
+    network: Literal["resnet50", "resnet101", "resnet152"] = "resnet50",
+    threads: tuple[int, ...] | None = None,
+    batches: tuple[int, ...] = (1, 16),
+    seconds: float = 2.0,
+    turns: int = 3,
+) -> None:
+    """Measures the speed of artifacts in turns, each in a process of its own.
+
+    Args:
+        paths: Folders of SavedModels, .tflite and .onnx files; of an export, all artifacts in its folder.
+        peers: Also measure the export of keras.applications, and OpenVINO and ONNX Runtime where installed.
+        network: Network of the peers.
+        threads: Numbers of threads; one, and as many as there are cores, if None.
+        batches: Images per call.
+        seconds: Length of a turn.
+        turns: Number of turns of each artifact; the medians are printed.
+    """
+    from resnet_keras.exporting import export_speed  # not at the top: it loads NumPy
 
     with tempfile.TemporaryDirectory() as scratch:
-        mine = export_speed.find_artifacts(what.paths)
-        others = export_speed.export_peers(what.network, Path(scratch)) if what.peers else []
+        mine = export_speed.find_artifacts(paths)
+        others = export_speed.export_peers(network, Path(scratch)) if peers else []
         speeds = export_speed.measure_speed(
-            [*mine, *others], threads=what.threads, batches=what.batches, seconds=what.seconds, turns=what.turns
+            [*mine, *others], threads=threads, batches=batches, seconds=seconds, turns=turns
         )
     reference = len(mine) if others else 0
-    print(f"milliseconds per image, medians over {what.turns} turns, and how many times as fast as the", end=" ")
+    print(f"milliseconds per image, medians over {turns} turns, and the speed relative to the", end=" ")
     print(f"{'peer' if others else 'first'}, {speeds[reference].contender.name}:")
     print(export_speed.speed_table(speeds, reference))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet bench`."""
-    return run(bench, "resnet bench", argv, progress="stdout", has_subcommands=True)
+    command, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    if command in ("-h", "--help", "--help-all"):
+        lines = [f"  {name:<14}{text}" for name, text in _SUBCOMMANDS.items()]
+        print("\n".join([f"usage: {_NAME} {{input,export}} [flags]", "", *lines]))
+        return 0
+    if command == "export":
+        return run(measure_exports, f"{_NAME} export", arguments, progress="stdout")
+    if command == "input":
+        return _input(arguments)
+    return fail(_NAME, f"Expected input or export. Received: {command}.{nearest(command, ('input', 'export'))}")
+
+
+def _input(arguments: list[str]) -> int:
+    from resnet_keras.recipes.catalog import RECIPES
+
+    name, *flags = arguments or ["--help"]
+    if name in ("-h", "--help", "--help-all"):
+        print(f"usage: {_NAME} input RECIPE [flags]\n\nRecipes: {', '.join(RECIPES)}.")
+        print(f"\nFlags of a recipe: {_NAME} input RECIPE --help.")
+        return 0
+    if name not in RECIPES:
+        return fail(f"{_NAME} input", f"Expected a recipe. Received: {name}.{nearest(name, RECIPES)}")
+    return run(input_command(RECIPES[name]), f"{_NAME} input {name}", flags, progress="stdout")
