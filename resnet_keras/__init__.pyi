@@ -11,6 +11,7 @@ from . import recipes as recipes
 from . import reproduction as reproduction
 from . import runs as runs
 from . import surgery as surgery
+from . import tables as tables
 from . import training as training
 from . import weights as weights
 from .applications import Classifier as Classifier

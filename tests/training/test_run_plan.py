@@ -3,7 +3,6 @@
 import importlib
 import json
 import math
-import pkgutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import resnet_keras
 from resnet_keras.cli import train as program
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import Architecture
@@ -212,12 +210,6 @@ def test_a_folder_of_another_recipe_is_told_as_by_a_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "step_000000001").mkdir(parents=True)
     with pytest.raises(ValueError, match="Expected the recipe that .* was begun with"):
         dry_run(recipe_of(), tmp_path)
-
-
-def test_no_public_name_is_that_of_a_module_too() -> None:
-    """Importing a module would put it in the place of the function."""
-    modules = {module.name for module in pkgutil.iter_modules(resnet_keras.__path__) if not module.ispkg} - {"files"}
-    assert not modules & set(resnet_keras.__all__)
 
 
 def test_the_program_prints_it(
