@@ -1,4 +1,4 @@
-"""Ready-made networks, classifiers made of them, and their use on images."""
+"""Networks with weights, classifiers and their predictions for images."""
 
 import lazy_loader
 

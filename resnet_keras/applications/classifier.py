@@ -79,7 +79,7 @@ class Classifier:
         if metadata is None:
             raise ValueError(
                 f"Expected a .keras file with its preprocessing and class names, as a run or `Classifier.save` writes "
-                f"it, or `resnet convert` makes it of other weights. Received: {path}, which has none"
+                f"it, or `resnet convert` writes for other weights. Received: {path}, without them"
             )
         model = fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
         return cls(model, Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"]))

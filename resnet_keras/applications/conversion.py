@@ -1,4 +1,4 @@
-"""Weights of any library made into a classifier of ours: the network that they belong to, preprocessing and classes."""
+"""Converts weights of any library to a classifier: the network that they belong to, preprocessing and class names."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def convert(
     bottleneck_stride: BottleneckStride | None = None,
     zero_channels: ZeroChannels | None = None,
 ) -> tuple[Classifier, LoadReport]:
-    """Returns a classifier of the weights in `source`, and what became of every tensor.
+    """Returns a classifier with the weights of `source`, and a report of loaded, missing and unexpected weights.
 
-    Which network it is, the names and shapes of the weights tell.
+    The names and shapes of the weights determine the network.
 
     Args:
-        source: See `open_checkpoint`.
-        network: Its name, which "imagenet" and "torchvision" need; any other source tells it.
-        preprocessing: What the network expects; what the source tells or its library usually does if `None`.
-        class_names: Of the outputs, in their order; what the source tells if `None`.
-        bottleneck_stride: Where its bottlenecks have their stride, if not where its library has them.
-        zero_channels: Where its option A puts its zeros, if not where others of its kind do.
+        source: See `resnet_keras.weights.open_weights`.
+        network: Name of the network, which "imagenet" and "torchvision" need.
+        preprocessing: The network's preprocessing; if `None`, the source's, or the usual one of its library.
+        class_names: Names of the outputs, in their order; the source's if `None`.
+        bottleneck_stride: Convolution of its bottlenecks that has the stride; its library's usual if `None`.
+        zero_channels: Place of its zero channels under option A; its library's usual if `None`.
 
     Raises:
         FileNotFoundError: There is no such source.
-        ValueError: The source is damaged, malicious, of no known layout or without a classifier; or preprocessing and
-            class names do not fit the network.
+        ValueError: The source is damaged, malicious, without a classifier or without a known layout; or preprocessing
+            and class names do not fit the network.
     """
     found = source if isinstance(source, ImportedWeights) else open_weights(source, network)
     if found.classes is None:
         raise ValueError(f"Expected weights with a classifier. Received: {found.source}, a backbone alone")
     chosen = preprocessing or found.preprocessing
     if chosen is None:
-        raise ValueError(f"Expected `preprocessing`, which {found.source} does not tell. Received: None")
+        raise ValueError(f"Expected `preprocessing`, which {found.source} does not say. Received: None")
     row = recognize_architecture(found)
     stated = Conventions(bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
     row = replace(row, conventions=row.conventions.merged(stated))
@@ -62,7 +62,7 @@ def convert(
 
 
 def largest_difference(first: Classifier, second: Classifier, *, images: int = 4) -> float:
-    """Returns the largest difference between two classifiers' outputs on images of noise, normalized."""
+    """Returns the largest difference between two classifiers' outputs for normalized images of noise."""
     shape = (*first.preprocessing.image_size, first.preprocessing.channels)
     noise = np.random.default_rng(0).normal(size=(images, *shape)).astype(np.float32)
     outputs = [np.asarray(each.model.predict_on_batch(noise)) for each in (first, second)]

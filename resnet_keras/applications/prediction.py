@@ -1,4 +1,4 @@
-"""What a classifier sees in image files."""
+"""Predictions of a classifier for image files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image, as (name, probability), the most probable first."""
+    """The most probable classes of one image.
+
+    Attributes:
+        path: The image file.
+        classes: Pairs of name and probability, the most probable first.
+    """
 
     path: str
     classes: tuple[tuple[str, float], ...]
@@ -29,7 +34,7 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
     """Returns the files among `paths` and the images below the folders among them, in order.
 
     Raises:
-        FileNotFoundError: A path does not exist, or a folder holds no image.
+        FileNotFoundError: A path does not exist, or a folder contains no image.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -48,10 +53,17 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def predict(classifier: Classifier, paths: Sequence[str | Path], *, top_k: int = 5) -> Iterator[Prediction]:
-    """Yields the `top_k` most probable classes of each image, upright, resized and cropped as the classifier expects.
+    """Yields the `top_k` most probable classes of each image.
+
+    Images are rotated by their EXIF orientation, then go through the classifier's preprocessing.
+
+    Args:
+        classifier: A network with its preprocessing and class names.
+        paths: Image files, and folders of images.
+        top_k: Number of classes per image.
 
     Raises:
-        FileNotFoundError: A path does not exist, or a folder holds no image.
+        FileNotFoundError: A path does not exist, or a folder contains no image.
         ValueError: A file does not decode (the message names it), or `top_k` is below 1.
     """
     if top_k < 1:

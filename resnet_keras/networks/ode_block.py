@@ -1,4 +1,4 @@
-"""Residual blocks that share their weights, as an ordinary differential equation (arXiv:1806.07366)."""
+"""Residual blocks with shared weights, as an ordinary differential equation (arXiv:1806.07366)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from keras import layers, ops
 from resnet_keras.networks.blocks import EPSILON, he_normal
 from resnet_keras.networks.ode_solvers import Gradient, Integration, Solver, States, integrate
 
-_GROUPS = 32  # or what of them divides the channels, as in the paper's code
+_GROUPS = 32  # or the largest divisor of it that divides the channels, as in the paper's code
 
 
 @keras.saving.register_keras_serializable("resnet_keras")
 class ODEBlock(layers.Layer):
-    """Carries feature maps along dx/dt = F(x, t) from t = 0 to 1: (N, H, W, C) -> (N, H, W, C).
+    """Solution of dx/dt = F(x, t) from t = 0 to 1, where x are feature maps: (N, H, W, C) -> (N, H, W, C).
 
-    x + F(x), a residual block, is one step of Euler's method. So "euler" of n steps is n blocks with the same weights,
-    of x + F(x, t) / n, and the other solvers are what such a stage approximates. F is two 3x3 convolutions, each of
-    which sees the time as a channel more, and group normalization before, between and after them, with ReLUs before
-    the convolutions, as in the paper's code (§3). Batch normalization would take its statistics from all times alike.
-    The last normalization leaves each group of channels a mean of almost nothing, which is all that an average pooling
-    would see: put a ReLU between, after a normalization in the paper's code.
+    A residual block, x + F(x), is one step of Euler's method. So "euler" with n steps is n blocks x + F(x, t) / n that
+    share their weights, and such a stage approximates the other solvers. F has two 3x3 convolutions, each with the time
+    as one more input channel, and group normalization before, between and after them, with ReLUs before the
+    convolutions, as in the paper's code (§3). Batch normalization would mix the statistics of all times.
+    After the last normalization, the mean of each group of channels is near 0, and average pooling reads only that
+    mean: put a ReLU between them, after a normalization in the paper's code.
 
-    The layer computes in float32 under policies of half precision, too, and returns float32: to an adaptive solver,
-    their rounding would be an error to shorten its steps for.
+    The layer computes and returns float32 under policies of half precision, too: an adaptive solver would take their
+    rounding for an error and shorten its steps.
 
-    Evaluations of F are counted in training by two metrics, which `fit` reports as `NAME_evaluations` and, for the
-    adjoint method, `NAME_backward_evaluations`: means over batches. `evaluate` does not count and reports zeros;
-    `solve` tells the evaluations for a batch.
+    Two metrics count the evaluations of F in training. `fit` reports them as `NAME_evaluations` and, for the adjoint
+    method, `NAME_backward_evaluations`: means over batches. `evaluate` does not count and reports zeros; `solve`
+    returns the evaluations for a batch.
 
     Example:
         >>> block = resnet_keras.networks.ODEBlock(rtol=1e-4, atol=1e-4, gradient="adjoint", name="ode")
@@ -42,16 +42,16 @@ class ODEBlock(layers.Layer):
 
     Args:
         solver: "euler", "rk4", or "dopri5", which chooses its steps by their error.
-        steps: Of "euler" and "rk4", which evaluate F once and four times in each.
-        rtol: Of "dopri5": tolerance, relative to the state. Steps are chosen for the whole batch, whose images hence
-            change each other's results, within the tolerance.
-        atol: What is added to it.
-        max_steps: Of "dopri5": the most steps, failed ones included.
-        gradient: "backpropagation" through the steps, or by the "adjoint" method, whose memory does not grow with them.
-        **kwargs: Those of every Keras layer; of `dtype`, float64 alone makes a difference.
+        steps: Number of steps of "euler" and "rk4", which evaluate F once and four times in each.
+        rtol: Relative tolerance of "dopri5". Steps are chosen for the whole batch, so the images of a batch change
+            each other's results, within the tolerance.
+        atol: Absolute tolerance of "dopri5", added to the relative one.
+        max_steps: Largest number of steps of "dopri5", rejected ones included.
+        gradient: "backpropagation" through the steps, or the "adjoint" method, whose memory does not grow with them.
+        **kwargs: Those of every Keras layer; the only `dtype` with an effect is float64.
 
     Raises:
-        ValueError: An unknown name, a number out of its range, another backend than TensorFlow or, when the layer is
+        ValueError: An unknown name, a number out of its range, a backend other than TensorFlow or, when the layer is
             built, an input that is not (N, H, W, C) with known channels.
         tf.errors.InvalidArgumentError: When called: "dopri5" does not reach t = 1, see `max_steps`.
     """
@@ -79,7 +79,7 @@ class ODEBlock(layers.Layer):
         self.backward_evaluations = keras.metrics.Mean(f"{self.name}_backward_evaluations")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the normalizations and convolutions of F."""
+        """Creates the normalizations and convolutions of F."""
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(f"Expected an input of (N, H, W, C) with a known C. Received: a shape of {input_shape}")
         channels = input_shape[-1]
@@ -113,21 +113,21 @@ class ODEBlock(layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the feature maps at t = 1."""
-        # Nothing is counted in inference, lest an exported graph have a state.
+        # Inference does not count: an exported graph must not have a state.
         outputs, evaluations = self._solve(inputs, self.backward_evaluations.update_state if training else None)
         if training:
             self.evaluations.update_state(evaluations)
         return outputs
 
     def solve(self, inputs: Any) -> tuple[Any, Any]:
-        """Returns the feature maps at t = 1, and how often F was evaluated for this batch, an int32 scalar."""
+        """Returns the feature maps at t = 1, and the number of evaluations of F for this batch, an int32 scalar."""
         return self._solve(ops.convert_to_tensor(inputs, self.compute_dtype), None)
 
     def _solve(self, inputs: Any, on_backward: Callable[[tf.Tensor], Any] | None) -> tuple[Any, Any]:
         variables = [weight for layer in (*self.norms, *self.convolutions) for weight in layer.weights]
 
         def derivative(time: Any, x: Any, weights: tuple[Any, ...]) -> Any:
-            # Handed over as tensors, for the gradient of the adjoint method.
+            # As tensors, for the gradient of the adjoint method.
             with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
                 return self.derivative(x, time)
 
@@ -153,15 +153,15 @@ def solution(
     """Returns the state at t = 1, differentiable, and the number of evaluations of the derivative.
 
     Args:
-        derivative: Returns dx/dt at a time, a state and the weights, which must be all that it learns.
-        state: At t = 0.
-        weights: What else gradients are wanted of.
+        derivative: Returns dx/dt for a time, a state and the weights, which must be all that it depends on and learns.
+        state: State at t = 0.
+        weights: Further tensors to differentiate by.
         how: The solver and its settings.
-        on_backward: Is told how often the backward pass evaluates the derivative, each time with a vector-Jacobian
-            product; of the adjoint method alone, since backpropagation evaluates nothing again.
+        on_backward: Called with the number of evaluations of the derivative in the backward pass, each with a
+            vector-Jacobian product. Only the adjoint method calls it: backpropagation evaluates nothing again.
 
     Raises:
-        tf.errors.InvalidArgumentError: As `integrate`.
+        tf.errors.InvalidArgumentError: See `integrate`.
     """
 
     def forward(state: tf.Tensor, weights: States) -> tuple[tf.Tensor, tf.Tensor]:
@@ -177,7 +177,7 @@ def solution(
 
         def gradients(upstream: tf.Tensor, _: Any) -> States:
             def backwards(time: tf.Tensor, states: States) -> States:
-                # From t = 1 to 0, as from 0 to 1 in 1 - t, which turns the signs of Eqn. (4) and (5).
+                # From t = 1 to 0, that is, from 0 to 1 in 1 - t, which changes the signs of Eqn. (4) and (5).
                 state, adjoint = states[:2]
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch((state, *weights))
@@ -185,12 +185,12 @@ def solution(
                 products = tape.gradient(slope, (state, *weights), adjoint, tf.UnconnectedGradients.ZERO)
                 return (-slope, *products)
 
-            # The equation of the gradient is linear: in units of its size, a loss of any scale has the same tolerance.
-            # Where the gradient is not finite, as it may be under a loss scale, so are those that are returned.
+            # The equation of the gradient is linear: in units of its size, the tolerance is the same for a loss of any
+            # scale. If the gradient is not finite, as it may be under a loss scale, neither are the returned ones.
             size = tf.sqrt(tf.reduce_mean(tf.square(upstream)))
             unit = tf.where(tf.math.is_finite(size), tf.math.divide_no_nan(upstream, size), tf.zeros_like(upstream))
-            # The gradients of the weights are integrals that nothing depends on: they need no error control of their
-            # own (arXiv:2009.09457), and without it there are fewer steps.
+            # Nothing depends on the gradients of the weights, which are integrals: they need no error control
+            # (arXiv:2009.09457), and without it there are fewer steps.
             begin = (end, unit, *(tf.zeros_like(weight) for weight in weights))
             (_, *found), evaluations = integrate(backwards, begin, how, controlled=2)
             if on_backward is not None:

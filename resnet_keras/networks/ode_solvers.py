@@ -1,7 +1,7 @@
 """Solvers of ordinary differential equations, dx/dt = f(t, x) from t = 0 to 1, eagerly and in graphs.
 
-They are written here since tensorflow-probability 0.25 does not import without Keras 2 (`tf-keras`), has no solver of
-fixed steps, differentiates by the adjoint method alone and does not tell how often that evaluates f.
+tensorflow-probability 0.25 does not serve: it does not import without Keras 2 (`tf-keras`), has no solver with fixed
+steps, differentiates only by the adjoint method, and does not report the evaluations of f in that.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ Gradient = Literal["backpropagation", "adjoint"]
 States = tuple[tf.Tensor, ...]
 Derivative = Callable[[tf.Tensor, States], States]
 
-# Of the adaptive solver, as SciPy's RK45 has them, which takes the same steps.
+# The constants of SciPy's RK45, which takes the same steps.
 _SAFETY, _LEAST_FACTOR, _LARGEST_FACTOR = 0.9, 0.2, 10.0
-_FIRST_EVALUATIONS, _EVALUATIONS = 2, 6  # before the first step; of each attempt at one, whose first slope is known
+_FIRST_EVALUATIONS, _EVALUATIONS = 2, 6  # before the first step; in each attempt at a step, whose first slope is known
 
 
 @dataclass(frozen=True)
 class Tableau:
-    """An explicit Runge-Kutta method, as Butcher writes it.
+    """The Butcher tableau of an explicit Runge-Kutta method.
 
     Attributes:
-        nodes: When each slope but the first is taken, in parts of a step.
-        rows: And where: the parts of the slopes before it.
-        weights: Parts of the slopes in the step itself. Empty if the last of `rows` is the step, whose slope is then
+        nodes: Time of each slope but the first, as a fraction of the step.
+        rows: Coefficients of the earlier slopes in the state of each slope but the first.
+        weights: Coefficients of the slopes in the step. Empty if the last of `rows` is the step, whose slope is then
             the first one of the next step.
-        error: Parts of the slopes in the difference from a method of lower order.
+        error: Coefficients of the slopes in the difference from a method of lower order.
     """
 
     nodes: tuple[float, ...] = ()
@@ -68,19 +68,19 @@ TABLEAUX: dict[str, Tableau] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Integration:
-    """How an ordinary differential equation is solved, and the solution differentiated.
+    """Settings of the solution of an ordinary differential equation, and of its gradient.
 
     Attributes:
-        solver: "euler" (of order 1) and "rk4" (the classical Runge-Kutta method, of order 4) take `steps` of one
-            length. "dopri5" chooses its own (Dormand and Prince, of order 5), by the estimated error of each.
-        steps: Of "euler" and "rk4".
-        rtol: Of "dopri5": the error of a step, relative to the state, as the root of the mean square over all numbers
-            of the state; so how long the steps are depends on the whole batch.
-        atol: What is added to `rtol` times the state.
-        max_steps: Of "dopri5": the most attempts at a step.
+        solver: "euler" (order 1) and "rk4" (the classical Runge-Kutta method, order 4) take `steps` equal steps.
+            "dopri5" (Dormand and Prince, order 5) chooses its steps by the estimated error of each.
+        steps: Number of steps of "euler" and "rk4".
+        rtol: Relative tolerance of "dopri5": the root mean square of the error of a step over the whole state, relative
+            to the state. So the steps depend on the whole batch.
+        atol: Absolute tolerance of "dopri5", added to `rtol` times the state.
+        max_steps: Largest number of attempted steps of "dopri5".
         gradient: "backpropagation" through all steps, whose memory grows with their number, or the "adjoint" method
-            (arXiv:1806.07366, §2), which solves the equation backwards beside that of the gradient, in memory that
-            does not, to the same tolerance or by as many steps.
+            (arXiv:1806.07366, §2), which solves the equation backwards together with that of the gradient, in constant
+            memory, to the same tolerance or in as many steps.
 
     Raises:
         ValueError: An unknown name, or a number out of its range.
@@ -110,15 +110,15 @@ class Integration:
 def integrate(
     derivative: Derivative, states: States, how: Integration, *, controlled: int | None = None
 ) -> tuple[States, tf.Tensor]:
-    """Returns the states at t = 1, and how often the derivative was evaluated, an int32 scalar.
+    """Returns the states at t = 1 and the number of evaluations of the derivative, an int32 scalar.
 
-    Works eagerly and in graphs. Gradients go through the steps, but not through the choice of their length.
+    Works eagerly and in graphs. Gradients pass through the steps, but not through the choice of their length.
 
     Args:
         derivative: Returns dx/dt, a tensor for each state, at a time (a scalar) and the states.
-        states: At t = 0: floating-point tensors of any shapes and one type.
+        states: States at t = 0: floating-point tensors of any shapes and one type.
         how: The solver and its settings.
-        controlled: How many of the states, the first ones, the error of "dopri5" is measured on; all if `None`.
+        controlled: Number of leading states whose error "dopri5" controls; all if `None`.
 
     Raises:
         tf.errors.InvalidArgumentError: "dopri5" cannot reach t = 1: a state or slope is not finite, the steps become
@@ -140,7 +140,7 @@ def integrate(
 
 
 def _moved(states: States, slopes: list[States], parts: tuple[float, ...], length: tf.Tensor) -> States:
-    """Returns the states a step of a length away, along parts of the slopes."""
+    """Returns the states after a step of a length along a weighted sum of the slopes."""
     used = [(part, slope) for part, slope in zip(parts, slopes, strict=True) if part]
     return tuple(state + length * tf.add_n([part * slope[i] for part, slope in used]) for i, state in enumerate(states))
 
@@ -148,7 +148,7 @@ def _moved(states: States, slopes: list[States], parts: tuple[float, ...], lengt
 def _stages(
     derivative: Derivative, time: tf.Tensor, length: tf.Tensor, states: States, first: States, table: Tableau
 ) -> tuple[list[States], States]:
-    """Returns all slopes of a step, and the states at the last one."""
+    """Returns all slopes of a step, and the states of the last one."""
     slopes, at = [first], states
     for node, row in zip(table.nodes, table.rows, strict=True):
         at = _moved(states, slopes, row, length)
@@ -188,7 +188,7 @@ def _adaptive(derivative: Derivative, states: States, how: Integration, controll
     length = tf.stop_gradient(_first_length(derivative, still, along, how, controlled))
 
     def unfinished(time: tf.Tensor, length: tf.Tensor, attempts: tf.Tensor, *_: Any) -> tf.Tensor:
-        # Comparisons with what is not a number are false.
+        # Comparisons with NaN are false.
         return (time < 1) & (attempts < how.max_steps) & (time + length > time)
 
     def attempt(

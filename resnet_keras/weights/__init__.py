@@ -1,4 +1,4 @@
-"""Weights from other libraries' files and from our own, into our networks, with a report of every tensor."""
+"""Weights of this package and of other libraries: opening, recognition and loading, with a report of every tensor."""
 
 import lazy_loader
 

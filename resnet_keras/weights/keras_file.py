@@ -1,4 +1,4 @@
-"""Arrays from files that Keras wrote, old and new, and from models; nothing in a file is executed."""
+"""Reads arrays from models and from files of Keras 2 and 3; nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read_keras(path: str | Path) -> dict[str, np.ndarray]:
         path: A `.keras` archive, Keras 3's `.weights.h5`, or the `.h5` of Keras 2 and before: weights or whole model.
 
     Raises:
-        ValueError: The file is damaged, holds no weights, or keeps its numbers outside itself.
+        ValueError: The file is damaged, contains no weights, or stores its numbers outside itself.
     """
     path = Path(path)
     try:
@@ -61,7 +61,7 @@ def read_member(path: str | Path, name: str) -> Any:
     """Returns the JSON in a member of a `.keras` archive; `None` if the archive has no such member.
 
     Raises:
-        ValueError: The file is no archive, or damaged.
+        ValueError: The file is damaged or not an archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -81,11 +81,11 @@ def _open_h5(path: Path) -> Iterator[h5py.File]:
 
 
 def _layers(file: h5py.Group) -> dict[str, np.ndarray]:
-    """Reads what Keras 3 writes: groups called by their layers' classes, each with `vars` of numbered arrays."""
+    """Reads a file of Keras 3: groups with the names of layers' classes, each with `vars` of numbered arrays."""
     found: dict[str, np.ndarray] = {}
 
     def visit(where: str, node: h5py.Group | h5py.Dataset) -> None:
-        # The name of a layer stands on `vars`, beside its arrays "0", "1", ...
+        # The name of a layer is an attribute of `vars`, which holds its arrays "0", "1", ...
         if where.startswith("optimizer") or not isinstance(node, h5py.Group) or "name" not in node.attrs:
             return
         arrays = [_array(node, str(i)) for i in range(len(node))]
@@ -94,12 +94,12 @@ def _layers(file: h5py.Group) -> dict[str, np.ndarray]:
 
     file.visititems(visit)
     if not found:
-        raise KeyError("it holds no named layers")
+        raise KeyError("it has no named layers")
     return found
 
 
 def _weight_names(arrays: list[np.ndarray]) -> tuple[str, ...]:
-    """Returns what a layer calls its arrays, which Keras 3 only numbers."""
+    """Returns the names of a layer's arrays, which Keras 3 only numbers."""
     if [array.ndim for array in arrays] == [1, 1, 1, 1]:
         return _BATCH_NORM
     if len(arrays) <= 2 and all(array.ndim > 1 for array in arrays[:1]):
@@ -108,7 +108,7 @@ def _weight_names(arrays: list[np.ndarray]) -> tuple[str, ...]:
 
 
 def _legacy_layers(root: h5py.Group) -> dict[str, np.ndarray]:
-    """Reads what Keras 2 wrote: a group for each layer, which lists the names of its arrays."""
+    """Reads a file of Keras 2: a group for each layer, which lists the names of its arrays."""
     found: dict[str, np.ndarray] = {}
     for layer in _names(root, "layer_names"):
         group = _inside(root, layer)
@@ -122,7 +122,7 @@ def _legacy_layers(root: h5py.Group) -> dict[str, np.ndarray]:
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Returns a list of names, of which a long one is spread over `layer_names0`, `layer_names1`, ..."""
+    """Returns a list of names; a long one is split into `layer_names0`, `layer_names1`, ..."""
     numbered = (f"{attribute}{i}" for i in itertools.count())
     parts = [attribute] if attribute in group.attrs else itertools.takewhile(group.attrs.__contains__, numbered)
     names = [name for part in parts for name in np.asarray(group.attrs[part]).ravel().tolist()]
@@ -133,21 +133,21 @@ def _array(group: h5py.Group, key: str) -> np.ndarray:
     """Reads one array of real numbers."""
     node = _inside(group, key)
     if not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
-        raise KeyError(f"{group.name}/{key} is no array in the file, or lies outside the file")
+        raise KeyError(f"{group.name}/{key} is not an array in the file, or is outside the file")
     if node.attrs.get("dtype") == "bfloat16" and node.dtype.kind in "iuV" and node.dtype.itemsize == 2:
         return np.asarray(node).view(ml_dtypes.bfloat16)  # a type that HDF5 does not know
     if node.shape is None or node.dtype.kind not in "fiu":
-        raise KeyError(f"{group.name}/{key} holds no real numbers")
-    if node.id.get_storage_size() < node.nbytes:  # HDF5 would fill up what is not there, to any size
-        raise KeyError(f"{group.name}/{key} is not as large in the file as it says")
+        raise KeyError(f"{group.name}/{key} does not hold real numbers")
+    if node.id.get_storage_size() < node.nbytes:  # HDF5 would fill up missing data, to any size
+        raise KeyError(f"{group.name}/{key} is smaller in the file than its shape")
     return np.asarray(node)
 
 
 def _inside(group: h5py.Group, path: str) -> Any:
-    """Returns what lies at a path, which must lie in the file itself: a link could name any file of the machine."""
+    """Returns the object at a path inside the file; no links, which could name any file of the machine."""
     node: Any = group
     for part in path.split("/"):
         if not isinstance(node.get(part, getlink=True), h5py.HardLink):
-            raise KeyError(f"{group.name}/{path} is no array in the file, or lies outside the file")
+            raise KeyError(f"{group.name}/{path} is not an array in the file, or is outside the file")
         node = node[part]
     return node

@@ -1,7 +1,7 @@
-"""Tensors from PyTorch's checkpoints, without PyTorch and without running what they contain.
+"""Reads tensors from PyTorch's checkpoints without PyTorch and without running their contents.
 
 A checkpoint is a pickle, a program that may call any function of the machine that reads it. The unpickler here knows
-the handful of names of which tensors are made, makes NumPy arrays of them, and refuses every other by its name.
+the few names that tensors need, creates NumPy arrays, and refuses every other name.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 
 
 def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a checkpoint by their names: those under `state_dict` or the like, if it is wrapped.
+    """Returns the tensors of a checkpoint by their names: those under `state_dict` or a similar key, if any.
 
     Raises:
-        ValueError: The file is damaged, cut short or no checkpoint; holds a global that is not part of a tensor (the
-            message names it); or holds no tensors.
+        ValueError: The file is damaged, truncated or not a checkpoint; contains a global that is not part of a tensor
+            (the message names it); or contains no tensors.
     """
     path = Path(path)
     try:
@@ -70,18 +70,18 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
 
 
 class ForbiddenGlobal(ValueError):
-    """A pickle names something of which no tensor is made."""
+    """A pickle names something that tensors do not need."""
 
 
 class _Closed:
-    """What a pickle names or makes is not the pickle's to change: it would change how the next file is read."""
+    """Refuses changes of its state: a pickle could change how the next file is read."""
 
     def __setstate__(self, state: Any) -> None:
-        raise ValueError("it sets the state of what a tensor is made of")
+        raise ValueError("it sets the state of a part of a tensor")
 
 
 class _Storage(_Closed):
-    """The flat array behind tensors, of which several may share one; a legacy file gives the numbers last."""
+    """The flat array of one or more tensors; a legacy file has the numbers at its end."""
 
     def __init__(self, dtype: np.dtype, count: int, array: np.ndarray | None = None) -> None:
         self.dtype, self.count, self.array = dtype, count, array
@@ -95,13 +95,13 @@ class _NumberType(_Closed):
 
 
 class _Tensor(_Closed):
-    """A view of a storage, resolved once the numbers are there."""
+    """A view of a storage, resolved once the numbers have been read."""
 
     def __init__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
         self.storage, self.offset, self.size, self.stride = storage, offset, tuple(size), tuple(stride)
 
     def array(self) -> np.ndarray:
-        """Returns the numbers, after making sure that they all lie in the storage."""
+        """Returns the numbers, after checking that all are inside the storage."""
         flat = self.storage.array
         if flat is None:
             raise ValueError("a storage has no numbers")
@@ -145,7 +145,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 class _WholeLines:
-    """A file that does not pass off what it has of its last line for the whole: names stand in lines."""
+    """A file that raises an error at an incomplete last line, since names are lines."""
 
     def __init__(self, file: Any) -> None:
         self._file, self.read = file, file.read
@@ -158,7 +158,7 @@ class _WholeLines:
 
 
 class _Unpickler(pickle._Unpickler):
-    # The one in Python: that in C makes room for as many objects as the highest number that a pickle gives one.
+    # The Python one: the C one allocates as many objects as the highest index in a pickle.
 
     def __init__(self, file: Any, storage: Callable[[tuple[Any, ...]], _Storage]) -> None:
         super().__init__(_WholeLines(file), encoding="utf-8")
@@ -173,7 +173,7 @@ class _Unpickler(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         kind, number_type, *rest = pid
         if kind != "storage" or not isinstance(number_type, _NumberType):
-            raise ValueError(f"it refers to {kind!r}, which is no storage")
+            raise ValueError(f"it refers to {kind!r}, which is not a storage")
         return self._storage((number_type.dtype, *rest))
 
 
@@ -189,8 +189,8 @@ def _from_zip(file: BinaryIO) -> Any:
             raise ValueError("its numbers are big-endian")
         storages: dict[str, _Storage] = {}
 
-        def storage(about: tuple[Any, ...]) -> _Storage:
-            dtype, key, _, count, *_ = about
+        def storage(fields: tuple[Any, ...]) -> _Storage:
+            dtype, key, _, count, *_ = fields
             if key not in storages:
                 member = _stored(archive, f"{folder}data/{key}")
                 if member.file_size != count * dtype.itemsize:
@@ -198,14 +198,14 @@ def _from_zip(file: BinaryIO) -> Any:
                 content = archive.read(member)
                 storages[key] = _Storage(dtype, count, np.frombuffer(content, dtype))
             if storages[key].dtype != dtype:
-                raise ValueError(f"storage {key} is of two types")
+                raise ValueError(f"storage {key} has two types")
             return storages[key]
 
         return _Unpickler(io.BytesIO(archive.read(_stored(archive, names[0]))), storage).load()
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Returns a member that is not compressed, as PyTorch leaves them: a small one could unpack to any size."""
+    """Returns a member, which must not be compressed, as in PyTorch: a small one could unpack to any size."""
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
         raise ValueError(f"{name} is compressed")
@@ -213,22 +213,22 @@ def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def _from_legacy(file: BinaryIO) -> Any:
-    """Reads the format before PyTorch 1.6: pickles, the last of which lists the storages, then their numbers."""
+    """Reads the format before PyTorch 1.6: pickles, the last of which lists the storages, then the numbers."""
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
     storages: dict[str, _Storage] = {}
 
-    def no_storage(about: tuple[Any, ...]) -> _Storage:
-        raise ValueError("there is a storage where none belongs")
+    def no_storage(fields: tuple[Any, ...]) -> _Storage:
+        raise ValueError("there is a storage where none is allowed")
 
-    def storage(about: tuple[Any, ...]) -> _Storage:
-        dtype, key, _, count, *view = about
+    def storage(fields: tuple[Any, ...]) -> _Storage:
+        dtype, key, _, count, *view = fields
         if view and view[0] is not None:
             raise ValueError(f"storage {key} is a view of another, as in files older than PyTorch 0.4")
         return storages.setdefault(key, _Storage(dtype, count))
 
     if _Unpickler(file, no_storage).load() != _LEGACY_MAGIC or _Unpickler(file, no_storage).load() != _LEGACY_PROTOCOL:
-        raise ValueError("it is of no known format")
+        raise ValueError("its format is not known")
     system = _Unpickler(file, no_storage).load()
     if not system.get("little_endian", True):
         raise ValueError("its numbers are big-endian")
@@ -237,7 +237,7 @@ def _from_legacy(file: BinaryIO) -> Any:
         pending = storages[key]
         count = int.from_bytes(file.read(8), "little")
         if count != pending.count:
-            raise ValueError(f"storage {key} has {count} numbers in place of {pending.count}")
+            raise ValueError(f"storage {key} has {count} numbers instead of {pending.count}")
         size = count * pending.dtype.itemsize
         if size > length - file.tell():
             raise EOFError(f"the file ends within storage {key}")

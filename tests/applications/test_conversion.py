@@ -455,7 +455,7 @@ def test_what_can_not_be_converted_says_why() -> None:
     backbone = import_arrays({n: a for n, a in zeros(SMALL).items() if not n.startswith("logits")}, "x")
     with pytest.raises(ValueError, match="Expected weights with a classifier. Received: x, a backbone alone"):
         convert(backbone)
-    with pytest.raises(ValueError, match="Expected `preprocessing`, which resnet6 does not tell. Received: None"):
+    with pytest.raises(ValueError, match="Expected `preprocessing`, which resnet6 does not say. Received: None"):
         convert(network(1))
     whole = import_arrays(zeros(SMALL), "x")
     with pytest.raises(ValueError, match="(?s)Expected weights that fit 'resnet6'.*stem_conv/kernel: expected shape"):
@@ -466,7 +466,7 @@ def test_what_can_not_be_converted_says_why() -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth, which does not exist"):
         convert("nowhere.pth")
     partly = {name: array for name, array in zeros(SMALL).items() if name != "stage2_block1_conv2/kernel"}
-    with pytest.raises(ValueError, match="Received: x, blocks of different kinds"):
+    with pytest.raises(ValueError, match="Received: x, both basic and bottleneck blocks"):
         convert(import_arrays(partly, "x"), preprocessing=of_side(8))
 
 

@@ -509,7 +509,7 @@ def test_one_storage_of_two_types_is_refused(tmp_path: Path) -> None:
         for name, kind in (("x", "FloatStorage"), ("y", "IntStorage"))
     }
     (tmp_path / "x.pth").write_bytes(zip_bytes(pickled(both), {"0": FOUR.tobytes()}))
-    refused(tmp_path / "x.pth", "storage 0 is of two types")
+    refused(tmp_path / "x.pth", "storage 0 has two types")
 
 
 @FORMATS
@@ -613,7 +613,7 @@ def test_a_storage_that_the_file_is_too_short_for_is_refused_before_it_is_read(t
 
 @pytest.mark.parametrize("options", [{"magic": 1}, {"protocol": 1000}])
 def test_the_older_format_of_another_kind_is_refused(tmp_path: Path, options: dict[str, int]) -> None:
-    refused(write_torch(TWO, tmp_path / "x.pth", zipped=False, **options), "it is of no known format")
+    refused(write_torch(TWO, tmp_path / "x.pth", zipped=False, **options), "its format is not known")
 
 
 @pytest.mark.parametrize(
@@ -642,7 +642,7 @@ def test_dictionaries_within_dictionaries_take_little_time(tmp_path: Path) -> No
     for _ in range(60):
         inner = {"a": inner, "b": inner}
     (tmp_path / "x.pth").write_bytes(zip_bytes(pickle.dumps(inner, 2), {}))
-    code = "import sys; from resnet_keras.weights.torch_file import read; read_torch(sys.argv[1])"
+    code = "import sys; from resnet_keras.weights.torch_file import read_torch; read_torch(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "x.pth")], capture_output=True, text=True, check=False, timeout=10
     )
