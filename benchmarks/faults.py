@@ -35,7 +35,7 @@ from resnet_keras.distributed import worker_environments
 from resnet_keras.runs import versions
 
 SHORT = ("--epochs", "2", "--batch-size", "32", "--warmup-steps", "4", "--checkpoint-steps", "10", "--ema", "0.9")
-DIGITS = ("digits_resnet20", *SHORT)
+DIGITS = ("digits", *SHORT)
 PLACES: list[Path] = []
 """Folders of this machine, which are removed from the table."""
 
@@ -187,7 +187,7 @@ def images(root: Path) -> None:
 def with_images(root: Path) -> tuple[str, ...]:
     """Returns the arguments of a run on the small data set."""
     size = ("--image-size", "32", "--flip", "--dataset", "folder", "--data-dir")
-    return ("cifar10_resnet20", *size, str(root), "--epochs", "6", "--batch-size", "8", "--checkpoint-steps", "4")
+    return ("cifar10", *size, str(root), "--epochs", "6", "--batch-size", "8", "--checkpoint-steps", "4")
 
 
 def vanished(run: Path, whole: Path) -> Row:
@@ -225,7 +225,7 @@ def no_memory(run: Path, whole: Path) -> Row:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, 12 * 2**30))
 
-    large = ("digits_resnet20", "--image-size", "256", "--batch-size", "1024", "--epochs", "1", "--no-deterministic")
+    large = ("digits", "--image-size", "256", "--batch-size", "1024", "--epochs", "1", "--no-deterministic")
     ended = Training(run, large, preexec_fn=limit).end()
     happened = f"{outcome(ended)}, in TensorFlow's CPU kernels; on a GPU an error proposes `--accumulate`"
     return Row(

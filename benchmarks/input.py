@@ -20,11 +20,11 @@ from resnet_keras.recipes import RECIPES
 from resnet_keras.runs import versions
 
 NAMES = (
-    "imagenet_resnet50",
-    "imagenet_torchvision_resnet50",
-    "finetune_resnet18",
-    "cifar10_resnet20",
-    "cifar10_modern_resnet20",
+    "imagenet",
+    "imagenet_torchvision",
+    "finetune",
+    "cifar10",
+    "cifar10_modern",
 )
 PHOTO_BATCH = 32
 

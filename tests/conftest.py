@@ -26,7 +26,7 @@ def test_data() -> Path:
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run: ResNet-20 on digits, six epochs."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    train(RECIPES["digits_resnet20"].replace(epochs=6), folder)
+    train(RECIPES["digits"].replace(epochs=6), folder)
     return folder
 
 

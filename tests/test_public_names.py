@@ -36,7 +36,7 @@ folded: keras.Model = resnet_keras.surgery.fold(model)
 for prediction in resnet_keras.predict(classifier, ["seven.png"], top_k=3):
     name: str = prediction.classes[0][0]
 report = resnet_keras.load_weights(model, "model.safetensors")
-resnet_keras.train(resnet_keras.RECIPES["digits_resnet20"], "runs/digits")
+resnet_keras.train(resnet_keras.RECIPES["digits"], "runs/digits")
 """
 WRONG = {
     "resnet_keras.ResNet20(clases=3)": 'Unexpected keyword argument "clases"; did you mean "classes"?',

@@ -32,8 +32,8 @@ from resnet_keras.training import create_optimizer, learning_rate_schedule
 
 WIDTHS = {"digits": (32, 64), "cifar10": (16, 32, 64)}  # the last stage sees 4x4 and 8x8 pixels
 RECIPES = {
-    "digits": resnet_keras.RECIPES["digits_resnet20"].replace(epochs=10),
-    "cifar10": resnet_keras.RECIPES["cifar10_resnet20"].replace(
+    "digits": resnet_keras.RECIPES["digits"].replace(epochs=10),
+    "cifar10": resnet_keras.RECIPES["cifar10"].replace(
         epochs=6,
         batch_size=32,
         train_images=2000,

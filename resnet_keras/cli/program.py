@@ -69,6 +69,7 @@ def run(
     sections: Mapping[str, Sequence[str]] | None = None,
     progress: Literal["stdout", "stderr"] = "stderr",
     has_subcommands: bool = False,
+    parsed: Callable[..., int | None] | None = None,
 ) -> int:
     """Calls a command's function with the arguments in `argv`; returns the exit status.
 
@@ -81,6 +82,7 @@ def run(
         sections: What the short help shows; see `command_help`.
         progress: Where the library's log messages go.
         has_subcommands: Whether the parameters are unions that tyro makes subcommands of; tyro prints the help then.
+        parsed: Function that is called instead, with the same flags as parameters; `function` describes them.
     """
     from resnet_keras.cli.flags import check, flags_of
     from resnet_keras.cli.help_text import command_help
@@ -94,7 +96,7 @@ def run(
             print(command_help(name, function, sections, everything="--help-all" in asked))
             return 0
         check(arguments, flags_of(function))
-        return _call(function, name, arguments, progress)
+        return _call(parsed or function, name, arguments, progress)
     return ended.status
 
 

@@ -1,4 +1,4 @@
-"""Prints the table of all recipes, e.g. `resnet recipes cifar10_resnet20`."""
+"""Prints the table of all recipes, e.g. `resnet recipes cifar10`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from resnet_keras.cli.program import run
 
 
 def recipes(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Prints each recipe's source, the error that is published for it, and ours where it was measured.
+    """Prints the recipes: network, source, published error, and ours where measured.
 
     Args:
-        names: Recipes to print; all if there are none.
+        names: Recipes to print, with every network that has an error; all recipes if there are none.
     """
-    print(resnet_keras.recipes.recipe_table(names or tuple(resnet_keras.RECIPES)))
+    print(resnet_keras.recipes.recipe_table(names))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,74 +1,135 @@
-"""Trains a network by a recipe, e.g. `resnet train cifar10_resnet20 --epochs 5 --data-dir ~/tensorflow_datasets`."""
+"""Trains a network by a recipe, e.g. `resnet train cifar10 --model resnet56 --data-dir ~/tensorflow_datasets`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
+from typing import Any
 
 import resnet_keras
-from resnet_keras.cli.program import run
+from resnet_keras.cli.program import fail, run
+from resnet_keras.fields import nearest
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
 
+NAME = "resnet train"
+
+EVERYDAY = (
+    *("model", "data-dir", "workdir", "weights", "epochs", "batch-size", "peak-lr", "precision", "seed"),
+    *("train-images", "download", "dry-run"),
+)
+"""Flags of the short help."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A recipe, any field of which a flag overrides, and where and on what to run it."""
+class RunOptions:
+    """Run: where and on what it is computed."""
 
-    recipe: Recipe
-    workdir: Path
-    """Folder of the run; one that was interrupted goes on where it was."""
+    workdir: Path | None = None
+    """Folder of the run, resumed if it was interrupted; runs/<recipe>_<model> if None."""
     data_dir: Path | None = None
-    """Where the data lie: TFDS's folder, or a folder of class folders."""
+    """Folder of the data: that of TensorFlow Datasets, or a folder of class folders."""
     download: bool = False
-    """Let TensorFlow Datasets fetch a set that is missing."""
+    """Let TensorFlow Datasets download a missing set."""
     cpu_replicas: int | None = None
-    """Train on this many logical CPUs, to try out several devices; all visible GPUs if None."""
+    """Train on this many logical CPUs, to test several devices; on all visible GPUs if None."""
     skip_broken: bool = False
-    """Leave out and count broken images, labels outside the classes and empty classes, instead of stopping."""
+    """Skip broken images, labels outside the classes and empty classes with a warning, instead of stopping."""
     skip_broken_steps: bool = False
-    """Leave out and count steps whose loss or result is not finite, instead of stopping."""
+    """Skip and count steps whose loss or result is not finite, instead of stopping."""
     checkpoint_steps: int | None = 1000
-    """Steps between two checkpoints amid an epoch; none there if None."""
+    """Steps between two checkpoints within an epoch; none if None."""
     steps_per_execution: int = 1
-    """Steps that TensorFlow does at once, at most."""
+    """Maximum number of steps in one call of TensorFlow."""
     deterministic: bool = True
     """Keep the order of the images that the seed determines."""
     validate_epochs: int = 1
-    """Epochs between two looks at the test images, for the curves."""
+    """Epochs between two validations on the test images."""
     dry_run: bool = False
-    """Tell what the run would do, draw its schedule and a batch into the folder, and stop."""
+    """Print what the run would do, draw its schedule and a batch into the folder, and stop."""
 
 
-_JOBS = tyro.extras.subcommand_type_from_defaults(
-    {name: Job(recipe=recipe, workdir=Path("runs") / name) for name, recipe in RECIPES.items()},
-    {
-        name: f"{recipe.network.model} on {recipe.data.dataset}, {recipe.schedule.epochs} epochs"
-        for name, recipe in RECIPES.items()
-    },
-    sort_subcommands=False,
-)
-
-
-def train(job: _JOBS) -> None:  # type: ignore[valid-type]
-    """Trains a network by a recipe: tf.data, tf.distribute, checkpoints, curves, and a final evaluation.
-
-    Args:
-        job: Recipe, folder and devices.
-    """
-    arguments = {field: getattr(job, field) for field in Job.__dataclass_fields__}
-    recipe, workdir = arguments.pop("recipe"), arguments.pop("workdir")
+def train(name: str, recipe: Recipe, options: RunOptions) -> None:
+    """Trains the recipe called `name`, or prints its plan, and prints the result."""
+    arguments = dataclasses.asdict(options)
+    workdir = arguments.pop("workdir") or Path("runs") / f"{name}_{recipe.network.model}"
     if arguments.pop("dry_run"):
-        reading = {field: arguments[field] for field in ("data_dir", "download", "cpu_replicas", "skip_broken")}
-        print(resnet_keras.training.dry_run(recipe, workdir, **reading))
+        source = {field: arguments[field] for field in ("data_dir", "download", "cpu_replicas", "skip_broken")}
+        print(resnet_keras.training.dry_run(recipe, workdir, **source))
         return
     evaluation = resnet_keras.train(recipe, workdir, **arguments)
     print(f"{evaluation}; see {workdir}")
 
 
+def recipes_help() -> str:
+    """Returns the help of the command without a recipe."""
+    lines = [
+        f"usage: {NAME} RECIPE [flags]",
+        "",
+        "Trains a network by a recipe; the same command resumes a run.",
+        "",
+        "  recipe                   network           data set      epochs",
+    ]
+    for name, recipe in RECIPES.items():
+        row = f"  {name:<25}{recipe.network.model:<18}{recipe.data.dataset:<14}{recipe.schedule.epochs:>6}"
+        lines.append(row)
+    return "\n".join([*lines, "", f"Flags: {NAME} RECIPE --help. Sources and errors: resnet recipes."])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet train`."""
-    return run(train, "resnet train", argv, progress="stdout", has_subcommands=True)
+    name, *flags = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help", "--help-all"):
+        print(recipes_help())
+        return 0
+    if name not in RECIPES:
+        return fail(NAME, f"Expected a recipe, one of {', '.join(RECIPES)}. Received: {name}.{nearest(name, RECIPES)}")
+    described, called = _described(name), _called(name)
+    return run(described, f"{NAME} {name}", flags, sections={"Flags": EVERYDAY}, progress="stdout", parsed=called)
+
+
+def _described(name: str) -> Callable[..., None]:
+    """Returns a function whose signature has the flags of a recipe in parts, for the help."""
+
+    def described(recipe: Recipe = RECIPES[name], options: RunOptions = RunOptions()) -> None: ...
+
+    recipe = RECIPES[name]
+    described.__doc__ = (
+        f"Trains {recipe.network.model}, or another network, on {recipe.data.dataset} for {recipe.schedule.epochs} "
+        "epochs. The same command resumes a run."
+    )
+    return described
+
+
+def _called(name: str) -> Callable[..., None]:
+    """Returns a function with a parameter for each flag, which tyro parses.
+
+    The parts of the recipe check their values themselves: their errors are one line, as those of the library are.
+    """
+    values = RECIPES[name].flat()
+    kinds = [type(getattr(RECIPES[name], part.name)) for part in dataclasses.fields(Recipe)]
+    hints = {key: hint for kind in (*kinds, RunOptions, Recipe) for key, hint in _hints(kind).items()}
+    defaults = values | dataclasses.asdict(RunOptions())
+
+    def called(**flags: Any) -> None:
+        options = RunOptions(**{field.name: flags.pop(field.name) for field in dataclasses.fields(RunOptions)})
+        changes = {key: value for key, value in flags.items() if value != values[key]}
+        train(name, RECIPES[name].replace(**changes), options)
+
+    called.__annotations__ = {key: hints[key] for key in defaults}
+    called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=hints[key])
+            for key, value in defaults.items()
+        ]
+    )
+    return called
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}

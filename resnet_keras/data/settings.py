@@ -14,7 +14,7 @@ MixedLabels = Literal["parts", "whole"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Images of a run: which data set, at which sizes, and how many in a batch.
+    """Data: data set, image sizes, batch size.
 
     Raises:
         ValueError: A field is out of its range.
@@ -45,7 +45,7 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random changes of training images and their labels; by default there are none.
+    """Augmentation: random changes of training images and labels.
 
     Raises:
         ValueError: A field is out of its range, or two fields exclude each other.

@@ -24,7 +24,7 @@ Optimizer = Literal["sgd", "lamb"]
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """Network of a run: its architecture, initial weights, and which of its weights are trainable.
+    """Network: architecture, initial weights, trainable parts.
 
     Raises:
         ValueError: The network is unknown, or a field is out of its range.
@@ -89,7 +89,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
-    """Loss, optimizer and regularization of a run, and the precision it computes in.
+    """Optimization: loss, optimizer, regularization, precision.
 
     Raises:
         ValueError: A field is out of its range, or two fields exclude each other.
@@ -130,7 +130,7 @@ class Optimization:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Length of a run, and its learning rate from step to step.
+    """Schedule: length of the run, learning rate.
 
     Raises:
         ValueError: A field is out of its range.
@@ -173,7 +173,7 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """Final evaluation of a run."""
+    """Evaluation of the trained network."""
 
     test_flip: bool = False
     """Average the final evaluation over each test image and its mirror image."""

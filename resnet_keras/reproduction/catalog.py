@@ -20,11 +20,11 @@ def _cifar(
 ) -> Variant:
     """Returns a network of the CIFAR family."""
     model = _model(name)
-    paper = RECIPES[f"cifar10_{model}"]
+    paper = RECIPES["cifar10"].replace(model=model)
     recipe = {
         # The digits of the package, six epochs of eight steps: so many, lest the moving statistics, of which a tenth is
         # new at each, still be those of the beginning, which would compound from layer to layer.
-        "smoke": RECIPES["digits_resnet20"].replace(model=model, train_images=256, epochs=6, warmup_steps=8),
+        "smoke": RECIPES["digits"].replace(model=model, train_images=256, epochs=6, warmup_steps=8),
         # A tenth of the images, a twentieth of the epochs: 312 of 64,000 steps. At the paper's rate of 0.1 so few are
         # spent on calming the sums of many residuals: after 780 of them the training errors were 44 and 74 % of 20 and
         # 56 plain layers, but 41 and 57 % of residual ones (one seed). For 110 layers the paper begins with 0.01, too,
@@ -38,7 +38,7 @@ def _cifar(
 
 def _imagenet(name: str, panel: str = _RESIDUAL, *, shortcut: Shortcut | None = None) -> Variant:
     """Returns a network of Table 1, by the paper's recipe."""
-    recipe = RECIPES[f"imagenet_{_model(name)}"].replace(shortcut=shortcut)
+    recipe = RECIPES["imagenet"].replace(model=_model(name), shortcut=shortcut)
     return Variant(name=name, recipe=recipe, panel=panel, paper=PAPER_TEN_CROP[name])
 
 
@@ -71,7 +71,7 @@ _PLAIN_AND_RESIDUAL_CIFAR: dict[Budget, tuple[Variant, ...]] = {
 
 def _few_steps(dataset: str, images: int, batch_size: int) -> tuple[Variant, ...]:
     """Returns ResNet-1202 on images of CIFAR-10's size, for one epoch of a few steps, as it is and to save memory."""
-    paper = RECIPES["cifar10_resnet1202"]
+    paper = RECIPES["cifar10"].replace(model="resnet1202")
     few = paper.replace(dataset=dataset, image_size=32, train_images=images, batch_size=batch_size, epochs=1)
     saving = few.replace(rematerialize=True)
     names = ("ResNet-1202", "ResNet-1202, rematerialized")

@@ -28,8 +28,8 @@ class PaperError:
         return f"{' / '.join(top1 + top5)} ({self.where})"
 
 
-def _published(recipe: str, top5: float | None = None, where: str | None = None) -> PaperError:
-    known = PUBLISHED[recipe]
+def _published(recipe: str, model: str, top5: float | None = None, where: str | None = None) -> PaperError:
+    known = PUBLISHED[recipe, model]
     return PaperError(known.error, top5, where or known.source.partition(", ")[2])
 
 
@@ -51,21 +51,21 @@ PAPER_NETWORKS = (*PAPER_MULTIPLY_ADDS, *PAPER_PARAMETERS, *(f"plainnet{depth}" 
 """All networks of the paper, as keys of `ARCHITECTURES`."""
 
 PAPER_CIFAR10 = {
-    **{f"ResNet-{depth}": _published(f"cifar10_resnet{depth}") for depth in (20, 32, 44, 56, 1202)},
-    "ResNet-110": _published("cifar10_resnet110", where="Table 6, the best of 6.61 ± 0.16 over 5 runs"),
+    **{f"ResNet-{depth}": _published("cifar10", f"resnet{depth}") for depth in (20, 32, 44, 56, 1202)},
+    "ResNet-110": _published("cifar10", "resnet110", where="Table 6, the best of 6.61 ± 0.16 over 5 runs"),
 }
 """Errors on CIFAR-10's test images. Those of the plain networks are in Fig. 6 alone: of 110 layers over 60 %."""
 
 PAPER_TEN_CROP = {
-    "plain-18": _published("imagenet_plainnet18", where="Table 2"),
-    "plain-34": _published("imagenet_plainnet34", 10.02),
-    "ResNet-18 A": _published("imagenet_resnet18", where="Table 2"),
+    "plain-18": _published("imagenet", "plainnet18", where="Table 2"),
+    "plain-34": _published("imagenet", "plainnet34", 10.02),
+    "ResNet-18 A": _published("imagenet", "resnet18", where="Table 2"),
     "ResNet-34 A": PaperError(25.03, 7.76, "Table 3"),
-    "ResNet-34 B": _published("imagenet_resnet34", 7.46, "Table 3"),
+    "ResNet-34 B": _published("imagenet", "resnet34", 7.46, "Table 3"),
     "ResNet-34 C": PaperError(24.19, 7.40, "Table 3"),
-    "ResNet-50": _published("imagenet_resnet50", 6.71, "Table 3"),
-    "ResNet-101": _published("imagenet_resnet101", 6.05, "Table 3"),
-    "ResNet-152": _published("imagenet_resnet152", 5.71, "Table 3"),
+    "ResNet-50": _published("imagenet", "resnet50", 6.71, "Table 3"),
+    "ResNet-101": _published("imagenet", "resnet101", 6.05, "Table 3"),
+    "ResNet-152": _published("imagenet", "resnet152", 5.71, "Table 3"),
 }
 """10-crop errors on ImageNet's validation images."""
 

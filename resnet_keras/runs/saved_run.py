@@ -38,9 +38,14 @@ class SavedRun:
 
     @property
     def name(self) -> str:
-        """The nearest of `RECIPES`, and what differs from it, except the seed."""
+        """The nearest of `RECIPES`, the network, and the fields that differ, except the seed."""
         name, differing = nearest(self.recipe)
-        return ", ".join([name, *(f"{key}={_shown(value)}" for key, value in (differing | self._apart).items())])
+        return ", ".join(
+            [
+                f"{name} {self.recipe.network.model}",
+                *(f"{key}={_shown(value)}" for key, value in (differing | self._apart).items()),
+            ]
+        )
 
     @property
     def seconds(self) -> float | None:
@@ -72,18 +77,21 @@ class SavedRun:
 
 
 def nearest(recipe: Recipe) -> tuple[str, dict[str, Any]]:
-    """Returns the name of that of `RECIPES` with the fewest other values, and the fields that differ, except the seed.
+    """Returns the name in `RECIPES` with the fewest other values, and the fields that differ, except network and seed.
 
-    Among equals, the one of the same network and data set comes first.
+    Among equals, one of the same data set comes first, then one whose default network it is.
     """
     own = recipe.flat()
 
     def differing(other: Recipe) -> dict[str, Any]:
         others = other.flat()
-        return {name: value for name, value in own.items() if name != "seed" and value != others[name]}
+        return {name: value for name, value in own.items() if name not in ("model", "seed") and value != others[name]}
 
     found = {name: differing(other) for name, other in RECIPES.items()}
-    return min(found.items(), key=lambda item: (len(item[1]), "model" in item[1], "dataset" in item[1]))
+    return min(
+        found.items(),
+        key=lambda item: (len(item[1]), "dataset" in item[1], RECIPES[item[0]].network.model != own["model"]),
+    )
 
 
 def find_runs(sources: Iterable[str | Path]) -> list[Path]:

@@ -147,7 +147,13 @@ def summarize_runs(sources: Iterable[str | Path]) -> RunSummary:
         else:
             groups.append([run])
     order = list(RECIPES)
-    groups.sort(key=lambda group: (order.index(nearest(group[0].recipe)[0]), group[0].name))
+    groups.sort(
+        key=lambda group: (
+            order.index(nearest(group[0].recipe)[0]),
+            group[0].recipe.architecture.depth,
+            group[0].name,
+        )
+    )
     warnings: list[str] = []
     rows = tuple(_row(group, warnings) for group in groups)
     return RunSummary(rows, tuple(unfinished), damaged, tuple(warnings))

@@ -39,20 +39,20 @@ def test_help_tells_the_flags(name: str, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_flag_that_is_none_ends_with_status_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of(PROGRAMS[name].main, ["digits_resnet20", "--no-such-flag"]) == 2
+    assert status_of(PROGRAMS[name].main, ["digits", "--no-such-flag"]) == 2
     assert "no-such-flag" in capsys.readouterr().err
 
 
 def test_help_of_a_recipe_has_a_flag_for_each_field(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        train.main(["cifar10_resnet20", "--help"])
+        train.main(["cifar10", "--help"])
     said = capsys.readouterr().out
     for field in PART_OF:
         assert f"--{field.replace('_', '-')}" in said
 
 
 def test_a_recipe_is_trained_with_flags_over_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["digits_resnet20", "--epochs", "1", "--batch-size", "128", "--workdir", str(tmp_path / "run")]
+    arguments = ["digits", "--epochs", "1", "--batch-size", "128", "--workdir", str(tmp_path / "run")]
     assert train.main(arguments) == 0
     assert "359 images; see" in capsys.readouterr().out
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
@@ -75,7 +75,7 @@ def test_bad_input_is_told_in_a_line_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
 ) -> None:
     try:
-        status = train.main(["digits_resnet20", "--workdir", str(tmp_path / "run"), *flags])
+        status = train.main(["digits", "--workdir", str(tmp_path / "run"), *flags])
     except SystemExit as end:
         status = end.code
     err = capsys.readouterr().err

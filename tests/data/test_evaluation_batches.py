@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from helpers.recipe_batches import recipe_batches, recipe_preprocessing
 from PIL import Image
 
 from resnet_keras.data.augmentation import augment, random_crop
@@ -32,7 +33,6 @@ from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
 from resnet_keras.data.training_batches import steps_per_epoch, training_batches
 from resnet_keras.recipes.catalog import RECIPES, Recipe
-from tests.helpers.recipe_batches import recipe_batches, recipe_preprocessing
 
 IMAGES = 12
 """Images of each little split; image i is 20 * i of 255 all over."""
@@ -141,7 +141,7 @@ def test_images_that_fill_no_batch_are_others_in_another_epoch(little_splits: di
 
 def test_every_digit_comes_once_in_each_epoch() -> None:
     digits = open_split("digits", "train")
-    recipe = RECIPES["digits_resnet20"].replace(batch_size=719, epochs=2, pad_pixels=0)
+    recipe = RECIPES["digits"].replace(batch_size=719, epochs=2, pad_pixels=0)
     pixels_of = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
     batches = [pixels.astype(np.uint8) for pixels, _ in recipe_batches(digits, recipe, pixels_of).as_numpy_iterator()]
     assert len(batches) == 4
@@ -537,14 +537,14 @@ def test_images_in_memory_get_the_channels_of_the_network(channels: int, wanted:
 def test_the_preprocessing_of_a_recipe_has_its_size_and_the_colors_of_the_data() -> None:
     info = Dataset(source="tfds", image_size=32, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
     split = ArraySplit(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, np.int64), ("cat", "dog"), info)
-    own = RECIPES["imagenet_resnet50"].replace(shorter_side=None, test_shorter_side=None)
+    own = RECIPES["imagenet"].replace(shorter_side=None, test_shorter_side=None)
     found = recipe_preprocessing(own, split)
     assert (found.image_size, found.channels, found.shorter_side) == ((32, 32), 3, None)
     assert (found.mean, found.std) == (info.mean, info.std)
     assert recipe_preprocessing(own.replace(image_size=64), split).image_size == (64, 64)
     varied = replace(split, info=replace(info, image_size=None))
     assert recipe_preprocessing(own, varied).image_size == (224, 224)
-    assert recipe_preprocessing(RECIPES["imagenet_resnet50"], varied).shorter_side == 256
+    assert recipe_preprocessing(RECIPES["imagenet"], varied).shorter_side == 256
 
 
 def test_weights_keep_the_preprocessing_that_they_were_trained_with() -> None:
@@ -554,8 +554,8 @@ def test_weights_keep_the_preprocessing_that_they_were_trained_with() -> None:
         image_size=(224, 224), channels=3, mean=(9.0, 8.0, 7.0), std=(1.0, 1.0, 1.0), shorter_side=256,
         interpolation="bicubic", channel_order="bgr",
     )  # fmt: skip
-    assert recipe_preprocessing(RECIPES["finetune_resnet18"], split, trained) == trained
-    smaller = RECIPES["finetune_resnet18"].replace(image_size=128, shorter_side=(146, 183))
+    assert recipe_preprocessing(RECIPES["finetune"], split, trained) == trained
+    smaller = RECIPES["finetune"].replace(image_size=128, shorter_side=(146, 183))
     assert recipe_preprocessing(smaller, split, trained) == trained.at(128)
     assert trained.at(128).shorter_side == 146
     own = smaller.replace(test_shorter_side=150)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from helpers.recipe_batches import recipe_batches, recipe_preprocessing
 from helpers.tables import unpadded
 from PIL import Image
 
@@ -29,7 +30,6 @@ from resnet_keras.data.settings import Augmentation
 from resnet_keras.data.splits import ArraySplit, Split, open_split
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
-from tests.helpers.recipe_batches import recipe_batches, recipe_preprocessing
 
 PLAIN = Recipe.from_flat(model="resnet20", dataset="folder", image_size=32, batch_size=4)
 CROPPED = PLAIN.replace(shorter_side=(40, 60))
@@ -180,7 +180,7 @@ def test_the_naive_pipeline_makes_what_ours_makes(
 def test_all_images_of_a_folder_are_measured_or_as_many_as_the_recipe_takes(folder: Path) -> None:
     assert len(training_images(PLAIN.data, data_dir=folder)) == 6
     assert len(training_images(PLAIN.replace(train_images=4).data, data_dir=folder)) == 4
-    assert len(training_images(RECIPES["digits_resnet20"].data)) == 1438
+    assert len(training_images(RECIPES["digits"].data)) == 1438
 
 
 # Measuring ---------------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ SHORT = ["--seconds", "0.02", "--turns", "1"]
 
 def test_a_folder_is_measured_with_flags_over_a_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--dataset", "folder", "--data-dir", str(folder), "--batch-size", "3", "--crop-area", "0.08", "1"]
-    assert bench.main(["input", "cifar10_resnet20", *flags, "--pad-pixels", "0", "--no-flip", *SHORT]) == 0
+    assert bench.main(["input", "cifar10", *flags, "--pad-pixels", "0", "--no-flip", *SHORT]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "6 images in batches of 3, medians over 1 turns:"
     names = [line.split("|")[1].strip() for line in said[3:]]
@@ -248,7 +248,7 @@ def test_a_folder_is_measured_with_flags_over_a_recipe(folder: Path, capsys: pyt
 
 
 def test_digits_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.main(["input", "digits_resnet20", *SHORT]) == 0
+    assert bench.main(["input", "digits", *SHORT]) == 0
     said = capsys.readouterr().out
     assert "1438 images in batches of 32" in said
     assert "| gather, resize, normalize |" in unpadded(said)
@@ -257,12 +257,12 @@ def test_digits_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["input", "digits_resnet20", "--no-such-flag"], "no-such-flag"),
-        (["output", "digits_resnet20"], "output"),
-        (["input", "digits_resnet21"], "digits_resnet20"),
-        (["input", "digits_resnet20", "--seconds", "-1"], "Expected `seconds` above 0. Received: -1.0"),
-        (["input", "digits_resnet20", "--batch-size", "2000"], "at most 1438, all training images. Received: 2000"),
-        (["input", "digits_resnet20", "--dataset", "folder"], "Expected a folder of images"),
+        (["input", "digits", "--no-such-flag"], "no-such-flag"),
+        (["output", "digits"], "output"),
+        (["input", "digitz"], "digits"),
+        (["input", "digits", "--seconds", "-1"], "Expected `seconds` above 0. Received: -1.0"),
+        (["input", "digits", "--batch-size", "2000"], "at most 1438, all training images. Received: 2000"),
+        (["input", "digits", "--dataset", "folder"], "Expected a folder of images"),
     ],
 )
 def test_bad_input_is_told_without_a_traceback(
@@ -279,7 +279,7 @@ def test_bad_input_is_told_without_a_traceback(
 
 
 @pytest.mark.parametrize(
-    "arguments, said", [([], "{input,export}"), (["input"], "imagenet_resnet50"), (["export"], "--peers")]
+    "arguments, said", [([], "{input,export}"), (["input"], "imagenet_torchvision"), (["export"], "--peers")]
 )
 def test_help_tells_the_meters_and_the_recipes(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]

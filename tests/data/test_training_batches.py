@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from helpers.recipe_batches import recipe_batches
 from PIL import Image
 
 from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import ArraySplit, FileSplit, Split, open_split
 from resnet_keras.recipes.catalog import Recipe
-from tests.helpers.recipe_batches import recipe_batches
 
 IMAGES = 12
 KINDS = ("array", "files", "records")

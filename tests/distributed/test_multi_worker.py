@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.recipe_batches import recipe_batches, recipe_preprocessing
 
 from resnet_keras.cli import workers as program
 from resnet_keras.data.sampling import shard
@@ -24,7 +25,6 @@ from resnet_keras.distributed.cluster import Cluster, cluster
 from resnet_keras.distributed.local_workers import run_workers, worker_environments
 from resnet_keras.distributed.sharding import replica_batch
 from resnet_keras.recipes.catalog import Recipe
-from tests.helpers.recipe_batches import recipe_batches, recipe_preprocessing
 
 ROOT = Path(__file__).parents[2]
 LOST_SECONDS = multi_worker.LOST_SECONDS
@@ -47,7 +47,7 @@ out, work, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 machines = cluster()
 name = machines.index if machines else "one"
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(4, 8, 16), shortcut="B")
-recipe = RECIPES["digits_resnet20"].replace(model="little", epochs=epochs, batch_size=256, flip=True, mixup=0.2)
+recipe = RECIPES["digits"].replace(model="little", epochs=epochs, batch_size=256, flip=True, mixup=0.2)
 recipe = recipe.replace(freeze_batch_norms=True, peak_lr=0.02)
 
 seen, evaluated, models = [], [], []
@@ -161,7 +161,7 @@ def test_four_workers_train_as_one(tmp_path: Path) -> None:
     check_as_one(tmp_path, 4)
 
 
-TRAIN = [sys.executable, str(ROOT / "train.py"), "digits_resnet20", "--batch-size", "128"]
+TRAIN = [sys.executable, str(ROOT / "train.py"), "digits", "--batch-size", "128"]
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ from resnet_keras.training.model import compile_network
 strategy = distribution.create_strategy(2)
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(4, 8, 16), shortcut="B")
 digits = open_split("digits", "train")
-recipe = RECIPES["digits_resnet20"].replace(model="little", lr_schedule="step", batch_size=128, peak_lr=0.1, l2=0.01)
+recipe = RECIPES["digits"].replace(model="little", lr_schedule="step", batch_size=128, peak_lr=0.1, l2=0.01)
 recipe = recipe.replace(epochs=1, warmup_steps=1, warmup_lr=0.05)
 
 def trained(recipe, chosen, weights, steps):
@@ -143,7 +143,7 @@ from resnet_keras.cli import evaluate, train
 
 run = Path(sys.argv[1])
 flags = ["--cpu-replicas", "2", "--epochs", "2", "--batch-size", "64", "--workdir", str(run)]
-assert train.main(["digits_resnet20", *flags]) == 0
+assert train.main(["digits", *flags]) == 0
 assert evaluate.main([str(run), "--json"]) == 0
 """
 

@@ -19,9 +19,9 @@ from resnet_keras.recipes.settings import Schedule
 
 CIFAR_TRAIN_IMAGES = 50_000
 IMAGENET_TRAIN_IMAGES = 1_281_167
-CIFAR = [f"cifar10_{name}" for name, row in ARCHITECTURES.items() if row.stem == "cifar"]
-IMAGENET = [f"imagenet_{name}" for name, row in ARCHITECTURES.items() if row.stem == "imagenet"]
-KINDS = ("", "qat_", "modern_", "fast_", "torchvision_", "torchvision_v2_", "a1_", "a2_", "a3_")
+CIFAR = [name for name, row in ARCHITECTURES.items() if row.stem == "cifar"]
+IMAGENET = [name for name, row in ARCHITECTURES.items() if row.stem == "imagenet"]
+KINDS = ("", "_qat", "_modern", "_fast", "_wide", "_torchvision", "_torchvision_v2", "_a1", "_a2", "_a3")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -30,27 +30,32 @@ def test_every_named_recipe_names_a_known_network_and_data_set(name: str) -> Non
     assert recipe.network.model in ARCHITECTURES | FAMILY
     assert recipe.data.dataset in DATASETS
     prefix = recipe.data.dataset.removesuffix("2012") if recipe.network.weights is None else "finetune"
-    assert name in [f"{prefix}_{kind}{recipe.network.model}" for kind in KINDS]
+    assert name in [prefix + kind for kind in KINDS]
     options = {"bottleneck_stride": recipe.network.bottleneck_stride} if recipe.network.bottleneck_stride else {}
     options["stochastic_depth"] = recipe.network.stochastic_depth
     assert recipe.architecture == (ARCHITECTURES | FAMILY)[recipe.network.model].replace(**options)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_every_published_error_is_of_a_recipe(name: str) -> None:
-    error = PUBLISHED[name].error
-    assert name in RECIPES
-    assert error is None or 3.5 < error < 35
+def test_every_published_error_is_of_a_recipe_and_a_network() -> None:
+    for (recipe, model), known in PUBLISHED.items():
+        assert RECIPES[recipe].replace(model=model).network.model == model
+        assert known.error is None or 3.5 < known.error < 35
 
 
 def test_every_network_of_the_paper_has_its_recipe() -> None:
-    assert {RECIPES[name].network.model for name in (*CIFAR, *IMAGENET)} == set(ARCHITECTURES)
-    assert len(CIFAR) + len(IMAGENET) == len(ARCHITECTURES)
+    assert {*CIFAR, *IMAGENET} == set(ARCHITECTURES)
+    for recipe, models in (("cifar10", CIFAR), ("imagenet", IMAGENET)):
+        assert [RECIPES[recipe].replace(model=model).network.model for model in models] == models
 
 
-@pytest.mark.parametrize("name", [*CIFAR, "cifar10_resnet110v2", "cifar10_resnet164v2", "cifar10_resnet1001v2"])
+def test_a_recipe_trains_any_network() -> None:
+    recipe = RECIPES["imagenet_a3"].replace(model="resnext50_32x4d")
+    assert (recipe.architecture.groups, recipe.architecture.conventions.bottleneck_stride) == (32, "3x3")
+
+
+@pytest.mark.parametrize("name", [*CIFAR, "resnet110v2", "resnet164v2", "resnet1001v2"])
 def test_cifar_recipes_are_those_of_section_4_2(name: str) -> None:
-    recipe = RECIPES[name]
+    recipe = RECIPES["cifar10"].replace(model=name)
     assert (recipe.data.batch_size, recipe.schedule.peak_lr, recipe.schedule.lr_schedule) == (
         128,
         0.1,
@@ -78,16 +83,14 @@ def test_cifar_recipes_are_those_of_section_4_2(name: str) -> None:
 
 @pytest.mark.parametrize("name", CIFAR)
 def test_cifar_networks_of_110_layers_and_more_start_with_400_steps_at_a_tenth(name: str) -> None:
-    recipe = RECIPES[name]
-    if recipe.architecture.depth >= 110:
-        assert (recipe.schedule.warmup_steps, recipe.schedule.warmup_lr) == (400, 0.01)
-    else:
-        assert recipe.schedule.warmup_steps == 0
+    recipe = RECIPES["cifar10"].replace(model=name)
+    assert recipe.schedule.warmup_lr == 0.01
+    assert recipe.schedule.warmup(390, recipe.architecture.depth) == (400 if recipe.architecture.depth >= 110 else 0)
 
 
 @pytest.mark.parametrize("name", IMAGENET)
 def test_imagenet_recipes_are_those_of_section_3_4(name: str) -> None:
-    recipe = RECIPES[name]
+    recipe = RECIPES["imagenet"].replace(model=name)
     assert (recipe.data.batch_size, recipe.schedule.peak_lr, recipe.schedule.lr_schedule) == (
         256,
         0.1,
@@ -112,9 +115,7 @@ def test_imagenet_recipes_are_those_of_section_3_4(name: str) -> None:
 
 
 def test_defaults_are_the_imagenet_recipe_without_its_augmentation() -> None:
-    plain = RECIPES["imagenet_resnet50"].replace(
-        shorter_side=None, test_shorter_side=None, flip=False, pca_lighting=0.0
-    )
+    plain = RECIPES["imagenet"].replace(shorter_side=None, test_shorter_side=None, flip=False, pca_lighting=0.0)
     assert plain == Recipe.from_flat(model="resnet50", dataset="imagenet2012")
 
 
@@ -211,7 +212,7 @@ def test_a_wrong_value_raises_with_its_field_and_what_was_received(field: str, w
 @pytest.mark.parametrize("wrong", [(40,), (40, 48, 56)])
 def test_a_range_that_is_no_pair_raises_with_its_field(wrong: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"`shorter_side`.*Received: "):
-        RECIPES["cifar10_resnet20"].replace(shorter_side=wrong)  # type: ignore[arg-type]
+        RECIPES["cifar10"].replace(shorter_side=wrong)  # type: ignore[arg-type]
 
 
 def test_an_unknown_network_raises_and_lists_those_there_are() -> None:
@@ -238,13 +239,13 @@ def test_a_plain_network_has_no_option_of_shortcuts() -> None:
     ],
 )
 def test_the_outermost_right_values_are_accepted(field: str, edge: Any) -> None:
-    assert RECIPES["cifar10_resnet20"].replace(**{field: edge}).flat()[field] == edge
+    assert RECIPES["cifar10"].replace(**{field: edge}).flat()[field] == edge
 
 
 def test_the_lengths_are_compared_with_the_size_that_the_recipe_asks_for() -> None:
-    assert RECIPES["cifar10_resnet20"].replace(image_size=24, shorter_side=(24, 28), test_shorter_side=24)
+    assert RECIPES["cifar10"].replace(image_size=24, shorter_side=(24, 28), test_shorter_side=24)
     with pytest.raises(ValueError, match="`shorter_side`"):
-        RECIPES["cifar10_resnet20"].replace(image_size=48, shorter_side=(40, 60))
+        RECIPES["cifar10"].replace(image_size=48, shorter_side=(40, 60))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_the_lengths_are_compared_with_the_size_that_the_recipe_asks_for() -> No
     [("shortcut", "B"), ("zero_channels", "both_sides"), ("bottleneck_stride", "3x3"), ("batch_norm", "synchronized")],
 )
 def test_the_architecture_has_the_options_of_the_recipe(field: str, value: str) -> None:
-    recipe = RECIPES["cifar10_resnet20"].replace(**{field: value})  # type: ignore[arg-type]
+    recipe = RECIPES["cifar10"].replace(**{field: value})  # type: ignore[arg-type]
     assert recipe.architecture == ARCHITECTURES["resnet20"].replace(**{field: value})
 
 
@@ -262,7 +263,7 @@ def parts_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def test_recipes_are_frozen_and_take_their_fields_by_name_alone() -> None:
-    for part in parts_of(RECIPES["digits_resnet20"]).values():
+    for part in parts_of(RECIPES["digits"]).values():
         for field in fields(part):
             with pytest.raises(FrozenInstanceError):
                 setattr(part, field.name, None)
@@ -271,10 +272,10 @@ def test_recipes_are_frozen_and_take_their_fields_by_name_alone() -> None:
 
 
 def test_names_of_fields_are_unique_among_all_parts() -> None:
-    parts = parts_of(RECIPES["digits_resnet20"])
+    parts = parts_of(RECIPES["digits"])
     names = [field.name for part in parts.values() for field in fields(part)]
     assert len(names) == len(set(names))
-    assert set(names) - set(parts) == set(PART_OF) == set(RECIPES["digits_resnet20"].flat())
+    assert set(names) - set(parts) == set(PART_OF) == set(RECIPES["digits"].flat())
     assert len(PART_OF) == 60
 
 
@@ -308,7 +309,7 @@ def test_unknown_fields_of_json_are_kept() -> None:
 
 def test_an_unknown_field_is_named_with_the_nearest_one() -> None:
     with pytest.raises(ValueError, match=r"Expected fields of a recipe\. Received: 'epoch'\. Did you mean epochs\?"):
-        RECIPES["digits_resnet20"].replace(epoch=5)
+        RECIPES["digits"].replace(epoch=5)
     with pytest.raises(ValueError, match="Received: 'zzz'. Expected one of model, shortcut, .*seed"):
         Recipe.from_flat(model="resnet20", dataset="cifar10", zzz=5)
     with pytest.raises(ValueError, match="Expected the field 'dataset' of a recipe. Received: model"):
@@ -316,10 +317,10 @@ def test_an_unknown_field_is_named_with_the_nearest_one() -> None:
 
 
 def test_replacing_changes_fields_of_any_part_and_leaves_the_recipe_alone() -> None:
-    before = RECIPES["digits_resnet20"].flat()
+    before = RECIPES["digits"].flat()
     changes = {"model": "resnet32", "batch_size": 8, "flip": True, "l2": 0.0, "epochs": 3, "test_flip": True, "seed": 4}
-    assert RECIPES["digits_resnet20"].replace(**changes).flat() == before | changes
-    assert RECIPES["digits_resnet20"].flat() == before
+    assert RECIPES["digits"].replace(**changes).flat() == before | changes
+    assert RECIPES["digits"].flat() == before
 
 
 def test_a_warm_up_applies_from_a_depth_on() -> None:
@@ -329,7 +330,7 @@ def test_a_warm_up_applies_from_a_depth_on() -> None:
 
 
 def test_every_field_has_a_sentence_below_it() -> None:
-    for part in parts_of(RECIPES["digits_resnet20"]).values():
+    for part in parts_of(RECIPES["digits"]).values():
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(type(part)))).body
         assert isinstance(tree, ast.ClassDef)
         documented = {}
@@ -345,9 +346,9 @@ def test_every_field_has_a_sentence_below_it() -> None:
 
 def test_fine_tuning_begins_with_weights_at_a_rate_far_below_that_of_training() -> None:
     for name, recipe in RECIPES.items():
-        if name.startswith("finetune_"):
+        if name.startswith("finetune"):
             assert (recipe.network.weights, recipe.data.dataset) == ("imagenet", "folder")
-            assert recipe.schedule.peak_lr <= RECIPES[f"imagenet_{recipe.network.model}"].schedule.peak_lr / 10
+            assert recipe.schedule.peak_lr <= RECIPES["imagenet"].schedule.peak_lr / 10
 
 
 def test_options_that_are_not_given_are_the_networks_own() -> None:
@@ -358,7 +359,7 @@ def test_options_that_are_not_given_are_the_networks_own() -> None:
 
 
 def test_modern_recipes_differ_from_the_papers_in_what_their_comment_says() -> None:
-    paper, modern = RECIPES["cifar10_resnet20"], RECIPES["cifar10_modern_resnet20"]
+    paper, modern = RECIPES["cifar10"], RECIPES["cifar10_modern"]
     changed = {key for key, value in paper.flat().items() if value != modern.flat()[key]}
     assert changed == {"epochs", "lr_schedule", "warmup_epochs", "nesterov", "l2"}
     assert (
@@ -369,9 +370,9 @@ def test_modern_recipes_differ_from_the_papers_in_what_their_comment_says() -> N
     ) == (200, "cosine", 5e-4, True)
 
 
-@pytest.mark.parametrize("name", ["cifar10_wide_resnet16_8", "cifar10_wide_resnet28_10"])
+@pytest.mark.parametrize("name", ["wide_resnet16_8", "wide_resnet28_10"])
 def test_wide_networks_learn_by_the_schedule_of_their_paper(name: str) -> None:
-    found = RECIPES[name]
+    found = RECIPES["cifar10_wide"].replace(model=name)
     assert (found.schedule.epochs, found.data.batch_size, found.schedule.peak_lr, found.schedule.lr_factor) == (
         200,
         128,
@@ -389,7 +390,7 @@ def test_wide_networks_learn_by_the_schedule_of_their_paper(name: str) -> None:
 
 
 def test_torchvisions_recipe_is_that_of_its_references() -> None:
-    found = RECIPES["imagenet_torchvision_resnet50"]
+    found = RECIPES["imagenet_torchvision"]
     assert (
         found.schedule.epochs,
         found.data.batch_size,
@@ -407,7 +408,7 @@ def test_torchvisions_recipe_is_that_of_its_references() -> None:
 
 
 def test_torchvisions_second_recipe_is_that_of_its_references() -> None:
-    found = RECIPES["imagenet_torchvision_v2_resnet50"]
+    found = RECIPES["imagenet_torchvision_v2"]
     assert (
         found.schedule.epochs,
         found.data.batch_size,
@@ -446,7 +447,7 @@ def test_torchvisions_second_recipe_is_that_of_its_references() -> None:
     ],
 )
 def test_procedures_of_resnet_strikes_back_are_those_of_its_table_2(procedure: str, expected: tuple) -> None:
-    found = RECIPES[f"imagenet_{procedure}_resnet50"]
+    found = RECIPES[f"imagenet_{procedure}"]
     varied = (
         "epochs",
         "peak_lr",
@@ -479,34 +480,38 @@ def test_procedures_of_resnet_strikes_back_are_those_of_its_table_2(procedure: s
 def test_the_table_has_a_line_for_each_recipe_and_lists_them_to_whoever_asks_for_another() -> None:
     lines = unpadded(recipe_table()).splitlines()
     assert len(lines) == 2 + len(RECIPES)
-    assert (
-        unpadded(recipe_table(["cifar10_resnet20"]))
-        .splitlines()[2]
-        .startswith("| cifar10_resnet20 | 164 | arXiv:1512.03385")
-    )
-    with pytest.raises(ValueError, match="Expected one of digits_resnet20, .*Received: 'resnet20'"):
-        recipe_table(["resnet20"])
+    assert "| cifar10 | resnet20 | 164 | arXiv:1512.03385, Table 6 | 8.75 | test, last epoch |  |" in lines
+    assert "| imagenet_qat | resnet50 | 5 | our own |  |  |  |" in lines
+    with pytest.raises(ValueError, match="Expected one of digits, .*Received: 'cifar11'. Did you mean cifar10?"):
+        recipe_table(["cifar11"])
+
+
+def test_the_table_of_named_recipes_has_a_line_for_each_network_with_an_error() -> None:
+    lines = unpadded(recipe_table(["cifar10", "digits", "digits_qat"])).splitlines()[2:]
+    models = [model for recipe, model in PUBLISHED if recipe == "cifar10"]
+    assert [line.split(" | ")[1] for line in lines] == [*models, "resnet20", "resnet20"]
+    assert lines[0].startswith("| cifar10 | resnet20 | 164 | arXiv:1512.03385, Table 6 | 8.75 |")
 
 
 def test_the_size_in_training_changes_in_equal_parts() -> None:
-    recipe = RECIPES["cifar10_resnet20"].replace(epochs=5, train_sizes=(16, 24, 32))
+    recipe = RECIPES["cifar10"].replace(epochs=5, train_sizes=(16, 24, 32))
     assert [recipe.data.train_size(epoch, 5) for epoch in range(5)] == [16, 16, 24, 24, 32]
-    assert RECIPES["cifar10_resnet20"].data.train_size(3, 164) is None
+    assert RECIPES["cifar10"].data.train_size(3, 164) is None
 
 
 def test_rates_are_in_proportion_to_the_batch_where_they_are_for_one() -> None:
-    recipe = RECIPES["imagenet_torchvision_resnet50"]
+    recipe = RECIPES["imagenet_torchvision"]
     assert recipe.replace(batch_size=1024).lr_scale == 4
     assert recipe.replace(batch_size=1024, lr_batch_size=None).lr_scale == 1
 
 
 def test_a_crop_is_of_random_scale_or_of_random_area() -> None:
     with pytest.raises(ValueError, match="`crop_area` to be None, as `shorter_side` is given"):
-        RECIPES["imagenet_resnet50"].replace(crop_area=(0.08, 1.0))
+        RECIPES["imagenet"].replace(crop_area=(0.08, 1.0))
 
 
 @pytest.mark.parametrize("field", ["mixup", "cutmix", "label_smoothing"])
 def test_labels_are_soft_where_an_image_has_parts_of_classes(field: str) -> None:
-    assert not RECIPES["cifar10_resnet20"].soft_labels
-    assert RECIPES["cifar10_resnet20"].replace(**{field: 0.1}).soft_labels
-    assert RECIPES["cifar10_resnet20"].replace(loss="binary").soft_labels
+    assert not RECIPES["cifar10"].soft_labels
+    assert RECIPES["cifar10"].replace(**{field: 0.1}).soft_labels
+    assert RECIPES["cifar10"].replace(loss="binary").soft_labels

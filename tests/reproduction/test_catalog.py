@@ -70,7 +70,7 @@ def test_the_full_budget_is_the_paper_s_recipes() -> None:
         for variant in EXPERIMENTS[name].variants["full"]:
             recipe = variant.recipe
             prefix = {"imagenet2012": "imagenet", "cifar10": "cifar10"}[recipe.data.dataset]
-            assert recipe == RECIPES[f"{prefix}_{recipe.network.model}"].replace(shortcut=recipe.network.shortcut)
+            assert recipe == RECIPES[prefix].replace(model=recipe.network.model, shortcut=recipe.network.shortcut)
             assert training_images(recipe) == {"imagenet": 1_281_167, "cifar10": 50_000}[prefix]
     of_34 = {variant.name: variant.recipe for variant in EXPERIMENTS["shortcuts"].variants["full"]}
     options = {name: recipe.architecture.shortcut for name, recipe in of_34.items() if "34" in name}
@@ -95,11 +95,9 @@ def test_small_degradation_is_three_seeds_of_forty_thousand_images() -> None:
 
 
 def test_a_run_is_named_by_what_varies() -> None:
-    recipe = RECIPES["imagenet_resnet34"].replace(shortcut="C", seed=4)
+    recipe = RECIPES["imagenet"].replace(model="resnet34", shortcut="C", seed=4)
     assert run_name(recipe) == "imagenet2012_resnet34_C_seed4"
-    assert run_name(RECIPES["cifar10_resnet20"].replace(rematerialize=True)) == (
-        "cifar10_resnet20_rematerialized_seed0"
-    )
+    assert run_name(RECIPES["cifar10"].replace(rematerialize=True)) == ("cifar10_resnet20_rematerialized_seed0")
 
 
 def test_an_unknown_experiment_lists_those_there_are() -> None:

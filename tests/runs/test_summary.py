@@ -19,7 +19,7 @@ from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.saved_run import find_runs, nearest, read_run
 from resnet_keras.runs.summary import RunSummary, summarize_runs
 
-BASE = RECIPES["cifar10_resnet20"].replace(epochs=3)
+BASE = RECIPES["cifar10"].replace(epochs=3)
 
 
 def write_run(
@@ -69,7 +69,7 @@ def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path:
         write_run(tmp_path / f"r{seed}", BASE.replace(seed=seed), error)
     table = summarize_runs([tmp_path])
     # Mean 10 %; deviations -2, -1 and 3 points: the root of 14 / 2 is 2.6458. 10 + 20 + 30 s; median of 1000 to 1200.
-    assert lines(table) == ["| cifar10_resnet20, epochs=3 | 3 | 3 | 10.00 ± 2.65 | 10,000 | 0:01:00 | 1,100 |"]
+    assert lines(table) == ["| cifar10 resnet20, epochs=3 | 3 | 3 | 10.00 ± 2.65 | 10,000 | 0:01:00 | 1,100 |"]
     (row,) = table.as_dict()["recipes"]
     assert row["seeds"] == [0, 1, 2]
     assert row["top1_error_mean"] == pytest.approx(0.1)
@@ -80,9 +80,9 @@ def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path:
 
 
 def test_one_seed_has_a_mean_alone(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", RECIPES["cifar10_resnet20"].replace(seed=4), 0.08755)
+    write_run(tmp_path / "run", RECIPES["cifar10"].replace(seed=4), 0.08755)
     table = summarize_runs([tmp_path])
-    assert lines(table)[0].startswith("| cifar10_resnet20 | 1 | 164 | 8.76 | 10,000 | ")
+    assert lines(table)[0].startswith("| cifar10 resnet20 | 1 | 164 | 8.76 | 10,000 | ")
     assert table.as_dict()["recipes"][0]["top1_error_sd"] is None
 
 
@@ -95,16 +95,16 @@ def test_time_is_the_mean_over_runs_and_speed_the_median_over_all_epochs(tmp_pat
 
 
 def test_lines_go_in_the_order_of_the_recipes_and_tell_what_differs(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", RECIPES["cifar10_resnet56"].replace(epochs=3))
+    write_run(tmp_path / "a", RECIPES["cifar10"].replace(model="resnet56", epochs=3))
     write_run(tmp_path / "b", BASE.replace(dataset="cifar100", lr_drops=(0.5,)))
     write_run(tmp_path / "c", BASE.replace(weights="/somewhere/deep|er/r20.pth"))
-    write_run(tmp_path / "d", RECIPES["digits_resnet20"].replace(epochs=3))
+    write_run(tmp_path / "d", RECIPES["digits"].replace(epochs=3))
     names = [line.split(" | ")[0] for line in lines(summarize_runs([tmp_path]))]
     assert names == [
-        "| digits_resnet20, epochs=3",
-        "| cifar10_resnet20, dataset=cifar100, epochs=3, lr_drops=(0.5,)",
-        "| cifar10_resnet20, weights=r20.pth, epochs=3",
-        "| cifar10_resnet56, epochs=3",
+        "| digits resnet20, epochs=3",
+        "| cifar10 resnet20, dataset=cifar100, epochs=3, lr_drops=(0.5,)",
+        "| cifar10 resnet20, weights=r20.pth, epochs=3",
+        "| cifar10 resnet56, epochs=3",
     ]
 
 
@@ -113,10 +113,9 @@ def test_every_recipe_is_nearest_to_itself_whatever_the_seed() -> None:
         assert nearest(recipe.replace(seed=11)) == (name, {})
 
 
-def test_among_equally_near_recipes_that_of_the_same_network_comes_first() -> None:
-    # One field from cifar10_resnet20, which comes earlier: the network.
-    changed = RECIPES["cifar10_resnet110"].replace(warmup_steps=0)
-    assert nearest(changed) == ("cifar10_resnet110", {"warmup_steps": 0})
+def test_the_network_does_not_count_among_the_differences() -> None:
+    changed = RECIPES["cifar10"].replace(model="resnet110", warmup_steps=0)
+    assert nearest(changed) == ("cifar10", {"warmup_steps": 0})
 
 
 def test_unfinished_runs_are_listed_with_what_they_have(tmp_path: Path) -> None:
@@ -124,7 +123,7 @@ def test_unfinished_runs_are_listed_with_what_they_have(tmp_path: Path) -> None:
     write_run(tmp_path / "half", BASE.replace(seed=1), error=None, done=2)
     write_run(tmp_path / "lost", BASE.replace(seed=2)).joinpath("model.keras").unlink()
     table = summarize_runs([tmp_path])
-    name = "cifar10_resnet20, epochs=3"
+    name = "cifar10 resnet20, epochs=3"
     assert lines(table) == [
         f"| {tmp_path / 'begun'} | {name} | 0 | epoch 0 of 3 | – |",
         f"| {tmp_path / 'half'} | {name} | 1 | epoch 2 of 3 | 40.00 |",
@@ -165,7 +164,7 @@ def test_a_damaged_run_is_named_with_the_reason_and_the_others_stay(
     write_run(tmp_path / "a")
     (write_run(tmp_path / "b", BASE.replace(seed=1), 0.5) / file).write_text(content)
     table = summarize_runs([tmp_path])
-    assert lines(table)[0].startswith("| cifar10_resnet20, epochs=3 | 1 | 3 | 25.00 |")
+    assert lines(table)[0].startswith("| cifar10 resnet20, epochs=3 | 1 | 3 | 25.00 |")
     assert list(table.damaged) == [tmp_path / "b"]
     assert table.damaged[tmp_path / "b"].startswith(f"Expected {file} as a run writes it. Received: ")
     assert said in table.damaged[tmp_path / "b"]
@@ -178,28 +177,28 @@ def test_a_run_of_an_older_version_has_the_defaults_of_newer_fields(tmp_path: Pa
     with_fields(old, batch_norm=None, loss=None, stochastic_depth=None)
     assert "loss" not in json.loads((old / "recipe.json").read_text())["optimization"]
     (old / "run.json").unlink()
-    assert lines(summarize_runs([tmp_path]))[0].startswith("| cifar10_resnet20, epochs=3 | 2 | 3 | 30.00 ± 7.07 |")
+    assert lines(summarize_runs([tmp_path]))[0].startswith("| cifar10 resnet20, epochs=3 | 2 | 3 | 30.00 ± 7.07 |")
 
 
 def test_a_field_of_another_version_is_named_and_sets_its_run_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     with_fields(write_run(tmp_path / "b", BASE.replace(seed=1)), lookahead=5)
     assert [line.split(" | ")[0] for line in lines(summarize_runs([tmp_path]))] == [
-        "| cifar10_resnet20, epochs=3",
-        "| cifar10_resnet20, epochs=3, lookahead (unknown)=5",
+        "| cifar10 resnet20, epochs=3",
+        "| cifar10 resnet20, epochs=3, lookahead (unknown)=5",
     ]
     assert read_run(tmp_path / "b").unknown == {"lookahead": 5}
 
 
 def test_a_folder_of_images_is_its_place_and_a_tfds_set_is_not(tmp_path: Path) -> None:
-    tuned = RECIPES["finetune_resnet18"].replace(epochs=3)
+    tuned = RECIPES["finetune"].replace(epochs=3)
     for seed, place in enumerate(("/data/flowers", "/data/birds")):
         write_run(tmp_path / f"f{seed}", tuned.replace(seed=seed), data_dir=place)
         write_run(tmp_path / f"c{seed}", BASE.replace(seed=seed), data_dir=place)
     assert [line.split(" | ")[:2] for line in lines(summarize_runs([tmp_path]))] == [
-        ["| finetune_resnet18, epochs=3, data_dir=birds", "1"],
-        ["| finetune_resnet18, epochs=3, data_dir=flowers", "1"],
-        ["| cifar10_resnet20, epochs=3", "2"],
+        ["| finetune resnet18, epochs=3, data_dir=birds", "1"],
+        ["| finetune resnet18, epochs=3, data_dir=flowers", "1"],
+        ["| cifar10 resnet20, epochs=3", "2"],
     ]
 
 

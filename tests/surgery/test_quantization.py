@@ -216,7 +216,7 @@ def test_deep_networks_in_segments_are_quantized(tmp_path: Path) -> None:
 
 
 def test_training_for_int8_keeps_what_the_network_can_and_is_exported(digits_run: Path, tmp_path: Path) -> None:
-    recipe = RECIPES["digits_qat_resnet20"].replace(weights=str(digits_run), epochs=1)
+    recipe = RECIPES["digits_qat"].replace(weights=str(digits_run), epochs=1)
     in_floats = RunFolder(digits_run).evaluation()
     evaluation = train(recipe, tmp_path / "run")
     assert in_floats is not None
@@ -230,7 +230,7 @@ def test_training_for_int8_keeps_what_the_network_can_and_is_exported(digits_run
 
 @pytest.mark.slow
 def test_training_for_int8_goes_on_bit_for_bit(digits_run: Path, tmp_path: Path) -> None:
-    recipe = RECIPES["digits_qat_resnet20"].replace(weights=str(digits_run), epochs=2)
+    recipe = RECIPES["digits_qat"].replace(weights=str(digits_run), epochs=2)
     evaluation = train(recipe, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt), on_message("epoch 1/", interrupt):
@@ -245,7 +245,7 @@ def test_training_for_int8_goes_on_bit_for_bit(digits_run: Path, tmp_path: Path)
 @pytest.mark.slow
 def test_two_replicas_train_for_int8_as_one(digits_run: Path, tmp_path: Path) -> None:
     program = "from resnet_keras.cli.train import main; import sys; raise SystemExit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, "digits_qat_resnet20", "--epochs", "1", "--weights", str(digits_run)]
+    command = [sys.executable, "-c", program, "digits_qat", "--epochs", "1", "--weights", str(digits_run)]
     losses = []
     for name, flags in (("one", []), ("two", ["--cpu-replicas", "2"])):
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -258,7 +258,7 @@ def test_two_replicas_train_for_int8_as_one(digits_run: Path, tmp_path: Path) ->
 
 
 def test_training_for_int8_wants_trained_weights(tmp_path: Path) -> None:
-    recipe = RECIPES["digits_resnet20"].replace(quantization_aware=True)
+    recipe = RECIPES["digits"].replace(quantization_aware=True)
     with pytest.raises(ValueError, match=r"Expected `weights` of a network of the 10 classes.*Received: none"):
         train(recipe, tmp_path)
     with pytest.raises(ValueError, match="Expected `precision` to be float32 with `quantization_aware`"):

@@ -12,7 +12,7 @@ from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training import errors as failures
 from resnet_keras.training.errors import StallWatchdog, explain_failures
 
-RECIPE = RECIPES["cifar10_resnet20"].replace(batch_size=96)
+RECIPE = RECIPES["cifar10"].replace(batch_size=96)
 
 
 def test_too_little_memory_is_told_with_what_helps() -> None:

@@ -14,7 +14,7 @@ def phases_of(recipe: Recipe, steps: int, done: int = 0) -> Iterator[Phase]:
     return phases(recipe.data, recipe.schedule.epochs, steps, done)
 
 
-RECIPE = RECIPES["cifar10_resnet20"].replace(epochs=6)
+RECIPE = RECIPES["cifar10"].replace(epochs=6)
 
 
 def test_a_run_on_images_of_one_size_is_one_phase() -> None:

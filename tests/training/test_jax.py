@@ -16,7 +16,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training.trainer import train
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
-recipe = RECIPES["digits_resnet20"].replace(model="little", epochs=3, batch_size=64, warmup_steps=4, flip=True)
+recipe = RECIPES["digits"].replace(model="little", epochs=3, batch_size=64, warmup_steps=4, flip=True)
 result = train(recipe.replace(ema=float(sys.argv[2])), sys.argv[1])
 assert result.images == 359
 assert result.top1_error < 0.85, result

@@ -57,7 +57,7 @@ def stepped(chosen: keras.optimizers.Optimizer, steps: int) -> dict[str, np.ndar
 
 @pytest.mark.parametrize("longest", [None, 1.0])
 def test_four_steps_are_those_of_the_paper(longest: float | None) -> None:
-    recipe = RECIPES["imagenet_a2_resnet18"].replace(
+    recipe = RECIPES["imagenet_a2"].replace(model="resnet18", 
         lr_schedule="step", peak_lr=0.05, warmup_epochs=0, lr_drops=(0.5,), epochs=4,
         weight_decay=0.3, clip_norm=longest,
     )  # fmt: skip
@@ -89,12 +89,12 @@ def test_a_weight_without_gradient_and_decay_stays() -> None:
 
 
 def test_a_recipes_optimizer_is_the_one_that_it_names() -> None:
-    lamb = create_optimizer(RECIPES["imagenet_a2_resnet50"].optimization, 0.1)
+    lamb = create_optimizer(RECIPES["imagenet_a2"].optimization, 0.1)
     assert type(lamb) is Lamb
     assert (lamb.decay, lamb.global_clipnorm, lamb.epsilon) == (0.02, 1.0, 1e-6)
     assert (lamb.beta_1, lamb.beta_2) == BETAS
     assert lamb.weight_decay is None  # Keras's own, which would come on top
-    assert type(create_optimizer(RECIPES["imagenet_resnet50"].optimization, 0.1)) is MomentumSGD
+    assert type(create_optimizer(RECIPES["imagenet"].optimization, 0.1)) is MomentumSGD
 
 
 def test_its_configuration_gives_the_same_optimizer() -> None:
@@ -106,7 +106,7 @@ def test_its_configuration_gives_the_same_optimizer() -> None:
 
 @pytest.mark.parametrize("decayed", ["all", "kernels"])
 def test_sgds_decay_beside_the_step_leaves_the_momentum_alone(decayed: str) -> None:
-    recipe = RECIPES["cifar10_resnet20"].replace(l2=0.0, weight_decay=0.3, decay_on=decayed)
+    recipe = RECIPES["cifar10"].replace(l2=0.0, weight_decay=0.3, decay_on=decayed)
     weights, velocity = drawn(0), {name: np.zeros(shape) for name, shape in SHAPES.items()}
     for t in range(1, 5):
         for name, gradient in drawn(100 + t).items():

@@ -12,7 +12,7 @@ from resnet_keras.training.optimizers import MomentumSGD, create_optimizer
 from resnet_keras.training.schedules import learning_rate_schedule
 
 L2 = 0.05  # strong enough to tell from none
-RECIPE = RECIPES["cifar10_resnet20"].replace(l2=L2)
+RECIPE = RECIPES["cifar10"].replace(l2=L2)
 
 
 def little_network(seed: int = 0) -> keras.Model:

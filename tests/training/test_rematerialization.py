@@ -271,7 +271,7 @@ def test_the_plan_guesses_less_memory() -> None:
     kept, anew = (
         memory(compile_network(recipe, unit, 10, 1), recipe, 1)
         for recipe in (
-            RECIPES["cifar10_resnet56"].replace(rematerialize=anew, image_size=SIDE, pad_pixels=1)
+            RECIPES["cifar10"].replace(model="resnet56", rematerialize=anew, image_size=SIDE, pad_pixels=1)
             for anew in (False, True)
         )
     )
@@ -347,7 +347,7 @@ from resnet_keras.training.trainer import train
 ARCHITECTURES["little"] = Architecture(
     stem="cifar", block="basic", repeats=(2, 1), widths=(4, 8), shortcut="B", stochastic_depth=0.5
 )
-recipe = replace(RECIPES["digits_resnet20"], model="little", epochs=1, batch_size=128, train_images=512)
+recipe = replace(RECIPES["digits"], model="little", epochs=1, batch_size=128, train_images=512)
 results = []
 for anew in (False, True):
     folder = Path(sys.argv[1]) / str(anew)

@@ -38,7 +38,7 @@ def little() -> Iterator[None]:
 
 
 def recipe_of(**changes: Any) -> Recipe:
-    digits = RECIPES["digits_resnet20"].replace(model="little", epochs=4, batch_size=128, warmup_steps=5)
+    digits = RECIPES["digits"].replace(model="little", epochs=4, batch_size=128, warmup_steps=5)
     return digits.replace(**changes)
 
 
@@ -223,14 +223,14 @@ def test_the_program_prints_it(
 
     monkeypatch.setattr("resnet_keras.training.dry_run", told)
     run = tmp_path / "run"
-    assert program.main(["digits_resnet20", "--dry-run", "--epochs", "7", "--workdir", str(run)]) == 0
+    assert program.main(["digits", "--dry-run", "--epochs", "7", "--workdir", str(run)]) == 0
     reading = {"data_dir": None, "download": False, "cpu_replicas": None, "skip_broken": False}
     assert asked == [(7, run, reading)]
     said = capsys.readouterr().out
     assert "1,438 images, 7 epochs of 11 steps of 128" in said
     assert f"see {run / 'batch.png'}" in said
     assert sorted(path.name for path in run.iterdir()) == ["batch.png", "schedule.png"]
-    missing = ["digits_resnet20", "--dry-run", "--dataset", "folder", "--workdir", str(tmp_path / "other")]
+    missing = ["digits", "--dry-run", "--dataset", "folder", "--workdir", str(tmp_path / "other")]
     assert program.main(missing) == 2
     err = capsys.readouterr().err
     assert "Expected a folder of images" in err

@@ -33,7 +33,7 @@ def test_the_rate_is_divided_by_10_from_the_step_of_each_drop_on(
 
 
 def test_each_drop_multiplies_by_the_factor() -> None:
-    found = rates(RECIPES["cifar10_wide_resnet28_10"], EPOCH, 0, 5_999, 6_000, 11_999, 12_000, 15_999, 16_000, 19_999)
+    found = rates(RECIPES["cifar10_wide"], EPOCH, 0, 5_999, 6_000, 11_999, 12_000, 15_999, 16_000, 19_999)
     assert found == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.004, 0.0008, 0.0008], rel=1e-6)
 
 
@@ -52,12 +52,14 @@ def test_a_warm_up_of_one_step_is_one_step() -> None:
 
 
 def test_resnet110_on_cifar_follows_section_4_2() -> None:
-    found = rates(RECIPES["cifar10_resnet110"], 390, 0, 399, 400, 31_979, 31_980, 47_969, 47_970, 63_959)
+    found = rates(
+        RECIPES["cifar10"].replace(model="resnet110"), 390, 0, 399, 400, 31_979, 31_980, 47_969, 47_970, 63_959
+    )
     assert found == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rel=1e-6)
 
 
 def test_resnet50_on_imagenet_starts_at_a_tenth_and_is_divided_three_times() -> None:
-    found = rates(RECIPES["imagenet_resnet50"], 5004, 0, 150_119, 150_120, 300_239, 300_240, 450_359, 450_360)
+    found = rates(RECIPES["imagenet"], 5004, 0, 150_119, 150_120, 300_239, 300_240, 450_359, 450_360)
     assert found == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.0001], rel=1e-6)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.messages import interrupt, on_message
+from helpers.recipe_batches import recipe_batches
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.datasets import DATASETS
@@ -22,9 +23,8 @@ from resnet_keras.recipes.catalog import RECIPES, Recipe
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train
 from resnet_keras.weights.loading import load_weights
-from tests.helpers.recipe_batches import recipe_batches
 
-SHORT = RECIPES["digits_resnet20"].replace(epochs=4, batch_size=128, warmup_steps=4)
+SHORT = RECIPES["digits"].replace(epochs=4, batch_size=128, warmup_steps=4)
 
 
 def interrupted_after(epoch: int, *arguments: Any) -> None:
@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_is_left_out_and_the_one_before_used(
 def test_a_finished_run_is_not_trained_again(digits_run: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = (digits_run / "model.keras").stat().st_mtime_ns
     caplog.clear()
-    result = train(RECIPES["digits_resnet20"].replace(epochs=6), digits_run)
+    result = train(RECIPES["digits"].replace(epochs=6), digits_run)
     assert caplog.messages == [f"{digits_run} is finished"]
     assert result.images == 359
     assert (digits_run / "model.keras").stat().st_mtime_ns == before
@@ -96,7 +96,7 @@ def test_a_finished_run_is_not_trained_again(digits_run: Path, caplog: pytest.Lo
 
 def test_a_folder_begun_with_another_recipe_is_refused(digits_run: Path) -> None:
     with pytest.raises(ValueError, match=r"epochs=9 \(begun with 6\)"):
-        train(RECIPES["digits_resnet20"].replace(epochs=9), digits_run)
+        train(RECIPES["digits"].replace(epochs=9), digits_run)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
@@ -338,13 +338,13 @@ def test_the_last_validation_batch_leaves_no_replica_without_an_image(
 
 @pytest.mark.slow
 def test_resnet20_reads_handwritten_digits_to_98_per_cent(tmp_path: Path) -> None:
-    result = train(RECIPES["digits_resnet20"], tmp_path)
+    result = train(RECIPES["digits"], tmp_path)
     assert result.top1_error <= 0.02
 
 
 @pytest.mark.slow
 def test_resnet20_learns_cifar10_from_tfds(tmp_path: Path, test_data: Path) -> None:
-    recipe = RECIPES["cifar10_resnet20"].replace(epochs=1, precision="mixed_bfloat16")
+    recipe = RECIPES["cifar10"].replace(epochs=1, precision="mixed_bfloat16")
     result = train(recipe, tmp_path, data_dir=test_data / "tensorflow_datasets")
     assert result.images == 10_000
     assert result.top1_error < 0.65
