@@ -359,7 +359,8 @@ def test_options_that_are_not_given_are_the_networks_own() -> None:
 
 
 def test_modern_recipes_differ_from_the_papers_in_what_their_comment_says() -> None:
-    paper, modern = RECIPES["cifar10"], RECIPES["cifar10_modern"]
+    paper = RECIPES["cifar10"].replace(warmup_steps=0, warmup_from_depth=0)  # as it is below 110 layers
+    modern = RECIPES["cifar10_modern"]
     changed = {key for key, value in paper.flat().items() if value != modern.flat()[key]}
     assert changed == {"epochs", "lr_schedule", "warmup_epochs", "nesterov", "l2"}
     assert (
@@ -480,8 +481,8 @@ def test_procedures_of_resnet_strikes_back_are_those_of_its_table_2(procedure: s
 def test_the_table_has_a_line_for_each_recipe_and_lists_them_to_whoever_asks_for_another() -> None:
     lines = unpadded(recipe_table()).splitlines()
     assert len(lines) == 2 + len(RECIPES)
-    assert "| cifar10 | resnet20 | 164 | arXiv:1512.03385, Table 6 | 8.75 | test, last epoch |  |" in lines
-    assert "| imagenet_qat | resnet50 | 5 | our own |  |  |  |" in lines
+    assert "| cifar10 | resnet20 | 164 | arXiv:1512.03385, Table 6 | 8.75 | test, last epoch | |" in lines
+    assert "| imagenet_qat | resnet50 | 5 | our own | | | |" in lines
     with pytest.raises(ValueError, match="Expected one of digits, .*Received: 'cifar11'. Did you mean cifar10?"):
         recipe_table(["cifar11"])
 
