@@ -34,7 +34,18 @@ ORDER = {
     "runs": ("process_memory", "lock", "checkpoints", "folder", "saved_run", "summary", "post_training"),
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
-        *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "model", "inputs", "run_plan"),
+        *(
+            "user_callbacks",
+            "ema",
+            "train_step",
+            "whitening",
+            "errors",
+            "data",
+            "own_data",
+            "model",
+            "inputs",
+            "run_plan",
+        ),
         *("state", "loop", "trainer"),
     ),
     "exporting": (

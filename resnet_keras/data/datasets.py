@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Source = Literal["package", "tfds", "folder"]
+Source = Literal["package", "tfds", "folder", "arrays"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,8 +13,8 @@ class Dataset:
     """What is known of a data set before it is opened.
 
     Attributes:
-        source: Where the images come from: this "package", TensorFlow Datasets ("tfds"), or a "folder" of class
-            folders.
+        source: Where the images come from: this "package", TensorFlow Datasets ("tfds"), a "folder" of class
+            folders, or the caller's "arrays".
         classes: Number of classes; `None` if only the data tell.
         image_size: Height and width of the images in pixels; `None` if they differ.
         channels: 3 for RGB, 1 for gray, 0 if only the data tell.

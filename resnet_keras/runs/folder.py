@@ -23,6 +23,9 @@ from resnet_keras.evaluation.evaluator import Evaluation
 from resnet_keras.recipes.recipe import Recipe, flatten
 from resnet_keras.runs.checkpoints import History
 
+ARRAYS, BATCHES = "arrays", "tf.data"
+"""Data sets of runs on the caller's own images, in memory or in batches: there is nothing to open again."""
+
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
@@ -56,18 +59,22 @@ class RunFolder:
         """TensorBoard's logs."""
         return self.path / "tensorboard"
 
-    def check(self, recipe: Recipe) -> bool:
-        """Tells whether the folder holds this run already.
+    def check(self, recipe: Recipe, own_data: dict[str, Any] | None = None) -> bool:
+        """Returns whether the folder holds this run already.
+
+        Args:
+            recipe: Recipe of the run.
+            own_data: Identity of the caller's own images, if the run has them.
 
         Raises:
-            ValueError: It holds a run of another recipe that has come somewhere: to a checkpoint, or to its end.
+            ValueError: It holds a run of another recipe, or on other images, that has a checkpoint or a result.
         """
         file = self.path / "recipe.json"
         if not file.is_file():
             return False
-        wanted = recipe.flat()
+        wanted = recipe.flat() | (own_data or {})
         # Fields that are younger than the run had their defaults.
-        there = Recipe.defaults() | flatten(self._read("recipe.json"))
+        there = Recipe.defaults() | flatten(self._read("recipe.json")) | self._own_data()
         differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
         if differing and (self.model.is_file() or any(self.checkpoints.glob("*"))):
             changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
@@ -77,14 +84,14 @@ class RunFolder:
         return not differing
 
     def begin(self, recipe: Recipe, data: dict[str, Any]) -> None:
-        """Writes what is to be done; or, if the folder holds a run, makes sure that it is the same.
+        """Writes the recipe and `data`, further facts of the run; or checks that the folder holds the same run.
 
         Raises:
-            ValueError: As of `check`.
+            ValueError: See `check`.
         """
         for aside in self.path.glob(".aside-*"):  # of a process that was killed while it wrote
             shutil.rmtree(aside, ignore_errors=True)
-        if self.check(recipe):
+        if self.check(recipe, data.get("own_data")):
             return
         files.write_json(self.path / "run.json", {**versions(), **data})
         files.write_json(self.path / "recipe.json", asdict(recipe))
@@ -99,8 +106,11 @@ class RunFolder:
         return Recipe.from_flat(**flatten(self._read("recipe.json")))
 
     def data(self) -> dict[str, Any]:
-        """Returns versions, machine and whence the data came, as they were when the run began."""
+        """Returns versions, machine and source of the data, as they were when the run began."""
         return self._read("run.json")
+
+    def _own_data(self) -> dict[str, Any]:
+        return (self.data().get("own_data") or {}) if (self.path / "run.json").is_file() else {}
 
     def evaluation(self) -> Evaluation | None:
         """Returns the result of a finished run; `None` before that."""
@@ -170,14 +180,16 @@ def _commit() -> str | None:
 
 
 def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
-    """Returns the data set to use with a run's folder or a file, and where it lies: those named, or the run's own.
+    """Returns the data set to use with a run's folder or a file, and its folder: those named, or the run's own.
 
     Raises:
-        ValueError: `source` is a file, and no data set is named.
+        ValueError: No data set is named, and `source` is a file, or a run on images that its caller brought.
     """
     if dataset is not None:
         return dataset, data_dir
     if not Path(source).is_dir():
         raise ValueError(f"Expected a data set to use with a file, which does not tell its own. Received: {source}")
     folder = RunFolder(source)
+    if folder.recipe().data.dataset in (ARRAYS, BATCHES):
+        raise ValueError(f"Expected a data set to use with a run on its caller's own images. Received: {source}")
     return folder.recipe().data.dataset, data_dir or folder.data()["data_dir"]

@@ -14,7 +14,7 @@ from resnet_keras.data.broken_images import open_whole
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.evaluation.views import Views
-from resnet_keras.runs.folder import RunFolder
+from resnet_keras.runs.folder import RunFolder, dataset_of
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +47,9 @@ def measure_run(path: str | Path, *, ten_crop: bool = False) -> None:
     if not missing:
         return
     classifier, recipe = Classifier.load(folder.path), folder.recipe()
+    dataset, data_dir = dataset_of(folder.path, None, None)
     for name, part, views in missing:
-        split = open_whole(recipe.data.dataset, part, data_dir=folder.data()["data_dir"])
+        split = open_whole(dataset, part, data_dir=data_dir)
         if part == "train":
             split = stratified_sample(
                 stratified_sample(split, recipe.data.train_images or len(split)), MOST_TRAINING_IMAGES

@@ -71,9 +71,11 @@ class SavedRun:
 
     @property
     def _apart(self) -> dict[str, Any]:
-        # A TFDS set is the same wherever it lies; of "folder", the place is all that tells which images they are.
+        # A set of TFDS is the same in any folder; the images of "folder" are known by their folder alone.
         place = {"data_dir": self.about.get("data_dir")} if self.recipe.data.dataset == "folder" else {}
-        return place | {f"{key} (unknown)": value for key, value in self.unknown.items()}
+        # The caller's own arrays are known by their checksum.
+        own = {"train_data": str(self.about["own_data"].get("train_data"))[:8]} if "own_data" in self.about else {}
+        return place | own | {f"{key} (unknown)": value for key, value in self.unknown.items()}
 
 
 def nearest(recipe: Recipe) -> tuple[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training.data import SplitData, TrainingData
+from resnet_keras.training.own_data import BatchData
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.sources import open_weights
 
@@ -61,18 +62,26 @@ def check_batch(recipe: Recipe, replicas: int) -> None:
         )
 
 
-def prepare_inputs(recipe: Recipe, **source: Any) -> TrainingInputs:
+def prepare_inputs(recipe: Recipe, own_data: TrainingData | None = None, **source: Any) -> TrainingInputs:
     """Opens a recipe's images and weights.
 
     Args:
         recipe: Recipe of the run.
+        own_data: The caller's own images; `None` opens the recipe's data set.
         **source: Arguments of `open_whole`: where the images are, and what to do with broken ones.
 
     Raises:
         ValueError: The data are broken, too few, or do not fit the recipe.
         FileNotFoundError: Data or weights are missing.
     """
-    train_split, test_split = (open_whole(recipe.data.dataset, split, **source) for split in ("train", "test"))
+    if isinstance(own_data, BatchData):
+        weights = open_weights(recipe.network.weights, recipe.network.model) if recipe.network.weights else None
+        _check_weights(recipe, weights, len(own_data.class_names))
+        return TrainingInputs(recipe, own_data, own_data.preprocessing, own_data.steps(recipe), weights)
+    if isinstance(own_data, SplitData):
+        train_split, test_split = own_data.train_split, own_data.test_split
+    else:
+        train_split, test_split = (open_whole(recipe.data.dataset, split, **source) for split in ("train", "test"))
     if recipe.data.train_images:
         train_split = stratified_sample(train_split, recipe.data.train_images)
     steps = SplitData(train_split, test_split, recipe.soft_labels).steps(recipe)  # before weights are downloaded

@@ -20,6 +20,7 @@ from resnet_keras.runs.lock import lock_run
 from resnet_keras.training.errors import explain_failures
 from resnet_keras.training.inputs import check_batch, prepare_inputs
 from resnet_keras.training.loop import LoopOptions, broadcast_evaluation, run_training
+from resnet_keras.training.own_data import OwnData, identity
 from resnet_keras.training.preemption import PreemptionHandler
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ def train(
     data_dir: str | Path | None = None,
     download: bool = False,
     skip_broken: bool = False,
+    train_data: Any = None,
+    test_data: Any = None,
+    class_names: Sequence[str] | int | None = None,
+    steps_per_epoch: int | None = None,
+    test_steps: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     validate_epochs: int = 1,
     checkpoint_steps: int | None = 1000,
@@ -48,7 +54,24 @@ def train(
     several machines (see `cluster`) each makes the same call; only the first writes to and reads from `workdir`, and
     all return its result.
 
+    Instead of the recipe's data set, `train_data` and `test_data` can bring images:
+
+    - As arrays, (images, labels): images (N, H, W, C) of uint8, or of floats from 0 to 255, and integer labels (N,) or
+      (N, 1). They go through the recipe's pipeline; mean and standard deviation are theirs. A run resumes bit for bit,
+      and only with the same arrays: their checksum is in `run.json`.
+    - As `tf.data.Dataset`s of batches (images, labels): floats (N, H, W, C), and integer labels (N,) or probabilities
+      (N, classes). They are used as they are: without the recipe's augmentation, label smoothing and normalization. So
+      the saved classifier does not normalize either. A run that resumes mid-epoch skips the batches of the epoch that
+      it has seen, and starts each other epoch at the start of the data set. It is the same as a run that never stopped
+      only if the data set gives the same batches each time.
+
     Progress is logged to `logging.getLogger("resnet_keras")` at level INFO.
+
+    Example:
+        >>> (x, y), test = keras.datasets.cifar10.load_data()
+        >>> recipe = resnet_keras.RECIPES["cifar10"].replace(model="resnet56", epochs=20)
+        >>> stop = keras.callbacks.EarlyStopping("val_loss", patience=5)
+        >>> resnet_keras.train(recipe, "runs/mine", train_data=(x, y), test_data=test, callbacks=[stop])
 
     Args:
         recipe: Everything that the result depends on.
@@ -57,6 +80,13 @@ def train(
         download: Whether TensorFlow Datasets may download a data set that is missing.
         skip_broken: Skip, with a warning, images that do not decode, labels outside the classes and classes without
             images, instead of stopping at them.
+        train_data: Images to train on, instead of the recipe's data set; see above.
+        test_data: Images to validate and evaluate on, of the same kind as `train_data`.
+        class_names: Names of the classes of `train_data`, in the order of the labels, or their number. `None` numbers
+            them by the labels of arrays, or takes the attribute `class_names` of a `tf.data.Dataset`.
+        steps_per_epoch: Batches in an epoch, for a `tf.data.Dataset` that is endless or whose number of batches is not
+            known.
+        test_steps: Likewise for `test_data`.
         callbacks: Callbacks that run beside those of the run. They see one training of all epochs, also if it resumes
             in the middle. Their own state is not in the checkpoints: in a run that resumes, they start again. One that
             sets `model.stop_training` ends the run, which is then finished.
@@ -69,8 +99,8 @@ def train(
         cpu_replicas: Train on this many logical CPUs; see `distributed.strategy.create_strategy`.
 
     Raises:
-        ValueError: `workdir` holds a run of another recipe; the data are broken, too few, or do not fit the recipe; the
-            batch does not divide among the replicas.
+        ValueError: `workdir` holds a run of another recipe or on other images; the data are broken, too few, or do not
+            fit the recipe; the batch does not divide among the replicas.
         FileNotFoundError: The data are missing.
         BlockingIOError: Another process trains in `workdir`.
         FloatingPointError: The loss is not finite; the last checkpoint is from before.
@@ -91,6 +121,10 @@ def train(
             raise ValueError(f"Expected `{name}` of at least 1. Received: {value}")
     if recipe.network.weights and Path(recipe.network.weights).expanduser().exists():
         recipe = recipe.replace(weights=str(Path(recipe.network.weights).expanduser().resolve()))
+    own = None
+    if any(value is not None for value in (train_data, test_data, class_names, steps_per_epoch, test_steps)):
+        own = OwnData(train_data, test_data, class_names, steps_per_epoch, test_steps)
+        recipe = own.recipe(recipe)
     strategy = _create_strategy(cpu_replicas)
     options = LoopOptions(
         validate_epochs=validate_epochs,
@@ -110,7 +144,7 @@ def train(
         multi_worker.naming_lost_workers(strategy),
         multi_worker.own_folder(strategy, workdir) as path,
     ):
-        return _train(recipe, RunFolder(path), strategy, source, options, preemption)
+        return _train(recipe, RunFolder(path), strategy, source, own, options, preemption)
 
 
 def _create_strategy(cpu_replicas: int | None) -> Strategy:
@@ -126,16 +160,24 @@ def _train(
     folder: RunFolder,
     strategy: Strategy,
     source: dict[str, Any],
+    own: OwnData | None,
     options: LoopOptions,
     preemption: PreemptionHandler,
 ) -> Evaluation:
     """Trains in a folder, unless it holds the result already."""
     _check_devices(recipe, strategy, options)
-    folder.check(recipe)
+    if own and own.in_batches and multi_worker.spans_workers(strategy):
+        raise ValueError(
+            "Expected arrays or a named data set on several machines, so that all have the same batches. "
+            "Received: a tf.data.Dataset"
+        )
+    own_data = own.open(recipe) if own else None
+    own_identity = identity(own_data) if own_data else None
+    folder.check(recipe, own_identity)
     if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:
         _log.info(f"{folder.path} is finished")
         return result
-    inputs = prepare_inputs(recipe, **source)
+    inputs = prepare_inputs(recipe, own_data, **source)
     with lock_run(folder.path):
         if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:  # by another process, meanwhile
             return result
@@ -144,6 +186,7 @@ def _train(
         about = {
             "data_dir": str(Path(data_dir).expanduser().resolve()) if data_dir else None,
             "replicas": distribution.replicas(strategy),
+            **({"own_data": own_identity} if own_identity else {}),
         }
         folder.begin(recipe, about)
         return run_training(inputs, folder, strategy, options, preemption)
