@@ -60,7 +60,7 @@ def evaluate(
     tell = functools.partial(print, file=sys.stderr)
     data = resnet_keras.data.open_whole(dataset, split, data_dir=place, skip=tell if skip_broken else None)
     views = resnet_keras.evaluation.Views(crops=crops, scales=scales, flip=flip, average=average)
-    answers = resnet_keras.evaluation.predict_split(classifiers, data, views=views, batch_size=batch_size, log=tell)
+    answers = resnet_keras.evaluation.predict_split(classifiers, data, views=views, batch_size=batch_size)
     if details is not None:
         resnet_keras.evaluation.write_details(answers, details)
     names = " + ".join(map(str, sources))

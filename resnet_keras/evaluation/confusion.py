@@ -1,4 +1,4 @@
-"""Which classes are taken for which: per-class accuracy and the confusion matrix, as CSV and as a picture."""
+"""Per-class accuracy and the confusion matrix, as CSV and PNG files."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from resnet_keras.evaluation.evaluator import SplitPredictions
 _NAMED_CLASSES = 40
 
 
-def confusion_matrix(answers: SplitPredictions) -> np.ndarray:
-    """Returns how many images of each class (rows) were taken for each (columns): int64 (classes, classes)."""
-    classes = len(answers.class_names)
-    places = answers.labels.astype(np.int64) * classes + answers.predicted
-    return np.bincount(places, minlength=classes * classes).reshape(classes, classes)
+def confusion_matrix(predictions: SplitPredictions) -> np.ndarray:
+    """Returns the number of images by true class (rows) and predicted class (columns): int64 (classes, classes)."""
+    classes = len(predictions.class_names)
+    cells = predictions.labels.astype(np.int64) * classes + predictions.predicted
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
-def class_table(answers: SplitPredictions) -> list[dict[str, Any]]:
-    """Returns a row for each class: its images, the fractions right and in the top 5, and what it is taken for most."""
-    matrix = confusion_matrix(answers)
+def class_table(predictions: SplitPredictions) -> list[dict[str, Any]]:
+    """Returns a row for each class: images, top-1 and top-5 accuracy, and the class it is most often confused with."""
+    matrix = confusion_matrix(predictions)
     rows = []
-    for index, name in enumerate(answers.class_names):
-        own = answers.ranks[answers.labels == index]
+    for index, name in enumerate(predictions.class_names):
+        own = predictions.ranks[predictions.labels == index]
         wrong = np.where(np.arange(len(matrix)) == index, 0, matrix[index])
         other = int(wrong.argmax())
         rows.append(
@@ -40,24 +40,24 @@ def class_table(answers: SplitPredictions) -> list[dict[str, Any]]:
                 "images": len(own),
                 "top1_accuracy": float((own < 1).mean()) if len(own) else None,
                 "top5_accuracy": float((own < 5).mean()) if len(own) else None,
-                "mostly_taken_for": answers.class_names[other] if wrong[other] else None,
+                "mostly_taken_for": predictions.class_names[other] if wrong[other] else None,
                 "times": int(wrong[other]),
             }
         )
     return rows
 
 
-def write_details(answers: SplitPredictions, folder: str | Path) -> None:
+def write_details(predictions: SplitPredictions, folder: str | Path) -> None:
     """Writes `evaluation.json`, `classes.csv`, `confusion.csv` and `confusion.png` into `folder`."""
     folder = Path(folder)
-    matrix = confusion_matrix(answers)
-    table = class_table(answers)
-    files.write_json(folder / "evaluation.json", asdict(answers.evaluation))
+    matrix = confusion_matrix(predictions)
+    table = class_table(predictions)
+    files.write_json(folder / "evaluation.json", asdict(predictions.evaluation))
     _write_csv(folder / "classes.csv", list(table[0]), (row.values() for row in table))
-    rows = ([name, *counts] for name, counts in zip(answers.class_names, matrix.tolist(), strict=True))
-    _write_csv(folder / "confusion.csv", ["class", *answers.class_names], rows)
+    rows = ([name, *counts] for name, counts in zip(predictions.class_names, matrix.tolist(), strict=True))
+    _write_csv(folder / "confusion.csv", ["class", *predictions.class_names], rows)
     with files.new_file(folder / "confusion.png") as aside:
-        _draw(matrix, answers.class_names).savefig(aside, dpi=120)
+        _draw(matrix, predictions.class_names).savefig(aside, dpi=120)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -69,7 +69,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]])
 
 
 def _draw(matrix: np.ndarray, names: Sequence[str]) -> Figure:
-    """Draws each row as parts of its class; of few classes with names and counts."""
+    """Draws the matrix with rows in percent of their class; with few classes, names and counts are shown."""
     few = len(names) <= _NAMED_CLASSES
     side = max(4.0, 0.42 * len(names) + 1.5) if few else 9.0
     with matplotlib.rc_context({"font.size": 8}):
@@ -77,7 +77,7 @@ def _draw(matrix: np.ndarray, names: Sequence[str]) -> Figure:
         axes = figure.subplots()
         parts = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         picture = axes.imshow(100 * parts, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-        figure.colorbar(picture, ax=axes, label="per cent of the class", shrink=0.8)
+        figure.colorbar(picture, ax=axes, label="percent of the class", shrink=0.8)
         axes.set(xlabel="taken for", ylabel="class")
         if few:
             axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)

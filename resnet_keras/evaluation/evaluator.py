@@ -1,9 +1,10 @@
-"""How often a classifier, or several together, are wrong."""
+"""Top-1 and top-5 errors of a classifier or an ensemble on a data split (arXiv:1512.03385, §3.4)."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from resnet_keras.evaluation.view_batches import view_batches
 from resnet_keras.evaluation.views import Views
 from resnet_keras.surgery.cloning import clone_for_any_size
 
+_log = logging.getLogger(__name__)
+
 _REPORT_SECONDS = 10.0
 
 
@@ -24,10 +27,11 @@ class Evaluation:
     """Errors over all images of a split.
 
     Attributes:
-        images: How many there were.
-        top1_error: Fraction whose most probable class is a wrong one.
-        top5_error: Fraction whose class is not among the five most probable; `None` with five classes or fewer.
-        loss: Mean cross-entropy, in nats.
+        images: Number of images.
+        top1_error: Fraction of images whose most probable class is wrong.
+        top5_error: Fraction of images whose class is not among the five most probable ones; `None` with five classes
+            or fewer.
+        loss: Mean cross-entropy in nats.
     """
 
     images: int
@@ -36,21 +40,21 @@ class Evaluation:
     loss: float
 
     def __str__(self) -> str:
-        """Returns the errors in per cent."""
+        """Returns the errors in percent."""
         top5 = "" if self.top5_error is None else f", top-5 error {self.top5_error:.2%}"
         return f"top-1 error {self.top1_error:.2%}{top5}, loss {self.loss:.4f}, {self.images} images"
 
 
 @dataclass(frozen=True, eq=False)
 class SplitPredictions:
-    """What was answered for each image of a split, in its order.
+    """Predictions for each image of a split, in the order of the split.
 
     Attributes:
-        labels: The right classes (N,).
-        predicted: The most probable classes (N,).
-        ranks: How many classes were thought more probable than the right one (N,).
-        losses: Cross-entropies, in nats (N,).
-        class_names: Of the classes, in their order.
+        labels: Indices of the true classes (N,).
+        predicted: Indices of the most probable classes (N,).
+        ranks: Number of classes that are more probable than the true class (N,); 0 is a correct prediction.
+        losses: Cross-entropies in nats (N,).
+        class_names: Names of the classes, in order.
     """
 
     labels: np.ndarray
@@ -71,7 +75,10 @@ class SplitPredictions:
 
 
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns how many classes precede the right one: (N, classes), (N,) -> (N,). Equals go in the classes' order."""
+    """Returns the rank of the true class: (N, classes), (N,) -> (N,). Classes of equal probability rank by index.
+
+    An image with a probability that is NaN has the last rank.
+    """
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     before = np.arange(probabilities.shape[1]) < labels[:, None]
     count = ((probabilities > right) | ((probabilities == right) & before)).sum(axis=1)
@@ -84,10 +91,9 @@ def evaluate(
     *,
     views: Views | None = None,
     batch_size: int = 128,
-    log: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Returns the errors of one classifier, or of several together, on every image of `split`; see `answer`."""
-    return predict_split(classifiers, split, views=views, batch_size=batch_size, log=log).evaluation
+    """Returns the errors of a classifier or an ensemble on every image of `split`; see `predict_split`."""
+    return predict_split(classifiers, split, views=views, batch_size=batch_size).evaluation
 
 
 def predict_split(
@@ -96,45 +102,46 @@ def predict_split(
     *,
     views: Views | None = None,
     batch_size: int = 128,
-    log: Callable[[str], None] | None = None,
 ) -> SplitPredictions:
-    """Returns what one classifier, or several together, answer for every image of `split`, each image once.
+    """Returns the predictions of a classifier or an ensemble for every image of `split`, each image once.
+
+    Progress is logged every ten seconds.
 
     Args:
-        classifiers: One, or several whose scores are averaged. Each has its own preprocessing.
-        split: Images of the classifiers' classes.
-        views: What of each image they are shown; its resized center if `None`.
-        batch_size: Views in a step.
-        log: Takes a line of progress every few seconds.
+        classifiers: One classifier, or an ensemble whose scores are averaged. Each has its own preprocessing.
+        split: Labeled images of the classifiers' classes.
+        views: Crops and scales of each image; the center crop if `None`.
+        batch_size: Views in a batch.
 
     Raises:
-        ValueError: The split has classes that the classifiers have not, or an image that does not decode; a scale is
-            shorter than the crop, or too short for the network.
+        ValueError: The split has classes that the classifiers do not know, no images, or an image that does not
+            decode; the classifiers differ in their classes; a scale is shorter than the crop, or too short for the
+            network.
     """
     if batch_size < 1:
         raise ValueError(f"Expected `batch_size` of at least 1. Received: {batch_size}")
     members = [classifiers] if isinstance(classifiers, Classifier) else list(classifiers)
-    shown = views or Views()
-    _check(members, shown)
+    views = views or Views()
+    _check(members, views)
     split = align_classes(split, members[0].class_names)
     if not len(split):
         raise ValueError("Expected a split with images. Received: an empty one")
-    if shown.crops == "full":
+    if views.crops == "full":
         members = [replace(member, model=clone_for_any_size(member.model)) for member in members]
-    batches = view_batches(split, [member.preprocessing for member in members], shown, batch_size)
-    found: list[tuple[np.ndarray, ...]] = []
-    progress = _Progress(len(split), log)
+    batches = view_batches(split, [member.preprocessing for member in members], views, batch_size)
+    columns: list[tuple[np.ndarray, ...]] = []
+    progress = _Progress(len(split))
     with explain_broken_images(split):
-        for class_indices, inputs, labels in batches:
-            probabilities = _probabilities(members, inputs, shown, batch_size)
+        for positions, inputs, labels in batches:
+            probabilities = _probabilities(members, inputs, views, batch_size)
             right = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
             losses = -np.log(np.maximum(right.astype(np.float64), np.finfo(np.float32).tiny))
             rank = ranks(probabilities, labels)
-            found.append((class_indices, labels, probabilities.argmax(axis=1), rank, losses))
-            progress.tell(rank)
-    class_indices, *columns = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.argsort(class_indices, kind="stable")
-    labels, predicted, rank, losses = (column[order] for column in columns)
+            columns.append((positions, labels, probabilities.argmax(axis=1), rank, losses))
+            progress.add(rank)
+    positions, *others = (np.concatenate(column) for column in zip(*columns, strict=True))
+    order = np.argsort(positions, kind="stable")
+    labels, predicted, rank, losses = (column[order] for column in others)
     return SplitPredictions(labels, predicted, rank, losses, members[0].class_names)
 
 
@@ -156,10 +163,14 @@ def _check(members: list[Classifier], views: Views) -> None:
 
 
 def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
-    """Returns a split of a classifier's classes: by their names where it has those, or as it is.
+    """Returns a split whose labels are class indices of a classifier, matched by class names where those are equal.
+
+    Args:
+        split: Any split. Names that the classifier does not know keep their indices if the number of classes agrees.
+        class_names: Class names of the classifier, in order.
 
     Raises:
-        ValueError: It has another number of classes, and not by names that the classifier knows.
+        ValueError: The number of classes differs, and not all names are names of the classifier.
     """
     found = class_indices(split.class_names, class_names)
     if len(split.class_names) == len(class_names) and found in (None, list(range(len(class_names)))):
@@ -175,15 +186,15 @@ def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
 def _probabilities(
     members: list[Classifier], inputs: Iterable[Iterable[np.ndarray]], views: Views, batch_size: int
 ) -> np.ndarray:
-    """Returns the mean over all members, scales and views: arrays (N, views, H, W, C) -> (N, classes)."""
+    """Returns the mean over all members, scales and views: (N, views, H, W, C) -> (N, classes)."""
     scores = []
     for member, scales in zip(members, inputs, strict=True):
-        for shown in scales:
-            flat = shown.reshape(-1, *shown.shape[2:])
+        for images in scales:
+            flat = images.reshape(-1, *images.shape[2:])
             outputs = np.concatenate(
                 [_outputs(member, flat[i : i + batch_size], views) for i in range(0, len(flat), batch_size)]
             )
-            scores.append(outputs.reshape(*shown.shape[:2], -1).mean(axis=1))
+            scores.append(outputs.reshape(*images.shape[:2], -1).mean(axis=1))
     mean = np.mean(scores, axis=0)
     return softmax(mean) if views.average == "logits" else mean
 
@@ -193,24 +204,24 @@ def _outputs(member: Classifier, images: np.ndarray, views: Views) -> np.ndarray
 
 
 class _Progress:
-    """Tells how an evaluation goes on."""
+    """Progress of an evaluation, logged every `_REPORT_SECONDS`."""
 
-    def __init__(self, images: int, log: Callable[[str], None] | None) -> None:
-        self.images, self.log = images, log
-        self.begun = self.told = time.monotonic()
+    def __init__(self, images: int) -> None:
+        self.images = images
+        self.start = self.logged = time.monotonic()
         self.done = self.wrong = 0
 
-    def tell(self, ranks: np.ndarray) -> None:
-        """Counts a batch, and tells if it is time."""
+    def add(self, ranks: np.ndarray) -> None:
+        """Counts a batch, and logs the progress if it is time."""
         self.done += len(ranks)
         self.wrong += int((ranks >= 1).sum())
         now = time.monotonic()
-        if self.log is None or now - self.told < _REPORT_SECONDS:
+        if now - self.logged < _REPORT_SECONDS:
             return
-        self.told = now
-        rate = self.done / (now - self.begun)
+        self.logged = now
+        rate = self.done / (now - self.start)
         left = (self.images - self.done) / rate
-        self.log(
+        _log.info(
             f"  {self.done:,} of {self.images:,} images, {rate:,.1f} images/s, {left:,.0f} s left, "
             f"top-1 error so far {self.wrong / self.done:.2%}"
         )

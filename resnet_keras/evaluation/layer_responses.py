@@ -1,4 +1,4 @@
-"""How strongly the layers of a network respond to images (arXiv:1512.03385, §4.2, Fig. 7)."""
+"""Standard deviations of layer responses (arXiv:1512.03385, §4.2, Fig. 7)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from resnet_keras.surgery.folding import conv_norm_pairs
 def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any]) -> dict[str, float]:
     """Returns the standard deviation of the response of each 3x3 layer of a network, in the order of the layers.
 
-    The response of a layer is what its batch normalization gives out, before the activation and before the addition.
-    So in a residual network those of the last layers of the residual functions tell how much each block changes what
-    comes in. The deviation is over all images, places and channels, of the network at rest, computed in float32.
+    The response of a layer is the output of its batch normalization, before the activation and before the addition. In
+    a residual network, the response of the last layer of a residual function is what the block adds to its input. The
+    deviation is over all images, positions and channels, of the network in inference mode, in float32.
 
     Example:
         >>> classifier = resnet_keras.Classifier.load("runs/r20")
@@ -31,14 +31,15 @@ def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any
         {'stem_conv': ..., 'stage1_block1_conv1': ..., ...}
 
     Args:
-        network: A functional network, nested models included: built here, read from a file or of `keras.applications`.
-        batches: Normalized images (N, H, W, C), alone or as the first of a tuple.
+        network: A functional network, with or without nested models: of this package, from a file or from
+            `keras.applications`.
+        batches: Normalized images (N, H, W, C), alone or as the first item of a tuple.
 
     Returns:
-        Deviations by the names of the convolutions.
+        Standard deviations by the name of the convolution.
 
     Raises:
-        ValueError: No 3x3 convolution is followed by a batch normalization of its own, or there are no images.
+        ValueError: No 3x3 convolution has a batch normalization of its own, or there are no images.
     """
     model = clone_in_float32(network.model if isinstance(network, Classifier) else network)
     norms = conv_norm_pairs(model)
@@ -52,13 +53,13 @@ def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any
             "Expected a network of 3x3 convolutions, each followed by its batch normalization. "
             f"Received: {model.name!r}, without"
         )
-    moments = {name: np.zeros(3) for name in layers}  # how many, their sum, and the sum of their squares
+    moments = {name: np.zeros(3) for name in layers}  # count, sum, and sum of squares of the values
 
-    def heard(name: str, outputs: Any) -> None:
+    def add(name: str, outputs: Any) -> None:
         values = np.asarray(keras.ops.convert_to_numpy(outputs), np.float64)
         moments[name] += (values.size, values.sum(), np.square(values).sum())
 
-    with _listening(layers, heard):
+    with _recorded(layers, add):
         for batch in batches:
             model(batch[0] if isinstance(batch, (tuple, list)) else batch, training=False)
     if not all(count for count, _, _ in moments.values()):
@@ -70,19 +71,19 @@ def response_deviations(network: Classifier | keras.Model, batches: Iterable[Any
 
 
 @contextmanager
-def _listening(layers: dict[str, keras.layers.Layer], heard: Callable[[str, Any], None]) -> Iterator[None]:
-    """Tells `heard` what each layer gives out, as long as the context lasts.
+def _recorded(layers: dict[str, keras.layers.Layer], record: Callable[[str, Any], None]) -> Iterator[None]:
+    """Calls `record` with the name and the outputs of each layer in a context.
 
-    A second model with all these outputs would do, but for blocks in nested models, whose insides a graph cannot name.
+    A second model with all these outputs would not reach blocks in nested models, whose tensors lie in another graph.
     """
 
     def recorded(name: str, call: Callable) -> Callable:
-        def listened(*args: Any, **kwargs: Any) -> Any:
+        def called(*args: Any, **kwargs: Any) -> Any:
             outputs = call(*args, **kwargs)
-            heard(name, outputs)
+            record(name, outputs)
             return outputs
 
-        return listened
+        return called
 
     with ExitStack() as stack:
         for name, layer in layers.items():

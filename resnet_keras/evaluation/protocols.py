@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from resnet_keras.applications.classifier import Classifier
@@ -11,22 +12,24 @@ from resnet_keras.data.splits import Split
 from resnet_keras.evaluation.evaluator import evaluate
 from resnet_keras.evaluation.views import Views
 
+_log = logging.getLogger(__name__)
+
 ONE_CROP, TEN_CROP, MULTI_SCALE = "1-crop", "10-crop", "multi-scale"
 
 _TEN_CROP_SIDE = 256 / 224
-"""Shorter side of an image of which ten crops are taken, per side of the crop (AlexNet, §4.1)."""
+"""Shorter side of the image from which ten crops are taken, divided by the side of a crop (AlexNet, §4.1)."""
 
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """What networks gave by one protocol.
+    """Errors of a network or an ensemble by one protocol.
 
     Attributes:
-        protocol: One of `ONE_CROP`, `TEN_CROP` and `MULTI_SCALE`.
-        networks: One, or those whose scores were averaged.
-        images: How many were shown.
-        top1_error: A fraction.
-        top5_error: A fraction; `None` with five classes or fewer.
+        protocol: `ONE_CROP`, `TEN_CROP` or `MULTI_SCALE`.
+        networks: Name of one network, or the names of an ensemble.
+        images: Number of images.
+        top1_error: Top-1 error as a fraction.
+        top5_error: Top-5 error as a fraction; `None` with five classes or fewer.
     """
 
     protocol: str
@@ -37,13 +40,13 @@ class ProtocolResult:
 
 
 def protocol_views(protocol: str, preprocessing: Preprocessing) -> Views:
-    """Returns what a protocol shows of each image.
+    """Returns the views of a protocol.
 
-    Ten crops are taken of an image of the classifier's own shorter side, or where that leaves no border of 8/7 of the
-    crop, as 256 is of 224. At several scales the whole image and its mirror image are shown.
+    Ten crops are taken from an image of the classifier's own shorter side. Where that equals the crop, the shorter side
+    is 8/7 of the crop, as 256 is of 224. The multi-scale protocol uses the full image and its mirror image.
 
     Raises:
-        ValueError: There is no protocol of that name; the message lists those there are.
+        ValueError: The name is none of the three protocols; the message lists them.
     """
     if protocol == ONE_CROP:
         return Views()
@@ -62,22 +65,20 @@ def evaluate_protocols(
     *,
     known: tuple[ProtocolResult, ...] = (),
     batch_size: int = 128,
-    log: Callable[[str], None] = print,
 ) -> Iterator[ProtocolResult]:
-    """Evaluates each network by each protocol, and all together by one crop and at several scales.
+    """Evaluates each network by each protocol, and their ensemble by one crop and at several scales.
 
     Args:
-        classifiers: By name, of one number of classes.
-        split: Images of their classes.
-        known: Results that are there already; they come out again as they are.
-        batch_size: Views in a step.
-        log: Takes lines of progress.
+        classifiers: Classifiers by name, with the same classes.
+        split: Labeled images of these classes.
+        known: Results of an earlier call; they are returned again instead of being computed.
+        batch_size: Views in a batch.
 
     Yields:
-        Results, as soon as there is one.
+        Each result as soon as it is computed.
 
     Raises:
-        ValueError: There is no classifier, or as of `evaluate`.
+        ValueError: There is no classifier. See `evaluate` for others.
     """
     if not classifiers:
         raise ValueError("Expected at least one classifier. Received: none")
@@ -92,8 +93,8 @@ def evaluate_protocols(
         if (protocol, names) in there:
             yield there[protocol, names]
             continue
-        log(f"{protocol}: {' + '.join(names)}")
+        _log.info(f"{protocol}: {' + '.join(names)}")
         members = [classifiers[name] for name in names]
         views = protocol_views(protocol, members[0].preprocessing)
-        found = evaluate(members, split, views=views, batch_size=batch_size, log=log)
+        found = evaluate(members, split, views=views, batch_size=batch_size)
         yield ProtocolResult(protocol, names, found.images, found.top1_error, found.top5_error)

@@ -1,4 +1,4 @@
-"""Batches of views: every image of a split once, as an evaluation protocol shows it to its classifiers."""
+"""Batches of views for an evaluation: each image of a split once."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _HELD_BATCHES = 8
 
 
 class ViewBatch(NamedTuple):
-    """Some images of a split.
+    """Views of some images of a split.
 
     Attributes:
-        places: Where in the split they stand (N,).
-        inputs: For each classifier and each scale, normalized views (N, views, H, W, C); to be taken once.
-        labels: Their classes (N,).
+        positions: Positions of the images in the split (N,).
+        inputs: For each classifier and each scale, normalized views (N, views, H, W, C); can be iterated once.
+        labels: Class indices (N,).
     """
 
-    places: np.ndarray
+    positions: np.ndarray
     inputs: Iterable[Iterable[np.ndarray]]
     labels: np.ndarray
 
@@ -34,9 +34,9 @@ class ViewBatch(NamedTuple):
 def view_batches(
     split: Split, preprocessings: Sequence[Preprocessing], views: Views, batch_size: int
 ) -> Iterator[ViewBatch]:
-    """Yields every image of a split once, with about `batch_size` views in a batch, for each of `preprocessings`.
+    """Yields each image of a split once, with about `batch_size` views in a batch, for each of `preprocessings`.
 
-    Whole images come in batches of one shape, and so not in the order of the split.
+    Full images are batched by shape, and so are not in the order of the split.
     """
     if views.crops == "full":
         return _whole(split, preprocessings, views, batch_size)
@@ -53,7 +53,7 @@ def _centers(split: Split, preprocessing: Preprocessing, batch_size: int) -> Ite
 
 
 def _crops(split: Split, preprocessings: Sequence[Preprocessing], views: Views, batch_size: int) -> Iterator[ViewBatch]:
-    """Yields crops, which are all of one size: so images are decoded and cropped in parallel, one by one."""
+    """Yields batches of crops. They have one size, so images are decoded and cropped in parallel."""
 
     def cropped(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(tuple(_views(image, preprocessing, views)) for preprocessing in preprocessings), label
@@ -75,15 +75,15 @@ def _whole(split: Split, preprocessings: Sequence[Preprocessing], views: Views, 
     most = max(1, batch_size // views.count)
 
     def batch(shape: tuple[int, ...]) -> ViewBatch:
-        places, images, labels = zip(*held.pop(shape), strict=True)
+        positions, images, labels = zip(*held.pop(shape), strict=True)
         stacked = tf.constant(np.stack(images))
-        # One scale at a time: all those of a batch of large images would not fit in memory together.
+        # One scale at a time: all scales of a batch of large images would not fit in memory together.
         inputs = ((view.numpy() for view in _views(stacked, each, views)) for each in preprocessings)
-        return ViewBatch(np.array(places), inputs, np.array(labels))
+        return ViewBatch(np.array(positions), inputs, np.array(labels))
 
     pairs = whole_images(split, max(each.channels for each in preprocessings)).prefetch(most)
-    for place, (image, label) in enumerate(pairs.as_numpy_iterator()):
-        held.setdefault(image.shape, []).append((place, image, label))
+    for position, (image, label) in enumerate(pairs.as_numpy_iterator()):
+        held.setdefault(image.shape, []).append((position, image, label))
         if len(held[image.shape]) == most:
             yield batch(image.shape)
         elif sum(map(len, held.values())) >= _HELD_BATCHES * most:
@@ -93,6 +93,6 @@ def _whole(split: Split, preprocessings: Sequence[Preprocessing], views: Views, 
 
 
 def _views(image: tf.Tensor, preprocessing: Preprocessing, views: Views) -> Iterator[tf.Tensor]:
-    """Yields what one classifier is shown of images, scale by scale."""
+    """Yields the views of images for one classifier, scale by scale."""
     image = with_channels(image, preprocessing.channels)
     return (views.of(image, preprocessing, side) for side in views.sides(preprocessing))

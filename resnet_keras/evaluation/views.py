@@ -1,4 +1,4 @@
-"""What of an image a classifier is shown in an evaluation (arXiv:1512.03385, §3.4), and how answers are averaged."""
+"""Views of an image in an evaluation: crops, scales and mirror images (arXiv:1512.03385, §3.4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Crops = Literal["center", "ten", "full"]
 Average = Literal["probabilities", "logits"]
 
 PAPER_SCALES = (224, 256, 384, 480, 640)
-"""Shorter sides in pixels, for networks of 224 (§3.4)."""
+"""Shorter sides in pixels, for networks with 224x224 images (§3.4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +23,17 @@ class Views:
     """An evaluation protocol.
 
     Attributes:
-        crops: "center" crops the center; "ten" the center and the four corners, and mirrors each (10-crop, AlexNet
-            §4.1); "full" takes the whole image, and the classifier is applied at every place of the last feature map
-            and averaged, which for a linear one is the global average pooling of these networks.
-        scales: Shorter sides in pixels that an image is resized to, one after the other. If there are none: the
-            paper's five for "full", in proportion to the network's image size, and the classifier's own otherwise.
-        flip: Whether each view is shown mirrored, too. "ten" is mirrored already.
-        average: Of what the mean over all views, scales and classifiers is taken. fb.resnet.torch's published 10-crop
-            errors are of "logits".
+        crops: "center" crops the center; "ten" crops the center and the four corners and mirrors each (10-crop, AlexNet
+            §4.1); "full" takes the full image: the classifier is applied at every position of the last feature map and
+            averaged, which for a linear classifier is the global average pooling of these networks.
+        scales: Shorter sides in pixels to which an image is resized. If empty: the paper's five for "full", in
+            proportion to the network's image size; otherwise the classifier's own.
+        flip: Whether to add the mirror image of each view. "ten" contains mirror images already.
+        average: What is averaged over views, scales and classifiers. The published 10-crop errors of fb.resnet.torch
+            average "logits".
 
     Raises:
-        ValueError: A field has a value that is not listed above.
+        ValueError: A field has a value that is not listed above, or `flip` is used with "ten".
     """
 
     crops: Crops = "center"
@@ -51,14 +51,14 @@ class Views:
 
     @property
     def count(self) -> int:
-        """Views of an image at each scale."""
+        """Number of views of an image at each scale."""
         return 10 if self.crops == "ten" else 2 if self.flip else 1
 
     def sides(self, preprocessing: Preprocessing) -> tuple[int | None, ...]:
-        """Returns the shorter sides for one classifier; `None` is its own.
+        """Returns the shorter sides for one classifier; `None` stands for its own.
 
         Raises:
-            ValueError: A scale is shorter than what is to be cropped from it.
+            ValueError: A scale is shorter than the crop.
         """
         smallest = max(preprocessing.image_size)
         if self.crops == "full":
@@ -70,7 +70,7 @@ class Views:
         return self.scales or (None,)
 
     def of(self, image: tf.Tensor, preprocessing: Preprocessing, side: int | None) -> tf.Tensor:
-        """Returns the views of images at one scale, normalized: (..., H, W, C) -> float32 (..., views, h, w, C)."""
+        """Returns normalized views of images at one scale: (..., H, W, C) -> float32 (..., views, h, w, C)."""
         if self.crops == "full":
             views = [resize(image, scaled_size(tf.shape(image)[-3:-1], preprocessing, side), preprocessing)]
         elif self.crops == "center" and side is None:

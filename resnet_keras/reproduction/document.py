@@ -92,7 +92,7 @@ def _training(folder: ReproductionFolder, name: str, experiment: Experiment, bud
     figure = error_curves(found)
     parts = [_about(found), error_table(found), contrast_table(experiment, found)]
     if figure is not None:
-        parts.append(_picture(folder, budget, name, figure))
+        parts.append(_figure(folder, budget, name, figure))
     return [part for part in (*parts, _missing(found)) if part]
 
 
@@ -107,9 +107,19 @@ def _responses(folder: ReproductionFolder, name: str, experiment: Experiment, bu
     measured = folder.read(budget, name)
     if measured is None:
         return []
-    said = f"Responses to {measured['images']:,} test images of {measured['dataset']}."
-    picture = _picture(folder, budget, name, response_curves(measured))
-    return [said, response_table(measured), picture]
+    figure = _figure(folder, budget, name, response_curves(measured))
+    return [_response_images(measured["networks"]), response_table(measured), figure]
+
+
+def _response_images(networks: list[dict[str, Any]]) -> str:
+    """Returns a line on the test images; with several data sets, on the networks of each."""
+    groups: dict[str, list[str]] = {}
+    for network in networks:
+        groups.setdefault(f"{network['images']:,} test images of {network['dataset']}", []).append(network["name"])
+    if len(groups) == 1:
+        return f"Responses to {next(iter(groups))}."
+    parts = [f"{images} ({', '.join(names)})" for images, names in groups.items()]
+    return f"Responses to {'; '.join(parts)}."
 
 
 def _protocols(folder: ReproductionFolder, name: str, experiment: Experiment, budget: str) -> list[str]:
@@ -179,7 +189,7 @@ def _missing(found: tuple[Outcome, ...]) -> str:
     return f"**{finished} of {wanted} runs are finished**{also}. The same command goes on."
 
 
-def _picture(folder: ReproductionFolder, budget: str, name: str, figure: Any) -> str:
+def _figure(folder: ReproductionFolder, budget: str, name: str, figure: Any) -> str:
     file = folder.plot(budget, name)
     save_figure(figure, file)
     return f"![{name}, {budget}]({file.relative_to(folder.path).as_posix()})"

@@ -1,7 +1,8 @@
-"""Carrying out the paper's experiments: what is missing is trained and measured, and all is told in one document."""
+"""Experiments of the paper, run step by step: missing runs are trained and measured, then the document is written."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,22 +21,24 @@ from resnet_keras.reproduction.catalog import find_experiment
 from resnet_keras.reproduction.document import write_document
 from resnet_keras.reproduction.experiment import BUDGETS, VALIDATE_EPOCHS, Budget, Experiment, Kind
 from resnet_keras.reproduction.folder import GIVEN, ReproductionFolder
-from resnet_keras.reproduction.peak_memory import train_apart
+from resnet_keras.reproduction.peak_memory import train_in_new_process
 from resnet_keras.runs.folder import dataset_of
 from resnet_keras.runs.post_training import measure_run
 from resnet_keras.training.trainer import train
 
-RESPONSE_IMAGES = 1_000
-"""Test images whose responses are measured."""
-PROTOCOL_IMAGES = {"small": 2_000}
-"""Test images that the protocols show, where it is not all of them: five scales cost two cores the time of 36 crops."""
+_log = logging.getLogger(__name__)
 
-_TAKING_WEIGHTS: tuple[Kind, ...] = ("responses", "protocols")
+RESPONSE_IMAGES = 1_000
+"""Test images on which responses are measured."""
+PROTOCOL_IMAGES = {"small": 2_000}
+"""Test images of the protocols, by budget, where it is not all of them: five scales cost as much as 36 crops."""
+
+_WITH_WEIGHTS: tuple[Kind, ...] = ("responses", "protocols")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Order:
-    """What is to be carried out, where, and on which data."""
+class _Job:
+    """An experiment with its budget, folder and data."""
 
     name: str
     experiment: Experiment
@@ -45,11 +48,10 @@ class _Order:
     download: bool
     dataset: str | None
     weights: tuple[Path, ...]
-    log: Callable[[str], None]
 
     @property
-    def place(self) -> str:
-        """Under what the measurements are kept."""
+    def subfolder(self) -> str:
+        """Subfolder of the measurements."""
         return GIVEN if self.weights else self.budget
 
 
@@ -62,68 +64,66 @@ def reproduce(
     download: bool = False,
     dataset: str | None = None,
     weights: Sequence[str | Path] = (),
-    log: Callable[[str], None] = print,
 ) -> Path:
-    """Carries out one of `EXPERIMENTS` and returns the document with its result and those of all others so far.
+    """Runs one of `EXPERIMENTS`; returns the document with its results and those of all experiments so far.
 
-    Runs lie in `workdir`, where experiments of one budget share them. A run that is there is taken as it is, one that
-    was interrupted goes on: so the same call again continues the experiment, however it ended.
+    The folders of the runs are in `workdir`; experiments of one budget share them. Finished runs are reused, and
+    interrupted ones are resumed, so the same call again resumes the experiment. Progress is logged.
 
     Args:
         name: A key of `EXPERIMENTS`.
         workdir: Folder of all experiments.
-        budget: "smoke" shows in a minute or two that everything works, on the digits in the package; "small" shows
-            the effect on two CPU cores within two hours, on a part of CIFAR-10; "full" is the paper's own recipes.
-        data_dir: Where the data lie; see `open_split`.
-        download: Whether TFDS may fetch a data set that is missing.
-        dataset: Of "responses" and "protocols" with `weights`: whose test images to show. The first run's own if
-            `None`.
-        weights: For "responses" and "protocols": finished runs or `.keras` files to measure, in place of training.
-        log: Takes the lines of progress.
+        budget: "smoke" checks in a minute or two that everything works, on the digits of the package; "small" shows
+            the effect on two CPU cores within two hours, on a part of CIFAR-10; "full" uses the paper's recipes.
+        data_dir: Folder of the data; see `open_split`.
+        download: Whether TFDS may download a missing data set.
+        dataset: For "responses" and "protocols" with `weights`: the data set whose test images are used. If `None`,
+            each run's own; `.keras` files need one.
+        weights: For "responses" and "protocols": finished runs or `.keras` files to measure instead of training.
 
     Raises:
-        ValueError: An unknown experiment or budget; weights for an experiment that trains; or as of `train`.
-        FileNotFoundError: The data or the weights are missing; the message says where to put them.
+        ValueError: The experiment or the budget is unknown; weights are given for an experiment that trains;
+            "protocols" without `dataset` gets runs of several data sets. See `train` for others.
+        FileNotFoundError: Data or weights are missing; the message says where to put them.
     """
     if budget not in BUDGETS:
         raise ValueError(f"Expected `budget` to be one of {BUDGETS}. Received: {budget!r}")
-    chosen = find_experiment(name)
-    if (weights or dataset) and chosen.kind not in _TAKING_WEIGHTS:
+    experiment = find_experiment(name)
+    if (weights or dataset) and experiment.kind not in _WITH_WEIGHTS:
         raise ValueError(f"Expected no `weights` or `dataset` for {name}. Received: {list(weights)}, {dataset}")
     if dataset and not weights:
         raise ValueError(f"Expected `weights` to show images of `dataset` to. Received: none, and {dataset!r}")
-    order = _Order(
+    job = _Job(
         name=name,
-        experiment=chosen,
+        experiment=experiment,
         budget=budget,
         folder=ReproductionFolder(workdir),
         data_dir=data_dir,
         download=download,
         dataset=dataset,
         weights=tuple(map(Path, weights)),
-        log=log,
     )
-    _CARRIED_OUT[chosen.kind](order)
-    write_document(order.folder)
-    return order.folder.document
+    _RUN[experiment.kind](job)
+    write_document(job.folder)
+    return job.folder.document
 
 
-def _count_networks(order: _Order) -> None:
-    """Networks are counted when the document is written, which needs them for every experiment."""
+def _count_networks(job: _Job) -> None:
+    """Does nothing: `write_document`, which needs the counts for every experiment, counts the networks."""
 
 
-def _train_all(order: _Order) -> None:
-    """Trains and measures the runs of an experiment that are not there yet, one after another."""
-    recipes = order.experiment.recipes(order.budget)
-    every = VALIDATE_EPOCHS[order.budget]
+def _train_all(job: _Job) -> None:
+    """Trains and measures the missing runs of an experiment, one after another."""
+    recipes = job.experiment.recipes(job.budget)
+    every = VALIDATE_EPOCHS[job.budget]
     for i, recipe in enumerate(recipes, start=1):
-        path = order.folder.run(order.budget, recipe)
-        order.log(f"run {i} of {len(recipes)}: {path.name}")
-        reading: dict[str, Any] = {"data_dir": order.data_dir, "download": order.download}
-        if order.experiment.kind == "memory":
-            # Of a few steps no curve is wanted, and so deep a network is long in tracing.
-            seldom = every if order.budget == "full" else recipe.schedule.epochs + 1
-            train_apart(
+        path = job.folder.run(job.budget, recipe)
+        _log.info(f"run {i} of {len(recipes)}: {path.name}")
+        reading: dict[str, Any] = {"data_dir": job.data_dir, "download": job.download}
+        if job.experiment.kind == "memory":
+            # Curves of a few steps say nothing, and tracing such a deep network for validation takes long.
+            seldom = every if job.budget == "full" else recipe.schedule.epochs + 1
+            train_in_new_process(
                 recipe,
                 path,
                 **reading,
@@ -132,72 +132,78 @@ def _train_all(order: _Order) -> None:
         else:
             train(recipe, path, **reading, validate_epochs=min(every, recipe.schedule.epochs))
             measure_run(path, ten_crop=recipe.data.dataset == "imagenet2012")
-        keras.utils.clear_session()  # a process that trains a dozen networks need not hold all their graphs
+        keras.utils.clear_session()  # frees the graphs: a process may train a dozen networks
 
 
-def _sources(order: _Order) -> dict[str, tuple[Path, ...]]:
-    """Returns what to measure: the finished runs of each variant, which are trained if need be, or what was given."""
-    if order.weights:
-        names = [path.stem for path in order.weights]
+def _sources(job: _Job) -> dict[str, tuple[Path, ...]]:
+    """Returns what to measure, by name: the given files, or the runs of each variant, trained where missing."""
+    if job.weights:
+        names = [path.stem for path in job.weights]
         unique = len(set(names)) == len(names)
-        return {path.stem if unique else str(path): (path,) for path in order.weights}
-    _train_all(order)
+        return {path.stem if unique else str(path): (path,) for path in job.weights}
+    _train_all(job)
     return {
-        variant.name: tuple(order.folder.run(order.budget, recipe) for recipe in variant.recipes)
-        for variant in order.experiment.variants[order.budget]
+        variant.name: tuple(job.folder.run(job.budget, recipe) for recipe in variant.recipes)
+        for variant in job.experiment.variants[job.budget]
     }
 
 
-def _test_images(order: _Order, source: Path) -> tuple[str, Split]:
-    dataset, place = dataset_of(source, order.dataset, order.data_dir)
+def _test_images(job: _Job, source: Path) -> tuple[str, Split]:
+    dataset, place = dataset_of(source, job.dataset, job.data_dir)
     return dataset, open_whole(dataset, "test", data_dir=place)
 
 
-def _measure_responses(order: _Order) -> None:
-    """Measures the responses of each network's layers to the same test images."""
+def _measure_responses(job: _Job) -> None:
+    """Measures the responses of each network's layers to test images of its data set."""
     networks: list[dict[str, Any]] = []
-    panels = {variant.name: variant.panel for variant in order.experiment.variants[order.budget]}
-    for name, paths in _sources(order).items():
+    panels = {variant.name: variant.panel for variant in job.experiment.variants[job.budget]}
+    for name, paths in _sources(job).items():
         runs = []
         for path in paths:
-            order.log(f"responses: {path}")
+            _log.info(f"responses: {path}")
             classifier = Classifier.load(path)
-            dataset, split = _test_images(order, path)
-            shown = stratified_sample(split, RESPONSE_IMAGES)
-            runs.append(response_deviations(classifier, evaluation_batches(shown, classifier.preprocessing, 125)))
+            dataset, split = _test_images(job, path)
+            split = stratified_sample(split, RESPONSE_IMAGES)
+            runs.append(response_deviations(classifier, evaluation_batches(split, classifier.preprocessing, 125)))
             keras.utils.clear_session()
-        networks.append({"name": name, "panel": panels.get(name, "given"), "deviations": runs})
-    content = {"dataset": dataset, "images": len(shown), "networks": networks}
-    order.folder.write(order.place, order.name, content)
+        images = {"dataset": dataset, "images": len(split)}  # of one variant, all runs have the same
+        networks.append({"name": name, "panel": panels.get(name, "given"), **images, "deviations": runs})
+    job.folder.write(job.subfolder, job.name, {"networks": networks})
 
 
-def _measure_protocols(order: _Order) -> None:
-    """Evaluates each network by each protocol; what is known of the same files stays."""
-    files = {name: paths[0] for name, paths in _sources(order).items()}
+def _measure_protocols(job: _Job) -> None:
+    """Evaluates each network by each protocol; results of an earlier call for the same files are kept."""
+    files = {name: paths[0] for name, paths in _sources(job).items()}
+    datasets = {name: dataset_of(path, job.dataset, job.data_dir)[0] for name, path in files.items()}
+    if len(set(datasets.values())) > 1:
+        raise ValueError(
+            "Expected networks of one data set, which are also evaluated together, or `dataset`. Received: "
+            + ", ".join(f"{name} of {dataset}" for name, dataset in datasets.items())
+        )
     classifiers = {name: Classifier.load(path) for name, path in files.items()}
-    dataset, split = _test_images(order, next(iter(files.values())))
-    split = stratified_sample(split, PROTOCOL_IMAGES.get(order.place, len(split)))
+    dataset, split = _test_images(job, next(iter(files.values())))
+    split = stratified_sample(split, PROTOCOL_IMAGES.get(job.subfolder, len(split)))
     about = {"dataset": dataset, "images": len(split), "files": {name: _stamp(path) for name, path in files.items()}}
-    before = order.folder.read(order.place, order.name) or {}
+    before = job.folder.read(job.subfolder, job.name) or {}
     same = {key: before.get(key) for key in about} == about
     known = tuple(
         ProtocolResult(**{**row, "networks": tuple(row["networks"])}) for row in before.get("results", []) if same
     )
     found: list[ProtocolResult] = []
-    for result in evaluate_protocols(classifiers, split, known=known, log=order.log):
+    for result in evaluate_protocols(classifiers, split, known=known):
         found.append(result)
         kept = [*found, *(row for row in known if row not in found)]
-        order.folder.write(order.place, order.name, {**about, "results": [asdict(row) for row in kept]})
+        job.folder.write(job.subfolder, job.name, {**about, "results": [asdict(row) for row in kept]})
 
 
 def _stamp(path: Path) -> list[Any]:
-    """Returns what tells one file from another that takes its place."""
+    """Returns the path, size and time of a file, which change when it is replaced."""
     file = path / "model.keras" if path.is_dir() else path
     state = file.stat()
     return [str(file), state.st_size, state.st_mtime_ns]
 
 
-_CARRIED_OUT: dict[Kind, Callable[[_Order], None]] = {
+_RUN: dict[Kind, Callable[[_Job], None]] = {
     "networks": _count_networks,
     "training": _train_all,
     "responses": _measure_responses,

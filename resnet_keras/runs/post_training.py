@@ -54,7 +54,7 @@ def measure_run(path: str | Path, *, ten_crop: bool = False) -> None:
             split = stratified_sample(
                 stratified_sample(split, recipe.data.train_images or len(split)), MOST_TRAINING_IMAGES
             )
-        result = evaluate(classifier, split, views=views, batch_size=recipe.data.batch_size, log=_log.info)
+        result = evaluate(classifier, split, views=views, batch_size=recipe.data.batch_size)
         files.write_json(folder.path / name, asdict(result))
 
 

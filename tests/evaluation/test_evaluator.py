@@ -441,26 +441,32 @@ def test_a_broken_image_is_named(tmp_path: Path, views: Views, convolutional: li
 # Progress ----------------------------------------------------------------------------------------------------------
 
 
-def told(split: Split, monkeypatch: pytest.MonkeyPatch, *, every: float) -> list[str]:
-    """Returns what is told of an evaluation whose every batch of four images takes two seconds."""
+def logged(
+    split: Split, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, every: float
+) -> list[str]:
+    """Returns what is logged of an evaluation whose every batch of four images takes two seconds."""
+    caplog.clear()
     clock = itertools.count(100.0, 2.0)
     monkeypatch.setattr(evaluation, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(evaluation, "_REPORT_SECONDS", every)
-    lines: list[str] = []
-    predict_split(LINEAR[0].classifier, split, batch_size=4, log=lines.append)
-    return lines
+    predict_split(LINEAR[0].classifier, split, batch_size=4)
+    return caplog.messages
 
 
-def test_an_evaluation_tells_how_it_goes_on(files: FileSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_logs_its_progress(
+    files: FileSplit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     wrong = predict_split(LINEAR[0].classifier, files).ranks >= 1
     errors = [f"{wrong[:done].mean():.2%}" for done in (4, 8, 11)]
-    assert told(files, monkeypatch, every=0.0) == [
+    assert logged(files, monkeypatch, caplog, every=0.0) == [
         f"  4 of 11 images, 2.0 images/s, 4 s left, top-1 error so far {errors[0]}",  # 3.5 s, to the even
         f"  8 of 11 images, 2.0 images/s, 2 s left, top-1 error so far {errors[1]}",
         f"  11 of 11 images, 1.8 images/s, 0 s left, top-1 error so far {errors[2]}",
     ]
 
 
-def test_an_evaluation_tells_no_more_often_than_it_should(files: FileSplit, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [line.split()[0] for line in told(files, monkeypatch, every=3.0)] == ["8"]
-    assert told(files, monkeypatch, every=60.0) == []
+def test_an_evaluation_logs_no_more_often_than_it_should(
+    files: FileSplit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [line.split()[0] for line in logged(files, monkeypatch, caplog, every=3.0)] == ["8"]
+    assert logged(files, monkeypatch, caplog, every=60.0) == []

@@ -39,7 +39,7 @@ def test_ten_crops_are_taken_of_a_border_of_8_7() -> None:
 def test_each_network_by_each_protocol_then_all_together() -> None:
     split = stratified_sample(open_split("digits", "test"), 30)
     members = {"one": classifier(1), "two": classifier(2)}
-    found = {(row.protocol, row.networks): row for row in evaluate_protocols(members, split, log=lambda line: None)}
+    found = {(row.protocol, row.networks): row for row in evaluate_protocols(members, split)}
     assert list(found) == [
         *((protocol, (name,)) for name in members for protocol in ("1-crop", "10-crop", "multi-scale")),
         *((protocol, ("one", "two")) for protocol in ("1-crop", "multi-scale")),
@@ -55,13 +55,12 @@ def test_each_network_by_each_protocol_then_all_together() -> None:
     assert len({row.top1_error for row in found.values()}) > 1
 
 
-def test_what_is_known_is_not_computed_again() -> None:
-    said: list[str] = []
+def test_what_is_known_is_not_computed_again(caplog: pytest.LogCaptureFixture) -> None:
     known = ProtocolResult("10-crop", ("one",), 3, 0.125, None)
     split = stratified_sample(open_split("digits", "test"), 20)
-    found = list(evaluate_protocols({"one": classifier(1)}, split, known=(known,), log=said.append))
+    found = list(evaluate_protocols({"one": classifier(1)}, split, known=(known,)))
     assert found[1] == known
-    assert said == ["1-crop: one", "multi-scale: one"]
+    assert caplog.messages == ["1-crop: one", "multi-scale: one"]
     assert [row.images for row in found] == [20, 3, 20]
 
 

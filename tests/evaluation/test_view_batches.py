@@ -67,15 +67,15 @@ def assert_every_image_once(split: Any, pictures: list[np.ndarray], members: lis
     places: list[int] = []
     for batch in view_batches(split, members, views, size):
         inputs = [list(scales) for scales in batch.inputs]
-        assert 1 <= len(batch.places) <= max(1, size // views.count)
-        assert batch.labels.tolist() == split.labels[batch.places].tolist()
-        places.extend(batch.places)
-        for row, place in enumerate(batch.places):
+        assert 1 <= len(batch.positions) <= max(1, size // views.count)
+        assert batch.labels.tolist() == split.labels[batch.positions].tolist()
+        places.extend(batch.positions)
+        for row, place in enumerate(batch.positions):
             for chosen, scales in zip(members, inputs, strict=True):
                 wanted = slow_inputs(pictures[place], chosen, views)
                 for found, expected in zip(scales, wanted, strict=True):
                     assert found.dtype == np.float32
-                    assert found.shape == (len(batch.places), *expected.shape)
+                    assert found.shape == (len(batch.positions), *expected.shape)
                     assert (np.abs(found[row] - expected) * chosen.std).max() < 2.01
     assert sorted(places) == list(range(len(pictures)))
     if views.crops != "full":
@@ -121,7 +121,7 @@ def test_each_classifier_is_shown_its_own_channels(views: Views, first: int) -> 
         for chosen, scales in zip(members, batch.inputs, strict=True):
             for found in scales:
                 wanted = np.repeat(split.images, chosen.channels, -1)
-                for row, place in enumerate(batch.places):
+                for row, place in enumerate(batch.positions):
                     (expected,) = slow_inputs(wanted[place], chosen, views)
                     assert found[row].shape == expected.shape
                     assert (np.abs(found[row] - expected) * chosen.std).max() < 2.01
@@ -131,7 +131,7 @@ def test_whole_images_come_in_full_batches_of_one_shape(files: FileSplit) -> Non
     shapes = [slow.read(path).shape[:2] for path in files.paths]
     batches = list(view_batches(files, [LARGE], Views(crops="full", scales=(12,)), 2))
     for batch in batches:
-        assert len({shapes[place] for place in batch.places}) == 1
+        assert len({shapes[place] for place in batch.positions}) == 1
     counts = {shape: shapes.count(shape) for shape in shapes}
     assert len(batches) == sum(-(-count // 2) for count in counts.values())
 
@@ -184,10 +184,10 @@ def test_no_more_images_are_held_than_fill_a_few_batches(
     most = 0
     for batch in view_batches(arrays(), [LARGE], views, size):
         most = max(most, source.taken - len(given))
-        assert 1 <= len(batch.places) <= 4
-        assert len({shapes[place] for place in batch.places}) == 1
-        assert batch.labels.tolist() == [place % 3 for place in batch.places]
-        given.extend(batch.places)
+        assert 1 <= len(batch.positions) <= 4
+        assert len({shapes[place] for place in batch.positions}) == 1
+        assert batch.labels.tolist() == [place % 3 for place in batch.positions]
+        given.extend(batch.positions)
     assert sorted(given) == list(range(150))
     assert most <= 4 * limit
     assert most >= 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> ReproductionFolder:
 
 
 def test_an_experiment_trains_what_it_lists_and_writes_the_document(
-    folder: ReproductionFolder, monkeypatch: pytest.MonkeyPatch
+    folder: ReproductionFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     trained: list[tuple[Recipe, dict[str, Any]]] = []
 
@@ -41,11 +42,10 @@ def test_an_experiment_trains_what_it_lists_and_writes_the_document(
 
     monkeypatch.setattr(reproduction, "train", train)
     monkeypatch.setattr(reproduction, "measure_run", lambda path, **_: None)
-    said: list[str] = []
-    assert reproduction.reproduce("degradation", folder.path, budget="smoke", log=said.append) == folder.document
+    assert reproduction.reproduce("degradation", folder.path, budget="smoke") == folder.document
     assert tuple(recipe for recipe, _ in trained) == EXPERIMENTS["degradation"].recipes("smoke")
     assert trained[0][1]["validate_epochs"] == 1
-    assert said[1] == "run 2 of 4: digits_plainnet56_seed0"
+    assert caplog.messages[1] == "run 2 of 4: digits_plainnet56_seed0"
     text = unpadded(folder.document.read_text())
     assert "| plain-56 | 1 of 1 | 10.00 | 20.00 |" in text
     assert folder.plot("budget", "x").parent.joinpath("degradation_smoke.png").stat().st_size > 1000
@@ -79,8 +79,8 @@ def test_responses_and_protocols_of_a_run_that_is_given(
     assert program.main(["responses", "--workdir", str(folder.path), "--weights", str(digits_run)]) == 0
     measured = folder.read("given", "responses")
     assert measured is not None
-    ((network,), images) = measured["networks"], measured["images"]
-    assert (images, len(network["deviations"][0])) == (359, 19)
+    (network,) = measured["networks"]
+    assert (network["dataset"], network["images"], len(network["deviations"][0])) == ("digits", 359, 19)
     file = str(digits_run / "model.keras")
     command = ["protocols", "--workdir", str(folder.path), "--weights", file, "--dataset", "digits"]
     assert program.main(command) == 0
@@ -97,6 +97,29 @@ def test_responses_and_protocols_of_a_run_that_is_given(
     assert "### Of networks that were given" in text
     assert "| model | 10-crop | 359 |" in text
     assert "plots/responses_given.png" in text
+
+
+def test_each_network_responds_to_test_images_of_its_own_data_set(
+    folder: ReproductionFolder, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [digits_run, tmp_path / "other"]
+    shutil.copytree(*runs)
+    splits = {"digits": open_split("digits", "test"), "cifar10": stratified_sample(open_split("digits", "test"), 20)}
+    dataset = {runs[0]: "digits", runs[1]: "cifar10"}
+    monkeypatch.setattr(reproduction, "dataset_of", lambda source, named, place: (named or dataset[source], place))
+    monkeypatch.setattr(reproduction, "open_whole", lambda name, split, **_: splits[name])
+    monkeypatch.setattr(reproduction, "response_deviations", lambda network, batches: {"a_conv": 0.5})
+    reproduction.reproduce("responses", folder.path, weights=runs)
+    measured = folder.read("given", "responses")
+    assert measured is not None
+    found = [(network["name"], network["dataset"], network["images"]) for network in measured["networks"]]
+    assert found == [(digits_run.stem, "digits", 359), ("other", "cifar10", 20)]
+    said = f"Responses to 359 test images of digits ({digits_run.stem}); 20 test images of cifar10 (other)."
+    assert said in folder.document.read_text()
+    # All networks of the protocols are evaluated together, so on one data set.
+    refused = rf"Expected networks of one data set, .* Received: {digits_run.stem} of digits, other of cifar10"
+    with pytest.raises(ValueError, match=refused):
+        reproduction.reproduce("protocols", folder.path, weights=runs)
 
 
 def test_what_is_missing_is_told_with_its_place(
@@ -135,9 +158,7 @@ def test_the_peak_is_that_of_the_process_and_of_a_run_that_was_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peak_memory, "train", lambda recipe, path, **arguments: evaluation(0.1))
-    status = tmp_path / "status"
-    status.write_text("Name:\tpython\nVmPeak:\t  99 kB\nVmHWM:\t  2048 kB\nVmRSS:\t 7 kB\n")
-    monkeypatch.setattr(peak_memory, "_STATUS", status)
+    monkeypatch.setattr(peak_memory, "peak_memory", lambda: 2**21)
     recipe = EXPERIMENTS["layers1202"].recipes("smoke")[0]
     peak_memory._trained(recipe, tmp_path / "new", {})
     assert peak_memory.peak_bytes(tmp_path / "new") == 2**21
@@ -151,7 +172,7 @@ def test_the_peak_is_that_of_the_process_and_of_a_run_that_was_trained(
 def test_a_training_apart_tells_its_own_memory(tmp_path: Path) -> None:
     recipe = EXPERIMENTS["depth"].recipes("smoke")[0]
     held = bytearray(2**30)  # of this process, which that one must not count
-    result = peak_memory.train_apart(recipe, tmp_path / "run")
+    result = peak_memory.train_in_new_process(recipe, tmp_path / "run")
     peak = peak_memory.peak_bytes(tmp_path / "run")
     assert result.images == 359
     assert peak is not None
