@@ -7,8 +7,8 @@
        -l:libtensorflow_cc.so.2 -l:libtensorflow_framework.so.2
      TF_CPP_MIN_LOG_LEVEL=3 ./classify saved_models/digits_resnet20/1 seven.png three.jpg
 
-   Prints each image's most probable classes: probability, score (logit), name. Of an image that cannot be classified
-   it says why, goes on with the next, and ends with status 1. The first image takes longer than those after it. */
+   Prints each image's most probable classes: probability, score (logit), name. If an image cannot be classified, it
+   prints the reason, continues with the next image, and exits with status 1. The first image takes longest. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ typedef struct {
   const uint8_t* end;
 } Bytes;
 
-// Of protobuf's wire format, what MetaGraphDef needs: numbers of seven bits a byte, and fields with a length.
+// The parts of protobuf's wire format that MetaGraphDef needs: varints, and fields with a length.
 
 static int read_number(Bytes* from, uint64_t* number) {
   *number = 0;

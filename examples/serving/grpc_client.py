@@ -1,6 +1,6 @@
 """Classifies image files on TensorFlow Serving, over gRPC: `python grpc_client.py digits_resnet20 seven.png three.jpg`.
 
-It needs `pip install tensorflow-serving-api`. Images travel as they are, without the third that Base64 adds.
+It needs `pip install tensorflow-serving-api`. Images are sent as bytes; Base64 would add a third.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def answers(response: predict_pb2.PredictResponse) -> list[list[tuple[str, float
 
 
 def classify(server: str, model: str, images: Sequence[bytes]) -> list[list[tuple[str, float]]]:
-    """Asks the server, in one request.
+    """Classifies images in one request.
 
     Raises:
         ConnectionError: There is no such server.
-        ValueError: It refused the request: no such model, or an image that it cannot read.
+        ValueError: The server refused the request: no such model, or an image that it cannot read.
     """
     with grpc.insecure_channel(server) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -55,11 +55,11 @@ def classify(server: str, model: str, images: Sequence[bytes]) -> list[list[tupl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints each image's classes; returns 1 if the server is not there or refuses, 2 if a file cannot be read."""
+    """Prints the classes of each image; returns 1 if the server is missing or refuses, 2 if a file cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="name that the server has the model by, as digits_resnet20")
+    parser.add_argument("model", help="name of the model on the server, such as digits_resnet20")
     parser.add_argument("images", nargs="+", type=Path, metavar="image", help="JPEG or PNG file")
-    parser.add_argument("--server", default="127.0.0.1:8500", help="its gRPC address; %(default)s if left out")
+    parser.add_argument("--server", default="127.0.0.1:8500", help="its gRPC address (default: %(default)s)")
     arguments = parser.parse_args(argv)
     try:
         images = [path.read_bytes() for path in arguments.images]

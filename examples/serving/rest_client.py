@@ -1,6 +1,6 @@
 """Classifies image files on TensorFlow Serving, over REST: `python rest_client.py digits_resnet20 seven.png three.jpg`.
 
-It needs the standard library alone.
+It needs only the standard library.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def answers(response: bytes) -> list[list[tuple[str, float]]]:
 
 
 def classify(server: str, model: str, images: Sequence[bytes]) -> list[list[tuple[str, float]]]:
-    """Asks the server, in one request.
+    """Classifies images in one request.
 
     Raises:
         ConnectionError: There is no such server.
-        ValueError: It refused the request: no such model, or an image that it cannot read.
+        ValueError: The server refused the request: no such model, or an image that it cannot read.
     """
     url = f"{server.rstrip('/')}/v1/models/{urllib.parse.quote(model, safe='')}:predict"
     request = urllib.request.Request(url, request_body(images), {"Content-Type": "application/json"})
@@ -59,11 +59,11 @@ def _reason(response: bytes) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints each image's classes; returns 1 if the server is not there or refuses, 2 if a file cannot be read."""
+    """Prints the classes of each image; returns 1 if the server is missing or refuses, 2 if a file cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="name that the server has the model by, as digits_resnet20")
+    parser.add_argument("model", help="name of the model on the server, such as digits_resnet20")
     parser.add_argument("images", nargs="+", type=Path, metavar="image", help="JPEG or PNG file")
-    parser.add_argument("--server", default="http://127.0.0.1:8501", help="its REST address; %(default)s if left out")
+    parser.add_argument("--server", default="http://127.0.0.1:8501", help="its REST address (default: %(default)s)")
     arguments = parser.parse_args(argv)
     try:
         images = [path.read_bytes() for path in arguments.images]

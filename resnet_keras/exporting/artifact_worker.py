@@ -52,7 +52,7 @@ class SavedModel:
         return dict(Counter(node.op for node in nodes))
 
     def __call__(self, images: np.ndarray, signature: str | None = None) -> dict[str, np.ndarray]:
-        """Returns the outputs for a batch, of another signature for images if it is given."""
+        """Returns the outputs for a batch, from `signature` if it is given."""
         given = {name: self._constant(images.astype(info["type"])) for name, info in self.inputs.items()}
         outputs = self._function(signature or self._signature)(**given)
         return {name: value.numpy() for name, value in outputs.items()}

@@ -135,20 +135,33 @@ def export(
     skip = _log.warning if skip_broken else None
     reference = read_reference(classifier, formats, chosen, dataset, data_dir=data_dir, skip=skip)
     job = _Job(classifier, formats, chosen, home.name, reference)
-    refused = home / f"refused-{folder.name}.json"
     with files.new_folder(folder) as aside, _explain_failures(folder):
         verifications = _with_latencies(job, list(_write_and_verify(job, aside)), aside)
-        calibrated = len(reference.calibration)
         report = export_report(
-            source, classifier, dataset, chosen, verifications, job.layers, calibration_images=calibrated
+            source,
+            classifier,
+            dataset,
+            chosen,
+            verifications,
+            job.layers,
+            calibration_images=len(reference.calibration),
         )
-        if any(each.failures for each in verifications):
-            files.write_json(refused, report)
-            raise ExportRefused(verifications, refused)
-        files.write_json(aside / REPORT, report)
-        files.write_text(aside / CARD, model_card(report))
-    refused.unlink(missing_ok=True)
+        _write_report(report, verifications, aside, home / f"refused-{folder.name}.json")
     return Export(folder, tuple(verifications))
+
+
+def _write_report(report: dict[str, Any], verifications: list[Verification], folder: Path, refused: Path) -> None:
+    """Writes the report and the model card into `folder`, or the report into `refused`.
+
+    Raises:
+        ExportRefused: An artifact is outside its tolerance.
+    """
+    if any(each.failures for each in verifications):
+        files.write_json(refused, report)
+        raise ExportRefused(verifications, refused)
+    files.write_json(folder / REPORT, report)
+    files.write_text(folder / CARD, model_card(report))
+    refused.unlink(missing_ok=True)
 
 
 def _write_and_verify(job: _Job, folder: Path) -> Iterator[Verification]:

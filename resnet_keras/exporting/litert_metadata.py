@@ -16,6 +16,7 @@ import flatbuffers
 
 from resnet_keras import extras, files
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.preprocessing import Preprocessing
 
 with extras.required("export", "LiteRT"):
     from ai_edge_litert import schema_py_generated as schema
@@ -59,12 +60,25 @@ def _buffer(data: bytes) -> Any:
 def _described(classifier: Classifier) -> bytes:
     """Returns the metadata's flatbuffer. Slots are numbered as the schema orders a table's fields."""
     builder = flatbuffers.Builder(1024)
-    preprocessing = classifier.preprocessing
+    pixels, probabilities = _pixels(builder, classifier.preprocessing), _probabilities(builder)
+    graph = _table(builder, 10, {2: _vector(builder, [pixels]), 3: _vector(builder, [probabilities])})
+    root = _table(
+        builder,
+        8,
+        {
+            0: _text(builder, classifier.model.name),
+            1: _text(builder, f"Classifies images into {len(classifier.class_names)} classes."),
+            3: _vector(builder, [graph]),
+            7: _text(builder, "1.0.0"),
+        },
+    )
+    builder.Finish(root, b"M001")
+    return bytes(builder.Output())
+
+
+def _pixels(builder: flatbuffers.Builder, preprocessing: Preprocessing) -> int:
+    """Writes the table of the input."""
     height, width = preprocessing.image_size
-
-    def text(words: str) -> int:
-        return builder.CreateString(words)
-
     size = _table(builder, 2, {0: ("Uint32", width), 1: ("Uint32", height)})
     colors = _table(
         builder, 2, {0: ("Int8", _RGB if preprocessing.channels == 3 else _GREY), 1: ("UOffsetTRelative", size)}
@@ -73,50 +87,45 @@ def _described(classifier: Classifier) -> bytes:
     normalization = _table(builder, 2, {0: _floats(builder, [0.0]), 1: _floats(builder, [1.0])})
     unit = _table(builder, 2, {0: ("Uint8", _NORMALIZATION_OPTIONS), 1: ("UOffsetTRelative", normalization)})
     stats = _table(builder, 2, {0: _floats(builder, [255.0]), 1: _floats(builder, [0.0])})
-    pixels = _table(
+    return _table(
         builder,
         7,
         {
-            0: ("UOffsetTRelative", text("image")),
-            1: ("UOffsetTRelative", text(f"Pixels 0-255 of {height}x{width}. The graph normalizes them.")),
+            0: _text(builder, "image"),
+            1: _text(builder, f"Pixels 0-255 of {height}x{width}. The graph normalizes them."),
             3: ("UOffsetTRelative", content),
             4: _vector(builder, [unit]),
             5: ("UOffsetTRelative", stats),
         },
     )
+
+
+def _probabilities(builder: flatbuffers.Builder) -> int:
+    """Writes the table of the output."""
     labels = _table(
         builder,
         5,
         {
-            0: ("UOffsetTRelative", text(LABELS)),
-            1: ("UOffsetTRelative", text("The classes, in the order of the probabilities.")),
+            0: _text(builder, LABELS),
+            1: _text(builder, "The classes, in the order of the probabilities."),
             2: ("Int8", _AXIS_LABELS),
         },
     )
     limits = _table(builder, 2, {0: _floats(builder, [1.0]), 1: _floats(builder, [0.0])})
-    probabilities = _table(
+    return _table(
         builder,
         7,
         {
-            0: ("UOffsetTRelative", text("probability")),
-            1: ("UOffsetTRelative", text("The probability of each class.")),
+            0: _text(builder, "probability"),
+            1: _text(builder, "The probability of each class."),
             5: ("UOffsetTRelative", limits),
             6: _vector(builder, [labels]),
         },
     )
-    graph = _table(builder, 10, {2: _vector(builder, [pixels]), 3: _vector(builder, [probabilities])})
-    root = _table(
-        builder,
-        8,
-        {
-            0: ("UOffsetTRelative", text(classifier.model.name)),
-            1: ("UOffsetTRelative", text(f"Classifies images into {len(classifier.class_names)} classes.")),
-            3: _vector(builder, [graph]),
-            7: ("UOffsetTRelative", text("1.0.0")),
-        },
-    )
-    builder.Finish(root, b"M001")
-    return bytes(builder.Output())
+
+
+def _text(builder: flatbuffers.Builder, words: str) -> tuple[str, int]:
+    return "UOffsetTRelative", builder.CreateString(words)
 
 
 def _table(builder: flatbuffers.Builder, slots: int, fields: dict[int, tuple[str, int]]) -> int:

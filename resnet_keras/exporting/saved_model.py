@@ -53,8 +53,21 @@ def write_saved_model(
     Raises:
         ValueError: The network ends neither in logits nor in their softmax.
     """
+    network = serving_network(classifier, precision) if network is None else network
+    module = tf.Module()
+    with tempfile.TemporaryDirectory() as scratch:
+        asset = Path(scratch) / "class_names.txt"
+        asset.write_text("".join(f"{name}\n" for name in classifier.class_names), encoding="utf-8")
+        module.class_names = tf.saved_model.Asset(str(asset))
+        signatures = _signatures(classifier, network, pixels, sizes, top_k)
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def _signatures(
+    classifier: Classifier, network: keras.Model, pixels: Pixels, sizes: Sizes, top_k: int
+) -> dict[str, tf.types.experimental.PolymorphicFunction]:
     preprocessing = classifier.preprocessing
-    compute = _traced(serving_network(classifier, precision) if network is None else network)
+    compute = _traced(network)
     size = (None, None) if sizes == "any" else preprocessing.image_size
     images = tf.TensorSpec((None, *size, preprocessing.channels), tf.as_dtype(pixels), name="images")
     names = tf.constant(classifier.class_names)
@@ -81,13 +94,7 @@ def write_saved_model(
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return compute(fit_images(images, preprocessing))
 
-    module = tf.Module()
-    with tempfile.TemporaryDirectory() as scratch:
-        asset = Path(scratch) / "class_names.txt"
-        asset.write_text("".join(f"{name}\n" for name in classifier.class_names), encoding="utf-8")
-        module.class_names = tf.saved_model.Asset(str(asset))
-        signatures = {"serving_default": serve, "serve_bytes": serve_bytes, "features": features}
-        tf.saved_model.save(module, str(folder), signatures=signatures)
+    return {"serving_default": serve, "serve_bytes": serve_bytes, "features": features}
 
 
 def _traced(network: keras.Model) -> tf.types.experimental.PolymorphicFunction:

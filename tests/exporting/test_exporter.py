@@ -1,5 +1,6 @@
 """Exports: what they are, that they compute what the classifier does, and that a bad one replaces nothing."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -141,6 +142,19 @@ def test_an_artifact_outside_its_tolerance_is_refused_and_nothing_published(digi
     assert not (tmp_path / "digits" / "refused-2.json").exists()
 
 
+def test_a_full_disk_is_told_in_one_line_and_nothing_published(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\nx.pb; No space left on device")
+
+    monkeypatch.setattr(exporter, "write_saved_model", full)
+    with pytest.raises(OSError, match=r"Expected space on the disk for .*1. Received: x.pb; No space left") as raised:
+        export(digits_run, tmp_path, name="full", formats=("saved_model",), test_images=5)
+    assert raised.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "full").iterdir())
+
+
 def test_a_version_is_never_overwritten(digits_export: Path, digits_run: Path) -> None:
     with pytest.raises(FileExistsError, match="a version that does not exist yet"):
         export(digits_run, digits_export.parents[1], version=1)
@@ -267,7 +281,7 @@ def test_an_exported_bgr_network_takes_rgb_pixels() -> None:
 def test_the_saved_model_runs_in_a_process_without_this_package(digits_export: Path, digits_run: Path) -> None:
     test = open_split("digits", "test")
     expected = Classifier.load(digits_run)
-    logits = expected.model.predict_on_batch(normalize(test.images[:7], expected.preprocessing))
+    logits = np.asarray(expected.model(normalize(test.images[:7], expected.preprocessing), training=False))
     reference = Reference(test.images[:7], test.labels[:7], logits, test.images[:0])
     found = verify("saved_model", digits_export, reference, Tolerance(difference=1e-4, agreement=1.0))
     assert found.failures == ()
