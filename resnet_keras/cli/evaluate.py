@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,8 @@ import tyro
 
 import resnet_keras
 from resnet_keras.cli.program import run
+
+_log = logging.getLogger(__name__)
 
 SECTIONS = {
     "Images": ("dataset", "data-dir", "split", "skip-broken"),
@@ -57,15 +58,14 @@ def evaluate(
         raise ValueError("Expected a run folder or a .keras file. Received: none")
     classifiers = [resnet_keras.Classifier.load(source) for source in sources]
     dataset, place = resnet_keras.runs.dataset_of(sources[0], dataset, data_dir)
-    tell = functools.partial(print, file=sys.stderr)
-    data = resnet_keras.data.open_whole(dataset, split, data_dir=place, skip=tell if skip_broken else None)
+    data = resnet_keras.data.open_whole(dataset, split, data_dir=place, skip=_log.warning if skip_broken else None)
     views = resnet_keras.evaluation.Views(crops=crops, scales=scales, flip=flip, average=average)
-    answers = resnet_keras.evaluation.predict_split(classifiers, data, views=views, batch_size=batch_size)
+    predictions = resnet_keras.evaluation.predict_split(classifiers, data, views=views, batch_size=batch_size)
     if details is not None:
-        resnet_keras.evaluation.write_details(answers, details)
+        resnet_keras.evaluation.write_details(predictions, details)
     names = " + ".join(map(str, sources))
-    found = answers.evaluation
-    print(json.dumps(asdict(found)) if json_output else f"{names} on {dataset}/{split}: {found}")
+    result = predictions.evaluation
+    print(json.dumps(asdict(result)) if json_output else f"{names} on {dataset}/{split}: {result}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
