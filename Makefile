@@ -19,7 +19,7 @@ endef
 	$(call install,$(notdir $@))
 
 demo: .venv/export
-	$(BIN)/resnet train digits_resnet20 --workdir $(RUN)
+	$(BIN)/resnet train digits --workdir $(RUN)
 	$(BIN)/resnet evaluate $(RUN)
 	$(BIN)/resnet export $(RUN)
 	$(BIN)/resnet predict $(RUN) $(RUN)/samples/7.png

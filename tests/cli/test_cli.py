@@ -1,6 +1,7 @@
 """Command lines, end to end."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from helpers.tables import unpadded
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.cli import convert, evaluate, export, networks, predict, recalibrate, recipes, runs, train
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import PART_OF
 
 ROOT = Path(__file__).parents[2]
@@ -44,11 +46,41 @@ def test_a_flag_that_is_none_ends_with_status_2(name: str, capsys: pytest.Captur
 
 
 def test_help_of_a_recipe_has_a_flag_for_each_field(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        train.main(["cifar10", "--help"])
+    assert train.main(["cifar10", "--help-all"]) == 0
     said = capsys.readouterr().out
     for field in PART_OF:
         assert f"--{field.replace('_', '-')}" in said
+    for title in ("Data: ", "Augmentation: ", "Optimization: ", "Schedule: ", "Network: ", "Evaluation ", "Run: "):
+        assert f"\n{title}" in said
+
+
+def test_short_helps_of_training_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    assert len(overview.splitlines()) <= 24
+    for name, recipe in RECIPES.items():
+        assert re.search(rf"^  {name} +{recipe.network.model} ", overview, re.MULTILINE)
+    assert train.main(["cifar10_wide", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) <= 40
+    assert "--model TEXT" in said and "(default: wide_resnet28_10)" in said
+    assert "resnet train cifar10_wide --help-all" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cifar11"], "Received: cifar11. Did you mean cifar10?"),
+        (["digits", "--model", "resnet57"], "Received: 'resnet57'. Did you mean resnet56?"),
+        (["digits", "--epoch", "5"], "Received: --epoch. Did you mean --epochs?"),
+        (["digits", "--precision", "mixed_float61"], "Received: mixed_float61. Did you mean mixed_float16?"),
+    ],
+)
+def test_a_misspelled_word_is_told_with_the_nearest_one(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(arguments) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_recipe_is_trained_with_flags_over_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +98,7 @@ def test_a_recipe_is_trained_with_flags_over_it(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--epochs", "0"], "Expected `epochs` to be at least 1"),
+        (["--epochs", "0"], "Expected `epochs` to be at least 1. Received: 0"),
         (["--dataset", "nowhere"], "nowhere"),
         (["--dataset", "folder"], "Expected a folder of images"),
     ],
