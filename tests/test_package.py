@@ -15,8 +15,8 @@ ORDER = {
     "layers": ("keras_internals", "traversal", "grouped_conv", "fake_quant", "batch_norm"),
     "data": (
         *("class_names", "datasets", "preprocessing", "settings", "image_ops", "exif", "image_files", "splits"),
-        *("sampling", "tensorflow_errors", "broken_images", "augmentation", "mixup", "rand_augment"),
-        *("evaluation_batches", "training_batches", "input_speed"),
+        *("sampling", "tensorflow_errors", "image_checks", "augmentation", "mixup", "auto_augment"),
+        *("evaluation_input", "training_input", "input_speed"),
     ),
     "networks": (
         *("conventions", "architecture", "catalog", "published_sizes", "blocks", "builder", "ode_solvers", "ode_block"),

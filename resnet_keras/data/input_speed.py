@@ -12,12 +12,12 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_keras.data.datasets import dataset
-from resnet_keras.data.evaluation_batches import preprocessing_of, whole_images
+from resnet_keras.data.evaluation_input import preprocessing_of, whole_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.settings import Augmentation, DataSettings
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
-from resnet_keras.data.training_batches import SHUFFLE_IMAGES, training_batches
+from resnet_keras.data.training_input import SHUFFLE_IMAGES, training_batches
 from resnet_keras.tables import markdown_table
 
 NAIVE, ANTIALIASED = "naive", "naive, antialiased"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from resnet_keras.applications.classifier import Classifier, softmax
-from resnet_keras.data.broken_images import explain_broken_images
 from resnet_keras.data.class_names import class_indices
+from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.splits import RecordSplit, Split
 from resnet_keras.evaluation.view_batches import view_batches
 from resnet_keras.evaluation.views import Views

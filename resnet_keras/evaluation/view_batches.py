@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.evaluation_batches import evaluation_batches, whole_images
+from resnet_keras.data.evaluation_input import evaluation_batches, whole_images
 from resnet_keras.data.image_ops import with_channels
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import Split

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from resnet_keras.applications.classifier import Classifier, logits_from
-from resnet_keras.data.broken_images import explain_broken_images, open_whole
-from resnet_keras.data.evaluation_batches import pixel_array
+from resnet_keras.data.evaluation_input import pixel_array
+from resnet_keras.data.image_checks import explain_broken_images, open_whole
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.sampling import class_balanced_sample, stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes

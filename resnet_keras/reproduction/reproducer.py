@@ -11,8 +11,8 @@ from typing import Any
 import keras
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data.broken_images import open_whole
-from resnet_keras.data.evaluation_batches import evaluation_batches
+from resnet_keras.data.evaluation_input import evaluation_batches
+from resnet_keras.data.image_checks import open_whole
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
 from resnet_keras.evaluation.layer_responses import response_deviations

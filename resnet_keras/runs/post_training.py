@@ -10,7 +10,7 @@ from typing import Any
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data.broken_images import open_whole
+from resnet_keras.data.image_checks import open_whole
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.evaluation.views import Views

@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data.broken_images import explain_broken_images
-from resnet_keras.data.evaluation_batches import evaluation_batches, pixel_array
+from resnet_keras.data.evaluation_input import evaluation_batches, pixel_array
+from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
-from resnet_keras.data.training_batches import steps_per_epoch, training_batches
+from resnet_keras.data.training_input import steps_per_epoch, training_batches
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.sharding import own_rows, training_part, validation_part
 from resnet_keras.distributed.strategy import Strategy

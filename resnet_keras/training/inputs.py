@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
-from resnet_keras.data.broken_images import open_whole
-from resnet_keras.data.evaluation_batches import preprocessing_of
+from resnet_keras.data.evaluation_input import preprocessing_of
+from resnet_keras.data.image_checks import open_whole
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes

@@ -28,8 +28,8 @@ import numpy as np
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.data.evaluation_batches import preprocessing_of
-from resnet_keras.data.training_batches import training_batches
+from resnet_keras.data.evaluation_input import preprocessing_of
+from resnet_keras.data.training_input import training_batches
 from resnet_keras.layers.batch_norm import BatchNormalization
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.data.splits import open_split

@@ -4,10 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_keras.data.evaluation_batches import preprocessing_of
+from resnet_keras.data.evaluation_input import preprocessing_of
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import Split
-from resnet_keras.data.training_batches import training_batches
+from resnet_keras.data.training_input import training_batches
 from resnet_keras.recipes.recipe import Recipe
 
 

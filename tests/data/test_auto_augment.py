@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from resnet_keras.data.rand_augment import (
+from resnet_keras.data.auto_augment import (
     RAND_AUGMENT,
     TRIVIAL_AUGMENT,
     operation,

@@ -20,18 +20,18 @@ from helpers.recipe_batches import recipe_batches, recipe_preprocessing
 from PIL import Image
 
 from resnet_keras.data.augmentation import augment, random_crop
-from resnet_keras.data.broken_images import broken_images, explain_broken_images, without
 from resnet_keras.data.datasets import Dataset
-from resnet_keras.data.evaluation_batches import (
+from resnet_keras.data.evaluation_input import (
     evaluation_batches,
     pixel_array,
     pixel_batches,
 )
+from resnet_keras.data.image_checks import broken_images, explain_broken_images, without
 from resnet_keras.data.image_ops import crop, decode, normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
-from resnet_keras.data.training_batches import steps_per_epoch, training_batches
+from resnet_keras.data.training_input import steps_per_epoch, training_batches
 from resnet_keras.recipes.catalog import RECIPES, Recipe
 
 IMAGES = 12
@@ -697,8 +697,8 @@ import json
 import numpy as np
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.data.datasets import Dataset
-from resnet_keras.data.evaluation_batches import evaluation_batches
-from resnet_keras.data.training_batches import training_batches
+from resnet_keras.data.evaluation_input import evaluation_batches
+from resnet_keras.data.training_input import training_batches
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.recipes.catalog import Recipe
 from resnet_keras.data.splits import ArraySplit

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from resnet_keras.data.augmentation import augment, random_crop, random_crop_of
-from resnet_keras.data.evaluation_batches import encoded, fitted, options
+from resnet_keras.data.auto_augment import rand_augment, trivial_augment
+from resnet_keras.data.evaluation_input import encoded, fitted, options
 from resnet_keras.data.image_ops import crop, decode, with_channels
 from resnet_keras.data.mixup import mix_images
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.rand_augment import rand_augment, trivial_augment
 from resnet_keras.data.settings import Augmentation
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
