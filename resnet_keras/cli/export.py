@@ -13,6 +13,13 @@ import resnet_keras
 from resnet_keras.cli.program import run
 from resnet_keras.exporting.options import ExportOptions
 
+SECTIONS = {
+    "Output": ("to", "name", "formats", "precision", "latency"),
+    "Images of calibration and verification": ("dataset", "data-dir", "calibration-images", "test-images"),
+    "SavedModel": ("sizes", "pixels", "top-k"),
+}
+"""Everyday flags, which the short help shows."""
+
 REFUSED = 1
 """Exit status when an artifact is outside its tolerance, or could not be made or run."""
 
@@ -60,4 +67,4 @@ def export(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet export`."""
-    return run(export, "resnet export", argv, progress="stdout")
+    return run(export, "resnet export", argv, sections=SECTIONS, progress="stdout")

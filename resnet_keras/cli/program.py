@@ -68,7 +68,6 @@ def run(
     *,
     sections: Mapping[str, Sequence[str]] | None = None,
     progress: Literal["stdout", "stderr"] = "stderr",
-    has_subcommands: bool = False,
     parsed: Callable[..., int | None] | None = None,
 ) -> int:
     """Calls a command's function with the arguments in `argv`; returns the exit status.
@@ -81,16 +80,13 @@ def run(
         argv: Arguments after the command; the process's own if `None`.
         sections: What the short help shows; see `command_help`.
         progress: Where the library's log messages go.
-        has_subcommands: Whether the parameters are unions that tyro makes subcommands of; tyro prints the help then.
         parsed: Function that is called instead, with the same flags as parameters; `function` describes them.
     """
     from resnet_keras.cli.flags import check, flags_of
     from resnet_keras.cli.help_text import command_help
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with ended_in_one_line(name) as ended:
-        if has_subcommands:
-            return _call(function, name, arguments, progress)
+    with ended_in_one_line(" ".join(name.split()[:2])) as ended:
         asked = {"-h", "--help", "--help-all"}.intersection(arguments)
         if asked:
             print(command_help(name, function, sections, everything="--help-all" in asked))
