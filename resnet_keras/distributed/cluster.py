@@ -1,4 +1,4 @@
-"""Which machines train together, as the environment of a process tells it: TF_CONFIG, Slurm, or Kubernetes."""
+"""The cluster that a process belongs to, from its environment: TF_CONFIG, Slurm, or Kubernetes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 _SLURM_PORTS = 20_000
-"""First of the thousand ports from which a Slurm job takes its own, by its number."""
+"""First of a thousand ports; a Slurm job uses one by its number."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Cluster:
     """Workers that train together, one process each.
 
     Attributes:
-        workers: Their addresses, "host:port". The first is the chief, which alone writes.
-        index: Which of them this process is.
+        workers: Their addresses, "host:port". The first is the chief, the only one that writes.
+        index: Index of this process among them.
     """
 
     workers: tuple[str, ...]
@@ -37,7 +37,7 @@ class Cluster:
 
     @property
     def resolver(self) -> tf.distribute.cluster_resolver.ClusterResolver:
-        """What tells a strategy of TensorFlow about the cluster; the GPUs are those that this process sees."""
+        """The resolver for a strategy of TensorFlow; the GPUs are those that this process sees."""
         return tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({"worker": list(self.workers)}),
             task_type="worker",
@@ -50,17 +50,18 @@ class Cluster:
 def cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     """Returns the cluster that the environment describes; `None` if this process trains alone.
 
-    The first of these that is there decides:
+    The first of these that exists decides:
 
     - `TF_CONFIG`, read by `TFConfigClusterResolver`: tasks named worker, or one named chief and others worker.
     - A step of Slurm (`srun`) of several tasks, read by `SlurmClusterResolver`.
     - `RESNET_WORKER_COUNT` and `RESNET_WORKER_ADDRESS` ("resnet-{index}.resnet:2222"), with the worker's own index
-      from `JOB_COMPLETION_INDEX`, as Kubernetes gives it to the pods of an indexed Job. Their names are known before
-      they run. `KubernetesClusterResolver` does not fit: it asks the API server, which takes a client library and
-      rights; it wants all pods to run already, takes the addresses of their nodes, and does not know its own index.
+      from `JOB_COMPLETION_INDEX`, as Kubernetes gives it to the pods of an indexed Job, whose names are known
+      before they run. `KubernetesClusterResolver` does not fit: it asks the API server, which needs a client library
+      and permissions; it requires that all pods run already, uses the addresses of their nodes, and does not know its
+      own index.
 
     Raises:
-        ValueError: What is there does not describe a cluster of workers.
+        ValueError: The environment does not describe a cluster of workers.
     """
     if environment.get("TF_CONFIG"):
         found = _of_tf_config()
@@ -91,8 +92,8 @@ def _of_tf_config() -> Cluster:
 
 
 def _of_slurm(environment: Mapping[str, str]) -> Cluster:
-    # Of the resolver we use the addresses alone. Which GPUs a task has, Slurm has settled and TensorFlow sees; the
-    # resolver would count those of the node, set CUDA_VISIBLE_DEVICES anew, and fail where there is none.
+    # Only the resolver's addresses are used. Slurm has already chosen the GPUs of a task; the resolver would count
+    # those of the node, overwrite CUDA_VISIBLE_DEVICES, and fail without GPUs.
     tasks = int(environment["SLURM_STEP_NUM_TASKS"])
     port = _SLURM_PORTS + int(environment.get("SLURM_JOB_ID", "0")) % 1000  # two jobs may share a node
     resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
@@ -123,5 +124,5 @@ def _of_pattern(environment: Mapping[str, str]) -> Cluster:
 
 
 def _natural(address: str) -> list[tuple[int, str]]:
-    """Returns what to sort by so that numbers within names count as such."""
+    """Returns a key that sorts numbers within names by their value."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", address)]

@@ -1,4 +1,4 @@
-"""Several workers on this machine, to try out what several machines will do."""
+"""Several workers on one machine, to try out training on several machines."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from contextlib import ExitStack
 from typing import IO, Any
 
 END_SECONDS = 60.0
-"""Once a worker has failed, the others may end by themselves, and tell why, for so long."""
+"""After a worker has failed, the others have this time to end by themselves and to print why."""
 
-_KILL_SECONDS = 10.0  # a process inside TensorFlow hears of a signal late, or not at all
+_KILL_SECONDS = 10.0  # a process inside TensorFlow handles signals late, or not at all
 
 
 def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = None) -> int:
     """Runs a command as `count` workers with a TF_CONFIG each, over loopback; returns the first failure's status.
 
-    They compute on the CPU, whose cores they share: of several GPUs on one machine, one process makes better use. Each
-    line that they say is written after the worker's number. SIGINT and SIGTERM are passed on to all. If one fails, the
-    others have `END_SECONDS` to end, too. A worker that a signal ended counts as 128 and its number, as in a shell.
+    They share the cores of the CPU. For several GPUs on one machine, one process is better. Each line of a worker's
+    output is printed after the worker's number. SIGINT and SIGTERM are forwarded to all; on Windows, which cannot
+    forward them, all are ended. If one worker fails, the others have `END_SECONDS` to end, too. A worker that a signal
+    ended has the status 128 plus the signal's number, as in a shell.
 
     Raises:
         ValueError: There is no command, or `count` is below 1.
@@ -43,7 +44,10 @@ def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = Non
         signaled.append(time.monotonic())
         for worker in workers:
             if worker.poll() is None:
-                worker.send_signal(number)
+                if sys.platform == "win32":
+                    worker.terminate()
+                else:
+                    worker.send_signal(number)
 
     lock = threading.Lock()
     with ExitStack() as stack:
@@ -56,15 +60,17 @@ def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = Non
             )
             workers.append(worker)
             stack.callback(worker.kill)
-            reader = threading.Thread(target=_pass_on, args=(f"[{i}] ", worker, out or sys.stdout, lock), daemon=True)
+            reader = threading.Thread(
+                target=_forward_lines, args=(f"[{i}] ", worker, out or sys.stdout, lock), daemon=True
+            )
             reader.start()
             stack.callback(reader.join, timeout=5)
         return _wait(workers, signaled)
 
 
 def worker_environments(count: int, base: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
-    """Returns an environment for each of `count` workers on free ports of loopback, with their part of the cores."""
-    with ExitStack() as stack:  # all are open at once, so that all differ
+    """Returns an environment for each of `count` workers, with free ports of loopback and a share of the cores."""
+    with ExitStack() as stack:  # open at the same time, so that all ports differ
         listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in listeners:
             listener.bind(("127.0.0.1", 0))
@@ -101,7 +107,7 @@ def _wait(workers: Sequence[subprocess.Popen[str]], signaled: Sequence[float]) -
     return first if first >= 0 else 128 - first
 
 
-def _pass_on(prefix: str, worker: subprocess.Popen[str], out: IO[str], lock: threading.Lock) -> None:
+def _forward_lines(prefix: str, worker: subprocess.Popen[str], out: IO[str], lock: threading.Lock) -> None:
     assert worker.stdout is not None
     with worker.stdout:
         for line in worker.stdout:

@@ -1,16 +1,15 @@
-"""Training on several machines under Keras 3, which does not support it, and what such workers tell each other.
+"""Training on several machines under Keras 3, which does not support it, and messages between the workers.
 
 Keras 3.15 does not support `tf.distribute.MultiWorkerMirroredStrategy`: `Model.fit` fails under it
 (https://github.com/keras-team/keras/issues/20585) in two places of its TensorFlow trainer:
 
-1. Before the first step it builds the metrics from a batch, and takes for that the mean over all replicas' batches,
-   which a `PerReplica` of several inputs is not. Here it takes the batch of its own first replica; only shapes matter.
-2. After each step it takes the mean of the metrics over the replicas along axis 0, which scalars do not have. Here the
-   step returns them with the shape (1,).
+1. Before the first step it builds the metrics from a batch, for which it takes the mean over all replicas' batches.
+   That fails for a `PerReplica` of several inputs. Here it takes the batch of its first replica; only shapes matter.
+2. After each step it averages the metrics over the replicas along axis 0, which scalars do not have. Here the step
+   returns them in the shape (1,).
 
-`mended` does both to one model, for the length of a `fit`. The model stays what it is, and so does its file. Each is
-done only while the lines that are at fault stand in Keras's source; once Keras has mended them, this leaves it alone,
-and can go: then `fit` needs no `mended` around it.
+`patched_fit` does both to one model inside a context. The model and its file do not change. Each patch is applied only
+while the faulty lines are in Keras's source; when Keras has fixed them, `patched_fit` does nothing and can be removed.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ _METRICS_FAULT = 'strategy.reduce("MEAN", v, axis=0)'
 _BUILD_FAULT = "self.distribute_strategy.reduce("
 
 LOST_SECONDS = 60
-"""A worker that is lost ends the others within this time."""
+"""When a worker is lost, the others end within this time."""
 
 
 def spans_workers(strategy: tf.distribute.Strategy | None) -> bool:
-    """Tells whether a strategy computes on several machines."""
+    """Returns whether a strategy spans several workers."""
     return (
         isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         and strategy.cluster_resolver.cluster_spec().num_tasks("worker") > 1
@@ -47,7 +46,7 @@ def spans_workers(strategy: tf.distribute.Strategy | None) -> bool:
 
 
 def worker_rank(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
-    """Returns which worker this process is, and of how many."""
+    """Returns the index of this worker, and the number of workers."""
     if strategy is None or not spans_workers(strategy):
         return 0, 1
     resolver = strategy.cluster_resolver
@@ -56,29 +55,29 @@ def worker_rank(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
 
 @contextmanager
 def patched_fit(model: keras.Model, strategy: tf.distribute.Strategy | None) -> Iterator[None]:
-    """Makes `model.fit` and `model.evaluate` work over several machines; see above. Elsewhere it does nothing.
+    """Makes `model.fit` and `model.evaluate` work with several workers, see above; otherwise it does nothing.
 
     Raises:
-        RuntimeError: Keras's trainer is not the one that this was written for.
+        RuntimeError: Keras's trainer is not the one that the patches are for.
     """
     if strategy is None or not spans_workers(strategy):
         yield
         return
     build_fails, metrics_fail = faults()
-    mends: dict[str, Callable] = {}
+    patches: dict[str, Callable] = {}
     if build_fails:
-        mends[FIRST_BUILD] = _building_from_own_batch(model, strategy)
+        patches[FIRST_BUILD] = _building_from_own_batch(model, strategy)
     if metrics_fail:
-        mends |= {name: _with_axis(getattr(model, name)) for name in ("train_step", "test_step")}
-    with patch_methods(model, **mends):
+        patches |= {name: _with_axis(getattr(model, name)) for name in ("train_step", "test_step")}
+    with patch_methods(model, **patches):
         yield
 
 
 def faults() -> tuple[bool, bool]:
-    """Tells which of Keras's two faults stand in its source: of the first build, and of the metrics.
+    """Returns which of the two faults are in Keras's source: that of the first build, and that of the metrics.
 
     Raises:
-        RuntimeError: What they stood in is not there any more.
+        RuntimeError: The functions that had them no longer exist.
     """
     build, reduce = trainer_functions()
     if build is None or reduce is None or list(inspect.signature(build).parameters)[1:] != ["iterator", "data_batch"]:
@@ -109,17 +108,17 @@ def _with_axis(step: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[st
 
 
 def mean_over_workers(strategy: tf.distribute.Strategy, values: tf.Tensor) -> tf.Tensor:
-    """Returns the mean over all workers of what each of them gives, the same on each. All must call it."""
+    """Returns the mean of all workers' values on every worker. All must call it."""
     return strategy.reduce("MEAN", strategy.experimental_distribute_values_from_function(lambda _: values), axis=None)
 
 
 def all_reduce_any(strategy: tf.distribute.Strategy, holds: bool) -> bool:
-    """Tells every worker whether it holds for any of them. All must call it."""
+    """Returns on every worker whether a condition holds on any of them. All must call it."""
     return bool(mean_over_workers(strategy, tf.constant(float(holds))) > 0)
 
 
 def broadcast(strategy: tf.distribute.Strategy | None, message: bytes) -> bytes:
-    """Returns the chief's message on every worker. All must call it, and wait for each other in it."""
+    """Returns the chief's message on every worker. All must call it; it is a barrier."""
     if strategy is None or not spans_workers(strategy):
         return message
     length = int(_of_chief(strategy, np.array([len(message)], np.int32))[0])
@@ -130,7 +129,7 @@ def broadcast(strategy: tf.distribute.Strategy | None, message: bytes) -> bytes:
 
 
 def broadcast_variables(strategy: tf.distribute.Strategy | None, variables: Iterable[keras.Variable]) -> None:
-    """Gives every worker the chief's values. All must call it."""
+    """Assigns the chief's values on every worker. All must call it."""
     if strategy is None or not spans_workers(strategy):
         return
     variables = list({id(variable): variable for variable in variables}.values())
@@ -145,7 +144,7 @@ def broadcast_variables(strategy: tf.distribute.Strategy | None, variables: Iter
 
 
 def _of_chief(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
-    """Returns the chief's values on every worker: a sum, to which the others give zeros."""
+    """Returns the chief's values on every worker: a sum, to which the others contribute zeros."""
 
     def given(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
         return tf.constant(values if context.replica_id_in_sync_group == 0 else np.zeros_like(values))
@@ -156,7 +155,7 @@ def _of_chief(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarra
 
 @contextmanager
 def naming_lost_workers(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
-    """Turns what TensorFlow says at length, when it cannot reach another worker, into one sentence.
+    """Turns TensorFlow's long errors about a lost worker into one sentence.
 
     Raises:
         ConnectionError: Another worker has ended, or cannot be reached.
@@ -184,11 +183,11 @@ def naming_lost_workers(strategy: tf.distribute.Strategy | None) -> Iterator[Non
 
 
 def _reason(message: str) -> str:
-    """Returns the line of a collective operation's long error that tells why it ended."""
+    """Returns the line with the reason in the long error of a collective operation."""
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith("[[")]
-    told = [line.removeprefix("Collective ops is aborted by:").strip() for line in lines if "aborted by:" in line]
+    reasons = [line.removeprefix("Collective ops is aborted by:").strip() for line in lines if "aborted by:" in line]
     before = [line for line, following in pairwise(lines) if following.startswith("Additional GRPC error information")]
-    return next(iter([*told, *before, *lines[-1:]]), "no reason told")[:300]
+    return next(iter([*reasons, *before, *lines[-1:]]), "no reason given")[:300]
 
 
 @contextmanager
@@ -206,9 +205,9 @@ def log_on_chief(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
 
 @contextmanager
 def own_folder(strategy: tf.distribute.Strategy | None, workdir: str | Path) -> Iterator[Path]:
-    """Gives the chief `workdir`, and every other worker a folder that goes with it: only the chief's work stays.
+    """Yields `workdir` on the chief, and a temporary folder on every other worker.
 
-    So all workers do the same, and none can wait for a collective operation that another leaves out.
+    So all workers run the same code, and none waits for a collective operation that another skips.
     """
     if worker_rank(strategy)[0] == 0:
         yield Path(workdir)

@@ -1,4 +1,4 @@
-"""Each worker's part of the images, when several machines train together."""
+"""Sharding: each worker's part of the images when several machines train together."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def training_part(
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """Returns each worker's rows of every batch; the workers' rows, in their order, are the batch of one process.
 
-    Rows are taken of the finished batch, so the order of the images, their augmentation and what is mixed of two images
-    are those of one process. Each worker reads all images, but need decode none but its own; see `own_rows`.
+    Rows are taken from the finished batch, so the order of the images, their augmentation and their mixing are those of
+    one process. Each worker reads all images but decodes only its own; see `own_rows`.
 
     Args:
         strategy: The strategy; without several workers, the batches stay as they are.
-        batches: Batches of `batch_size`, of which no epoch runs out.
-        batch_size: What the replicas of all workers share.
+        batches: Batches of `batch_size`, enough for the epochs.
+        batch_size: Images in a step over all replicas of all workers.
     """
     if strategy is None or not spans_workers(strategy):
         return batches
@@ -32,14 +32,14 @@ def training_part(
         parts = batches.map(lambda *parts: tuple(shard[rows.start : rows.stop] for shard in parts), tf.data.AUTOTUNE)
         if replicas > workers:  # a batch for each GPU
             parts = parts.rebatch(batch_size // replicas, drop_remainder=True)
-        # Of an endless data set, the workers need not agree before each step whether there is another batch.
+        # With an endless data set the workers need not agree before each step that there is another batch.
         return parts.repeat().prefetch(tf.data.AUTOTUNE)
 
     return strategy.distribute_datasets_from_function(own)
 
 
 def own_rows(strategy: tf.distribute.Strategy | None, batch_size: int) -> range:
-    """Returns which rows of a batch are this worker's."""
+    """Returns the rows of a batch that are this worker's."""
     worker, workers = worker_rank(strategy)
     return range(worker * batch_size // workers, (worker + 1) * batch_size // workers)
 
@@ -50,7 +50,7 @@ def validation_part(
     batches_of: Callable[[Split, int], tf.data.Dataset],
     batch_size: int,
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Returns each worker's part of a split, which together are every image once.
+    """Returns this worker's part of a split; together the parts have every image once.
 
     Every replica gets as many batches as every other, none of them empty: a replica that ran out first would leave the
     others waiting.
@@ -58,8 +58,8 @@ def validation_part(
     Args:
         strategy: The strategy; without several workers, the split's batches stay whole, for Keras to spread.
         split: Images of all workers.
-        batches_of: Gives the batches of a split, of a size.
-        batch_size: What the replicas of all workers share, at most.
+        batches_of: Returns the batches of a split, given a batch size.
+        batch_size: Largest number of images in a step over all replicas of all workers.
 
     Raises:
         ValueError: There are fewer images than replicas.
@@ -82,9 +82,9 @@ def validation_part(
 
 
 def replica_batch(images: int, batch_size: int, replicas: int) -> int:
-    """Returns a size with which `replicas`, each with every `replicas`-th image, have equally many batches.
+    """Returns a batch size with which `replicas`, each with every `replicas`-th image, have equally many batches.
 
-    It is the largest up to their part of `batch_size`, or what holds all of a replica's images if there is none.
+    It is the largest such size up to a replica's part of `batch_size`; if there is none, all of a replica's images.
 
     Raises:
         ValueError: There are fewer images than replicas.
@@ -94,7 +94,7 @@ def replica_batch(images: int, batch_size: int, replicas: int) -> int:
         raise ValueError(f"Expected a test image for each of the {replicas} replicas. Received: {images}")
     if not more:
         return max(batch_size // replicas, 1)
-    # Some have an image more: it must not begin a batch that the others lack.
+    # Some replicas have one image more, which must not start a batch that the others lack.
     return next((size for size in range(batch_size // replicas, 1, -1) if fewest % size), fewest + 1)
 
 

@@ -1,4 +1,4 @@
-"""Where a run computes: one device, or several that mirror each other."""
+"""Strategies: one device, or several replicas with equal weights."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def create_strategy(cpu_replicas: int | None = None) -> Strategy:
     for the process, and the strategy is `None`; `on_one_device` undoes it.
 
     Where the environment describes several machines (see `cluster`), it is a `MultiWorkerMirroredStrategy` over the
-    GPUs of all of them, or their CPUs; it waits until all have come. Nothing of TensorFlow may have run before it.
+    GPUs of all of them, or their CPUs; it waits until all have started. Nothing of TensorFlow may have run before.
 
     Args:
-        cpu_replicas: Divide the CPU into this many devices and use those, not the GPUs. It is no faster than one;
-            it shows, on any machine, what several devices will compute.
+        cpu_replicas: Number of logical devices to divide the CPU into, which are used instead of GPUs. They are no
+            faster than one; they show on any machine what several devices will compute.
 
     Raises:
-        ValueError: `cpu_replicas` is below 1, or asked for with several machines.
+        ValueError: `cpu_replicas` is below 1, or given with several machines.
         RuntimeError: TensorFlow has started with another number of logical CPUs.
     """
     if keras.backend.backend() == "jax":
@@ -64,7 +64,7 @@ def create_strategy(cpu_replicas: int | None = None) -> Strategy:
 
 
 def on_one_device() -> None:
-    """Ends the sharing of batches among JAX's devices, for batches of any size."""
+    """Stops sharing batches among JAX's devices, so that they can have any size."""
     if keras.distribution.distribution() is not None:
         keras.distribution.set_distribution(None)
 
@@ -75,27 +75,28 @@ def scope(strategy: Strategy) -> AbstractContextManager:
 
 
 def replicas(strategy: Strategy) -> int:
-    """Returns over how many devices a batch is spread."""
+    """Returns the number of replicas that share a batch."""
     return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
 def can_share(images: int) -> bool:
-    """Tells whether the devices can share batches of so many images: JAX's need equal parts, TensorFlow's do not."""
+    """Returns whether the devices can share this many images: JAX's need equal parts, TensorFlow's do not."""
     spread = keras.distribution.distribution()
     return spread is None or images % spread.device_mesh.devices.size == 0
 
 
 def replica_values(strategy: Strategy) -> Callable[[keras.Variable], Sequence]:
-    """Returns a function that gives a variable's copies, one for each replica of this process."""
+    """Returns a function from a variable to its copies, one for each replica of this process."""
     if strategy is None:
         return lambda variable: [variable]
     return lambda variable: strategy.experimental_local_results(variable.value)
 
 
 class AverageStatistics(keras.callbacks.Callback):
-    """Gives all replicas the mean of their moving statistics, before validation and after each epoch.
+    """Averages the moving statistics across replicas, before validation and after each epoch.
 
-    Each replica moves its own copy. Left apart, a validation would mix their results, and a file hold the first's.
+    Each replica updates its own copy. Without averaging, validation would mix the replicas' results, and a file would
+    hold the statistics of the first.
     """
 
     def __init__(self, strategy: Strategy) -> None:

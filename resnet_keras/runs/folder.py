@@ -1,4 +1,4 @@
-"""What a run leaves on the disk: its recipe, its checkpoints, its history, its result."""
+"""The folder of a run: its recipe, checkpoints, history and result."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """A test image of each class."""
+        """Test images of some classes."""
         return self.path / "samples"
 
     @property
     def checkpoints(self) -> Path:
-        """Of a run that is not finished."""
+        """Checkpoints of a run that is not finished."""
         return self.path / "checkpoints"
 
     @property
@@ -118,7 +118,7 @@ class RunFolder:
         return Evaluation(**self._read(file.name)) if file.is_file() and self.model.is_file() else None
 
     def finish(self, evaluation: Evaluation) -> None:
-        """Writes the result; what only an unfinished run needs goes."""
+        """Writes the result and deletes the checkpoints."""
         files.write_json(self.path / "evaluation.json", asdict(evaluation))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -188,7 +188,7 @@ def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | N
     if dataset is not None:
         return dataset, data_dir
     if not Path(source).is_dir():
-        raise ValueError(f"Expected a data set to use with a file, which does not tell its own. Received: {source}")
+        raise ValueError(f"Expected a data set to use with a file, which does not name its own. Received: {source}")
     folder = RunFolder(source)
     if folder.recipe().data.dataset in (ARRAYS, BATCHES):
         raise ValueError(f"Expected a data set to use with a run on its caller's own images. Received: {source}")

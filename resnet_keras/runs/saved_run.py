@@ -1,4 +1,4 @@
-"""Runs as their folders tell them: recipe, epochs, result, of this version of the package or another."""
+"""Reading runs from their folders: recipe, epochs, result; also those of other versions of the package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet_keras.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What the folder of a run tells.
+    """A run, read from its folder.
 
     Attributes:
         path: The folder.
@@ -49,13 +49,13 @@ class SavedRun:
 
     @property
     def seconds(self) -> float | None:
-        """How long the epochs took, with their validation; `None` if not all are told of."""
+        """Time of all epochs with their validation; `None` if some are missing."""
         column = self.column("seconds")
         return sum(column) if len(column) == self.recipe.schedule.epochs else None
 
     @property
     def progress(self) -> str:
-        """How far an unfinished run has come."""
+        """Progress of an unfinished run, in words."""
         folder = RunFolder(self.path)
         lost = (self.path / "evaluation.json").is_file() and not folder.model.is_file()
         missing = f", {folder.model.name} is lost" if lost else ""
@@ -99,7 +99,7 @@ def nearest(recipe: Recipe) -> tuple[str, dict[str, Any]]:
 def find_runs(sources: Iterable[str | Path]) -> list[Path]:
     """Returns the folders of runs among `sources` and in them, at any depth, each once.
 
-    Files are passed over, so that `runs/*` may name some; so are hidden folders, which hold what is half-written.
+    Files are ignored, so that `runs/*` may include some, and so are hidden folders, which hold unfinished files.
 
     Raises:
         FileNotFoundError: A source does not exist.
@@ -119,7 +119,7 @@ def find_runs(sources: Iterable[str | Path]) -> list[Path]:
 
 
 def read_run(path: str | Path) -> SavedRun:
-    """Returns what the folder of a run tells.
+    """Reads the folder of a run.
 
     Raises:
         ValueError: A file of it cannot be read, or is not as a run writes it.
@@ -167,5 +167,5 @@ def _history(file: Path) -> list[dict[str, float]]:
 
 
 def _shown(value: Any) -> Any:
-    """Returns a value as a table has room for it: of a path from the root, the last part."""
+    """Returns a value for a table: of an absolute path, its name."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -1,4 +1,4 @@
-"""What runs came to: a line for each recipe, over its seeds."""
+"""Results of runs: a row for each recipe, over its seeds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Row:
     runs: tuple[SavedRun, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Returns the line as data: errors as fractions, times in seconds, and `None` for what is not known."""
+        """Returns the row as data: errors as fractions, times in seconds, `None` for unknown values."""
         results = [run.evaluation for run in self.runs if run.evaluation]
         errors = [result.top1_error for result in results]
         times = [run.seconds for run in self.runs if run.seconds is not None]
@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What runs came to; as text, Markdown.
+    """Results of runs; as text, Markdown.
 
     Attributes:
         rows: Of the finished runs, in the order of `RECIPES`.
@@ -112,7 +112,7 @@ class RunSummary:
         }
 
     def as_csv(self) -> str:
-        """Returns a line for each run that a row or the list of unfinished ones has, for other programs."""
+        """Returns a row for each finished or unfinished run as CSV, for other programs."""
         text = io.StringIO()
         cells = [_cells(run) for run in (*(run for row in self.rows for run in row.runs), *self.unfinished)]
         writer = csv.DictWriter(text, list(dict.fromkeys(key for row in cells for key in row)), lineterminator="\n")
@@ -122,7 +122,7 @@ class RunSummary:
 
 
 def summarize_runs(sources: Iterable[str | Path]) -> RunSummary:
-    """Returns what came of the runs in some folders, a row for those that differ in nothing but the seed.
+    """Returns the results of runs, with a row for runs that differ only in the seed.
 
     Args:
         sources: Folders of runs, or folders that hold some at any depth.
@@ -160,13 +160,13 @@ def summarize_runs(sources: Iterable[str | Path]) -> RunSummary:
 
 
 def _row(runs: list[SavedRun], warnings: list[str]) -> Row:
-    """Returns the row of one recipe's runs; of several with one seed the first alone, and warns."""
+    """Returns the row of one recipe's runs; of several with one seed it has the first, with a warning."""
     name = runs[0].name
     by_seed: dict[int, SavedRun] = {}
     for run in runs:
-        # A second run of a seed tells nothing of the spread over seeds; most often it is a copy.
+        # A second run with a seed says nothing about the spread over seeds; most often it is a copy.
         if (first := by_seed.setdefault(run.recipe.seed, run)) is not run:
-            warnings.append(f"{name}: seed {run.recipe.seed} is in {first.path} and in {run.path}, which is left out")
+            warnings.append(f"{name}: seed {run.recipe.seed} is in {first.path} and in {run.path}, which is ignored")
     row = Row(name, tuple(by_seed[seed] for seed in sorted(by_seed)))
     if len(row.summary()["test_images"]) > 1:
         warnings.append(f"{name}: not all runs were tested on the same number of images")

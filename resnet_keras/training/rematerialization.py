@@ -1,13 +1,13 @@
-"""Activations computed anew in the backward pass in place of being kept (arXiv:1604.06174).
+"""Gradient checkpointing (rematerialization): activations are recomputed in the backward pass (arXiv:1604.06174).
 
-Only the tensors between groups of blocks are kept; the backward pass computes a group's inside once more, just before
-it needs it. That is a third more arithmetic, and the memory of a deep network falls from that of all its blocks to
-about that of the square root of their number (section 3).
+Only the tensors between groups of blocks stay in memory. The backward pass recomputes the activations within a group
+just before it needs them. That is a third more arithmetic, and the memory of a deep network falls from that of all its
+blocks to about that of the square root of their number (section 3).
 
-`tf.recompute_grad`, and on it `keras.RematScope` and `keras.remat`, would move batch normalization's statistics twice
-and draw another dropout in the second pass. Here a group is a pure function: weights and state (statistics, random
-seeds) go into it as tensors, by `keras.StatelessScope`. What the first pass makes of the state is assigned; the second
-begins with the same state and leaves none. On JAX, of pure functions, `keras.remat` does what is wanted.
+`tf.recompute_grad`, on which `keras.RematScope` and `keras.remat` are built, would update the moving statistics of
+batch normalization twice and draw another dropout mask in the second pass. Here a group is a pure function: weights and
+state (statistics, random seeds) are its arguments, by `keras.StatelessScope`. The state after the first pass is
+assigned; the second pass starts from the same state, and its new state is dropped. On JAX `keras.remat` does the same.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if keras.backend.backend() == "tensorflow":
 
 _BLOCK = re.compile(r"stage\d+_block\d+_")
 _KEPT = 4.0
-"""What the backward pass needs of a block, in sizes of its output: what goes into its two or three batch normalizations
-and comes out of its ReLUs (4 of a basic block, 3 of a bottleneck)."""
+"""Activations of a block that the backward pass needs, in sizes of the block's output: the inputs of its batch
+normalizations and the outputs of its ReLUs (4 in a basic block, 3 in a bottleneck)."""
 
 
 @contextmanager
 def rematerialize(model: keras.Model) -> Iterator[None]:
-    """Makes a network's training take less memory and more time, as long as the context lasts.
+    """Trains a network with less memory and more time inside the context.
 
-    It learns the same, bit for bit, on TensorFlow and a CPU; where batch normalizations rest, and on other devices and
-    backends, to rounding. The model stays an ordinary one, and so does its file.
+    On TensorFlow and a CPU the result is the same, bit for bit. With frozen batch normalization, and on other devices
+    and backends, it is the same up to rounding. The model and its file do not change.
 
     Example:
         >>> model = resnet_keras.ResNet110()
@@ -56,10 +56,10 @@ def rematerialize(model: keras.Model) -> Iterator[None]:
         raise ValueError(
             f"Expected KERAS_BACKEND=tensorflow or jax to rematerialize. Received: {keras.backend.backend()}"
         )
-    call, anew = model.call, _Rematerialized(model)
+    call, rematerialized = model.call, _Rematerialized(model)
 
     def called(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        return anew(inputs) if training else call(inputs, training=training, mask=mask)
+        return rematerialized(inputs) if training else call(inputs, training=training, mask=mask)
 
     with patch_methods(model, call=called):
         yield
@@ -67,12 +67,12 @@ def rematerialize(model: keras.Model) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Piece:
-    """What of a network lies between two tensors of Keras's graph, the second of which depends on no others.
+    """The part of a network between two tensors of Keras's graph, the second of which depends only on the first.
 
     Attributes:
-        source: The tensor that it begins with.
-        target: The tensor that it ends with.
-        nodes: The calls of layers and operations between them, each after those that it needs.
+        source: Its input.
+        target: Its output.
+        nodes: The calls of layers and operations between them, in topological order.
     """
 
     source: Any
@@ -81,11 +81,11 @@ class Piece:
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
-        """Its layers, each after those that it needs."""
+        """Its layers, in topological order."""
         return [node.operation for node in self.nodes if isinstance(node.operation, keras.layers.Layer)]
 
     def __call__(self, x: Any) -> Any:
-        """Computes it in training."""
+        """Returns the output for an input, in training mode."""
         values = {id(self.source): x}
         for node in self.nodes:
             args, kwargs = node.arguments.fill_in(values)
@@ -96,22 +96,22 @@ class Piece:
 
 
 class _Rematerialized(keras.layers.Layer):
-    """A network in training. It is a layer because its weights are to be read as they are, in no reduced precision."""
+    """A network in training mode. As a layer without autocast it reads weights in full precision."""
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__(autocast=False, name="rematerialized")
         (self.groups, self.head), self.dtype_of_images = groups(model), model.input.dtype
 
     def call(self, inputs: Any) -> Any:
-        """Returns what the network gives for images (N, H, W, C)."""
+        """Returns the network's output for images (N, H, W, C)."""
         x = keras.ops.convert_to_tensor(inputs, self.dtype_of_images)
         for group in self.groups:
-            x = _anew(group, x)
+            x = _recomputed(group, x)
         return self.head(x)
 
 
-def _anew(pieces: Sequence[Piece], x: Any) -> Any:
-    """Computes pieces in training, and moves their state once; the backward pass computes them once more."""
+def _recomputed(pieces: Sequence[Piece], x: Any) -> Any:
+    """Returns the output of pieces in training mode and updates their state once; the backward pass recomputes them."""
     layers = [layer for piece in pieces for layer in piece.layers]
     weights = [variable for layer in layers for variable in layer.trainable_variables]
     states = [variable for layer in layers for variable in layer.non_trainable_variables]
@@ -139,15 +139,15 @@ def _anew(pieces: Sequence[Piece], x: Any) -> Any:
 def _remat(
     function: Callable[..., tuple[Any, list[Any]]], x: tf.Tensor, weights: Sequence[Any], states: Sequence[Any]
 ) -> tuple[Any, list[Any]]:
-    """Returns what a function gives, and keeps nothing but its arguments for the gradient."""
+    """Returns the result of a function, and keeps nothing but its arguments for the gradient."""
 
     @tf.custom_gradient
     def outputs(x: tf.Tensor, *values: tf.Tensor) -> Any:
         weights_, states_ = values[: len(weights)], values[len(weights) :]
 
         def gradient(dy: tf.Tensor, *_: Any, variables: Sequence[Any] = ()) -> Any:
-            # What depends on `dy` cannot be computed before it, nor be taken for the same as in the first pass: not by
-            # TensorFlow, nor by XLA, which heeds no control dependencies.
+            # Because `again` depends on `dy`, neither TensorFlow nor XLA (which ignores control dependencies) can
+            # compute the second pass early or merge it with the first.
             nothing = 0.0 * tf.reduce_sum(tf.reshape(dy, (-1,))[:1])
             again = x + tf.cast(nothing, x.dtype)
             with tf.GradientTape() as tape:
@@ -165,10 +165,10 @@ def _remat(
 
 
 def groups(model: keras.Model) -> tuple[list[list[Piece]], Piece]:
-    """Returns the groups of blocks that a network's training is divided into, and what follows: the head.
+    """Returns the groups of blocks that are recomputed together, and the head, which follows them.
 
-    A group is of consecutive blocks, the first of all with the stem. They are chosen by the sizes of the blocks'
-    outputs, for the least to be kept: what goes into each group, and the inside of the largest.
+    A group consists of consecutive blocks; the first one also has the stem. The groups are chosen by the sizes of the
+    blocks' outputs to minimize memory: the inputs of all groups, and the activations within the largest.
 
     Raises:
         ValueError: The network has no blocks by their names.
@@ -181,7 +181,7 @@ def groups(model: keras.Model) -> tuple[list[list[Piece]], Piece]:
 
 
 def _chain(model: keras.Model) -> Iterator[tuple[Any, Any]]:
-    """Yields where the pieces of a network begin and end, one after another: its blocks, the first with the stem."""
+    """Yields input and output of each piece of a network: its blocks, the first with the stem, and its head."""
     names = {layer: _BLOCK.match(layer.name) for layer in model.layers if not isinstance(layer, keras.Model)}
     ends = {name[0]: layer for layer, name in names.items() if name}  # of each block, the last
     source = model.input
@@ -201,7 +201,7 @@ def _chain(model: keras.Model) -> Iterator[tuple[Any, Any]]:
 
 
 def _between(source: Any, target: Any) -> tuple[Any, ...]:
-    """Returns the calls that lead from one tensor to another, each after those that it needs."""
+    """Returns the calls that lead from one tensor to another, in topological order."""
     ordered: dict[int, Any] = {}
     waiting = [target]
     while waiting:
@@ -219,15 +219,15 @@ def _between(source: Any, target: Any) -> tuple[Any, ...]:
 
 
 def _size(tensor: Any) -> float:
-    """Returns a tensor's size, relative to others of the network."""
+    """Returns a tensor's size relative to others of the network."""
     height, width, channels = tensor.shape[1:]
     if height is None or width is None:
-        return 1.0 / channels  # half the height and width go with twice the channels (arXiv:1512.03385, section 3.3)
+        return 1.0 / channels  # half the height and width come with twice the channels (arXiv:1512.03385, section 3.3)
     return float(height * width * channels)
 
 
 def _cuts(sizes: Sequence[float]) -> list[int]:
-    """Returns between which blocks, of outputs of such sizes, to cut: 0, ..., their number."""
+    """Returns the bounds of the groups, from 0 to the number of blocks, given the sizes of the blocks' outputs."""
 
     def kept(cuts: list[int]) -> float:
         largest = max(sum(sizes[start:end]) for start, end in pairwise(cuts))
@@ -238,7 +238,7 @@ def _cuts(sizes: Sequence[float]) -> list[int]:
 
 
 def _filled(sizes: Sequence[float], limit: float) -> list[int]:
-    """Returns the cuts into the fewest groups of at most `limit` together."""
+    """Returns the bounds of the fewest groups whose sizes are at most `limit` each."""
     cuts = [0]
     for i in range(1, len(sizes)):
         if sum(sizes[cuts[-1] : i + 1]) > limit:

@@ -1,4 +1,4 @@
-"""A stem that begins by decorrelating patches of the images (arXiv:2404.00498, section 3.1)."""
+"""Whitening stem: a first convolution that decorrelates patches of the images (arXiv:2404.00498, section 3.1)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import keras
 import numpy as np
 
 _PATCHES = 100_000
-_FLOOR = 5e-4  # of an eigenvalue, as there: what hardly varies is noise
+_FLOOR = 5e-4  # added to eigenvalues, as in the paper: directions of low variance are noise
 
 
 def whiten(model: keras.Model, images: np.ndarray, seed: int = 0) -> None:
-    """Gives a network's stem the principal components of the images' patches, each scaled to a variance of 1.
+    """Initializes a network's stem with the principal components of image patches, scaled to a variance of 1.
 
-    A component and its negative are two filters, for of the two the rectification after them lets one half through
-    each. Of as many components as there is room for, those of the largest variance are taken; filters that are left
-    over stay as they are.
+    Each component becomes two filters, itself and its negative, because the ReLU after them keeps one half of each. The
+    components of largest variance are used; filters beyond twice their number keep their values.
 
     Args:
-        model: Its first convolution is `stem_conv`.
-        images: Normalized (N, H, W, C), no smaller than the convolution's kernel.
-        seed: Decides which patches are looked at.
+        model: A network whose first convolution is `stem_conv`.
+        images: Normalized images (N, H, W, C), no smaller than the convolution's kernel.
+        seed: Seed of the choice of patches.
 
     Raises:
-        ValueError: The images have other channels than the network, or are smaller than a patch.
+        ValueError: The images have another number of channels than the network, or are smaller than a patch.
     """
     layer = model.get_layer("stem_conv")
     kernel = keras.ops.convert_to_numpy(layer.kernel)

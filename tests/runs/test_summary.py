@@ -209,7 +209,7 @@ def test_a_second_run_of_a_seed_is_left_out_with_a_warning(tmp_path: Path) -> No
     table = summarize_runs([tmp_path])
     assert "| 2 | 3 | 25.00 ± 7.07 |" in lines(table)[0]
     (warning,) = table.warnings
-    assert f"seed 0 is in {tmp_path / 'a'} and in {tmp_path / 'copy'}, which is left out" in warning
+    assert f"seed 0 is in {tmp_path / 'a'} and in {tmp_path / 'copy'}, which is ignored" in warning
     assert warning in str(table)
 
 
