@@ -15,7 +15,7 @@ ORDER = {
     "layers": ("keras_internals", "traversal", "grouped_conv", "fake_quant", "batch_norm"),
     "data": (
         *("class_names", "datasets", "preprocessing", "settings", "image_ops", "exif", "image_files", "splits"),
-        *("sampling", "tensorflow_errors", "image_checks", "augmentation", "mixup", "auto_augment"),
+        *("sampling", "tensorflow_errors", "image_checks", "opening", "augmentation", "mixup", "auto_augment"),
         *("evaluation_input", "training_input", "input_speed"),
     ),
     "networks": (

@@ -58,7 +58,7 @@ def evaluate(
         raise ValueError("Expected a run folder or a .keras file. Received: none")
     classifiers = [resnet_keras.Classifier.load(source) for source in sources]
     dataset, place = resnet_keras.runs.dataset_of(sources[0], dataset, data_dir)
-    data = resnet_keras.data.open_whole(dataset, split, data_dir=place, skip=_log.warning if skip_broken else None)
+    data = resnet_keras.open_split(dataset, split, data_dir=place, on_corrupt="skip" if skip_broken else "raise")
     views = resnet_keras.evaluation.Views(crops=crops, scales=scales, flip=flip, average=average)
     predictions = resnet_keras.evaluation.predict_split(classifiers, data, views=views, batch_size=batch_size)
     if details is not None:

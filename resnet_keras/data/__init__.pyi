@@ -11,7 +11,6 @@ from .evaluation_input import options as options
 from .evaluation_input import pixel_batches as pixel_batches
 from .evaluation_input import preprocessing_of as preprocessing_of
 from .image_checks import broken_images as broken_images
-from .image_checks import open_whole as open_whole
 from .image_checks import without as without
 from .image_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .image_files import files_below as files_below
@@ -19,6 +18,8 @@ from .image_ops import decode as decode
 from .image_ops import normalize as normalize
 from .image_ops import resize as resize
 from .image_ops import whole as whole
+from .opening import DataSource as DataSource
+from .opening import open_split as open_split
 from .preprocessing import Preprocessing as Preprocessing
 from .sampling import class_balanced_sample as class_balanced_sample
 from .sampling import stratified_sample as stratified_sample
@@ -27,6 +28,5 @@ from .settings import DataSettings as DataSettings
 from .splits import ArraySplit as ArraySplit
 from .splits import FileSplit as FileSplit
 from .splits import RecordSplit as RecordSplit
-from .splits import open_split as open_split
 from .training_input import steps_per_epoch as steps_per_epoch
 from .training_input import training_batches as training_batches

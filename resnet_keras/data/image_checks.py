@@ -1,19 +1,21 @@
-"""Images that do not decode, or whose label names no class: finding them, leaving them out, naming them."""
+"""Broken images, which do not decode or have a label outside the classes: finding, skipping and naming them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from resnet_keras.data.sampling import subset
-from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
-_NAMED = 5
+_log = logging.getLogger(__name__)
+
+_NAMED = 5  # in a message
 
 
 def broken_images(split: Split) -> list[int]:
@@ -31,7 +33,7 @@ def broken_images(split: Split) -> list[int]:
         image, label = record
         encoded = tf.io.read_file(image) if isinstance(split, FileSplit) else image
         pixels = tf.io.decode_image(encoded, expand_animations=False)
-        # What the result does not need, tf.data would not compute.
+        # tf.data does not compute what the result does not need.
         return tf.where((tf.size(pixels) > 0) & (label >= 0) & (label < classes), index, -1)
 
     whole = images.enumerate().map(tried, tf.data.AUTOTUNE).ignore_errors()
@@ -49,22 +51,14 @@ def without(split: Split, indices: list[int]) -> Split:
     return subset(split, np.setdiff1d(np.arange(len(split)), indices))
 
 
-def open_whole(
-    name: str,
-    split: str,
-    *,
-    data_dir: str | Path | None = None,
-    download: bool = False,
-    skip: Callable[[str], None] | None = None,
-) -> Split:
-    """Opens a split as `open_split` does; with `skip`, tries every image first, leaves broken ones out and tells."""
-    opened = open_split(name, split, data_dir=data_dir, download=download, skip=skip)
-    if skip is not None and not isinstance(opened, ArraySplit) and (broken := broken_images(opened)):
-        names = ", ".join(opened.name_of(index) for index in broken[:_NAMED])
-        more = ", ..." if len(broken) > _NAMED else ""
-        skip(f"{len(broken)} of {len(opened)} images are broken and left out: {names}{more}")
-        return without(opened, broken)
-    return opened
+def skip_broken_images(split: Split) -> Split:
+    """Returns the split without its broken images, after decoding every image, and names some in a warning."""
+    if isinstance(split, ArraySplit) or not (broken := broken_images(split)):
+        return split
+    names = ", ".join(split.name_of(index) for index in broken[:_NAMED])
+    more = ", ..." if len(broken) > _NAMED else ""
+    _log.warning(f"{len(broken)} of {len(split)} images are broken and skipped: {names}{more}")
+    return without(split, broken)
 
 
 @contextmanager

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+
+OnCorrupt = Literal["raise", "skip"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 TEST_FOLDERS = ("test", "val", "validation")
 
 _TEST_FRACTION = 0.2
+_log = logging.getLogger(__name__)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -19,16 +23,14 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(found, key=str)
 
 
-def class_files(
-    folder: str | Path | None, split: str, skip: Callable[[str], None] | None = None
-) -> dict[str, list[Path]]:
+def class_files(folder: str | Path | None, split: str, on_corrupt: OnCorrupt = "raise") -> dict[str, list[Path]]:
     """Returns the image files of each class, by the name of its folder.
 
     Args:
         folder: Holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or class folders alone, of which every fifth image, by
             a fixed seed, becomes the test part.
         split: "train", "test" or "all".
-        skip: Is told of class folders without images, which are then left out; without it, they are errors.
+        on_corrupt: Class folders without images are an error ("raise"), or skipped with a warning ("skip").
 
     Raises:
         FileNotFoundError: There is no such folder, or no test part beside `train`.
@@ -45,10 +47,10 @@ def class_files(
         files = {name: training[name] + files[name] for name in training}
     for name, found in files.items():
         if not found:
-            if skip is None:
+            if on_corrupt == "raise":
                 kinds = ", ".join(IMAGE_SUFFIXES)
                 raise ValueError(f"Expected images ({kinds}) in every class folder of {root}. Received: {name}, empty")
-            skip(f"class {name} of {root} has no {split} images and is left out")
+            _log.warning(f"class {name} of {root} has no {split} images and is skipped")
     names = [name for name, found in training.items() if found]
     if not names:
         raise ValueError(f"Expected class folders: {layout}. Received: {root}, which holds none")

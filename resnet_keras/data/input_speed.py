@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from resnet_keras.data.datasets import dataset
 from resnet_keras.data.evaluation_input import preprocessing_of, whole_images
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.settings import Augmentation, DataSettings
-from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 from resnet_keras.data.training_input import SHUFFLE_IMAGES, training_batches
 from resnet_keras.tables import markdown_table
 

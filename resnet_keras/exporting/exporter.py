@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.opening import DataSource
 from resnet_keras.data.tensorflow_errors import reason_of
 from resnet_keras.exporting.artifact_process import default_threads, measure_latencies
 from resnet_keras.exporting.formats import FORMATS, Format
@@ -110,7 +111,7 @@ def export(
         dataset: Data set of the calibration (training images) and the verification (test images); the run's own if
             `None`.
         data_dir: Folder of the data set; the run's own if `None`.
-        skip_broken: Skip images that are broken or have no class; see `open_whole`.
+        skip_broken: Skip images that are broken or have no class; see `open_split`.
         **options: Fields of `ExportOptions`, such as `formats`, `precision` and the tolerances.
 
     Returns:
@@ -132,8 +133,8 @@ def export(
     folder = home / str(_free_version(home) if version is None else version)
     if folder.exists():
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
-    skip = _log.warning if skip_broken else None
-    reference = read_reference(classifier, formats, chosen, dataset, data_dir=data_dir, skip=skip)
+    place = DataSource(data_dir=data_dir, on_corrupt="skip" if skip_broken else "raise")
+    reference = read_reference(classifier, formats, chosen, dataset, place)
     job = _Job(classifier, formats, chosen, home.name, reference)
     with files.new_folder(folder) as aside, _explain_failures(folder):
         verifications = _with_latencies(job, list(_write_and_verify(job, aside)), aside)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resnet_keras.applications.classifier import Classifier, logits_from
 from resnet_keras.data.evaluation_input import pixel_array
-from resnet_keras.data.image_checks import explain_broken_images, open_whole
+from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.image_ops import normalize
+from resnet_keras.data.opening import DataSource
 from resnet_keras.data.sampling import class_balanced_sample, stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes
 from resnet_keras.exporting.formats import FORMATS, Format
@@ -46,9 +46,7 @@ def read_reference(
     formats: Sequence[Format],
     options: ExportOptions,
     dataset: str,
-    *,
-    data_dir: str | Path | None = None,
-    skip: Callable[[str], None] | None = None,
+    source: DataSource,
 ) -> Reference:
     """Reads the images of an export and computes the classifier's logits.
 
@@ -57,8 +55,7 @@ def read_reference(
         formats: Formats of the export. Training images are read only if one of them is calibrated.
         options: Numbers of images, and the agreement.
         dataset: Name of the data set.
-        data_dir: Folder of the data set.
-        skip: Called with a message about broken images, which are then skipped; they are an error if `None`.
+        source: Place of the data set.
 
     Raises:
         FileNotFoundError: The data set is not there.
@@ -67,7 +64,7 @@ def read_reference(
     """
 
     def split(part: str) -> Any:
-        return align_classes(open_whole(dataset, part, data_dir=data_dir, skip=skip), classifier.class_names)
+        return align_classes(source.open(dataset, part), classifier.class_names)
 
     preprocessing = classifier.preprocessing
     test = split("test")

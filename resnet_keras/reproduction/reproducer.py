@@ -12,7 +12,7 @@ import keras
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.evaluation_input import evaluation_batches
-from resnet_keras.data.image_checks import open_whole
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
 from resnet_keras.evaluation.layer_responses import response_deviations
@@ -150,7 +150,7 @@ def _sources(job: _Job) -> dict[str, tuple[Path, ...]]:
 
 def _test_images(job: _Job, source: Path) -> tuple[str, Split]:
     dataset, place = dataset_of(source, job.dataset, job.data_dir)
-    return dataset, open_whole(dataset, "test", data_dir=place)
+    return dataset, open_split(dataset, "test", data_dir=place)
 
 
 def _measure_responses(job: _Job) -> None:

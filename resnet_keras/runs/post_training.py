@@ -10,7 +10,7 @@ from typing import Any
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data.image_checks import open_whole
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.evaluation.views import Views
@@ -49,7 +49,7 @@ def measure_run(path: str | Path, *, ten_crop: bool = False) -> None:
     classifier, recipe = Classifier.load(folder.path), folder.recipe()
     dataset, data_dir = dataset_of(folder.path, None, None)
     for name, part, views in missing:
-        split = open_whole(dataset, part, data_dir=data_dir)
+        split = open_split(dataset, part, data_dir=data_dir)
         if part == "train":
             split = stratified_sample(
                 stratified_sample(split, recipe.data.train_images or len(split)), MOST_TRAINING_IMAGES

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
 from resnet_keras.data.evaluation_input import preprocessing_of
-from resnet_keras.data.image_checks import open_whole
+from resnet_keras.data.opening import DataSource
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes
@@ -62,13 +61,15 @@ def check_batch(recipe: Recipe, replicas: int) -> None:
         )
 
 
-def prepare_inputs(recipe: Recipe, own_data: TrainingData | None = None, **source: Any) -> TrainingInputs:
+def prepare_inputs(
+    recipe: Recipe, source: DataSource | None = None, own_data: TrainingData | None = None
+) -> TrainingInputs:
     """Opens a recipe's images and weights.
 
     Args:
         recipe: Recipe of the run.
+        source: Place of the data; the default one if `None`.
         own_data: The caller's own images; `None` opens the recipe's data set.
-        **source: Arguments of `open_whole`: where the images are, and what to do with broken ones.
 
     Raises:
         ValueError: The data are broken, too few, or do not fit the recipe.
@@ -81,7 +82,8 @@ def prepare_inputs(recipe: Recipe, own_data: TrainingData | None = None, **sourc
     if isinstance(own_data, SplitData):
         train_split, test_split = own_data.train_split, own_data.test_split
     else:
-        train_split, test_split = (open_whole(recipe.data.dataset, split, **source) for split in ("train", "test"))
+        source = source or DataSource()
+        train_split, test_split = (source.open(recipe.data.dataset, split) for split in ("train", "test"))
     if recipe.data.train_images:
         train_split = stratified_sample(train_split, recipe.data.train_images)
     steps = SplitData(train_split, test_split, recipe.soft_labels).steps(recipe)  # before weights are downloaded

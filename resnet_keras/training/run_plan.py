@@ -14,6 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras import files
+from resnet_keras.data.image_files import OnCorrupt
+from resnet_keras.data.opening import DataSource
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.layers.traversal import flat_layers
@@ -101,8 +103,8 @@ def dry_run(
     replicas = distribution.replicas(distribution.create_strategy(cpu_replicas))
     check_batch(recipe, replicas)
     RunFolder(workdir).check(recipe)
-    skip = _log.warning if skip_broken else None
-    inputs = prepare_inputs(recipe, data_dir=data_dir, download=download, skip=skip)
+    on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
+    inputs = prepare_inputs(recipe, DataSource(data_dir=data_dir, download=download, on_corrupt=on_corrupt))
     classes = len(inputs.data.class_names)
     largest = max((*recipe.data.train_sizes, *inputs.preprocessing.image_size)) if recipe.data.train_sizes else None
     preprocessing = inputs.preprocessing.at(largest) if largest else inputs.preprocessing

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from resnet_keras.data.image_files import OnCorrupt
+from resnet_keras.data.opening import DataSource
 from resnet_keras.distributed import multi_worker
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.cluster import cluster
@@ -135,7 +137,8 @@ def train(
         deterministic=deterministic or multi_worker.worker_rank(strategy)[1] > 1,
         callbacks=tuple(callbacks),
     )
-    source = {"data_dir": data_dir, "download": download, "skip": _log.warning if skip_broken else None}
+    on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
+    source = DataSource(data_dir=data_dir, download=download, on_corrupt=on_corrupt)
     preemption = PreemptionHandler()
     with (
         preemption.install(),
@@ -159,7 +162,7 @@ def _train(
     recipe: Recipe,
     folder: RunFolder,
     strategy: Strategy,
-    source: dict[str, Any],
+    source: DataSource,
     own: OwnData | None,
     options: LoopOptions,
     preemption: PreemptionHandler,
@@ -177,12 +180,12 @@ def _train(
     if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:
         _log.info(f"{folder.path} is finished")
         return result
-    inputs = prepare_inputs(recipe, own_data, **source)
+    inputs = prepare_inputs(recipe, source, own_data)
     with lock_run(folder.path):
         if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:  # by another process, meanwhile
             return result
         # An absolute path, because a run is also evaluated and exported from other folders.
-        data_dir = source["data_dir"]
+        data_dir = source.data_dir
         about = {
             "data_dir": str(Path(data_dir).expanduser().resolve()) if data_dir else None,
             "replicas": distribution.replicas(strategy),

@@ -23,8 +23,8 @@ from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.applications.prediction import predict
 from resnet_keras.data.class_names import wordnet_ids
 from resnet_keras.data.image_ops import normalize
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.splits import open_split
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.weights.imported import import_arrays

@@ -9,7 +9,7 @@ import tensorflow as tf
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.prediction import image_paths, predict
 from resnet_keras.data.image_ops import normalize
-from resnet_keras.data.splits import open_split
+from resnet_keras.data.opening import open_split
 
 
 def test_a_file_gives_what_its_pixels_give(digits_run: Path, tmp_path: Path) -> None:

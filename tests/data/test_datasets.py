@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from resnet_keras.data.datasets import DATASETS, Dataset, dataset
-from resnet_keras.data.splits import ArraySplit, open_split
+from resnet_keras.data.opening import open_split
+from resnet_keras.data.splits import ArraySplit
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -28,9 +28,10 @@ from resnet_keras.data.evaluation_input import (
 )
 from resnet_keras.data.image_checks import broken_images, explain_broken_images, without
 from resnet_keras.data.image_ops import crop, decode, normalize
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
-from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 from resnet_keras.data.training_input import steps_per_epoch, training_batches
 from resnet_keras.recipes.catalog import RECIPES, Recipe
 

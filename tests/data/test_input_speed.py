@@ -25,9 +25,10 @@ from resnet_keras.data.input_speed import (
     table,
     training_images,
 )
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.settings import Augmentation
-from resnet_keras.data.splits import ArraySplit, Split, open_split
+from resnet_keras.data.splits import ArraySplit, Split
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
 

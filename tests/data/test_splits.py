@@ -14,8 +14,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from resnet_keras.data.datasets import DATASETS, Dataset
+from resnet_keras.data.opening import open_split, with_classes
 from resnet_keras.data.sampling import class_balanced_sample, stratified_sample, subset
-from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split, with_classes
+from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -237,32 +238,32 @@ def test_all_images_of_a_folder_are_those_of_both_parts(tmp_path: Path, parted: 
 
 
 @pytest.mark.parametrize(("labels", "first"), [([0, 1, 2, 3], "3 for image 3"), ([0, -1, 5], "-1 for image 1")])
-def test_a_label_outside_the_classes_raises_and_names_the_image(labels: list[int], first: str) -> None:
+def test_a_label_outside_the_classes_raises_and_names_the_image(
+    labels: list[int], first: str, caplog: pytest.LogCaptureFixture
+) -> None:
     images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
     split = ArraySplit(images, np.array(labels), ("a", "b", "c"), Dataset(source="tfds"))
     with pytest.raises(ValueError, match=rf"labels from 0 to 2 in set/train\. Received: {first}"):
         with_classes(split, "set/train")
-    told: list[str] = []
-    kept = with_classes(split, "set/train", told.append)
-    assert told == [
-        f"labels outside the classes of set/train are left out: {first} ({len(labels) - len(kept)} images in all)"
+    kept = with_classes(split, "set/train", "skip")
+    assert caplog.messages == [
+        f"labels outside the classes of set/train are skipped: {first} ({len(labels) - len(kept)} images in all)"
     ]
     assert kept.labels.tolist() == [label for label in labels if 0 <= label < 3]
     assert kept.images.ravel().tolist() == [i for i, label in enumerate(labels) if 0 <= label < 3]
     assert with_classes(kept, "set/train") is kept
 
 
-def test_an_empty_class_can_be_left_out_and_is_told(tmp_path: Path) -> None:
+def test_an_empty_class_can_be_left_out_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_images(tmp_path / "train", {"cat": 2, "dog": 3, "unicorn": 0})
     write_images(tmp_path / "test", {"cat": 0, "dog": 1, "unicorn": 1})
-    told: list[str] = []
-    train = open_split("folder", "train", data_dir=tmp_path, skip=told.append)
+    train = open_split("folder", "train", data_dir=tmp_path, on_corrupt="skip")
     assert (train.class_names, train.labels.tolist()) == (("cat", "dog"), [0, 0, 1, 1, 1])
-    test = open_split("folder", "test", data_dir=tmp_path, skip=told.append)
+    test = open_split("folder", "test", data_dir=tmp_path, on_corrupt="skip")
     assert (test.class_names, test.labels.tolist()) == (("cat", "dog"), [1])
-    assert told == [
-        f"class unicorn of {tmp_path} has no train images and is left out",
-        f"class cat of {tmp_path} has no test images and is left out",
+    assert caplog.messages == [
+        f"class unicorn of {tmp_path} has no train images and is skipped",
+        f"class cat of {tmp_path} has no test images and is skipped",
     ]
 
 

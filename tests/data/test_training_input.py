@@ -11,8 +11,9 @@ from helpers.recipe_batches import recipe_batches
 from PIL import Image
 
 from resnet_keras.data.datasets import Dataset
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.splits import ArraySplit, FileSplit, Split, open_split
+from resnet_keras.data.splits import ArraySplit, FileSplit, Split
 from resnet_keras.recipes.catalog import Recipe
 
 IMAGES = 12

@@ -18,8 +18,8 @@ import tensorflow as tf
 from helpers.recipe_batches import recipe_batches, recipe_preprocessing
 
 from resnet_keras.cli import workers as program
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.sampling import shard
-from resnet_keras.data.splits import open_split
 from resnet_keras.distributed import multi_worker
 from resnet_keras.distributed.cluster import Cluster, cluster
 from resnet_keras.distributed.local_workers import run_workers, worker_environments

@@ -32,7 +32,7 @@ from resnet_keras.data.evaluation_input import preprocessing_of
 from resnet_keras.data.training_input import training_batches
 from resnet_keras.layers.batch_norm import BatchNormalization
 from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.data.splits import open_split
+from resnet_keras.data.opening import open_split
 from resnet_keras.training.model import compile_network
 
 strategy = distribution.create_strategy(2)

@@ -15,11 +15,12 @@ from helpers import slow_evaluation as slow
 from PIL import Image
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data import class_names, splits
+from resnet_keras.data import class_names, opening
 from resnet_keras.data.datasets import Dataset
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample, subset
-from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split, open_split
+from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 from resnet_keras.evaluation import evaluator as evaluation
 from resnet_keras.evaluation import view_batches
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate, predict_split, ranks
@@ -306,7 +307,7 @@ def test_records_are_evaluated_as_the_same_images_in_memory(
     folder = test_data / "tensorflow_datasets"
     whole = open_split("cifar10", "test", data_dir=folder)
     assert isinstance(whole, ArraySplit)
-    monkeypatch.setattr(splits, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(opening, "IN_MEMORY_BYTES", 0)
     records = stratified_sample(open_split("cifar10", "test", data_dir=folder), 20)
     assert isinstance(records, RecordSplit)
     member = slow.convolutional(CENTRE, whole.class_names, 3).classifier

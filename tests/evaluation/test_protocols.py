@@ -6,9 +6,9 @@ import keras
 import pytest
 
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
-from resnet_keras.data.splits import open_split
 from resnet_keras.evaluation.evaluator import evaluate
 from resnet_keras.evaluation.protocols import ProtocolResult, evaluate_protocols, protocol_views
 from resnet_keras.evaluation.views import Views

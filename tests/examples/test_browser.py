@@ -23,8 +23,8 @@ from helpers.small_networks import TWO_STAGES, drawn
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.image_ops import crop, decode
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.splits import open_split
 from resnet_keras.exporting.exporter import export
 from resnet_keras.networks import builder as models
 

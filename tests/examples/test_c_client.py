@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.prediction import predict
-from resnet_keras.data.splits import open_split
+from resnet_keras.data.opening import open_split
 from resnet_keras.exporting.saved_model import write_saved_model
 
 SOURCE = Path(__file__).parents[2] / "examples" / "serving" / "classify.c"

@@ -22,7 +22,7 @@ from PIL import Image
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.prediction import predict
-from resnet_keras.data.splits import open_split
+from resnet_keras.data.opening import open_split
 from resnet_keras.exporting.exporter import export
 from resnet_keras.exporting.saved_model import write_saved_model
 

@@ -18,8 +18,8 @@ from helpers.small_networks import TWO_STAGES, drawn
 from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier, outputs_logits, softmax
 from resnet_keras.data.image_ops import normalize
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.splits import open_split
 from resnet_keras.exporting import exporter
 from resnet_keras.exporting.artifact_worker import LiteRTModel
 from resnet_keras.exporting.child_process import ArtifactError

@@ -13,8 +13,8 @@ from helpers.tables import unpadded
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.cli import reproduce as program
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.sampling import stratified_sample
-from resnet_keras.data.splits import open_split
 from resnet_keras.evaluation.evaluator import evaluate
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.reproduction import peak_memory
@@ -107,7 +107,7 @@ def test_each_network_responds_to_test_images_of_its_own_data_set(
     splits = {"digits": open_split("digits", "test"), "cifar10": stratified_sample(open_split("digits", "test"), 20)}
     dataset = {runs[0]: "digits", runs[1]: "cifar10"}
     monkeypatch.setattr(reproduction, "dataset_of", lambda source, named, place: (named or dataset[source], place))
-    monkeypatch.setattr(reproduction, "open_whole", lambda name, split, **_: splits[name])
+    monkeypatch.setattr(reproduction, "open_split", lambda name, split, **_: splits[name])
     monkeypatch.setattr(reproduction, "response_deviations", lambda network, batches: {"a_conv": 0.5})
     reproduction.reproduce("responses", folder.path, weights=runs)
     measured = folder.read("given", "responses")

@@ -12,7 +12,8 @@ import tensorflow as tf
 from helpers.messages import interrupt, on_message
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.data.splits import ArraySplit, open_split
+from resnet_keras.data.opening import open_split
+from resnet_keras.data.splits import ArraySplit
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.recipe import Recipe

@@ -14,8 +14,8 @@ from helpers.recipe_batches import recipe_batches
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.datasets import DATASETS
+from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.data.splits import open_split
 from resnet_keras.distributed.sharding import shared_batch
 from resnet_keras.evaluation.evaluator import evaluate
 from resnet_keras.layers.traversal import flat_layers
@@ -177,7 +177,7 @@ def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(
     caplog.clear()
     one_epoch = FOLDER.replace(epochs=1)
     train(one_epoch, tmp_path / "skipped", data_dir=tmp_path / "data", skip_broken=True)
-    assert caplog.messages[0].startswith("1 of 12 images are broken and left out: ")
+    assert caplog.messages[0].startswith("1 of 12 images are broken and skipped: ")
     assert caplog.messages[0].endswith("3.jpg")
     assert "11 images" in caplog.messages[1]
 
