@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there: written aside, then renamed."""
+"""Atomic files and folders: written under another name, then renamed, so that they are complete or absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """Yields a name beside `path` to write to, with its suffixes; renames the file to `path` when all went well."""
+    """Yields a temporary path with the suffixes of `path`; renames it to `path` if the context ends without error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".aside-") as aside:
@@ -26,7 +26,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """Yields an empty folder to fill; renames it to `path`, which must not exist, when all went well.
+    """Yields an empty temporary folder; renames it to `path` if the context ends without error.
 
     Raises:
         FileExistsError: `path` exists.
@@ -59,6 +59,6 @@ def write_text(path: str | Path, content: str) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Waits until the file is on the disk, lest a crash leave its new name to an empty file."""
+    """Waits until the file is on the disk; otherwise a crash could leave an empty file under the new name."""
     with path.open("r+b") as file:  # Windows flushes only files that are open for writing
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Batch normalization (arXiv:1502.03167) at the speed of the device."""
+"""Batch normalization (arXiv:1502.03167) by TensorFlow's fused kernel."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ if keras.backend.backend() == "tensorflow":
 
 @saved_as_keras_layer
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization`, computed by TensorFlow's fused kernel where that applies.
+    """`keras.layers.BatchNormalization` with TensorFlow's fused kernel.
 
-    Keras composes the layer from a dozen elementwise operations, in float32 whatever the precision policy; TensorFlow
-    has one kernel for all of them, which also reads and writes half precision. Results agree: outputs, gradients and
-    moving statistics. The kernel serves images (N, H, W, C) with the channels last, in float32, bfloat16 or float16,
-    without mask, renormalization or synchronization; anything else, and every other backend, is Keras's own code.
+    Keras composes the layer from a dozen elementwise operations in float32; TensorFlow has one kernel for all of them,
+    which also reads and writes half precision. Outputs, gradients and moving statistics agree. The kernel takes images
+    (N, H, W, C) in float32, bfloat16 or float16, without mask, renormalization or synchronization. Other inputs and
+    backends use Keras's own code.
 
-    The class bears the name of the layer that it computes, `keras.layers.BatchNormalization`, in its `__module__`
-    too. So Keras writes that name into a saved model, and the file opens where this package is not installed.
+    Keras saves the layer as `keras.layers.BatchNormalization`; see `saved_as_keras_layer`.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalizes `inputs` (N, H, W, C); with `training`, by the batch's own mean and variance."""
+        """Returns normalized `inputs` (N, H, W, C); in training, by the mean and variance of the batch."""
         if mask is not None or not self._fuses(inputs):
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
         scale = ops.cast(self.gamma, "float32") if self.scale else tf.ones([channels])
         offset = ops.cast(self.beta, "float32") if self.center else tf.zeros([channels])
-        learning = training and self.trainable
-        # The kernel wants no moving statistics in training.
-        mean = tf.zeros([0]) if learning else ops.cast(self.moving_mean, "float32")
-        variance = tf.zeros([0]) if learning else ops.cast(self.moving_variance, "float32")
+        use_batch = training and self.trainable
+        # In training, the kernel takes empty moving statistics.
+        mean = tf.zeros([0]) if use_batch else ops.cast(self.moving_mean, "float32")
+        variance = tf.zeros([0]) if use_batch else ops.cast(self.moving_variance, "float32")
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=scale,
@@ -46,10 +45,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             mean=mean,
             variance=variance,
             epsilon=self.epsilon,
-            is_training=bool(learning),
+            is_training=bool(use_batch),
         )
-        if learning:
-            # It reports the unbiased variance: n / (n - 1) of what Keras averages, and of what it normalizes by.
+        if use_batch:
+            # The kernel returns the unbiased variance, n / (n - 1) times the one that Keras averages.
             variance *= 1.0 - channels / tf.cast(tf.size(inputs), "float32")
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(moving * self.momentum + ops.cast(batch, moving.dtype) * (1.0 - self.momentum))
@@ -69,10 +68,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def fuse(model: keras.Model) -> keras.Model:
-    """Returns `model` with the same weights, and batch normalizations and convolutions in groups of this package.
+    """Returns `model` with the faster batch normalizations and grouped convolutions of this package.
 
-    A model that Keras has read from a file has Keras's own, slower layers. A model that has no such layer is returned
-    as it is; otherwise the result is a new, uncompiled model.
+    A model that Keras reads from a file has Keras's own layers. The result is a new, uncompiled model with the same
+    weights, or `model` itself if it has no such layer.
     """
 
     def slow(layer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The document of all experiments, from what their runs and measurements left on the disk, and nothing else."""
+"""The document of all experiments, written from the files of their runs and measurements alone."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from resnet_keras.reproduction.tables import (
 
 _NETWORKS = "networks"
 _BUDGET_TITLES = {
-    "smoke": "Smoke: that everything works, on digits",
+    "smoke": "Smoke: a check that everything works, on digits",
     "small": "Small: on two CPU cores",
     "full": "Full: the paper's recipes",
-    GIVEN: "Of networks that were given",
+    GIVEN: "Given networks",
 }
 _HEAD = f"""# Reproduction of "Deep Residual Learning for Image Recognition" (arXiv:1512.03385)
 
-Written by `resnet reproduce` from the files of its runs; `resnet reproduce document` writes it anew. Errors are top-1,
-in per cent, mean ± standard deviation (n - 1) over seeds; a difference is taken seed by seed. The *training error* is
+Written by `resnet reproduce` from the files of its runs; `resnet reproduce document` writes it again. Errors are top-1,
+in percent, mean ± standard deviation (n - 1) over seeds; a difference is taken seed by seed. The *training error* is
 that of the finished network on the images that it was trained on, without augmentation; the test error is that of the
 last epoch. Each run's folder has its recipe, versions, history and curves; experiments of one budget share their runs.
 
@@ -49,9 +49,9 @@ images as small as CIFAR-10's do not reach that.
 
 
 def write_document(folder: ReproductionFolder) -> None:
-    """Writes the document of all experiments and the plots that it shows.
+    """Writes the document of all experiments and its plots.
 
-    Networks are built and counted the first time, which takes half a minute; the counts are kept.
+    The first call builds and counts the networks, which takes half a minute, and stores the counts.
 
     Raises:
         ValueError: A file of a run cannot be read.
@@ -72,7 +72,7 @@ def write_document(folder: ReproductionFolder) -> None:
 
 
 def _networks(folder: ReproductionFolder) -> list[dict[str, Any]]:
-    """Returns what the paper's networks cost, which is counted once."""
+    """Returns parameters and multiply-adds of the paper's networks; they are counted once."""
     kept = folder.read("full", _NETWORKS)
     if kept is None or [network["name"] for network in kept["networks"]] != list(PAPER_NETWORKS):
         kept = {"networks": []}
@@ -90,17 +90,17 @@ def _training(folder: ReproductionFolder, name: str, experiment: Experiment, bud
     if not any(outcome.runs for outcome in found):
         return []
     figure = error_curves(found)
-    parts = [_about(found), error_table(found), contrast_table(experiment, found)]
+    parts = [_run_line(found), error_table(found), contrast_table(experiment, found)]
     if figure is not None:
         parts.append(_figure(folder, budget, name, figure))
-    return [part for part in (*parts, _missing(found)) if part]
+    return [part for part in (*parts, _missing_line(found)) if part]
 
 
 def _memory(folder: ReproductionFolder, name: str, experiment: Experiment, budget: str) -> list[str]:
     if budget == GIVEN:
         return []
     found = outcomes(folder, experiment, budget)  # type: ignore[arg-type]
-    return [_about(found), memory_table(found)] if any(outcome.runs for outcome in found) else []
+    return [_run_line(found), memory_table(found)] if any(outcome.runs for outcome in found) else []
 
 
 def _responses(folder: ReproductionFolder, name: str, experiment: Experiment, budget: str) -> list[str]:
@@ -142,7 +142,7 @@ _SHOWN: dict[str, Callable[[ReproductionFolder, str, Experiment, str], list[str]
 
 
 def _plan(folder: ReproductionFolder, name: str, experiment: Experiment, networks: list[dict[str, Any]]) -> list[str]:
-    """Returns what the full budget would take, where not all its runs are finished."""
+    """Returns the expected cost of the full budget, unless all its runs are finished."""
     found = outcomes(folder, experiment, "full")
     left = tuple(outcome.variant for outcome in found if len(outcome.runs) < outcome.variant.seeds)
     if not left:
@@ -155,7 +155,7 @@ def _plan(folder: ReproductionFolder, name: str, experiment: Experiment, network
 
 
 def _rates(folder: ReproductionFolder) -> dict[str, float]:
-    """Returns the speeds that were measured at any budget, by data set and network."""
+    """Returns the training speeds measured at any budget, by data set and network."""
     rates = {}
     for experiment in EXPERIMENTS.values():
         for budget in BUDGETS:
@@ -166,27 +166,27 @@ def _rates(folder: ReproductionFolder) -> dict[str, float]:
     return rates
 
 
-def _about(found: tuple[Outcome, ...]) -> str:
-    """Returns a line about the finished runs: by which recipe, by what versions, and how long they took."""
+def _run_line(found: tuple[Outcome, ...]) -> str:
+    """Returns a line about the finished runs: recipe, versions and duration."""
     runs = [each.run for outcome in found for each in outcome.runs.values()]
     first, name = next((o.runs[min(o.runs)].run, o.variant.name) for o in found if o.runs)
     versions = " and ".join(
         sorted({f"TensorFlow {run.about.get('tensorflow')}, Keras {run.about.get('keras')}" for run in runs})
     )
-    told = [run.seconds for run in runs if run.seconds is not None]
-    took = f"; all epochs of all runs took {timedelta(seconds=round(sum(told)))}" if told else ""
+    seconds = [run.seconds for run in runs if run.seconds is not None]
+    took = f"; all epochs of all runs took {timedelta(seconds=round(sum(seconds)))}" if seconds else ""
     return f"Recipe of {name}: `{first.name}`. {versions}{took}."
 
 
-def _missing(found: tuple[Outcome, ...]) -> str:
-    """Returns a line about the runs that are not finished."""
+def _missing_line(found: tuple[Outcome, ...]) -> str:
+    """Returns a line about unfinished runs; "" if there are none."""
     wanted = sum(outcome.variant.seeds for outcome in found)
     finished = sum(len(outcome.runs) for outcome in found)
     begun = [f"{run.path.name} ({run.progress})" for outcome in found for run in outcome.begun]
     if finished == wanted:
         return ""
-    also = f"; begun: {', '.join(begun)}" if begun else ""
-    return f"**{finished} of {wanted} runs are finished**{also}. The same command goes on."
+    also = f"; unfinished: {', '.join(begun)}" if begun else ""
+    return f"**{finished} of {wanted} runs are finished**{also}. The same command resumes them."
 
 
 def _figure(folder: ReproductionFolder, budget: str, name: str, figure: Any) -> str:

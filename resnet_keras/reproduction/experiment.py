@@ -1,4 +1,4 @@
-"""An experiment of the paper: which networks are trained on which budget, and what for (arXiv:1512.03385)."""
+"""Experiments of the paper as data: networks, recipes and claims at three budgets (arXiv:1512.03385)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Kind = Literal["networks", "training", "responses", "protocols", "memory"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
 VALIDATE_EPOCHS: dict[Budget, int] = {"smoke": 1, "small": 4, "full": 1}
-"""Epochs between two looks at the test images, for the curves. At "small" ten thousand take as long as an epoch."""
+"""Epochs between validations, for the curves. At "small", validation takes as long as an epoch of training."""
 
 TRAINING_IMAGES = {"cifar10": 50_000, "imagenet2012": 1_281_167}
-"""Of the data sets of the full budget."""
+"""Training images of the data sets of the full budget."""
 
 ACCELERATOR = "NVIDIA A100"
 ACCELERATOR_FLOPS = 0.3 * 156e12
-"""What a full run is assumed to reach each second: 30 % of the accelerator's 156 TFLOP/s of dense TF32."""
+"""Assumed operations per second of a full run: 30 % of the accelerator's 156 TFLOP/s of dense TF32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,11 @@ class Variant:
     """A network of an experiment.
 
     Attributes:
-        name: As the paper has it, e.g. "plain-20".
-        recipe: By which it is trained; further seeds replace its `seed`.
-        panel: Title of the part of the plot that shows it.
-        seeds: How many runs, of seeds 0, 1, 2 ...
-        paper: What the paper reports of it, trained by the paper's recipe.
+        name: Name in the paper, e.g. "plain-20".
+        recipe: Training recipe; further seeds replace its `seed`.
+        panel: Title of the panel of the plot that shows it.
+        seeds: Number of runs, with the seeds 0, 1, 2 ...
+        paper: Error that the paper reports for it with the paper's recipe.
     """
 
     name: str
@@ -50,16 +50,16 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One argument of the paper.
+    """An experiment of the paper.
 
     Attributes:
-        title: What it is about.
+        title: Title in the document.
         where: Section, table and figure of the paper.
-        claim: What the paper finds.
-        kind: How it is carried out: "networks" are built and counted; "training" trains the variants; "responses"
-            and "protocols" measure the trained variants; "memory" trains each in a process of its own.
-        variants: By budget.
-        contrasts: Pairs of names of variants whose errors are to be compared, the deeper or richer first.
+        claim: Finding of the paper.
+        kind: "networks" builds and counts networks; "training" trains the variants; "responses" and "protocols"
+            measure the trained variants; "memory" trains each variant in a new process.
+        variants: Variants by budget.
+        contrasts: Pairs of names of variants whose errors are compared, the deeper network first.
     """
 
     title: str
@@ -70,19 +70,19 @@ class Experiment:
     contrasts: tuple[tuple[str, str], ...] = ()
 
     def recipes(self, budget: Budget) -> tuple[Recipe, ...]:
-        """Returns the recipe of each run: all first seeds, then all second ones, so that all networks come early."""
+        """Returns the recipe of each run, by seed and then by network, so that all networks come early."""
         variants = self.variants[budget]
         most = max((variant.seeds for variant in variants), default=0)
         return tuple(variant.recipes[i] for i in range(most) for variant in variants if i < variant.seeds)
 
 
 def run_name(recipe: Recipe) -> str:
-    """Returns what to call a run, by what varies among those of a budget, which experiments share."""
+    """Returns the name of a run's folder, from what varies among the runs of a budget."""
     memory = "rematerialized" if recipe.network.rematerialize else None
     parts = (recipe.data.dataset, recipe.network.model, recipe.network.shortcut, memory, f"seed{recipe.seed}")
     return "_".join(part for part in parts if part)
 
 
 def training_images(recipe: Recipe) -> int:
-    """Returns how many images a recipe of an experiment trains on."""
+    """Returns the number of training images of an experiment's recipe."""
     return recipe.data.train_images or TRAINING_IMAGES[recipe.data.dataset]

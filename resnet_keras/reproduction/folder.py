@@ -1,4 +1,4 @@
-"""Where an experiment's runs, measurements, plots and document lie."""
+"""Folder of all experiments: runs, measurements, plots and the document."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.reproduction.experiment import Budget, run_name
 
 GIVEN = "given"
-"""In place of a budget, where networks are measured that the user has given."""
+"""Stands for the budget where the user gives the networks to measure."""
 
 
 class ReproductionFolder:
     """A folder of experiments.
 
-    `runs/BUDGET/RUN` (as `train` leaves them), `measured/WHAT/EXPERIMENT.json` (what is measured of several runs, or of
-    networks that the user has given), `plots/` and `REPRODUCTION.md`.
+    It holds `runs/BUDGET/RUN` (folders of `train`), `measured/BUDGET/EXPERIMENT.json` (measurements of several runs, or
+    of networks that the user gives), `plots/` and `REPRODUCTION.md`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -26,23 +26,23 @@ class ReproductionFolder:
 
     @property
     def document(self) -> Path:
-        """All results, as Markdown."""
+        """Path of the Markdown document with all results."""
         return self.path / "REPRODUCTION.md"
 
     def run(self, budget: Budget, recipe: Recipe) -> Path:
-        """The folder of a run, which experiments of one budget share."""
+        """Returns the folder of a run; experiments of one budget share it."""
         return self.path / "runs" / budget / run_name(recipe)
 
     def plot(self, budget: str, name: str) -> Path:
-        """The picture of an experiment."""
+        """Returns the path of an experiment's plot."""
         return self.path / "plots" / f"{name}_{budget}.png"
 
     def write(self, budget: str, name: str, content: dict[str, Any]) -> None:
-        """Keeps what was measured for an experiment, in place of what was measured before."""
+        """Writes the measurements of an experiment; they replace earlier ones."""
         files.write_json(self._measured(budget, name), content)
 
     def read(self, budget: str, name: str) -> dict[str, Any] | None:
-        """Returns what was measured for an experiment; `None` if nothing was."""
+        """Returns the measurements of an experiment; `None` if there are none."""
         file = self._measured(budget, name)
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 

@@ -1,4 +1,4 @@
-"""What the runs of an experiment came to, as their folders tell."""
+"""Results of the runs of an experiment, read from their folders."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class MeasuredRun:
     """A finished run.
 
     Attributes:
-        run: What its folder tells.
-        test: The finished network on the test images.
-        training: The finished network on its training images, without augmentation; `None` if not measured.
-        ten_crop: On ten crops of the test images; `None` if not measured.
-        peak_bytes: Most memory that its process held; `None` if not measured.
+        run: Contents of its folder.
+        test: Evaluation on the test images.
+        training: Evaluation on the training images without augmentation; `None` if not measured.
+        ten_crop: Evaluation on ten crops of the test images; `None` if not measured.
+        peak_bytes: Peak memory of its process in bytes; `None` if not measured.
     """
 
     run: SavedRun
@@ -34,12 +34,12 @@ class MeasuredRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a network of an experiment.
+    """Runs of a network of an experiment.
 
     Attributes:
         variant: The network.
-        runs: The finished runs, by seed.
-        begun: Runs that are not finished.
+        runs: Finished runs, by seed.
+        begun: Unfinished runs.
     """
 
     variant: Variant
@@ -47,21 +47,21 @@ class Outcome:
     begun: tuple[SavedRun, ...]
 
     def errors(self, of: str) -> dict[int, float]:
-        """Returns by seed the top-1 errors, in per cent, of "training", "test" or "ten_crop" images."""
+        """Returns the top-1 errors in percent on "training", "test" or "ten_crop" images, by seed."""
         found = {seed: getattr(run, of) for seed, run in self.runs.items()}
         return {seed: 100 * result.top1_error for seed, result in found.items() if result is not None}
 
     @property
     def images_per_second(self) -> float | None:
-        """The median over the epochs of all runs, of training alone."""
+        """Median training speed over the epochs of all runs; `None` if unknown."""
         rates = [rate for each in self.runs.values() for rate in each.run.column("images_per_second")]
         return median(rates) if rates else None
 
 
 def outcomes(folder: ReproductionFolder, experiment: Experiment, budget: Budget) -> tuple[Outcome, ...]:
-    """Returns what became of each network of an experiment on one budget.
+    """Returns the runs of each network of an experiment at one budget.
 
-    A folder with a run of another recipe counts as no run: it was written for an experiment that was another one then.
+    A run with another recipe is ignored: the experiment has changed since.
 
     Raises:
         ValueError: A file of a run cannot be read.
@@ -70,7 +70,7 @@ def outcomes(folder: ReproductionFolder, experiment: Experiment, budget: Budget)
 
 
 def mean_and_deviation(values: list[float], digits: int = 2, *, signed: bool = False) -> str:
-    """Returns a mean, and of several values the standard deviation (n - 1), as text; a dash if there are none."""
+    """Returns mean and, for several values, standard deviation (n - 1) as text; a dash without values."""
     if not values:
         return "–"
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""

@@ -1,4 +1,4 @@
-"""What the paper reports of its networks (arXiv:1512.03385, Tables 1 to 6)."""
+"""Results that the paper reports (arXiv:1512.03385, Tables 1 to 6)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from resnet_keras.recipes.published_errors import PUBLISHED
 
 @dataclass(frozen=True)
 class PaperError:
-    """An error that the paper reports; as text, in per cent.
+    """An error that the paper reports.
 
     Attributes:
-        top1: In per cent; `None` if only the top-5 error is reported.
-        top5: In per cent; `None` if only the top-1 error is reported.
-        where: The table, and what it has to say.
+        top1: Top-1 error in percent; `None` if only the top-5 error is reported.
+        top5: Top-5 error in percent; `None` if only the top-1 error is reported.
+        where: Table of the paper, and remarks.
     """
 
     top1: float | None
@@ -82,4 +82,4 @@ PAPER_MULTI_SCALE = {
 """Errors of single networks on ImageNet's validation images, fully convolutional at five scales."""
 
 PAPER_ENSEMBLE = PaperError(None, 3.57, "Table 5, ImageNet's test images, six networks")
-"""What the paper's ensemble gave, at five scales."""
+"""Error of the paper's ensemble at five scales."""

@@ -1,4 +1,4 @@
-"""Plots like the paper's: errors over the training (Fig. 1, 4 and 6) and the responses of layers (Fig. 7)."""
+"""Plots as in the paper: errors during training (Fig. 1, 4 and 6) and the responses of layers (Fig. 7)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _COLORS = ("tab:orange", "tab:blue", "tab:green", "tab:red", "tab:purple", "tab:
 
 
 def error_curves(outcomes: Sequence[Outcome]) -> Figure | None:
-    """Draws training errors (dashed) and test errors (bold) over the steps, a panel for each that variants name.
+    """Draws training errors (dashed) and test errors (bold) over the steps, in the panels of the variants.
 
-    Lines are means over seeds, shades their standard deviations. The training error is that of the epoch in passing, on
-    augmented images. `None` if no run is finished.
+    Lines are means over seeds, shades standard deviations. The training error is the mean during the epoch, on
+    augmented images. Returns `None` if no run is finished.
     """
     shown = [outcome for outcome in outcomes if outcome.runs]
     if not shown:
@@ -48,7 +48,7 @@ def response_curves(measured: dict[str, Any]) -> Figure:
     """Draws the standard deviations of the layers' responses, in the order of the layers and by magnitude (Fig. 7).
 
     Args:
-        measured: As the experiment "responses" keeps it. Lines are means over seeds.
+        measured: Measurements of the experiment "responses". Lines are means over seeds.
     """
     figure, (above, below) = _figure(2, rows=2)
     for color, network in zip(_cycle(), measured["networks"], strict=False):
@@ -86,11 +86,11 @@ def _cycle() -> list[str]:
 
 
 def _errors(outcome: Outcome, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the steps at which a column of the histories is told, and errors in per cent: (N,), (seeds, N)."""
+    """Returns the steps at which the histories have a column, and errors in percent: (N,), (seeds, N)."""
     recipe = outcome.variant.recipe
     runs = [each.run for each in outcome.runs.values()]
-    told = [{row["epoch"]: row[column] for row in run.history if column in row} for run in runs]
-    epochs = sorted(set.intersection(*(set(each) for each in told)))
+    columns = [{row["epoch"]: row[column] for row in run.history if column in row} for run in runs]
+    epochs = sorted(set.intersection(*(set(each) for each in columns)))
     steps_per_epoch = training_images(recipe) // recipe.data.batch_size
-    errors = np.array([[100 * (1 - each[epoch]) for epoch in epochs] for each in told])
+    errors = np.array([[100 * (1 - each[epoch]) for epoch in epochs] for each in columns])
     return np.array(epochs) * steps_per_epoch, errors

@@ -1,4 +1,4 @@
-"""Tables of what experiments came to, beside the paper's figures, as Markdown."""
+"""Markdown tables of the results of experiments, beside those of the paper."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def network_table(networks: Iterable[dict[str, Any]]) -> str:
     """Returns layers, parameters and multiply-adds beside the paper's (Tables 1 and 6).
 
     Args:
-        networks: For each its `name`, `layers`, `parameters` and `multiply_adds`, as `Complexity` has them.
+        networks: Dictionaries with `name`, `layers`, `parameters` and `multiply_adds`; see `Complexity`.
     """
     rows = []
     for network in networks:
@@ -47,7 +47,7 @@ def network_table(networks: Iterable[dict[str, Any]]) -> str:
 
 
 def error_table(outcomes: Sequence[Outcome]) -> str:
-    """Returns errors of finished runs, mean ± standard deviation over seeds."""
+    """Returns the errors of finished runs, mean ± standard deviation over seeds."""
     of_ten_crops = any(outcome.errors("ten_crop") for outcome in outcomes)
     rows = []
     for outcome in outcomes:
@@ -69,7 +69,7 @@ def error_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def contrast_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
-    """Returns by how much errors of pairs of networks differ, seed by seed; empty if no pair has a seed in common."""
+    """Returns differences of errors between pairs of networks, seed by seed; "" if no pair has a common seed."""
     by_name = {outcome.variant.name: outcome for outcome in outcomes}
     rows = []
     for more, less in experiment.contrasts:
@@ -83,12 +83,12 @@ def contrast_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
             seeds = max(seeds, len(differences))
         if seeds:
             rows.append((f"{more} against {less}", seeds, *cells))
-    head = ("difference, in points of per cent", "seeds", "training error", "test error")
+    head = ("difference, percentage points", "seeds", "training error", "test error")
     return markdown_table(head, rows) if rows else ""
 
 
 def response_table(measured: dict[str, Any]) -> str:
-    """Returns mean and range of the deviations of each network's layers (Fig. 7), means over seeds."""
+    """Returns mean and range of the standard deviations of each network's layers (Fig. 7), means over seeds."""
     rows = []
     for network in measured["networks"]:
         runs = network["deviations"]
@@ -115,7 +115,7 @@ def protocol_table(results: Iterable[ProtocolResult], *, on_imagenet: bool) -> s
 
 
 def memory_table(outcomes: Sequence[Outcome]) -> str:
-    """Returns what trainings took: steps, seconds and peak memory."""
+    """Returns steps, seconds and peak memory of trainings."""
     rows = []
     for outcome in outcomes:
         for seed, each in outcome.runs.items():
@@ -136,12 +136,12 @@ def memory_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def plan_table(variants: Sequence[Variant], multiply_adds: dict[str, int], rates: dict[str, float]) -> str:
-    """Returns what runs at the full budget are to give and what they cost.
+    """Returns expected errors and costs of runs at the full budget.
 
     Args:
-        variants: Of the full budget.
-        multiply_adds: Of a forward pass of one image, by network.
-        rates: Images per second that were measured in training on images of that size, by data set and network.
+        variants: Variants of the full budget.
+        multiply_adds: Multiply-adds of a forward pass of one image, by network.
+        rates: Measured training speeds in images per second, by data set and network.
     """
     rows = []
     total = 0.0
@@ -160,5 +160,5 @@ def plan_table(variants: Sequence[Variant], multiply_adds: dict[str, int], rates
 
 
 def full_hours(images: int, multiply_adds: int) -> float:
-    """Returns the estimated hours of an accelerator for training on so many images, repeated ones included."""
+    """Returns the estimated hours of an accelerator for training on `images` images, all epochs together."""
     return images * _FORWARD_AND_BACKWARD * _FLOPS_PER_MULTIPLY_ADD * multiply_adds / ACCELERATOR_FLOPS / 3600

@@ -1,4 +1,4 @@
-"""Copies of a network with the same weights, which differ in one thing."""
+"""Copies of a network with the same weights and another precision or input size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from resnet_keras.layers.batch_norm import fuse
 
 
 def clone_in_float32(model: keras.Model) -> keras.Model:
-    """Returns a copy of `model`, every layer of which computes in float32."""
+    """Returns a copy of `model` in which every layer computes in float32."""
     return _copy(model, lambda key, value: "float32" if key == "dtype" and _is_reduced(value) else value)
 
 
 def clone_for_any_size(model: keras.Model) -> keras.Model:
-    """Returns a copy of `model` that takes images of any height and width."""
+    """Returns a copy of `model` for images of any height and width."""
 
     def freed(key: str, value: Any) -> Any:
         if key == "batch_shape" and len(value) == 4:
@@ -33,7 +33,7 @@ def _copy(model: keras.Model, change: Callable[[str, Any], Any]) -> keras.Model:
 
 
 def _changed(node: Any, change: Callable[[str, Any], Any]) -> Any:
-    """Returns a model's configuration with each value as `change(key, value)` has it."""
+    """Returns a model's configuration with each value replaced by `change(key, value)`."""
     if isinstance(node, dict):
         changed = {key: change(key, value) for key, value in node.items()}
         return {key: _changed(value, change) if value is node[key] else value for key, value in changed.items()}

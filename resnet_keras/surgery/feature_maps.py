@@ -1,4 +1,4 @@
-"""A network without its classifier: its feature maps, by the paper's names, and new heads."""
+"""Feature maps of a network by the paper's names, and new classifier heads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from resnet_keras.networks.blocks import HEAD, head
 
 
 def features(model: keras.Model) -> keras.Model:
-    """Returns the feature maps of a network, for a head of detection, segmentation or whatever.
+    """Returns a model of the feature maps of a network, e.g. for detection or segmentation.
 
-    `C2` is what the paper's conv2_x (our stage 1) gives, `C3` conv3_x, and so on: `C2` to `C5` with ImageNet's stem,
-    at strides 4, 8, 16 and 32; `C2` to `C4` with CIFAR's, at 1, 2 and 4. A network built with `output_stride` keeps
-    the later maps larger; with activation before convolutions, maps are not activated. Layers and weights are those of
-    `model`, whose classifier, if it has one, is left out.
+    `C2` is the output of the paper's conv2_x (stage 1), `C3` that of conv3_x, and so on: `C2` to `C5` with the ImageNet
+    stem, at strides 4, 8, 16 and 32; `C2` to `C4` with the CIFAR stem, at strides 1, 2 and 4. `output_stride` keeps the
+    later maps larger. In networks with pre-activation, maps are not activated. The model shares layers and weights with
+    `model`, without its classifier.
 
     Example:
         >>> backbone = resnet_keras.features(resnet_keras.ResNet50(include_top=False, output_stride=16))
@@ -28,15 +28,14 @@ def features(model: keras.Model) -> keras.Model:
         model: A network of this package.
 
     Returns:
-        A model of normalized images (N, H, W, C) to a dictionary of feature maps.
+        A model from normalized images (N, H, W, C) to a dictionary of feature maps (N, h, w, channels).
 
     Raises:
-        ValueError: The model has no stages by their names.
+        ValueError: The model has no layers with the names of stages.
     """
     last: dict[int, Any] = {}
     for layer in model.layers:
         if match := re.match(r"stage(\d+)_", layer.name):
-            # What the layer gives here: `output` of a nested model would be of its own inside.
             last[int(match[1])] = outer_output(layer)
     if not last:
         raise ValueError(f"Expected a network of this package, with layers stage1_... Received: {model.name!r}")
@@ -48,12 +47,12 @@ def features(model: keras.Model) -> keras.Model:
 def with_head(
     model: keras.Model, classes: int, *, classifier_activation: str | Callable | None = "softmax"
 ) -> keras.Model:
-    """Returns `model` with a new classifier, freshly initialized, in place of its own; all other layers are shared.
+    """Returns `model` with a new, freshly initialized classifier instead of its own; all other layers are shared.
 
     Args:
         model: A network of this package with a classifier.
-        classes: Classes to tell apart.
-        classifier_activation: What follows the logits; `None` returns the logits themselves.
+        classes: Number of classes.
+        classifier_activation: Activation after the logits; `None` returns the logits.
 
     Raises:
         ValueError: The model has no classifier, or `classes` is below 1.

@@ -1,4 +1,4 @@
-"""Networks without batch normalization, which compute what they did with it at rest (arXiv:1712.05877, §3.2)."""
+"""Batch normalization folded into convolutions for inference (arXiv:1712.05877, §3.2)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from resnet_keras.layers.traversal import flat_layers
 
 
 def fold(model: keras.Model, *, precision: str = "float32") -> keras.Model:
-    """Returns a copy of a network in which each convolution does the batch normalization that followed it.
+    """Returns a copy of a network with each batch normalization folded into the convolution before it.
 
-    With scale s = γ / √(σ² + ε), the convolution's kernel becomes s w and its bias s (b - μ) + β. What follows no
-    convolution of its own, as in a network that normalizes before it activates, stays as it is.
+    With the scale s = γ / √(σ² + ε), the kernel of the convolution becomes s w and its bias s (b - μ) + β. A batch
+    normalization without a convolution of its own, as in networks with pre-activation, stays as it is.
 
     Args:
-        model: A functional network, nested models included.
-        precision: What the copy computes and holds its weights in, "float32" or "bfloat16"; the global pooling and
-            what follows it are always float32.
+        model: A functional network, with or without nested models.
+        precision: "float32" or "bfloat16", the type of weights and computation; global pooling and later layers are
+            always in float32.
 
     Returns:
-        A functional network for inference alone.
+        A functional network for inference only.
     """
     norms = conv_norm_pairs(model)
     dropped = {norm.name for norm in norms.values()}
@@ -50,7 +50,7 @@ def fold(model: keras.Model, *, precision: str = "float32") -> keras.Model:
 
 
 def conv_norm_pairs(model: keras.Model) -> dict[str, keras.layers.BatchNormalization]:
-    """Returns, for the name of each convolution that alone feeds a batch normalization, that normalization."""
+    """Returns the batch normalizations that can be folded, by the name of the convolution before them."""
     found = {}
     for layer in flat_layers(model):
         if not isinstance(layer, keras.layers.BatchNormalization) or call_count(layer) != 1:
@@ -63,7 +63,7 @@ def conv_norm_pairs(model: keras.Model) -> dict[str, keras.layers.BatchNormaliza
 
 
 def first_convolution(model: keras.Model) -> keras.layers.Conv2D | None:
-    """Returns the convolution that alone reads a network's input, through padding at most; `None` if there is none."""
+    """Returns the only consumer of a network's input, after zero padding at most; `None` if it is no convolution."""
     layer = model.get_layer(producer(model.input).name)
     while len(readers := consumers(layer)) == 1:
         (layer,) = readers
@@ -75,7 +75,7 @@ def first_convolution(model: keras.Model) -> keras.layers.Conv2D | None:
 
 
 def scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what a batch normalization at rest multiplies by and then adds, float64 (C,) each."""
+    """Returns the scale and shift of a batch normalization in inference mode, float64 (C,) each."""
     mean, variance = (_values(value) for value in (norm.moving_mean, norm.moving_variance))
     scale = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.gamma is not None:

@@ -1,4 +1,4 @@
-"""Which layers of a network learn."""
+"""Trainable and frozen layers of a network."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from resnet_keras.networks.architecture import Part
 
 @dataclass(frozen=True)
 class Freezing:
-    """What is frozen and what learns: parameters of the stem, of each stage and of the head.
+    """Numbers of trainable and frozen parameters of the stem, each stage and the head.
 
     Attributes:
-        parts: For each part, its name, its parameters that learn, those that are frozen, and how many of its batch
-            normalizations keep their moving statistics, of how many.
+        parts: For each part: name, trainable parameters, frozen parameters, frozen batch normalizations, and all batch
+            normalizations.
     """
 
     parts: tuple[tuple[str, int, int, int, int], ...]
 
     def __str__(self) -> str:
-        """Returns a line for each part."""
-        lines = [f"{'part':9}{'learning':>13}{'frozen':>13}   batch normalizations at rest"]
-        for name, learning, frozen, resting, all_of_them in self.parts:
-            lines.append(f"{name:9}{learning:>13,}{frozen:>13,}   {resting} of {all_of_them}")
+        """Returns a table with a line for each part."""
+        lines = [f"{'part':9}{'trainable':>13}{'frozen':>13}   frozen batch normalizations"]
+        for name, trainable, frozen, frozen_norms, norms in self.parts:
+            lines.append(f"{name:9}{trainable:>13,}{frozen:>13,}   {frozen_norms} of {norms}")
         return "\n".join(lines)
 
 
 def freeze(model: keras.Model, up_to: Part | None = None, *, batch_norms: bool = False) -> Freezing:
-    """Freezes a part of a network, in place, and returns what learns now.
+    """Freezes a part of a network in place; returns the trainable and frozen parameters.
 
-    A frozen batch normalization rests: it normalizes by its moving statistics and leaves them as they are, bit for
-    bit. Layers that are not named learn; so `freeze(model)` frees all of them. Compile the model afterwards.
+    A frozen batch normalization runs in inference mode: it normalizes by its moving statistics and does not change
+    them. All other layers become trainable, so `freeze(model)` unfreezes all. Compile the model afterwards.
 
     Args:
         model: A network of this package.
-        up_to: The last part that is frozen, with all before it: "stem", "stage1" ..., "final" (the last normalization
-            of a network that activates before convolutions), or "backbone", all but the head. `None` freezes no part.
-        batch_norms: Freeze every batch normalization, also in parts that learn. With small batches, and with weights
-            whose statistics were folded away, learning is better so.
+        up_to: Last frozen part; all parts before it are frozen, too: "stem", "stage1" ..., "final" (the last
+            normalization of a network with pre-activation), or "backbone", all but the head. `None` freezes no part.
+        batch_norms: Whether to freeze every batch normalization, also in trainable parts. Better with small batches,
+            and with weights whose statistics are folded into scale and offset.
 
     Raises:
-        ValueError: The network has no such part; the message lists those it has.
+        ValueError: The network has no such part; the message lists its parts.
     """
     layers = flat_layers(model)
     parts = list(dict.fromkeys(_part(layer) for layer in layers if layer.weights))
@@ -56,8 +56,8 @@ def freeze(model: keras.Model, up_to: Part | None = None, *, batch_norms: bool =
     frozen = set(known[: last + 1])
     model.trainable = True  # or the layers' own would not count
     for layer in layers:
-        resting = batch_norms and isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = not (_part(layer) in frozen or resting)
+        frozen_norm = batch_norms and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = not (_part(layer) in frozen or frozen_norm)
     return Freezing(tuple(_counts(part, layers) for part in parts))
 
 
@@ -70,7 +70,7 @@ def _part(layer: keras.layers.Layer) -> str:
 def _counts(part: str, layers: list[keras.layers.Layer]) -> tuple[str, int, int, int, int]:
     inside = [layer for layer in layers if _part(layer) == part]
     norms = [layer for layer in inside if isinstance(layer, keras.layers.BatchNormalization)]
-    learning = sum(parameter_count(layer.trainable_variables) for layer in inside)
+    trainable = sum(parameter_count(layer.trainable_variables) for layer in inside)
     # Parameters, not moving statistics, which never learn by gradients.
     everything = sum(parameter_count(parameters(layer)) for layer in inside)
-    return part, learning, everything - learning, sum(not norm.trainable for norm in norms), len(norms)
+    return part, trainable, everything - trainable, sum(not norm.trainable for norm in norms), len(norms)

@@ -1,4 +1,4 @@
-"""Networks that learn to compute in int8: quantization as their forward pass sees it (arXiv:1712.05877, §3)."""
+"""Quantization-aware training (QAT): networks with fake quantization to int8 (arXiv:1712.05877, §3)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.surgery.folding import conv_norm_pairs, first_convolution, scale_and_shift
 
 PIXELS_SCALE, PIXELS_RANGE = "pixels_scale", "pixels_range"
-"""The layers of a quantized network that give its channels one scale, and that round them."""
+"""Names of the layers that give the input channels one scale, and that fake-quantize them."""
 
 
 def quantize(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
-    """Returns a copy of a network that computes as it would in int8, for training and export.
+    """Returns a copy of a network with fake quantization to int8, for training and export.
 
-    Batch normalization is folded into the convolutions, where it rests. Every convolution and dense layer has int8
-    kernels, and everything that int8 kernels write to memory is rounded: the input, what comes out of a convolution or
-    a sum, rectified where a ReLU follows, the pooled features and the logits. The ranges are unknown: see `calibrate`.
+    Batch normalization is frozen and folded into the convolutions. Kernels are fake-quantized, and so are all tensors
+    that int8 kernels write to memory: the input, the outputs of convolutions and additions (after the ReLU, where one
+    follows), the pooled features and the logits. The ranges are unknown before `calibrate`.
 
-    What of the input is rounded is the pixels less their mean, for that is what an int8 file takes: the channels, which
-    have been divided by different deviations, get one scale, and the first convolution makes up for it.
+    An int8 file takes pixels minus their mean. So before the input is fake-quantized, its channels, which are divided
+    by different standard deviations, get one scale; the first convolution compensates for it.
 
     Args:
-        model: A functional network of logits, in float32, whose every batch normalization follows a convolution.
-        std: What the pixels were divided by, one for each channel of the input, or one for all.
+        model: A functional network in float32 that returns logits; each batch normalization follows a convolution.
+        std: Standard deviation by which the pixels are divided, for each channel of the input, or one for all.
 
     Raises:
         ValueError: The network has a batch normalization elsewhere or squeeze-and-excitation, is quantized already, is
@@ -79,13 +79,13 @@ def quantize(model: keras.Model, std: Sequence[float] = (1.0,)) -> keras.Model:
 
 
 def calibrate(model: keras.Model, batches: Iterable[Any]) -> int:
-    """Sets the ranges of a quantized network to what images need; returns how many images there were.
+    """Sets the ranges of a quantized network by calibration; returns the number of images.
 
-    A range is the mean, over the batches, of the smallest and the largest value; that of the input is the smallest and
-    the largest of all.
+    A range is the mean, over the batches, of the smallest and the largest value; the range of the input is that of all
+    images.
 
     Args:
-        model: A network from `quantized`.
+        model: A network from `quantize`.
         batches: Normalized images (N, H, W, C).
 
     Raises:
@@ -114,7 +114,7 @@ def calibrate(model: keras.Model, batches: Iterable[Any]) -> int:
 
 
 def is_quantized(model: keras.Model) -> bool:
-    """Tells whether a network computes as in int8."""
+    """Returns whether a network has fake quantization."""
     return any(isinstance(layer, FakeQuant) for layer in flat_layers(model))
 
 
@@ -137,7 +137,7 @@ def _check(model: keras.Model, folded_away: set[str]) -> None:
         )
     if any(isinstance(layer, keras.layers.Multiply) for layer in layers):
         raise ValueError(
-            f"Expected a network without squeeze-and-excitation, whose products int8 training does not round. "
+            f"Expected a network without squeeze-and-excitation, whose products are not quantized. "
             f"Received: {model.name!r}"
         )
     if any(layer.compute_dtype != "float32" for layer in layers):
@@ -147,7 +147,7 @@ def _check(model: keras.Model, folded_away: set[str]) -> None:
 
 
 def _feeding_a_relu(layers: list[keras.layers.Layer]) -> set[str]:
-    """Returns the names of the layers whose outputs only a ReLU reads, which int8 kernels apply before they round."""
+    """Returns the names of layers whose only consumer is a ReLU; int8 kernels apply it before they quantize."""
     return {
         layer.name
         for layer in layers

@@ -1,4 +1,4 @@
-"""Batch normalization's statistics as true averages, not as moving ones."""
+"""Statistics of batch normalization as true averages instead of moving averages."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from resnet_keras.weights.imported import ImportedWeights
 
 
 def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
-    """Gives every batch normalization the mean and variance of what it sees over a pass; returns the images seen.
+    """Sets the statistics of every batch normalization to true averages over a pass; returns the number of images.
 
     The paper's authors released their networks so: mean and variance "strictly computed using average (not moving
     average) on a sufficiently large training batch after the training procedure". As in training, each batch is
-    normalized by its own statistics on its way through the network. The variance is that of all images together, that
-    between batches included.
+    normalized by its own statistics. The variance is that of all images together, including that between batches.
 
     Args:
-        model: A network; its moving statistics change, nothing else.
-        batches: Normalized images (N, H, W, C), alone or as the first of a tuple, in batches as large as in training.
+        model: A network; only its moving statistics change.
+        batches: Normalized images (N, H, W, C), alone or as the first item of a tuple, in batches as large as in
+            training.
 
     Raises:
         ValueError: There are no batches, or the model has no batch normalization.
@@ -33,9 +33,9 @@ def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
     sums = [(np.zeros(len(mean)), np.zeros(len(mean))) for mean, _ in statistics]
     images = 0
     try:
-        for layer in layers:  # the moving statistics become those of the batch
+        for layer in layers:  # moving statistics become those of the last batch
             layer.momentum, layer.trainable = 0.0, True
-            # Once: what is no number would stay one, times 0.
+            # A statistic that is NaN would stay NaN, also times 0.
             layer.moving_mean.assign(keras.ops.zeros_like(layer.moving_mean))
             layer.moving_variance.assign(keras.ops.ones_like(layer.moving_variance))
         for batch in batches:
@@ -53,10 +53,10 @@ def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
                 for mean, (_, second) in zip(means, sums, strict=True)
             ]
     finally:
-        for layer, (momentum, trainable), found in zip(layers, before, statistics, strict=True):
+        for layer, (momentum, trainable), (mean, variance) in zip(layers, before, statistics, strict=True):
             layer.momentum, layer.trainable = momentum, trainable
-            layer.moving_mean.assign(found[0])
-            layer.moving_variance.assign(found[1])
+            layer.moving_mean.assign(mean)
+            layer.moving_variance.assign(variance)
     if not images:
         raise ValueError("Expected at least one batch of images. Received: none")
     return images
@@ -69,7 +69,7 @@ def _statistics(layer: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.
 
 
 def has_folded_statistics(checkpoint: ImportedWeights) -> bool:
-    """Tells whether all moving statistics have been folded into scale and offset: means of 0, variances of 1."""
+    """Returns whether all statistics are folded into scale and offset: means of 0, variances of 1."""
     neutral = {"moving_mean": 0.0, "moving_variance": 1.0}
     kinds = [(name.rpartition("/")[2], array) for name, array in checkpoint.tensors.items()]
     found = [(array == neutral[kind]).all() for kind, array in kinds if kind in neutral]
@@ -77,19 +77,19 @@ def has_folded_statistics(checkpoint: ImportedWeights) -> bool:
 
 
 def restore_statistics(model: keras.Model, batches: Iterable[Any]) -> int:
-    """Gives every batch normalization the statistics of what it sees, without changing what the network computes.
+    """Sets the statistics of every batch normalization without changing the outputs of the network.
 
-    Some weights are published with the statistics folded into scale and offset, for inference. Trained on from there,
-    the network would be normalized by its batches and be another one; at rest, it would learn without normalization,
-    and diverge at rates that are usual. Here mean and variance over a pass become the moving statistics, and scale and
-    offset change so that they undo it. The blocks must not lie in nested models.
+    Some weights are published with the statistics folded into scale and offset, for inference. Training such a network
+    would normalize by the batches and so change its outputs at once; with frozen batch normalization, it would train
+    without normalization and diverge at common learning rates. Here mean and variance over a pass become the moving
+    statistics, and scale and offset compensate for them. Blocks must not be in nested models.
 
     Args:
         model: A network; its batch normalizations change.
-        batches: Normalized images (N, H, W, C), alone or as the first of a tuple.
+        batches: Normalized images (N, H, W, C), alone or as the first item of a tuple.
 
     Returns:
-        The images seen.
+        The number of images.
 
     Raises:
         ValueError: There are no batches, or the model has no batch normalization.

@@ -52,7 +52,7 @@ def test_what_is_finished_is_shown_and_what_is_not_is_told(folder: ReproductionF
     assert "| plain-20 | 1 of 1 | 10.00 | 20.00 |" in text
     assert "Recipe of plain-20: `digits plainnet20, train_images=256, epochs=6, " in text
     assert "; all epochs of all runs took 0:00:24." in text  # six epochs of 4 s
-    assert "**1 of 4 runs are finished**; begun: digits_plainnet56_seed0 (epoch 6 of 6)." in text
+    assert "**1 of 4 runs are finished**; unfinished: digits_plainnet56_seed0 (epoch 6 of 6)." in text
     assert "![degradation, smoke](plots/degradation_smoke.png)" in text
     assert (folder.path / "plots" / "degradation_smoke.png").is_file()
 

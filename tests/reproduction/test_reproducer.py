@@ -94,7 +94,7 @@ def test_responses_and_protocols_of_a_run_that_is_given(
     assert "1-crop:" not in capsys.readouterr().out
     assert folder.read("given", "protocols") == first
     text = unpadded(folder.document.read_text())
-    assert "### Of networks that were given" in text
+    assert "### Given networks" in text
     assert "| model | 10-crop | 359 |" in text
     assert "plots/responses_given.png" in text
 
@@ -185,4 +185,4 @@ def test_experiments_at_the_smoke_budget(folder: ReproductionFolder, name: str) 
     assert program.main([name, "--budget", "smoke", "--workdir", str(folder.path)]) == 0
     text = unpadded(folder.document.read_text())
     assert f"`resnet reproduce {name}`" in text
-    assert "### Smoke: that everything works, on digits" in text
+    assert "### Smoke: a check that everything works, on digits" in text

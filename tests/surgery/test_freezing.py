@@ -157,7 +157,7 @@ def test_counts_of_resnet50_are_those_of_its_published_parts_and_sum_to_its_para
 def test_a_freezing_reads_as_a_line_for_each_part() -> None:
     lines = str(freeze(network(), "stage1", batch_norms=True)).splitlines()
     assert [line.split() for line in lines] == [
-        ["part", "learning", "frozen", "batch", "normalizations", "at", "rest"],
+        ["part", "trainable", "frozen", "frozen", "batch", "normalizations"],
         ["stem", "0", "116", "1", "of", "1"],
         ["stage1", "0", "912", "6", "of", "6"],
         ["stage2", "2,016", "64", "4", "of", "4"],
