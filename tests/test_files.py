@@ -83,7 +83,7 @@ def test_process_that_dies_while_writing_leaves_the_old_file(tmp_path: Path) -> 
     path.write_text("old")
     child = (
         "import os, sys\n"
-        "from resnet_keras import atomic\n"
+        "from resnet_keras import files\n"
         "with files.new_file(sys.argv[1]) as aside:\n"
         "    aside.write_text('half')\n"
         "    os._exit(9)\n"
