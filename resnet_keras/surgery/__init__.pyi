@@ -8,3 +8,4 @@ from .freezing import freeze as freeze
 from .quantization import calibrate as calibrate
 from .quantization import quantize as quantize
 from .recalibration import recalibrate as recalibrate
+from .recalibration import restore_statistics as restore_statistics

@@ -71,6 +71,6 @@ def _counts(part: str, layers: list[keras.layers.Layer]) -> tuple[str, int, int,
     inside = [layer for layer in layers if _part(layer) == part]
     norms = [layer for layer in inside if isinstance(layer, keras.layers.BatchNormalization)]
     trainable = sum(parameter_count(layer.trainable_variables) for layer in inside)
-    # Parameters, not moving statistics, which never learn by gradients.
+    # Without moving statistics, which have no gradients.
     everything = sum(parameter_count(parameters(layer)) for layer in inside)
     return part, trainable, everything - trainable, sum(not norm.trainable for norm in norms), len(norms)
