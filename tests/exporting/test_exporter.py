@@ -21,9 +21,9 @@ from resnet_keras.applications.classifier import Classifier, outputs_logits, sof
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting import exporter
+from resnet_keras.exporting import exporter, litert
 from resnet_keras.exporting.artifact_worker import LiteRTModel
-from resnet_keras.exporting.child_process import ArtifactError
+from resnet_keras.exporting.child_process import ArtifactError, ChildProcess
 from resnet_keras.exporting.exporter import ExportRefused, export
 from resnet_keras.exporting.formats import FORMATS
 from resnet_keras.exporting.litert import convert_to_litert, operators
@@ -304,6 +304,28 @@ def test_a_failed_conversion_names_the_artifact_the_reason_and_the_next_step(tmp
     assert "x.tflite, status 1: FileNotFoundError: " in line
     assert "Leave the format out" in line
     assert "Traceback" in raised.value.output
+
+
+@pytest.mark.slow
+def test_each_format_of_a_large_network_is_converted_by_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[ChildProcess] = []
+
+    def start(*arguments: str) -> ChildProcess:
+        assert all(child._process.poll() is not None for child in started)  # its memory is free
+        started.append(ChildProcess(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(litert, "ChildProcess", start)
+    monkeypatch.setattr(litert, "_SHARED_PROCESS_BYTES", 0)
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(5)])
+    files = {name: tmp_path / f"{name}.tflite" for name in ("float32", "float16")}
+    convert_to_litert(model, pixels(1, 1, 4), files)
+    assert len(started) == 2
+    for file in files.values():
+        (found,) = LiteRTModel(file)(pixels(2, 1, 4)).values()
+        np.testing.assert_allclose(found, model(pixels(2, 1, 4)), rtol=1e-2, atol=1)
 
 
 def test_the_converter_needs_nothing_of_this_package() -> None:
