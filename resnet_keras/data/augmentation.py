@@ -1,4 +1,4 @@
-"""What training varies about its images (arXiv:1512.03385, §3.4 and §4.2), as functions of a seed."""
+"""Augmentation of training images (arXiv:1512.03385, §3.4 and §4.2), as functions of a seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resnet_keras.data.settings import Augmentation
 _COLOR_STD = (0.2175, 0.0188, 0.0045)
 _COLOR_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
-_JPEG_RATIOS = (1, 2, 4, 8)  # by which a JPEG can be decoded smaller
+_JPEG_RATIOS = (1, 2, 4, 8)  # reductions that a JPEG decoder offers
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 
 
@@ -27,10 +27,17 @@ def augment(
     seed: tf.Tensor,
     mirrored: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Normalizes a batch (N, H, W, C) of pixels and varies it: padded and cropped (§4.2), mirrored, recolored (§3.4).
+    """Returns a normalized and augmented batch: padded and cropped (§4.2), mirrored, recolored (§3.4), erased.
 
-    The padding is 0 after normalization, the mean color. `seed` holds two integers; equal seeds give equal results.
-    Which images are mirrored is drawn, unless `mirrored`, bool (N,), tells.
+    Args:
+        pixels: Pixels 0–255 of any type, (N, H, W, C).
+        augmentation: Its padding, flip, lighting noise and erasing apply.
+        preprocessing: Size and normalization of the network's input. Padding is the mean color, 0 when normalized.
+        seed: Two integers; equal seeds give equal results.
+        mirrored: Images to mirror, bool (N,); drawn at random if `None`.
+
+    Returns:
+        Float32 (N, *image_size, C).
     """
     images = normalize(pixels, preprocessing)
     count = tf.shape(images)[0]
@@ -59,7 +66,7 @@ def augment(
 
 
 def _erased(count: tf.Tensor, size: tuple[int, int], probability: float, seed: tf.Tensor) -> tf.Tensor:
-    """Returns which pixels of each image are erased: bool (N, H, W, 1), a rectangle of 2 to 33 % of it, or none."""
+    """Returns the erased pixels of each image, bool (N, H, W, 1): a rectangle of 2 to 33 % of its area, or none."""
     which, area_seed, aspect_seed, corner_seed = tf.unstack(tf.random.split(seed, 4))
     area = tf.random.stateless_uniform((count,), area_seed, 0.02, 0.33)
     aspect = tf.exp(tf.random.stateless_uniform((count,), aspect_seed, -math.log(3.3), math.log(3.3)))
@@ -71,7 +78,7 @@ def _erased(count: tf.Tensor, size: tuple[int, int], probability: float, seed: t
 
 
 def rectangle(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Returns the pixels inside rectangles, whose places are parts of the image: four (N,) -> bool (N, H, W, 1)."""
+    """Returns the pixels inside rectangles given as fractions of the image: four (N,) -> bool (N, H, W, 1)."""
     rows = (tf.range(size[0], dtype=tf.float32) + 0.5) / size[0]
     columns = (tf.range(size[1], dtype=tf.float32) + 0.5) / size[1]
     inside_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
@@ -84,9 +91,9 @@ def random_crop(
 ) -> tf.Tensor:
     """Decodes a random crop: bytes -> float32 (*image_size, C), pixels 0–255; see `random_crop_of`.
 
-    Of a JPEG only the crop is ever decoded; where it is to be reduced by 2, 4 or 8 or more, at half, a quarter or an
-    eighth of its size, as by Pillow's `draft`, and then resized. On 125 photographs such crops differ from ones decoded
-    in full by 1.2 gray levels on average at 224 pixels, 1.8 at 160 and 1.7 at 128; all others are the same bit for bit.
+    Only the crop of a JPEG is decoded. If the crop is reduced by 2, 4 or 8 or more, it is decoded at half, a quarter or
+    an eighth of its size, as by Pillow's `draft`, and then resized. On 125 photographs such crops differ from fully
+    decoded ones by 1.2 gray levels on average at 224 pixels, 1.8 at 160 and 1.7 at 128; all others are bit-identical.
     """
 
     def from_jpeg() -> tf.Tensor:
@@ -107,7 +114,7 @@ def random_crop(
         )
         begin, extent = where[:2] / ratio - tf.cast(first, tf.float64), where[2:] / ratio
         for axis, length in enumerate(preprocessing.image_size):
-            image = _resized_and_turned(image, begin[axis], extent[axis], length, preprocessing.interpolation)
+            image = _resized_and_transposed(image, begin[axis], extent[axis], length, preprocessing.interpolation)
         return image
 
     def from_other() -> tf.Tensor:
@@ -118,13 +125,13 @@ def random_crop(
     return image
 
 
-def _resized_and_turned(
+def _resized_and_transposed(
     image: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor, length: int, interpolation: Interpolation
 ) -> tf.Tensor:
     """Resizes a part of an image's columns to `length` pixels and swaps the axes: (H, W, C) -> float32 (W, length, C).
 
-    Twice is `tf.image.resize` with `antialias`, bit for bit, in two thirds of the time: its kernel is slow where a
-    pixel of few channels stands beside others, so that here a whole row passes for one pixel.
+    Applied twice, it equals `tf.image.resize` with `antialias`, bit for bit, in two thirds of the time: the kernel is
+    slow for pixels of few channels, so a whole row is passed as one pixel.
     """
     width, channels = tf.shape(image)[1], image.shape[-1]
     scale = length / tf.cast(extent, tf.float32)
@@ -144,9 +151,9 @@ def random_crop_of(
 ) -> tf.Tensor:
     """Returns a random crop of an image: (H, W, C) -> float32 (*image_size, C), pixels 0–255.
 
-    By `shorter_side` a crop of the randomly scaled image (§3.4), where cropping what was scaled is scaling what was
-    cropped; by `crop_area` one of random area and aspect (arXiv:1409.4842, §6). Unlike a test image's, its pixels are
-    not rounded to whole numbers.
+    With `shorter_side` it is a crop of the randomly scaled image (§3.4), computed by cropping before scaling. With
+    `crop_area` it has a random area and aspect ratio (arXiv:1409.4842, §6). Unlike a test image's, its pixels are not
+    rounded to whole numbers.
     """
     top, left, height, width = tf.unstack(_window(tf.shape(image)[:2], augmentation, preprocessing, seed))
     image = image[top : top + height, left : left + width]
@@ -154,7 +161,7 @@ def random_crop_of(
 
 
 def _window(size: tf.Tensor, augmentation: Augmentation, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
-    """Returns upper left corner and extent of what becomes the crop of an image of `size`, int32 (4,)."""
+    """Returns the upper left corner and the extent of the crop in an image of `size`, int32 (4,)."""
     if augmentation.crop_area is not None:
         begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.concat([size, [1]], 0),

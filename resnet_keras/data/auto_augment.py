@@ -11,16 +11,16 @@ import tensorflow as tf
 
 from resnet_keras.data.image_ops import whole
 
-# KerasCV's layers are not used: they draw from a state, so a training that is resumed would not repeat itself, and
-# they differ from Pillow's operations, with which the recipes were found: contrast keeps the mean of each channel,
-# equalization leaves out the rarest gray level in place of the brightest, moves mix the fill into the edge.
+# KerasCV's layers are not used. They draw from a state, so a resumed training would not repeat itself. They also differ
+# from Pillow's operations, which the published recipes used: contrast keeps the mean of each channel, equalization
+# skips the rarest gray level instead of the brightest, and geometric operations mix the fill color into the edge.
 
-Fill = tuple[float, ...]  # of one value or one per channel
+Fill = tuple[float, ...]  # one value, or one per channel
 Interpolation = Literal["nearest", "bilinear"]
 Amount = Callable[[Any, Any], Any]
-"""What a strength of 0–1 and a sign of -1 or 1 mean to an operation; `None` if they mean nothing."""
+"""Amount of an operation, from a strength of 0–1 and a sign of -1 or 1; `None` for operations without an amount."""
 Policy = dict[str, Amount | None]
-Draws = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # of N layers the operation's number, its strength and sign: (N,) each
+Draws = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # operation, strength and sign of N layers: (N,) each
 
 
 # Operations on gray levels: an image of whole numbers and an amount -> such an image ---------------------------------
@@ -171,22 +171,22 @@ def rand_augment(
     if layers < 1 or not 0 <= magnitude <= 10 or magnitude_std < 0:
         raise ValueError(f"Expected `layers` >= 1, `magnitude` 0 to 10, `magnitude_std` >= 0. Received: {received}")
     draws = rand_augment_draws(seed, layers, magnitude, magnitude_std)
-    return _varied(image, {**RAND_AUGMENT, "Identity": None}, draws, fill, interpolation)
+    return _augmented(image, {**RAND_AUGMENT, "Identity": None}, draws, fill, interpolation)
 
 
 def trivial_augment(
     image: tf.Tensor, seed: tf.Tensor, *, fill: Fill = (128.0,), interpolation: Interpolation = "nearest"
 ) -> tf.Tensor:
-    """Varies an image by one operation of any strength: TrivialAugment, wide (arXiv:2103.10158), as in torchvision.
+    """Applies one random operation of random strength: TrivialAugment, wide (arXiv:2103.10158), as in torchvision.
 
-    It is any of `TRIVIAL_AUGMENT`, its strength one of 31; torchvision's fill is black unless it is given. Pixels,
+    It draws one of `TRIVIAL_AUGMENT` and one of 31 strengths. torchvision's default fill is black. Pixels,
     arguments and result are those of `rand_augment`.
     """
-    return _varied(image, TRIVIAL_AUGMENT, trivial_augment_draws(seed), fill, interpolation)
+    return _augmented(image, TRIVIAL_AUGMENT, trivial_augment_draws(seed), fill, interpolation)
 
 
 def rand_augment_draws(seed: tf.Tensor, layers: int, magnitude: float, magnitude_std: float) -> Draws:
-    """Returns what `rand_augment` draws; `len(RAND_AUGMENT)` is the number of what is left out."""
+    """Returns the draws of `rand_augment`; the number `len(RAND_AUGMENT)` stands for a skipped operation."""
     seed, noise_seed = tf.unstack(tf.random.split(seed))
     choice, keep, side = tf.unstack(tf.random.stateless_uniform((3, layers), seed))
     number = tf.where(keep < 0.5, tf.cast(choice * len(RAND_AUGMENT), tf.int32), len(RAND_AUGMENT))
@@ -195,13 +195,13 @@ def rand_augment_draws(seed: tf.Tensor, layers: int, magnitude: float, magnitude
 
 
 def trivial_augment_draws(seed: tf.Tensor) -> Draws:
-    """Returns what `trivial_augment` draws, for one layer."""
+    """Returns the draws of `trivial_augment`, for one layer."""
     choice, strength, side = tf.unstack(tf.random.stateless_uniform((3, 1), seed))
     number = tf.cast(choice * len(TRIVIAL_AUGMENT), tf.int32)
     return number, tf.floor(strength * 31) / 30, tf.where(side < 0.5, -1.0, 1.0)
 
 
-def _varied(image: tf.Tensor, policy: Policy, draws: Draws, fill: Fill, interpolation: Interpolation) -> tf.Tensor:
+def _augmented(image: tf.Tensor, policy: Policy, draws: Draws, fill: Fill, interpolation: Interpolation) -> tf.Tensor:
     result = whole(tf.cast(image, tf.float32))
     shape = result.shape
     if shape.rank != 3 or shape[-1] not in (1, 3) or len(fill) not in (1, shape[-1]):
@@ -218,8 +218,8 @@ def _varied(image: tf.Tensor, policy: Policy, draws: Draws, fill: Fill, interpol
 def operation(name: str, amount: Amount | None, fill: Fill, interpolation: Interpolation) -> Callable[..., tf.Tensor]:
     """Returns an operation as a function of an image of whole numbers, float32 (H, W, C), a strength and a sign.
 
-    On gray levels it is Pillow's, bit for bit. Where pixels move, about one value in 1,000 differs, where rounding
-    decides: by one gray level if bilinear; if nearest, it is that of the pixel beside.
+    Operations on gray levels equal Pillow's, bit for bit. In geometric operations about one value in 1,000 differs by
+    rounding: by one gray level if bilinear; if nearest, it is the value of the neighboring pixel.
     """
 
     def apply(image: tf.Tensor, strength: tf.Tensor, sign: tf.Tensor) -> tf.Tensor:
@@ -231,7 +231,7 @@ def operation(name: str, amount: Amount | None, fill: Fill, interpolation: Inter
         c, f = c + (a + b - 1) / 2, f + (d + e - 1) / 2  # as centers of pixels are counted
         color = whole(tf.constant(fill, tf.float32))
         result = tf.raw_ops.ImageProjectiveTransformV3(
-            images=(image - color)[None],  # because it has but one fill value
+            images=(image - color)[None],  # because the kernel has a single fill value
             transforms=tf.stack([a, b, c, d, e, f, 0.0, 0.0])[None],
             output_shape=tf.shape(image)[:2],
             fill_value=0.0,
@@ -239,12 +239,12 @@ def operation(name: str, amount: Amount | None, fill: Fill, interpolation: Inter
             fill_mode="CONSTANT" if interpolation == "nearest" else "NEAREST",
         )[0]
         if interpolation == "bilinear":
-            # Pillow mixes no fill into the edge, and rounds down; that must not turn 100 less an error into 99.
+            # Pillow mixes no fill into the edge and rounds down; 0.001 keeps an inexact 100 from becoming 99.
             x, y = tf.range(width), tf.range(height)[:, None]
             x, y = a * x + (b * y + c), d * x + (e * y + f)
             inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
             result = tf.floor(result + 0.001) * tf.cast(inside, tf.float32)[..., None]
         return result + color
 
-    # As functions of their own, those not chosen cost nothing; in line, small images would take twice the time.
+    # Operations that are not drawn cost nothing as separate functions; inlined, small images would take twice the time.
     return tf.function(apply, autograph=False, experimental_attributes={"_noinline": True})

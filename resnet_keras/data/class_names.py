@@ -1,4 +1,4 @@
-"""Names of classes that weights in the wild are of and do not tell."""
+"""Class names of ImageNet and CIFAR-10, and of files that do not hold them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 def imagenet_class_names() -> tuple[str, ...]:
     """Returns the names of ImageNet's 1000 classes (ILSVRC2012), in the order of their WordNet ids.
 
-    They are the first names that WordNet 3.0 has for them; the few that two classes share bear their WordNet ids.
+    They are the first names that WordNet 3.0 has for them; the few that two classes share have WordNet ids appended.
     """
     pairs = _imagenet()
     names = [name for _, name in pairs]
@@ -31,9 +31,9 @@ def _imagenet() -> list[list[str]]:
 
 
 def class_indices(names: Sequence[str], among: Sequence[str]) -> list[int] | None:
-    """Returns where each of `names` stands among other names, ImageNet's also by WordNet ids; `None` if one does not.
+    """Returns the index of each of `names` among other names, or `None` if one is missing.
 
-    So a folder of some of ImageNet's classes can be told apart by a network of all of them.
+    ImageNet's classes are also found by their WordNet ids. So a network of all classes can classify a folder of some.
     """
     known = {name: index for index, name in enumerate(among)}
     if tuple(among) == imagenet_class_names():
@@ -42,7 +42,7 @@ def class_indices(names: Sequence[str], among: Sequence[str]) -> list[int] | Non
 
 
 def assumed_class_names(classes: int) -> tuple[tuple[str, ...], str | None]:
-    """Returns names for a number of classes, and a sentence on what was assumed about them."""
+    """Returns names for a number of classes, and the assumption about them as a sentence, if any."""
     if classes == 1000:
         return imagenet_class_names(), "1000 classes are taken for ImageNet's"
     if classes == 10:
@@ -54,7 +54,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     """Returns the class names in a text file, one a line, in the order of the network's outputs.
 
     Raises:
-        ValueError: The file is no text, or empty.
+        ValueError: The file is not text, or is empty.
     """
     try:
         names = tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip())

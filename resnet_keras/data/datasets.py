@@ -1,4 +1,4 @@
-"""The data sets that recipes name: what their images are, not where they lie."""
+"""Data sets by name: facts about their images, not their location."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Source = Literal["package", "tfds", "folder", "arrays"]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What is known of a data set before it is opened.
+    """Facts about a data set before it is opened.
 
     Attributes:
         source: Where the images come from: this "package", TensorFlow Datasets ("tfds"), a "folder" of class
             folders, or the caller's "arrays".
-        classes: Number of classes; `None` if only the data tell.
+        classes: Number of classes; `None` if known from the data alone.
         image_size: Height and width of the images in pixels; `None` if they differ.
-        channels: 3 for RGB, 1 for gray, 0 if only the data tell.
-        mean: Of the training pixels, per channel, 0–255.
+        channels: 3 for RGB, 1 for gray, 0 if known from the data alone.
+        mean: Mean of the training pixels, per channel, 0–255.
         std: Standard deviation of the training pixels, per channel.
         train_split: The split to train on.
         test_split: The split to evaluate on.
@@ -28,7 +28,7 @@ class Dataset:
     classes: int | None = None
     image_size: int | None = None
     channels: int = 3
-    mean: tuple[float, ...] = (123.675, 116.28, 103.53)  # ImageNet's, as the field has them since fb.resnet.torch
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)  # ImageNet's, the usual values since fb.resnet.torch
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
     train_split: str = "train"
     test_split: str = "test"
@@ -43,9 +43,9 @@ DATASETS: dict[str, Dataset] = {
     "imagenet2012": Dataset(source="tfds", classes=1000, test_split="validation"),
     "folder": Dataset(source="folder"),
 }
-"""Data sets that we know by name. Any other name is looked for among TensorFlow Datasets."""
+"""Known data sets by name. Any other name is looked up in TensorFlow Datasets."""
 
 
 def dataset(name: str) -> Dataset:
-    """Returns what is known of the data set called `name`; of one of TFDS without a row here, what can be assumed."""
+    """Returns the entry of `DATASETS` called `name`, or the defaults of a set of TFDS."""
     return DATASETS.get(name, Dataset(source="tfds", channels=0))

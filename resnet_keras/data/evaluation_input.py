@@ -1,4 +1,4 @@
-"""Images for evaluation, by `tf.data`: every one once, in order."""
+"""Batches for evaluation, by `tf.data`: every image once, in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnet_keras.data.settings import DataSettings
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 CACHE_BYTES = 2**30
-"""Evaluation images, once decoded, are kept in memory up to this."""
+"""Decoded evaluation images are cached in memory up to this size."""
 
 
 def preprocessing_of(
@@ -86,7 +86,7 @@ def pixel_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -
 
 
 def whole_images(split: Split, channels: int) -> tf.data.Dataset:
-    """Returns every image of a split once, in order and as it is: uint8 (H, W, channels), and its label."""
+    """Returns every image of a split once, in order, uncropped: uint8 (H, W, channels), and its label."""
     if isinstance(split, ArraySplit):
         pairs = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
         return pairs.map(lambda image, label: (with_channels(image, channels), label), tf.data.AUTOTUNE)
@@ -101,16 +101,16 @@ def pixel_array(split: Split, preprocessing: Preprocessing) -> tuple[np.ndarray,
 
 
 def options(deterministic: bool) -> tf.data.Options:
-    """Returns how a pipeline is run: in order or not, and shared among workers by elements."""
+    """Returns the options of a pipeline: in order or not, and sharded among workers by elements."""
     options = tf.data.Options()
     options.deterministic = deterministic
-    # Between several workers: each reads all and keeps its share. Sharding by files would need a file per worker.
+    # Each of several workers reads all and keeps its share. Sharding by files would need a file per worker.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options
 
 
 def fitted(images: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Resizes a batch of images of one size and gives it the network's channels, where it has not both already."""
+    """Returns a batch of images of one size with the network's size and channels."""
     return crop(with_channels(images, preprocessing.channels), preprocessing)
 
 

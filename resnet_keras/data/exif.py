@@ -1,20 +1,20 @@
-"""Photographs the way up that they were taken: the Exif orientation of a JPEG, read and applied in TensorFlow."""
+"""Exif orientation of photographs, read from a JPEG and applied in TensorFlow."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-_HEADER_BYTES = 1 << 17  # Exif lies in one of the first segments, each of at most 64 KiB
+_HEADER_BYTES = 1 << 17  # Exif is in one of the first segments, each of at most 64 KiB
 _ORIENTATION, _LONG = 0x0112, 4
-_MOST_SEGMENTS = 1000  # before Exif; there are no such files but to keep a server busy
+_MOST_SEGMENTS = 1000  # before Exif; only malicious files have more
 _MOST_ENTRIES = 1 << 12
 
 
 def apply_orientation(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-    """Returns a decoded image the right way up: (H, W, C) and its file's bytes -> (H, W, C) or (W, H, C).
+    """Returns a decoded image upright: (H, W, C) and its file's bytes -> (H, W, C) or (W, H, C).
 
-    Cameras store the pixels as the sensor lay and say in Exif how it was held. What has no such word, or a damaged
-    one, or is no JPEG, is returned as it is.
+    Cameras store pixels in the order of the sensor, and the camera's orientation in Exif. Images without orientation,
+    with a damaged one, or in another format than JPEG are returned unchanged.
     """
     turns = (
         lambda: image,
@@ -32,7 +32,7 @@ def apply_orientation(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the Exif orientation of an image file, 1 (upright) to 8: bytes -> int32 (). It is 1 if nothing is said.
+    """Returns the Exif orientation of an image file, 1 (upright) to 8: bytes -> int32 (); 1 if there is none.
 
     Source: CIPA DC-008 (Exif 2.32), §4.6.4 and §4.7.2.
     """
@@ -47,17 +47,17 @@ def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
         name = tf.gather(data, tf.clip_by_value(at + tf.range(4, 10), 0, size - 1))
         return (_number(data, at, 2, True) == 0xFFE1) & tf.reduce_all(name == [0x45, 0x78, 0x69, 0x66, 0, 0])
 
-    def goes_on(at: tf.Tensor) -> tf.Tensor:
+    def continues(at: tf.Tensor) -> tf.Tensor:
         marker = _number(data, at, 2, True)
-        # All segments before the scan (FFDA) have a length; what is no marker, or the end, has none to go on by.
+        # All segments before the scan (FFDA) have a length; anything else ends the search.
         return (marker >= 0xFFC0) & (marker != 0xFFDA) & (marker != 0xFFD9) & ~is_exif(at)
 
     def next_segment(at: tf.Tensor) -> list[tf.Tensor]:
         length = tf.maximum(_number(data, at + 2, 2, True), 2)
-        # Before a marker there may be any number of bytes FF to fill up (ITU T.81, B.1.1.2).
+        # Any number of fill bytes FF may precede a marker (ITU T.81, B.1.1.2).
         return [tf.where(_number(data, at, 2, True) == 0xFFFF, at + 1, at + 2 + length)]
 
-    (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2)], maximum_iterations=_MOST_SEGMENTS)
+    (at,) = tf.while_loop(continues, next_segment, [tf.constant(2)], maximum_iterations=_MOST_SEGMENTS)
     return tf.cond(is_exif(at), lambda: _of_tiff(data, at + 10), lambda: tf.constant(1))
 
 
@@ -68,7 +68,7 @@ def _of_tiff(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     entries = directory + 2 + 12 * tf.range(count)
     found = tf.boolean_mask(entries, _number(data, entries, 2, big) == _ORIENTATION)
     entry = tf.concat([found, [tf.size(data)]], 0)[0]
-    # Of two bytes, as the standard has it, or of four, as some write it.
+    # Two bytes in the standard; some writers use four.
     long = _number(data, entry + 2, 2, big) == _LONG
     value = tf.where(long, _number(data, entry + 8, 4, big), _number(data, entry + 8, 2, big))
     return tf.where((value >= 1) & (value <= 8), value, 1)
@@ -80,6 +80,6 @@ def _number(data: tf.Tensor, at: tf.Tensor, width: int, big: bool | tf.Tensor) -
     inside = tf.reduce_all((places >= 0) & (places < tf.size(data)), -1)
     digits = tf.gather(data, tf.clip_by_value(places, 0, tf.size(data) - 1))
     digits = tf.where(big, digits, digits[..., ::-1])
-    # A number of four bytes above 2^31 is an offset outside any header; as a negative one it is that, too.
+    # Four bytes above 2^31 are an offset outside any header, and negative as int32, which is outside, too.
     value = tf.reduce_sum(digits * tf.bitwise.left_shift(1, 8 * tf.range(width)[::-1]), -1)
     return tf.where(inside, value, 0)

@@ -1,4 +1,4 @@
-"""Image files in folders, alone or in a folder for each class."""
+"""Image files in folders, with or without a folder for each class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def class_files(folder: str | Path | None, split: str, on_corrupt: OnCorrupt = "
 
     Raises:
         FileNotFoundError: There is no such folder, or no test part beside `train`.
-        ValueError: No classes, a class without images or with too few to part, or other classes in the test part.
+        ValueError: No classes, a class without images or with too few to split, or other classes in the test part.
     """
     layout = "train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone"
     if folder is None or not Path(folder).is_dir():
@@ -79,7 +79,7 @@ def _part(files: list[Path], split: str) -> list[Path]:
     count = round(_TEST_FRACTION * len(files))
     if not 0 < count < len(files):
         raise ValueError(
-            f"Expected at least 3 images in a class folder that is to be parted into train and test. "
+            f"Expected at least 3 images in a class folder that is split into train and test. "
             f"Received: {files[0].parent}, with {len(files)}"
         )
     test = set(np.random.default_rng(0).permutation(len(files))[:count])

@@ -1,4 +1,4 @@
-"""The operations that a `Preprocessing` names, on images in TensorFlow: decode, resize, crop, normalize."""
+"""Image operations of a `Preprocessing` in TensorFlow: decode, resize, crop, normalize."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def normalize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 def by_rows(operation: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], images: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Returns operation(images, values), bit for bit: (..., W, C) and, per channel, (C,) or of each image (N, 1, C).
 
-    The kernels take more than twice as long over pixels of few channels than over rows, each as one long pixel.
+    TensorFlow's kernels take more than twice as long on pixels of few channels as on whole rows.
     """
     if images.shape.rank < 2:
         return operation(images, values)
@@ -35,10 +35,10 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     """Decodes a JPEG, PNG, GIF (first frame) or BMP: bytes -> uint8 (H, W, channels).
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes are no such image, or cut short.
+        tf.errors.InvalidArgumentError: The bytes are not such an image, or are truncated.
     """
-    # The accurate transform gives Pillow's pixels, bit for bit, in the same time; TensorFlow's default is up to 20
-    # gray levels off.
+    # The accurate transform equals Pillow's, bit for bit, in the same time; TensorFlow's default differs by up to 20
+    # gray levels.
     image = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_jpeg(encoded, channels=channels, dct_method="INTEGER_ACCURATE"),
@@ -49,7 +49,7 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
-    """Returns gray images as colors, or colors as gray, or images as they are: (..., H, W, C) -> (..., channels)."""
+    """Returns images converted to gray or RGB: (..., H, W, C) -> (..., H, W, channels)."""
     if images.shape[-1] == channels:
         return images
     return tf.image.grayscale_to_rgb(images) if channels == 3 else tf.image.rgb_to_grayscale(images)
@@ -58,8 +58,8 @@ def with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
 def crop(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Resizes the shorter side and takes the center: (H, W, C) -> float32 (*image_size, C), or (N, H, W, C) likewise.
 
-    Pixels are whole numbers of 0–255, as in Pillow. Without `shorter_side`, an image of the right size passes
-    unchanged, in its own type, and any other is scaled so that it just fills `image_size`.
+    Pixels are whole numbers of 0–255, as in Pillow. Without `shorter_side`, an image of the right size is returned
+    unchanged, in its own type, and any other is scaled to just cover `image_size`.
     """
     if preprocessing.shorter_side is None and tuple(image.shape[-3:-1]) == preprocessing.image_size:
         return image
@@ -75,7 +75,7 @@ def scaled_size(size: tf.Tensor, preprocessing: Preprocessing, shorter_side: int
     Args:
         size: Height and width, int32 (2,).
         preprocessing: Its `shorter_side` and `image_size` apply.
-        shorter_side: In place of its own.
+        shorter_side: Replaces that of `preprocessing`.
     """
     side = shorter_side or preprocessing.shorter_side
     if side is not None:
@@ -104,10 +104,10 @@ def resize(
     """Resizes as Pillow does, antialiased: (H, W, C) or (N, H, W, C) -> whole pixels in float32 (..., *size, C).
 
     First each row, then each column, and after both the values are rounded to whole numbers of 0–255. On 125
-    photographs reduced to a shorter side of 256, one value in 840 (bilinear) or in 9,400 (bicubic) is off Pillow's,
-    mostly by one, where its fixed-point sums fall to the other side of a half. Without the rounding between, as by
-    `tf.image.resize` and by torchvision on tensors, it would be one in six. Pillow 13 and later begin with the columns
-    where an image is much higher than wide; there more values differ.
+    photographs reduced to a shorter side of 256, one value in 840 (bilinear) or in 9,400 (bicubic) differs from
+    Pillow's, mostly by one, because of its fixed-point sums. Without the rounding between, as in `tf.image.resize` and in
+    torchvision on tensors, one in six would differ. Pillow 13 and later begin with the columns
+    if an image is much higher than wide; then more values differ.
 
     Args:
         image: Pixels of any type.

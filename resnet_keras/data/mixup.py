@@ -1,4 +1,4 @@
-"""Training images of which each is parts of two, and labels that say so, as functions of a seed."""
+"""MixUp, CutMix and label smoothing of training batches, as functions of a seed."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from resnet_keras.data.augmentation import rectangle
 from resnet_keras.data.settings import Augmentation
 
 WHOLE_FROM = 0.2
-"""Part of a mixed image from which on its class counts as whole, where `mixed_labels` says so (arXiv:2110.00476)."""
+"""Part of a mixed image above which its class has the label 1, if `mixed_labels` is "whole" (arXiv:2110.00476)."""
 
 
 def mix_images(
     images: tf.Tensor, labels: tf.Tensor, classes: int, augmentation: Augmentation, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blends images with others of their batch, and returns labels as parts of classes.
+    """Mixes images with others of their batch, and returns soft labels.
 
     MixUp (arXiv:1710.09412, Eqn. 1) adds two images, CutMix (arXiv:1905.04899, Eqn. 1 and 2) cuts a patch of one into
-    the other; each image has its own proportion, and its partner is as far from the end of the batch as it is from the
-    beginning. Labels are mixed, then smoothed (arXiv:1512.00567, §7).
+    the other; each image has its own proportion, and the partner of the image at row i is
+    that at row -1 - i. Labels are mixed, then smoothed (arXiv:1512.00567, §7).
 
     Args:
         images: Float32 (N, H, W, C).
         labels: Classes (N,).
-        classes: How many there are.
+        classes: Number of classes.
         augmentation: Its `mixup`, `cutmix`, `mixed_labels` and `label_smoothing` apply.
         seed: Two integers; equal seeds give equal results.
 
     Returns:
-        Images, and float32 (N, classes), of sum 1 unless mixed labels are whole.
+        Images, and float32 (N, classes), of sum 1 unless `mixed_labels` is "whole".
     """
     kind_seed, share_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
     hot = tf.one_hot(labels, classes)
@@ -62,9 +62,9 @@ def _cut(images: tf.Tensor, alpha: float, share_seed: tf.Tensor, place_seed: tf.
     side = tf.sqrt(1 - _beta(count, alpha, share_seed))
     center = tf.random.stateless_uniform((count, 2), place_seed)
     patch = rectangle(center[:, 0] - side / 2, center[:, 1] - side / 2, side, side, tuple(images.shape[1:3]))
-    # What lies outside the image is not cut: the share is that of the pixels.
+    # The patch is clipped at the border of the image: the share is counted in pixels.
     shares = 1 - tf.reduce_mean(tf.cast(patch, tf.float32), axis=(1, 2, 3))
-    # Of its full shape: a condition that is broadcast takes several times as long, and so does a stepped slice.
+    # With its full shape: a broadcast condition takes several times as long, and so does a stepped slice.
     return tf.where(tf.broadcast_to(patch, tf.shape(images)), tf.reverse(images, [0]), images), shares
 
 

@@ -111,8 +111,8 @@ def _expect_split(split: str, known: Sequence[str], what: str) -> None:
 
 def _digits(info: Dataset, split: str) -> ArraySplit:
     _expect_split(split, ("train", "test"), "digits")
-    # 1,797 digits of 13 writers (Alpaydin and Kaynak 1998, UCI "optdigits", CC BY 4.0) as scikit-learn has them,
-    # their 17 levels of gray spread over 0–255; `test` marks a fifth of each class, drawn once.
+    # 1,797 digits of 13 writers (Alpaydin and Kaynak 1998, UCI "optdigits", CC BY 4.0) as in scikit-learn, their 17
+    # gray levels scaled to 0–255; `test` marks a fifth of each class, drawn once.
     content = (resources.files("resnet_keras") / "data" / "digits.npz").read_bytes()
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         chosen = file["test"] == (split == "test")
@@ -160,7 +160,7 @@ def _tfds(
 
 
 def _prepared(name: str, data_dir: str | Path | None, download: bool) -> tfds.core.DatasetBuilder:
-    """Returns the newest prepared version of a TFDS set, read from its own files: no code of it runs, no network."""
+    """Returns the newest prepared version of a TFDS set, from its files alone: without its code or the network."""
     root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     found = sorted(root.glob(f"{name}/**/dataset_info.json"), key=lambda path: _version(path.parent.name))
     if found:

@@ -1,4 +1,4 @@
-"""What pixels go through before a network sees them: one object, which belongs to a model."""
+"""Preprocessing of images for a network, as one object that belongs to the model."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ ChannelOrder = Literal["rgb", "bgr"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How an image becomes a network's input, outside training.
+    """Conversion of an image to a network's input, outside training.
 
-    Pixels are on the scale 0–255 throughout, so `mean` and `std` say everything of other scales: for a network of
-    inputs in [0, 1] they are 0 and 255, in [-1, 1] both are 127.5, and PyTorch's 0.485 and 0.229 are 123.675 and
-    58.395.
+    Pixels are on the scale 0–255, so `mean` and `std` include other scales: for inputs in [0, 1] they are 0 and 255,
+    for [-1, 1] both are 127.5, and PyTorch's 0.485 and 0.229 are 123.675 and 58.395.
 
     Attributes:
         image_size: Height and width of the network's input, in pixels.
         channels: 3 for color, 1 for gray.
-        mean: What is subtracted from the pixels (0–255), per channel, in the network's order of channels.
-        std: What the difference is divided by, per channel.
+        mean: Value subtracted from the pixels (0–255), per channel, in the network's order of channels.
+        std: Divisor of the difference, per channel.
         shorter_side: Length in pixels that an image's shorter side is resized to before the central crop. `None`
-            scales the image so that it just fills `image_size`.
-        interpolation: How pixels are resized, "bilinear" or "bicubic"; in both, smaller means antialiased.
-        channel_order: Of the network's input. Pixels are "rgb" until they are normalized.
+            scales the image to just cover `image_size`.
+        interpolation: How pixels are resized, "bilinear" or "bicubic", both antialiased when reducing.
+        channel_order: Channel order of the network's input. Pixels are "rgb" until they are normalized.
 
     Raises:
         ValueError: A field has a value that is not listed above, or another number of channels than `channels`.
@@ -94,7 +93,7 @@ class Preprocessing:
             raise ValueError(f"Expected `crop_ratio` in (0, 1]. Received: {crop_ratio}")
         if crop_ratio is None and self.shorter_side is None:
             return replace(self, image_size=size)
-        # Down to a whole pixel, as timm and transformers have it; a ratio of 224/232 must not fall to 231.
+        # Rounded down to a whole pixel, as in timm and transformers; 224/232 must not become 231.
         side = int(max(size) / (crop_ratio or self.crop_ratio) + 1e-6)
         return replace(self, image_size=size, shorter_side=side)
 

@@ -1,4 +1,4 @@
-"""Some of the images of a split."""
+"""Subsets of a split: samples and shards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def subset(split: ArraySplit | FileSplit, indices: np.ndarray) -> ArraySplit | F
 
 
 def stratified_sample(split: Split, count: int) -> Split:
-    """Returns at most `count` images of a split: the classes in their proportions, or the first of a stream."""
+    """Returns at most `count` images of a split with its class proportions; the first records of a stream."""
     if isinstance(split, RecordSplit):
         return replace(split, limit=min(count, len(split)))
     if count >= len(split):
@@ -27,7 +27,7 @@ def stratified_sample(split: Split, count: int) -> Split:
 
 
 def class_balanced_sample(split: Split, count: int) -> Split:
-    """Returns about `count` images of a split, as many of each class as there are; of a stream the first."""
+    """Returns at most `count` images of a split, balanced over classes; the first records of a stream."""
     if isinstance(split, RecordSplit) or count >= len(split):
         return stratified_sample(split, count)
     classes = np.unique(split.labels)

@@ -59,7 +59,7 @@ class RecordSplit:
         return len(range(self.shard[0], whole, self.shard[1]))
 
     def records(self) -> tf.data.Dataset:
-        """Returns (bytes, label) in the order of the files, which is that of the set's preparation: shuffled."""
+        """Returns (bytes, label) in the order of the files, which the set's preparation has shuffled."""
         examples = self.builder.as_dataset(
             split=self.split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
         )

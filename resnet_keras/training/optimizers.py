@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as the paper's framework does it (arXiv:1512.03385, §3.4), and LAMB."""
+"""Stochastic gradient descent with the L2 term of the paper (arXiv:1512.03385, §3.4), and LAMB."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if keras.backend.backend() == "tensorflow":
 class MomentumSGD(keras.optimizers.SGD):
     """`keras.optimizers.SGD` with weight decay as an L2 term of the gradient.
 
-    Keras's own `weight_decay` shrinks the weights beside the step; here, as in the paper's framework, the decay goes
-    through the momentum, which makes it 1 / (1 - momentum) times as strong.
+    Keras's own `weight_decay` is decoupled from the gradient; here, as in Caffe, the decay passes through the momentum,
+    which makes it 1 / (1 - momentum) times as strong.
 
     Args:
-        l2: What times a weight is added to its gradient.
-        **kwargs: Those of `keras.optimizers.SGD`.
+        l2: Factor of a weight that is added to its gradient, at least 0.
+        **kwargs: Arguments of `keras.optimizers.SGD`.
     """
 
     def __init__(self, *, l2: float = 0.0, **kwargs: Any) -> None:
@@ -29,7 +29,7 @@ class MomentumSGD(keras.optimizers.SGD):
         self.l2 = l2
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Takes one step for one variable; on TensorFlow by one kernel, which keeps a deep network's graph small."""
+        """Updates one variable; on TensorFlow with one kernel, which keeps the graph of a deep network small."""
         if self.l2 and has_weight_decay(self, variable):
             gradient = gradient + self.l2 * keras.ops.cast(variable, gradient.dtype)
         if keras.backend.backend() != "tensorflow" or not self.momentum:
@@ -50,15 +50,15 @@ class MomentumSGD(keras.optimizers.SGD):
 
 
 class Lamb(keras.optimizers.Lamb):
-    """`keras.optimizers.Lamb` with weight decay where its paper has it (arXiv:1904.00962, Algorithm 2).
+    """`keras.optimizers.Lamb` with the weight decay of its paper (arXiv:1904.00962, Algorithm 2).
 
-    Keras's own `weight_decay` shrinks the weights beside the step; here the decay is a part of the update, whose length
-    becomes that of the weight. What does not decay, such as batch normalization, takes Adam's step as it is, as in the
-    code that trained the networks of arXiv:2110.00476.
+    Keras's own `weight_decay` is decoupled from the update; here the decay is part of the update, whose norm becomes
+    that of the weight. Variables without decay, such as those of batch normalization, take Adam's step unscaled, as in
+    timm, which trained the networks of arXiv:2110.00476.
 
     Args:
-        decay: What times a weight is added to its update.
-        **kwargs: Those of `keras.optimizers.Lamb`.
+        decay: Factor of a weight that is added to its update, at least 0.
+        **kwargs: Arguments of `keras.optimizers.Lamb`.
     """
 
     def __init__(self, *, decay: float = 0.0, **kwargs: Any) -> None:
@@ -66,7 +66,7 @@ class Lamb(keras.optimizers.Lamb):
         self.decay = decay
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Takes one step for one variable."""
+        """Updates one variable."""
         momentum, velocity = moments_of(self, variable)
         dtype = variable.dtype
         gradient = keras.ops.cast(gradient, dtype)
@@ -91,10 +91,10 @@ class Lamb(keras.optimizers.Lamb):
 
 
 class LossScale(keras.optimizers.LossScaleOptimizer):
-    """`keras.optimizers.LossScaleOptimizer`, of one mind on all replicas.
+    """`keras.optimizers.LossScaleOptimizer` that checks the gradients of all replicas.
 
-    Keras's own looks at the first replica's gradients alone: where those of another are too large for half precision,
-    all would learn from them.
+    Keras's own checks the first replica alone: if gradients of another overflow in half precision, all replicas would
+    apply them.
     """
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""The learning rate of a recipe, step by step."""
+"""Learning rate schedules of recipes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from resnet_keras.recipes.recipe import Recipe
 
 
 def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the rate of each step, counted from 0.
+    """Returns the learning rate schedule of a recipe. Steps count from 0.
 
-    The first `warmup_steps` have `warmup_lr`. A "step" schedule then has `peak_lr`, which is multiplied by `lr_factor`
+    The steps of the warm-up have `warmup_lr`. A "step" schedule then has `peak_lr`, which is multiplied by `lr_factor`
     at each of `lr_drops`. A "cosine" schedule rises from `warmup_lr` to `peak_lr` during the warm-up and then falls
     along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A "one_cycle" schedule rises and falls
-    along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in proportion to the batch.
+    along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in proportion to the batch size.
     """
     schedule = recipe.schedule
     peak, first = schedule.peak_lr * recipe.lr_scale, schedule.warmup_lr * recipe.lr_scale
@@ -32,7 +32,7 @@ def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimi
     starts = {0: first if warmup else peak, warmup: peak}
     for i, fraction in enumerate(schedule.lr_drops, start=1):
         starts[max(round(fraction * total), warmup)] = peak * schedule.lr_factor**i
-    # Keras counts a boundary to the interval before it, and wants at least one: the end of the run does no harm.
+    # Keras counts a boundary to the interval before it and needs at least one; the end of the run is harmless.
     later = sorted(starts)[1:]
     boundaries = [step - 1 for step in later] + [total - 1]
     rates = [starts[step] for step in sorted(starts)]
@@ -40,7 +40,7 @@ def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimi
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that rises along a line and falls along another, to 0.
+    """Learning rate that rises linearly and then falls linearly to 0 (arXiv:1708.07120).
 
     Args:
         first: Rate of the first step.
