@@ -105,9 +105,9 @@ def resize(
 
     First each row, then each column, and after both the values are rounded to whole numbers of 0–255. On 125
     photographs reduced to a shorter side of 256, one value in 840 (bilinear) or in 9,400 (bicubic) differs from
-    Pillow's, mostly by one, because of its fixed-point sums. Without the rounding between, as in `tf.image.resize` and in
-    torchvision on tensors, one in six would differ. Pillow 13 and later begin with the columns
-    if an image is much higher than wide; then more values differ.
+    Pillow's, mostly by one, because of its fixed-point sums. Without the rounding between, as in `tf.image.resize` and
+    in torchvision on tensors, one in six would differ. Pillow 13 and later begin with the columns if an image is much
+    higher than wide; then more values differ.
 
     Args:
         image: Pixels of any type.
