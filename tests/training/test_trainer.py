@@ -19,12 +19,28 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.distributed.sharding import shared_batch
 from resnet_keras.evaluation.evaluator import evaluate
 from resnet_keras.layers.traversal import flat_layers
+from resnet_keras.networks.architecture import Architecture
+from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES, Recipe
+from resnet_keras.training import state
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train
 from resnet_keras.weights.loading import load_weights
 
 SHORT = RECIPES["digits"].replace(epochs=4, batch_size=128, warmup_steps=4)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives every run a network of three blocks, where it does not matter which."""
+    row = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(8, 16, 32), shortcut="A")
+    monkeypatch.setitem(ARCHITECTURES, "short", row)
+    compile_long = state.compile_network
+
+    def compile_short(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
+        return compile_long(recipe.replace(model="short"), *args, **options)
+
+    monkeypatch.setattr(state, "compile_network", compile_short)
 
 
 def interrupted_after(epoch: int, *arguments: Any) -> None:
@@ -55,6 +71,7 @@ def test_a_run_leaves_recipe_versions_history_curves_model_samples_and_result(di
     assert json.loads((digits_run / "run.json").read_text())["tensorflow"] == tf.__version__
 
 
+@pytest.mark.usefixtures("short")
 def test_an_interrupted_run_ends_in_the_weights_of_one_that_was_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -73,6 +90,7 @@ def test_an_interrupted_run_ends_in_the_weights_of_one_that_was_not(
     assert [line.split(",")[:4] for line in histories[0]] == [line.split(",")[:4] for line in histories[1]]
 
 
+@pytest.mark.usefixtures("short")
 def test_a_damaged_checkpoint_is_left_out_and_the_one_before_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,6 +117,7 @@ def test_a_folder_begun_with_another_recipe_is_refused(digits_run: Path) -> None
         train(RECIPES["digits"].replace(epochs=9), digits_run)
 
 
+@pytest.mark.usefixtures("short")
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     interrupted_after(1, SHORT, tmp_path)
     diverging = SHORT.replace(peak_lr=1e30)
@@ -108,6 +127,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000000011"]
 
 
+@pytest.mark.usefixtures("short")
 def test_seeds_decide_the_result(tmp_path: Path) -> None:
     one_epoch = SHORT.replace(epochs=1)
     runs = {}
@@ -118,6 +138,7 @@ def test_seeds_decide_the_result(tmp_path: Path) -> None:
     assert not any(np.array_equal(a, c) for a, c in zip(runs["a"], runs["c"], strict=True) if a.ndim > 1)
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_half_precision_trains_and_leaves_the_global_policy_alone(tmp_path: Path, precision: str) -> None:
     before = keras.config.dtype_policy().name
@@ -156,6 +177,7 @@ FOLDER = Recipe.from_flat(
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("short")
 def test_a_folder_of_jpeg_images_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path / "data", np.random.default_rng(0))
     monkeypatch.chdir(tmp_path)
@@ -166,6 +188,7 @@ def test_a_folder_of_jpeg_images_is_learnt(tmp_path: Path, monkeypatch: pytest.M
     assert Classifier.load(tmp_path / "run").class_names == ("dark", "light")
 
 
+@pytest.mark.usefixtures("short")
 def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,6 +205,7 @@ def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(
     assert "11 images" in caplog.messages[1]
 
 
+@pytest.mark.usefixtures("short")
 def test_images_of_one_size_are_scaled_at_random_too(tmp_path: Path) -> None:
     recipe = SHORT.replace(epochs=1, image_size=12, shorter_side=(12, 18), train_images=256)
     assert train(recipe, tmp_path).images == 359
@@ -195,6 +219,7 @@ RICH = SHORT.replace(
 """All that a recipe can vary at once."""
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("loss", ["softmax", pytest.param("binary", marks=pytest.mark.slow)])
 def test_a_recipe_with_everything_learns_and_goes_on_to_the_same_weights(tmp_path: Path, loss: str) -> None:
     recipe = RICH.replace(loss=loss)
