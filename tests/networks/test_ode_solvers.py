@@ -154,7 +154,7 @@ def test_what_cannot_be_solved_is_an_error_within_a_bounded_number_of_steps(case
         ("solver", "midpoint", r"`solver` .*'euler', 'rk4', 'dopri5'.* Received: 'midpoint'"),
         ("gradient", "exact", r"`gradient` .*'backpropagation', 'adjoint'.* Received: 'exact'"),
         ("steps", 0, r"`steps` .*positive whole number. Received: 0"),
-        ("steps", 2.0, r"`steps` .*positive whole number. Received: 2.0"),
+        ("steps", 2.0, r"`steps` to be an integer. Received: 2.0"),
         ("max_steps", True, r"`max_steps` .*Received: True"),
         ("rtol", -1e-3, r"`rtol` .*at least 0. Received: -0.001"),
         ("atol", float("nan"), r"`atol` .*finite number.*Received: nan"),

@@ -81,7 +81,7 @@ def test_a_backbone_has_no_classes() -> None:
 
 @pytest.mark.parametrize("arrays", [{}, {"a/kernel": np.zeros(3)}, {"conv1.weight": np.zeros((4, 3, 3, 3))}])
 def test_weights_of_no_layout_name_their_source(arrays: dict[str, np.ndarray]) -> None:
-    with pytest.raises(ValueError, match=r"Expected names as of one of these: .* in the/source$"):
+    with pytest.raises(ValueError, match=r"Expected the names of one of these layouts: .* in the/source$"):
         import_arrays(arrays, "the/source")
 
 
@@ -131,7 +131,7 @@ def test_biases_of_classifier_and_normalization_stay() -> None:
 )
 def test_a_bias_of_another_shape_than_what_it_is_folded_into_is_refused(mean: np.ndarray) -> None:
     arrays = foreign(zeros(SMALL), "cifar") | {"conv1.bias": random(4), "bn1.running_mean": mean}
-    with pytest.raises(ValueError, match=r"Expected a bias of the shape .* Received: conv1\.bias in x, of \(4,\)"):
+    with pytest.raises(ValueError, match=r"Expected a bias of shape .* Received: conv1\.bias in x, of \(4,\)"):
         import_arrays(arrays, "x")
 
 
@@ -185,21 +185,19 @@ ALL = [*ARCHITECTURES.values(), SMALL, BOTTLENECK]
 
 
 @pytest.mark.parametrize("library", [None, "cifar", "torchvision", "transformers", "keras.applications", "KerasHub"])
-@pytest.mark.parametrize("row", [row for row in ALL if row.shortcut], ids=lambda row: row.name)
-def test_names_and_shapes_tell_the_network(row: Architecture, library: str | None) -> None:
-    weights = zeros(row)
-    found = recognize_architecture(import_arrays(foreign(weights, library) if library else weights, "x"))
+def test_names_and_shapes_tell_the_network(library: str | None) -> None:
     strides = {"torchvision": "3x3", "cifar": "3x3", "transformers": "3x3", "KerasHub": "3x3"}
-    assert found == Architecture(
-        stem=row.stem,
-        block=row.block,
-        repeats=row.repeats,
-        widths=row.widths,
-        shortcut=row.shortcut,
-        bottleneck_stride=strides.get(library or "", "1x1"),
-        zero_channels="both_sides" if library in ("torchvision", "cifar", "transformers") else "end",
-    )
-    assert found.name == row.name
+    for row in (row for row in ALL if row.shortcut):
+        weights = zeros(row)
+        found = recognize_architecture(import_arrays(foreign(weights, library) if library else weights, "x"))
+        expected = Architecture(
+            stem=row.stem, block=row.block, repeats=row.repeats, widths=row.widths, shortcut=row.shortcut
+        ).replace(
+            bottleneck_stride=strides.get(library or "", "1x1"),
+            zero_channels="both_sides" if library in ("torchvision", "cifar", "transformers") else "end",
+        )
+        assert found == expected, row.name
+        assert found.name == row.name
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B", "C"])
@@ -232,11 +230,11 @@ def with_shape(name: str, *shape: int) -> dict[str, np.ndarray]:
         (without("stage1"), r"stages of blocks \{2: \{1, 2\}\}"),
         (without("stage2_block1"), r"stages of blocks \{1: \{1\}, 2: \{2\}\}"),
         (without("stage"), r"stages of blocks \{\}"),
-        (without("stage2_block1_conv3"), "blocks of different kinds"),
-        (without("stage2_block1_conv2"), "blocks of different kinds"),
+        (without("stage2_block1_conv3"), "both basic and bottleneck blocks"),
+        (without("stage2_block1_conv2"), "both basic and bottleneck blocks"),
         (
             with_shape("stage2_block1_conv3/kernel", 1, 1, 6, 12),
-            r"stages of \[4, 6\] channels that leave as \[16, 12\]",
+            r"stages of widths \[4, 6\] with \[16, 12\] output channels",
         ),
         (with_shape("stage0_block1_conv1/kernel", 1, 1, 6, 12), "stages of blocks"),
     ],
@@ -248,17 +246,18 @@ def test_weights_of_no_network_like_ours_are_refused(arrays: dict[str, np.ndarra
         recognize_architecture(import_arrays(arrays, "x"))
 
 
-@pytest.mark.parametrize("axes", range(7))
 @pytest.mark.parametrize("name", ["stem_conv", "stage1_block1_conv2", "stage2_block1_projection", "logits"])
-def test_kernels_of_too_few_or_too_many_axes_are_refused(name: str, axes: int) -> None:
-    arrays = with_shape(f"{name}/kernel", *(3,) * axes)
+def test_kernels_of_too_few_or_too_many_axes_are_refused(name: str) -> None:
     wanted = 2 if name == "logits" else 4
-    if axes == wanted:
-        assert import_arrays(arrays, "x").tensors.keys() == arrays.keys()
-        return
-    with pytest.raises(ValueError, match=rf"kernel of {wanted} axes. Received: x, with {name}/kernel of \(") as raised:
-        import_arrays(arrays, "x")
-    assert str((3,) * axes) in str(raised.value)
+    for axes in range(7):
+        arrays = with_shape(f"{name}/kernel", *(3,) * axes)
+        if axes == wanted:
+            assert import_arrays(arrays, "x").tensors.keys() == arrays.keys()
+            continue
+        said = rf"kernel of {wanted} axes. Received: x, with {name}/kernel of \("
+        with pytest.raises(ValueError, match=said) as raised:
+            import_arrays(arrays, "x")
+        assert str((3,) * axes) in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["stage1", "stageX_block1_conv1", "stages_blocks_x", "stage1_block", "stage_block1_x"])

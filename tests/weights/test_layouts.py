@@ -117,9 +117,9 @@ def test_another_name_is_none_of_ours(layout: str, name: str) -> None:
 
 def test_counters_of_batches_are_ignored_and_weights_are_not() -> None:
     for layout in ("torchvision, timm", "transformers"):
-        assert BY_NAME[layout].passes_over("layer1.0.bn1.num_batches_tracked")
-        assert not BY_NAME[layout].passes_over("layer1.0.bn1.weight")
-    assert not any(BY_NAME["keras.applications"].passes_over(name) for name in NAMES["keras.applications"])
+        assert BY_NAME[layout].ignores("layer1.0.bn1.num_batches_tracked")
+        assert not BY_NAME[layout].ignores("layer1.0.bn1.weight")
+    assert not any(BY_NAME["keras.applications"].ignores(name) for name in NAMES["keras.applications"])
 
 
 def complete(names: set[str], layout: Layout, prefix: str, expected: set[str]) -> None:
@@ -198,7 +198,7 @@ def test_deep_stems_and_pooled_shortcuts_are_told_by_their_names(pooled: bool, p
     names = {"conv1.0.weight", "conv1.6.weight", "layer1.0.conv1.weight", "layer2.0.downsample.1.weight"}
     names |= {"layer2.0.downsample.2.weight"} if pooled else {"layer2.0.downsample.0.weight"}
     layout, found = recognize_layout([prefix + name for name in names])
-    assert (layout.name, layout.projection, found) == ("timm", "pooled" if pooled else "normalized", prefix)
+    assert (layout.name, layout.conventions.projection, found) == ("timm", "pooled" if pooled else "normalized", prefix)
     assert layout.ours("conv1.3.weight") == "stem_conv2/kernel"
     assert layout.ours("conv1.4.running_var") == "stem_conv2_bn/moving_variance"
     assert layout.ours("bn1.weight") == "stem_conv3_bn/gamma"
@@ -229,5 +229,5 @@ def test_names_of_no_layout_are_shown_beside_those_that_are_known() -> None:
 @pytest.mark.parametrize("name", ["backboneconv1.weight", "xconv1.weight"])
 def test_a_name_that_only_ends_alike_is_no_anchor(name: str) -> None:
     prefix = name.removesuffix("conv1.weight")
-    with pytest.raises(ValueError, match="Expected names as of one of these"):
+    with pytest.raises(ValueError, match="Expected the names of one of these layouts"):
         recognize_layout([name, f"{prefix}layer1.0.conv1.weight"])
