@@ -138,14 +138,9 @@ def export(
     job = _Job(classifier, formats, chosen, home.name, reference)
     with files.new_folder(folder) as aside, _explain_failures(folder):
         verifications = _with_latencies(job, list(_write_and_verify(job, aside)), aside)
+        calibrated = len(reference.calibration)
         report = export_report(
-            source,
-            classifier,
-            dataset,
-            chosen,
-            verifications,
-            job.layers,
-            calibration_images=len(reference.calibration),
+            source, classifier, dataset, chosen, verifications, job.layers, calibration_images=calibrated
         )
         _write_report(report, verifications, aside, home / f"refused-{folder.name}.json")
     return Export(folder, tuple(verifications))
