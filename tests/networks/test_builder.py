@@ -24,6 +24,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 
 BASIC = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="A")
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(4, 6))
+CIFAR = Architecture(stem="cifar", block="basic", repeats=(2, 2, 2), widths=(4, 8, 16), shortcut="A")
 FOUR_STAGES = Architecture(stem="imagenet", block="basic", repeats=(1, 1, 1, 1), widths=(4, 6, 8, 10))
 
 
@@ -325,11 +326,11 @@ def test_bottleneck_stride_reaches_every_stage(where: Any) -> None:
 @pytest.mark.parametrize(
     ("network", "options"),
     [
-        ("resnet20", {"shortcut": "A"}),
-        ("resnet20", {"shortcut": "A", "zero_channels": "both_sides"}),
-        ("resnet20", {"shortcut": "B"}),
-        ("resnet20", {"shortcut": "C"}),
-        ("plainnet20", {}),
+        (CIFAR, {"shortcut": "A"}),
+        (CIFAR, {"shortcut": "A", "zero_channels": "both_sides"}),
+        (CIFAR, {"shortcut": "B"}),
+        (CIFAR, {"shortcut": "C"}),
+        (CIFAR.replace(shortcut=None), {}),
         (BOTTLENECK, {"bottleneck_stride": "1x1"}),
         (BOTTLENECK, {"bottleneck_stride": "3x3"}),
         (FOUR_STAGES, {}),

@@ -276,17 +276,15 @@ def test_a_folded_bias_that_does_not_fit_is_at_with_its_mean() -> None:
 # Files of another network
 
 
-def test_file_of_resnet18_does_not_fit_resnet34(tmp_path: Path) -> None:
-    path = write(named_networks.ResNet18(), tmp_path / "resnet18.weights.h5")
-    message = refused(named_networks.ResNet34(), path, r"weights that fit 'resnet34' \(182 weights\)")
+def test_files_of_resnet18_and_resnet34_do_not_fit_each_other(tmp_path: Path) -> None:
+    small, large = named_networks.ResNet18(), named_networks.ResNet34()
+    path = write(small, tmp_path / "resnet18.weights.h5")
+    message = refused(large, path, r"weights that fit 'resnet34' \(182 weights\)")
     assert f"Received: {path} (102 tensors, resnet_keras)" in message
     assert "stage1_block3_conv1/kernel: not in the file" in message
     assert "... and 75 more" in message
-
-
-def test_file_of_resnet34_does_not_fit_resnet18(tmp_path: Path) -> None:
-    path = write(named_networks.ResNet34(), tmp_path / "resnet34.weights.h5")
-    message = refused(named_networks.ResNet18(), path, r"weights that fit 'resnet18' \(102 weights\)")
+    path = write(large, tmp_path / "resnet34.weights.h5")
+    message = refused(small, path, r"weights that fit 'resnet18' \(102 weights\)")
     assert "(182 tensors, resnet_keras)" in message
     assert message.count(": in the file only") == 5
     assert "... and 75 more" in message
