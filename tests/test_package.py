@@ -41,6 +41,7 @@ ORDER = {
             "whitening",
             "errors",
             "data",
+            "own_batches",
             "own_data",
             "model",
             "inputs",

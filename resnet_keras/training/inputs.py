@@ -15,7 +15,7 @@ from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training.data import SplitData, TrainingData
-from resnet_keras.training.own_data import BatchData
+from resnet_keras.training.own_batches import BatchData
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.sources import open_weights
 

@@ -20,7 +20,8 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.folder import RunFolder, dataset_of
 from resnet_keras.runs.saved_run import read_run
-from resnet_keras.training.own_data import BatchData, OwnData
+from resnet_keras.training.own_batches import BatchData
+from resnet_keras.training.own_data import OwnData
 from resnet_keras.training.trainer import train
 
 STEPS = 4
