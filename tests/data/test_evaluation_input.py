@@ -701,17 +701,15 @@ from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.evaluation_input import evaluation_batches
 from resnet_keras.data.training_input import training_batches
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.recipes.catalog import Recipe
 from resnet_keras.data.splits import ArraySplit
 
 devices = distribution.create_strategy(2)
 images = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None, None, None], (20, 8, 8, 1))
 split = ArraySplit(images, np.arange(20), tuple(map(str, range(20))), Dataset(source="package", channels=1))
 preprocessing = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
-recipe = Recipe(model="resnet20", dataset="digits", batch_size=8, epochs=2)
 found = {}
 for name, batches in (
-    ("training", recipe_batches(split, recipe, preprocessing)),
+    ("training", training_batches(split, preprocessing, batch_size=8, epochs=2)),
     ("evaluation", evaluation_batches(split, preprocessing, 8)),
 ):
     found[name] = [labels.numpy().tolist() for _, labels in batches]

@@ -31,7 +31,6 @@ LOST_SECONDS = multi_worker.LOST_SECONDS
 
 WORKER = """
 import json, logging, sys
-from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import keras

@@ -22,7 +22,6 @@ def run(script: str) -> dict:
 
 ONE_AND_TWO = """
 import json
-from dataclasses import replace
 import keras
 import numpy as np
 from resnet_keras.distributed import strategy as distribution

@@ -10,7 +10,6 @@ import pytest
 
 CHILD = """
 import sys
-from dataclasses import replace
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES

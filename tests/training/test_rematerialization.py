@@ -338,7 +338,6 @@ def test_other_backends_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 ON_JAX = """
 import sys
 import numpy as np, keras
-from dataclasses import replace
 from pathlib import Path
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
@@ -347,11 +346,11 @@ from resnet_keras.training.trainer import train
 ARCHITECTURES["little"] = Architecture(
     stem="cifar", block="basic", repeats=(2, 1), widths=(4, 8), shortcut="B", stochastic_depth=0.5
 )
-recipe = replace(RECIPES["digits"], model="little", epochs=1, batch_size=128, train_images=512)
+recipe = RECIPES["digits"].replace(model="little", epochs=1, batch_size=128, train_images=512)
 results = []
 for anew in (False, True):
     folder = Path(sys.argv[1]) / str(anew)
-    train(replace(recipe, rematerialize=anew), folder)
+    train(recipe.replace(rematerialize=anew), folder)
     results.append(keras.saving.load_model(folder / "model.keras", compile=False).get_weights())
 print(max(float(np.abs(a - b).max()) for a, b in zip(*results)))
 """
