@@ -1,4 +1,4 @@
-"""What several test files share: real data where there are any, and one trained run."""
+"""Fixtures of several test files: the folder of real data, a trained run, and its export."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from resnet_keras.training.trainer import train
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """The folder of real data sets and photographs; without it, the tests that need them are skipped."""
+    """The folder of real data sets and photographs; tests that need it are skipped without it."""
     folder = os.environ.get("RESNET_KERAS_TEST_DATA")
     if not folder:
         pytest.skip("RESNET_KERAS_TEST_DATA names no folder of real data")
@@ -32,13 +32,13 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def digits_export(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an export of `digits_run` in all formats of the default."""
+    """The folder of an export of `digits_run` in the default formats."""
     return export(digits_run, tmp_path_factory.mktemp("saved_models")).path
 
 
 @pytest.fixture(scope="session")
 def recent_keras() -> None:
-    """Skips a test of what Keras 3.12, the last for Python 3.10, cannot do yet."""
+    """Skips a test of features that Keras 3.12, the last version for Python 3.10, does not have."""
     if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15):
         pytest.skip(
             f"Keras {keras.__version__} cannot do this: no max-pool on OpenVINO, no models in a Sequential cloned"

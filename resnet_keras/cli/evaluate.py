@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,6 @@ import tyro
 
 import resnet_keras
 from resnet_keras.cli.program import run
-
-_log = logging.getLogger(__name__)
 
 SECTIONS = {
     "Images": ("dataset", "data-dir", "split", "skip-broken"),
