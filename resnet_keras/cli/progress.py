@@ -82,9 +82,10 @@ class ProgressHandler(logging.Handler):
 def print_progress(stream: str) -> Iterator[None]:
     """Prints the library's messages from INFO on, inside the context, to `sys.stdout` or `sys.stderr` by name."""
     logger, steps, handler = logging.getLogger("resnet_keras"), logging.getLogger(_STEPS), ProgressHandler(stream)
-    levels = logger.level, steps.level
+    levels, propagate = (logger.level, steps.level), logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # another library may have given the root logger a handler, which would repeat each line
     if handler.stream.isatty():
         steps.setLevel(logging.DEBUG)  # more often than a line every few seconds
     try:
@@ -94,3 +95,4 @@ def print_progress(stream: str) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(levels[0])
         steps.setLevel(levels[1])
+        logger.propagate = propagate

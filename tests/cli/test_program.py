@@ -85,14 +85,17 @@ def test_a_command_gets_its_arguments_and_returns_its_status(capsys: pytest.Capt
     assert said.err == "drawing cat\n"
 
 
-def test_progress_goes_to_the_stream_of_the_command_and_the_handler_goes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_goes_to_the_stream_of_the_command_and_the_handler_goes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     logger = logging.getLogger("resnet_keras")
-    before = (list(logger.handlers), logger.level)
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(sys.stdout)])  # as a library may do
     assert program.run(draw, "resnet draw", ["cat", "--to", "x.png"], progress="stdout") == 7
     said = capsys.readouterr()
     assert said.out == "drawing cat\nx.png low (1, 2) False True\n"
     assert said.err == ""
-    assert (logger.handlers, logger.level) == before
+    assert (logger.handlers, logger.level, logger.propagate) == before
 
 
 @pytest.mark.parametrize(
