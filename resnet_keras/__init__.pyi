@@ -1,4 +1,5 @@
 from . import applications as applications
+from . import checks as checks
 from . import cli as cli
 from . import data as data
 from . import distributed as distributed

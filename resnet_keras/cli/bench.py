@@ -10,8 +10,8 @@ from typing import Literal
 
 import tyro
 
+from resnet_keras.checks.fields import nearest
 from resnet_keras.cli.program import fail, run
-from resnet_keras.fields import nearest
 from resnet_keras.recipes.recipe import Recipe
 
 _NAME = "resnet bench"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from resnet_keras.fields import nearest
+from resnet_keras.checks.fields import nearest
 
 _VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 

@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from resnet_keras.checks.extras import MissingExtra
 from resnet_keras.cli.progress import print_progress
-from resnet_keras.extras import MissingExtra
 from resnet_keras.training.preemption import Preempted
 
 USER_ERROR = 2
@@ -123,7 +123,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(f"resnet_keras {version()}")
         return 0
     if command not in COMMANDS:
-        from resnet_keras.fields import nearest
+        from resnet_keras.checks.fields import nearest
 
         raise ValueError(
             f"Expected a command, one of {', '.join(COMMANDS)}. Received: {command}.{nearest(command, COMMANDS)}"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import resnet_keras
+from resnet_keras.checks.fields import nearest
 from resnet_keras.cli.program import fail, run
-from resnet_keras.fields import nearest
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from resnet_keras.checks.fields import check_fields
 from resnet_keras.data.datasets import DATASETS, Dataset, dataset
 from resnet_keras.data.image_checks import skip_broken_images
 from resnet_keras.data.image_files import OnCorrupt, class_files
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
-from resnet_keras.fields import check_fields
 
 _log = logging.getLogger(__name__)
 

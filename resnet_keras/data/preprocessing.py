@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from resnet_keras.fields import check_fields
+from resnet_keras.checks.fields import check_fields
 
 Interpolation = Literal["bilinear", "bicubic"]
 ChannelOrder = Literal["rgb", "bgr"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from resnet_keras.checks.fields import Range, at_least, between, check_fields
 from resnet_keras.data.preprocessing import Interpolation
-from resnet_keras.fields import Range, at_least, between, check_fields
 
 AutoAugment = Literal["rand", "trivial"]
 MixedLabels = Literal["parts", "whole"]

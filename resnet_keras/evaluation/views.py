@@ -7,9 +7,9 @@ from typing import Literal
 
 import tensorflow as tf
 
+from resnet_keras.checks.fields import check_fields
 from resnet_keras.data.image_ops import center, crop, normalize, resize, scaled_size, window
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.fields import check_fields
 
 Crops = Literal["center", "ten", "full"]
 Average = Literal["probabilities", "logits"]

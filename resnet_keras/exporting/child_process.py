@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from resnet_keras.data.tensorflow_errors import reason_of
+from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.runs.process_memory import peak_memory
 
 _OUTPUT_CHARACTERS = 4000

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.data.opening import DataSource
-from resnet_keras.data.tensorflow_errors import reason_of
 from resnet_keras.exporting.artifact_process import default_threads, measure_latencies
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.layer_errors import LayerError, largest_errors, layer_errors

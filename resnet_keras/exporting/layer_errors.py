@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_keras import extras
+from resnet_keras.checks import extras
 
 with extras.required("export", "LiteRT"):
     from ai_edge_litert.interpreter import Interpreter, OpResolverType

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras import extras
+from resnet_keras.checks import extras
 from resnet_keras.exporting.child_process import ChildProcess
 from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.surgery.quantization import is_quantized

@@ -14,8 +14,9 @@ from typing import Any
 
 import flatbuffers
 
-from resnet_keras import extras, files
+from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.checks import extras
 from resnet_keras.data.preprocessing import Preprocessing
 
 with extras.required("export", "LiteRT"):

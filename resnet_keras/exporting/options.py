@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from resnet_keras.checks.fields import check_fields
 from resnet_keras.exporting.formats import FORMATS, Format
-from resnet_keras.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras import extras
+from resnet_keras.checks import extras
 from resnet_keras.data.preprocessing import Preprocessing
 
 with extras.required("export", "warm-up requests"):

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from resnet_keras.fields import check_fields
+from resnet_keras.checks.fields import check_fields
 from resnet_keras.networks.conventions import PAPER, Conventions
 
 Stem = Literal["imagenet", "cifar", "deep", "strided"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_keras.fields import nearest
+from resnet_keras.checks.fields import nearest
 from resnet_keras.networks.architecture import Architecture, Block, Shortcut
 
 DEPTHS: dict[int, tuple[Block, tuple[int, ...]]] = {

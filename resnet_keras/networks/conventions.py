@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from resnet_keras.fields import check_fields
+from resnet_keras.checks.fields import check_fields
 
 BottleneckStride = Literal["1x1", "3x3"]
 BasicStride = Literal["conv1", "conv2"]

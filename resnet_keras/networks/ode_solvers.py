@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from resnet_keras.fields import check_fields
+from resnet_keras.checks.fields import check_fields
 
 Solver = Literal["euler", "rk4", "dopri5"]
 Gradient = Literal["backpropagation", "adjoint"]

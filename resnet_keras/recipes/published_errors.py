@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from resnet_keras.fields import nearest
+from resnet_keras.checks.fields import nearest
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.tables import markdown_table
 

@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
+from resnet_keras.checks.fields import at_least, check_fields, nearest
 from resnet_keras.data.settings import Augmentation, DataSettings
-from resnet_keras.fields import at_least, check_fields, nearest
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.recipes.settings import EvaluationSettings, NetworkSettings, Optimization, Schedule
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from resnet_keras.fields import Range, above, at_least, between, check_fields
+from resnet_keras.checks.fields import Range, above, at_least, between, check_fields
 from resnet_keras.networks.architecture import (
     Architecture,
     BatchNorm,

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from resnet_keras.data.tensorflow_errors import reason_of
+from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.recipes.recipe import Recipe
 
 _log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from types import ModuleType
 
 import keras
 
-from resnet_keras import extras
-from resnet_keras.fields import nearest
+from resnet_keras.checks import extras
+from resnet_keras.checks.fields import nearest
 
 IMAGENET, TORCHVISION = "imagenet", "torchvision"
 HUB = "hf://"

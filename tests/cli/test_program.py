@@ -12,9 +12,9 @@ import pytest
 import tyro
 from helpers.tables import unpadded
 
+from resnet_keras.checks.extras import MissingExtra
 from resnet_keras.cli import program
 from resnet_keras.cli.flags import flags_of
-from resnet_keras.extras import MissingExtra
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 42

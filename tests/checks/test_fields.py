@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from resnet_keras.fields import check_fields
+from resnet_keras.checks.fields import check_fields
 
 Color = Literal["red", "green"]
 

@@ -1,6 +1,6 @@
 """TensorFlow's messages: the line with the reason."""
 
-from resnet_keras.data.tensorflow_errors import reason_of
+from resnet_keras.checks.tensorflow_errors import reason_of
 
 
 def test_the_reason_is_the_line_that_names_no_place() -> None:

@@ -1,4 +1,4 @@
-"""The program `resnet`, as `python -m resnet_keras`."""
+"""The program `resnet`, as `python -m resnet_keras.cli`."""
 
 from resnet_keras.cli.program import main
 

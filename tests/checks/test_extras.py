@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from resnet_keras import extras
+from resnet_keras.checks import extras
 
 NEEDED = {
     "ai_edge_litert": ("export", "import resnet_keras; resnet_keras.export"),
@@ -36,5 +36,5 @@ def test_a_feature_without_its_package_names_the_extra(package: str) -> None:
     done = subprocess.run([sys.executable, "-c", f"{hidden}\n{code}"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("resnet_keras.extras.MissingExtra: Expected the package ")
+    assert last.startswith("resnet_keras.checks.extras.MissingExtra: Expected the package ")
     assert f"pip install 'resnet_keras[{extra}]'" in last
