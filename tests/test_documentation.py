@@ -28,7 +28,7 @@ def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
     assert any(line.strip().startswith("make demo") for line in first)
     assert any(line.strip().startswith("make test") for line in first)
     for page in PAGES[2:]:
-        assert f"docs/{page.name}" in text
+        assert page.name == "index.md" or f"docs/{page.name}" in text
 
 
 def test_links_lead_to_files() -> None:

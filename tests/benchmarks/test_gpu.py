@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.networks.builder import build
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = {"stem": "imagenet", "block": "bottleneck", "repeats": (1, 2), "widths": (8, 16)}
@@ -196,7 +196,7 @@ def test_theirs_is_the_network_that_ours_is_and_trains(tmp_path: Path) -> None:
     assert found["parameters"] == 25_557_032
     assert 0 < found["seconds"] < 60
     assert found["moved"] == found["all"] > 20
-    model = build(
+    model = build_with_weights(
         Architecture(**SMALL),  # type: ignore[arg-type]
         weights=tmp_path / "theirs.pth",
         input_shape=(32, 32, 3),
