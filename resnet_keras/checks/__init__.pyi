@@ -3,5 +3,3 @@ from .extras import required as required
 from .fields import check_fields as check_fields
 from .fields import nearest as nearest
 from .tensorflow_errors import reason_of as reason_of
-
-__all__ = ["MissingExtra", "check_fields", "nearest", "reason_of", "required"]
