@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import re
@@ -79,6 +80,25 @@ def check(arguments: Sequence[str], flags: Sequence[Flag]) -> None:
         values = [value] if is_assigned else arguments[position + 1 : position + 2]
         if values:
             _check_value(known[name], values[0])
+
+
+@contextlib.contextmanager
+def errors_name_flags(flags: Sequence[Flag]) -> Iterator[None]:
+    """Lets a `ValueError` of the library name flags, `--batch-size`, instead of arguments of Python, `batch_size`.
+
+    Raises:
+        ValueError: With the message of the original error, where names of flags are replaced.
+    """
+    known = {flag.name for flag in flags}
+
+    def as_flag(match: re.Match[str]) -> str:
+        name = f"--{match[1].replace('_', '-')}"
+        return name if name in known else match[0]
+
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(re.sub(r"`(\w+)`", as_flag, str(error))) from error
 
 
 def _check_value(flag: Flag, value: str) -> None:

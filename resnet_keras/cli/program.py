@@ -82,7 +82,7 @@ def run(
         progress: Where the library's log messages go.
         parsed: Function that is called instead, with the same flags as parameters; `function` describes them.
     """
-    from resnet_keras.cli.flags import check, flags_of
+    from resnet_keras.cli.flags import check, errors_name_flags, flags_of
     from resnet_keras.cli.help_text import command_help
 
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -91,8 +91,10 @@ def run(
         if asked:
             print(command_help(name, function, sections, everything="--help-all" in asked))
             return 0
-        check(arguments, flags_of(function))
-        return _call(parsed or function, name, arguments, progress)
+        flags = flags_of(function)
+        check(arguments, flags)
+        with errors_name_flags(flags):
+            return _call(parsed or function, name, arguments, progress)
     return ended.status
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from resnet_keras.runs.process_memory import peak_memory
 from resnet_keras.training.trainer import train
 
 _FILE = "memory.json"
+_log = logging.getLogger(__name__)
 
 
 def train_in_new_process(recipe: Recipe, workdir: str | Path, **arguments: Any) -> Evaluation:
@@ -32,14 +35,35 @@ def train_in_new_process(recipe: Recipe, workdir: str | Path, **arguments: Any) 
         Exception: See `train`.
     """
     # A forked process would begin with the memory of its parent, and with TensorFlow's locks.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_trained, recipe, workdir, arguments).result()
+    context = multiprocessing.get_context("spawn")
+    messages = context.Queue()
+    listener = QueueListener(messages, _ToLogger())
+    listener.start()
+    try:
+        with ProcessPoolExecutor(1, context, _send_messages, (messages, _log.getEffectiveLevel())) as pool:
+            return pool.submit(_trained, recipe, workdir, arguments).result()
+    finally:
+        listener.stop()
 
 
 def peak_bytes(workdir: str | Path) -> int | None:
     """Returns the peak memory of the process of a run, in bytes; `None` if it was not measured."""
     file = Path(workdir) / _FILE
     return json.loads(file.read_text(encoding="utf-8"))["peak_bytes"] if file.is_file() else None
+
+
+class _ToLogger(logging.Handler):
+    """Passes records of another process to this process's logger of the same name."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger(record.name).handle(record)
+
+
+def _send_messages(messages: Any, level: int) -> None:
+    """Sends the library's log messages, from a level on, to the process that waits for this one."""
+    logger = logging.getLogger("resnet_keras")
+    logger.addHandler(QueueHandler(messages))
+    logger.setLevel(level)
 
 
 def _trained(recipe: Recipe, workdir: str | Path, arguments: dict[str, Any]) -> Evaluation:

@@ -141,6 +141,16 @@ def test_an_error_is_one_line_and_a_status(
     assert capsys.readouterr().err == said
 
 
+def test_errors_name_flags_and_not_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    def draw_wide(*, line_width: int = 0) -> None:
+        """Draws."""
+        raise ValueError(f"Expected `line_width` of at least 1 for `canvas`. Received: {line_width}")
+
+    assert program.run(draw_wide, "resnet draw", ["--line-width", "0"]) == 2
+    expected = "resnet draw: Expected --line-width of at least 1 for `canvas`. Received: 0\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_a_closed_pipe_ends_quietly() -> None:
     code = "from resnet_keras.cli.program import main; import sys; sys.exit(main(['recipes']))"
     command = f'"{sys.executable}" -c "{code}" | head -1; echo status ${{PIPESTATUS[0]}}'

@@ -169,7 +169,9 @@ def test_the_peak_is_that_of_the_process_and_of_a_run_that_was_trained(
 
 
 @pytest.mark.slow
-def test_a_training_apart_tells_its_own_memory(tmp_path: Path) -> None:
+def test_a_training_apart_tells_its_own_memory_and_its_progress(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     recipe = EXPERIMENTS["depth"].recipes("smoke")[0]
     held = bytearray(2**30)  # of this process, which that one must not count
     result = peak_memory.train_in_new_process(recipe, tmp_path / "run")
@@ -177,6 +179,7 @@ def test_a_training_apart_tells_its_own_memory(tmp_path: Path) -> None:
     assert result.images == 359
     assert peak is not None
     assert 2**28 < peak < len(held) + 2**29
+    assert f"epoch 1/{recipe.schedule.epochs}: loss " in caplog.text
 
 
 @pytest.mark.slow
