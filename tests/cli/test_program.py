@@ -190,7 +190,7 @@ def test_the_program_is_found_by_its_names(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith("resnet_keras ")
     assert program.main([]) == 0
     assert capsys.readouterr().out.startswith("usage: resnet COMMAND")
-    for command in (["-m", "resnet_keras"], ["train.py"], ["export.py"]):
+    for command in (["-m", "resnet_keras.cli"], ["train.py"], ["export.py"]):
         done = subprocess.run(
             [sys.executable, *command, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
         )
