@@ -143,7 +143,8 @@ from resnet_keras.cli import evaluate, train
 run = Path(sys.argv[1])
 flags = ["--cpu-replicas", "2", "--epochs", "2", "--batch-size", "64", "--workdir", str(run)]
 assert train.main(["digits", *flags]) == 0
-assert evaluate.main([str(run), "--json"]) == 0
+# In the batches of the run: rounding depends on the size of a batch on some processors.
+assert evaluate.main([str(run), "--json", "--batch-size", "64"]) == 0
 """
 
 
