@@ -223,13 +223,13 @@ def test_a_folder_of_transformers_computes_the_same(
         assert difference(elsewhere.model(pixels(56)), expected) > 1e-3
 
 
-# Plain PyTorch: torchvision's network, and the two widespread ones for CIFAR
+# Plain PyTorch: torchvision's network, and those of akamaster and of kuangliu for CIFAR
 
 
 def torch_network(
     torch: Any, row: Architecture, *, classes: int = 7, cifar_names: bool = False, bias: bool = False
 ) -> Any:
-    """Returns a network with torchvision's names and arithmetic, or those of the widespread codes for CIFAR."""
+    """Returns a network with torchvision's names and arithmetic, or those of two PyTorch projects for CIFAR."""
     nn, functional = torch.nn, torch.nn.functional
     expansion = 4 if row.block == "bottleneck" else 1
 

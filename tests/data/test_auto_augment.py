@@ -287,7 +287,7 @@ def test_rand_augment_draws_each_operation_equally_often_and_leaves_out_half() -
     assert abs(sign.mean()) < 0.04
     assert strength.mean() == pytest.approx(0.7, abs=0.002)
     assert strength.std() == pytest.approx(0.05, rel=0.05)
-    for one in (number, strength, sign, left_out):  # nothing in one layer tells of the other
+    for one in (number, strength, sign, left_out):  # the layers are independent
         assert abs(np.corrcoef(one[:, 0], one[:, 1])[0, 1]) < 0.07
     for one in (strength, sign):  # nor in one layer of the other draws
         assert abs(np.corrcoef(number.ravel(), one.ravel())[0, 1]) < 0.05

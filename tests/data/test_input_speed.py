@@ -286,6 +286,6 @@ def test_help_tells_the_meters_and_the_recipes(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench.main([*arguments, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "resnet bench" in told
-    assert said in told
+    printed = capsys.readouterr().out
+    assert "resnet bench" in printed
+    assert said in printed

@@ -169,7 +169,7 @@ def test_it_survives_json(fields: dict[str, Any]) -> None:
     chosen = preprocessing(**fields)
     again = Preprocessing(**json.loads(json.dumps(chosen.to_json())))
     assert again == chosen
-    assert hash(again) == hash(chosen)  # which lists in the place of tuples would not have
+    assert hash(again) == hash(chosen)  # which lists instead of tuples would not have
 
 
 def test_json_names_every_field() -> None:

@@ -13,7 +13,7 @@ from resnet_keras.distributed import strategy as distribution
 
 
 def run(script: str) -> dict:
-    """Returns what a script prints last, as JSON; a process of its own may divide its CPU anew."""
+    """Returns what a script prints last, as JSON; a new process may divide its CPU again."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert ran.returncode == 0, ran.stderr

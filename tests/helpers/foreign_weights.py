@@ -27,7 +27,7 @@ SMALL = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8),
 
 
 def network(seed: int, architecture: Architecture | str = SMALL, **options: Any) -> keras.Model:
-    """Returns a network, small unless told otherwise, of weights drawn from `seed`."""
+    """Returns a network, small by default, with weights drawn from `seed`."""
     defaults: dict[str, Any] = {"input_shape": (8, 8, 3), "classes": 5} if architecture is SMALL else {}
     return drawn(build(architecture, **defaults | options), seed)
 
@@ -138,7 +138,7 @@ def foreign(weights: keras.Model | Mapping[str, np.ndarray], library: str) -> di
 
 
 def zeros(architecture: Architecture, classes: int | None = None, channels: int = 3) -> dict[str, np.ndarray]:
-    """Returns zeros under the names and in the shapes of a network's weights, told without building it."""
+    """Returns zeros under the names and in the shapes of a network's weights, without building it."""
     side = {"imagenet": 7, "cifar": 3}[architecture.stem]
     kernels = {"stem_conv": (side, side, channels, architecture.widths[0])}
     entering = architecture.widths[0]

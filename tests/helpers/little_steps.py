@@ -88,7 +88,7 @@ def largest_difference(one: Iterable[Any], other: Iterable[Any]) -> float:
 
 
 def run(script: str) -> Any:
-    """Returns what a script prints last, as JSON; a process of its own may divide its CPU anew."""
+    """Returns what a script prints last, as JSON; a new process may divide its CPU again."""
     environment = {
         **os.environ,
         "CUDA_VISIBLE_DEVICES": "-1",

@@ -29,7 +29,7 @@ TOLERANCE = {"float32": 1e-5, "mixed_bfloat16": 2e-2, "mixed_float16": 2e-3}
 
 
 def normal(*shape: int, seed: int = 5) -> np.ndarray:
-    # Neither of mean 0 nor of deviation 1, which would hide a statistic that is left out.
+    # Neither of mean 0 nor of deviation 1, which would hide a missing statistic.
     return np.random.default_rng(seed).normal(loc=0.7, scale=1.6, size=shape).astype("float32")
 
 

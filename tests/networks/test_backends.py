@@ -60,7 +60,7 @@ def write_logits(precision):
 write_logits("default")
 if backend == "openvino":
     import openvino
-    # On a processor that has bfloat16, OpenVINO computes in it unless told otherwise, and Keras does not tell.
+    # On a processor that has bfloat16, OpenVINO computes in it by default, and Keras does not change that.
     hint = {"INFERENCE_PRECISION_HINT": "f32"}
     openvino.compile_model = functools.partial(openvino.compile_model, config=hint)
 write_logits("float32")

@@ -204,7 +204,7 @@ def test_block_is_relu_of_residual_and_shortcut(block: Any, option: Any) -> None
     ("block", "where", "dilations"),
     [
         ("basic", "1x1", {"conv1": 2, "conv2": 3}),
-        # The stride that a dilated bottleneck leaves out was in front of its 3x3 convolution, or in it.
+        # The stride that dilation replaces was in front of its 3x3 convolution, or in it.
         ("bottleneck", "1x1", {"conv1": 1, "conv2": 3, "conv3": 1}),
         ("bottleneck", "3x3", {"conv1": 1, "conv2": 2, "conv3": 1}),
     ],

@@ -159,7 +159,7 @@ def test_output_stride_of_the_whole_network_changes_no_block(name: str) -> None:
     ("stem", "output_stride", "firsts"),
     [
         ("imagenet", 32, [(1, 1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1)]),
-        # Rate 2 behind the first stride that is left out, 4 behind the second.
+        # Rate 2 after the first stride that dilation replaces, 4 after the second.
         ("imagenet", 16, [(1, 1, 1), (2, 1, 1), (2, 1, 1), (1, 1, 2)]),
         ("imagenet", 8, [(1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)]),
         ("imagenet", 4, [(1, 1, 1), (1, 1, 2), (1, 2, 4), (1, 4, 8)]),

@@ -119,7 +119,7 @@ def test_the_adjoint_gradient_of_a_block_is_that_of_backpropagation() -> None:
 def test_both_gradients_of_a_linear_equation_are_exact_to_the_tolerance(gradient: Any) -> None:
     linalg = pytest.importorskip("scipy.linalg")
     matrix, start, towards = np.array([[-0.5, 3.0], [-3.0, -0.2]]), np.array([1.0, 2.0]), np.array([0.7, -1.1])
-    told: list[int] = []
+    reported: list[int] = []
     x, weight = tf.constant(start), tf.constant(matrix)
     with tf.GradientTape() as tape:
         tape.watch((x, weight))
@@ -128,31 +128,31 @@ def test_both_gradients_of_a_linear_equation_are_exact_to_the_tolerance(gradient
             x,
             (weight,),
             Integration(rtol=1e-8, atol=1e-8, gradient=gradient),
-            lambda evaluations: told.append(int(evaluations)),
+            lambda evaluations: reported.append(int(evaluations)),
         )
         loss = tf.reduce_sum(end * towards)
     by_start, by_matrix = tape.gradient(loss, (x, weight))
     np.testing.assert_allclose(by_start, linalg.expm(matrix).T @ towards, atol=1e-7)
     exact = linalg.expm_frechet(matrix.T, np.outer(towards, start), compute_expm=False)
     np.testing.assert_allclose(by_matrix, exact, atol=1e-7)
-    assert len(told) == (gradient == "adjoint")
+    assert len(reported) == (gradient == "adjoint")
 
 
 def test_the_adjoint_gradient_is_as_exact_for_a_loss_of_any_scale_and_passes_on_what_is_not_finite() -> None:
-    told: list[int] = []
+    reported: list[int] = []
 
     def gradient(scale: float) -> np.ndarray:
         how = Integration(gradient="adjoint")
         x = tf.constant([1.0, 2.0])
         with tf.GradientTape() as tape:
             tape.watch(x)
-            end, _ = solution(lambda time, x, _: -x * tf.sin(3 * x), x, (), how, lambda n: told.append(int(n)))
+            end, _ = solution(lambda time, x, _: -x * tf.sin(3 * x), x, (), how, lambda n: reported.append(int(n)))
             loss = tf.reduce_sum(end) * scale
         return tape.gradient(loss, x).numpy()
 
     np.testing.assert_allclose(gradient(1e-6) * 1e6, gradient(1.0), rtol=1e-5)
     np.testing.assert_allclose(gradient(2.0**15) / 2**15, gradient(1.0), rtol=1e-5)
-    assert len(set(told)) == 1
+    assert len(set(reported)) == 1
     assert not np.isfinite(gradient(np.inf)).any()
     np.testing.assert_array_equal(gradient(0.0), [0, 0])
 
@@ -317,7 +317,7 @@ def test_under_half_precision_the_block_and_its_gradients_are_of_float32(policy:
     assert half(x).dtype == "float32"
     for a, b in zip(gradients(half, x), gradients(plain, x), strict=True):
         np.testing.assert_array_equal(a, b)
-    # The global policy is that of a layer that is told none.
+    # The global policy is that of a layer without its own.
     before = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy(policy)

@@ -16,7 +16,7 @@ def test_curves_are_means_over_seeds_at_the_steps_of_the_paper_s_axis(tmp_path: 
     (axes,) = figure.axes  # no residual network is there, and no panel for them
     assert axes.get_title() == "plain networks"
     training, test = axes.lines[:2]
-    # 256 images in batches of 32: 8 steps an epoch. Test images were looked at after the last one alone.
+    # 256 images in batches of 32: 8 steps an epoch. Validation runs after the last one alone.
     np.testing.assert_allclose(training.get_xydata(), [[8 * (i + 1), 50 - 5 * i] for i in range(6)])
     np.testing.assert_allclose(test.get_xydata(), [[48, 75]])
     assert error_curves(outcomes(ReproductionFolder(tmp_path / "empty"), THREE_SEEDS, "smoke")) is None

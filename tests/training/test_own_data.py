@@ -125,7 +125,7 @@ def test_arrays_go_through_the_recipe_and_resume_bit_for_bit(recipe: Recipe, tmp
     assert classifier.class_names[3] == "digit 3"
     assert classifier.preprocessing.mean == (round(float(TRAIN[0].mean()), 2),)
     assert classifier.preprocessing.image_size == (8, 8)
-    # Mid-epoch; the caller's callbacks start again there and are told where they are.
+    # Mid-epoch; the caller's callbacks start again there and learn the epoch.
     interrupted_at(2, recipe, tmp_path / "parts", **own)
     resumed = Calls()
     columns = {**own, "train_data": (TRAIN[0], TRAIN[1][:, None])}  # labels (N, 1), as keras.datasets has them

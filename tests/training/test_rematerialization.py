@@ -1,4 +1,4 @@
-"""Activations that are computed anew: the same training, bit for bit, in less memory."""
+"""Gradient checkpointing: the same training, bit for bit, in less memory."""
 
 import importlib.util
 import itertools
@@ -30,7 +30,7 @@ from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.surgery.quantization import calibrate, quantize
-from resnet_keras.training import rematerialization as rematerialization
+from resnet_keras.training import rematerialization
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.optimizers import LossScale, MomentumSGD
@@ -55,7 +55,7 @@ def network(architecture: Architecture = LITTLE, *, policy: str = "float32", sid
 
 
 def fitted(
-    model: keras.Model, anew: bool, step: Callable[[keras.Model], Any] | None = None, *, half: bool = False
+    model: keras.Model, recomputed: bool, step: Callable[[keras.Model], Any] | None = None, *, half: bool = False
 ) -> list[np.ndarray]:
     """Trains two steps and validates; returns weights, statistics, seeds, momenta, scale, loss and metrics."""
     keras.utils.set_random_seed(1)
@@ -70,7 +70,7 @@ def fitted(
     model.reset_metrics()
     pixels, labels = images(16, SIDE, SIDE, 3), np.eye(3)[np.arange(16) % 3]
     with (
-        rematerialize(model) if anew else nullcontext(),
+        rematerialize(model) if recomputed else nullcontext(),
         patch_methods(model, **({"train_step": step(model)} if step else {})),
     ):
         history = model.fit(
@@ -110,31 +110,31 @@ def test_steps_of_our_own_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a network of nested models, for images of any size."""
     monkeypatch.setattr("resnet_keras.networks.builder.SEGMENT_BLOCKS", 2)
     found = []
-    for anew in (False, True):
+    for recomputed in (False, True):
         model = network(replace(TWO_STAGES, stochastic_depth=0.3), side=None)
         assert sum(isinstance(layer, keras.Model) for layer in model.layers) == 3
-        found.append(fitted(model, anew, all_of_them))
+        found.append(fitted(model, recomputed, all_of_them))
     check_same(*found)
 
 
 def test_where_normalizations_rest_training_is_the_same_to_rounding() -> None:
     """TensorFlow makes one kernel of a convolution and what follows it, in the first pass alone."""
     found = []
-    for anew in (False, True):
+    for recomputed in (False, True):
         model = network()
         freeze(model, "stage1", batch_norms=True)
         frozen = of(model.get_layer("stage1_block2_conv2").weights)
-        found.append(fitted(model, anew))
+        found.append(fitted(model, recomputed))
         check_same(of(model.get_layer("stage1_block2_conv2").weights), frozen)
     assert largest_difference(*found) < 1e-5
 
 
 def test_a_network_that_learns_to_round_is_the_same() -> None:
     found = []
-    for anew in (False, True):
+    for recomputed in (False, True):
         model = quantize(network(replace(LITTLE, stochastic_depth=0.0)))
         calibrate(model, [images(8, SIDE, SIDE, 3)])
-        found.append(fitted(model, anew))
+        found.append(fitted(model, recomputed))
     check_same(*found)
 
 
@@ -157,7 +157,7 @@ import json
 from dataclasses import replace
 from resnet_keras.distributed import strategy as distribution
 strategy = distribution.create_strategy(2)
-from training.test_rematerialization import LITTLE, images, largest_difference, network, np, of, rematerializing
+from training.test_rematerialization import LITTLE, images, largest_difference, network, np, of, rematerialize
 import keras, tensorflow as tf
 from contextlib import nullcontext
 
@@ -165,13 +165,13 @@ copies = distribution.replica_values(strategy)
 found = {}
 for kind in ("per_replica", "synchronized"):
     states = []
-    for anew in (False, True):
+    for recomputed in (False, True):
         with strategy.scope():
             model = network(replace(LITTLE, repeats=(1, 1), batch_norm=kind))
             begun = of(model.variables)
             model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         batches = tf.data.Dataset.from_tensor_slices((images(16, 8, 8, 3), np.arange(16) % 3)).batch(8)
-        with rematerializing(model) if anew else nullcontext():
+        with rematerialize(model) if recomputed else nullcontext():
             model.fit(batches, shuffle=False, verbose=0)
         variables = [*model.variables, *model.optimizer.variables]
         states.append([copy.numpy() for variable in variables for copy in copies(variable)])
@@ -205,9 +205,9 @@ def test_a_run_is_the_same_and_so_is_its_file_and_it_goes_on(tmp_path: Path, mon
 
     monkeypatch.setattr(Checkpoints, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "anew", checkpoint_steps=2)
-    assert train(recipe, tmp_path / "anew", checkpoint_steps=2) == wanted
-    files = [tmp_path / name / "model.keras" for name in ("anew", "plain")]
+        train(recipe, tmp_path / "recomputed", checkpoint_steps=2)
+    assert train(recipe, tmp_path / "recomputed", checkpoint_steps=2) == wanted
+    files = [tmp_path / name / "model.keras" for name in ("recomputed", "plain")]
     one, other = (keras.saving.load_model(file, compile=False) for file in files)
     check_same(of(one.weights), of(other.weights))
     assert [(type(layer), layer.name) for layer in one.layers] == [(type(layer), layer.name) for layer in other.layers]
@@ -218,7 +218,7 @@ def test_a_run_is_the_same_and_so_is_its_file_and_it_goes_on(tmp_path: Path, mon
 PEAK = """
 import json, sys
 from contextlib import nullcontext
-from training.test_rematerialization import Architecture, build, images, np, rematerializing
+from training.test_rematerialization import Architecture, build, images, np, rematerialize
 
 model = build(
     Architecture(stem="cifar", block="basic", repeats=(16,), widths=(16,), shortcut="A"),
@@ -230,7 +230,7 @@ def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 2**10
 
 before = peak()
-with rematerializing(model) if ANEW else nullcontext():
+with rematerialize(model) if RECOMPUTED else nullcontext():
     model.fit(images(256, 32, 32, 3), np.arange(256) % 3, batch_size=256, shuffle=False, verbose=0)
 print(json.dumps(peak() - before))
 """
@@ -239,10 +239,10 @@ print(json.dumps(peak() - before))
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 def test_memory_falls_by_what_need_not_be_kept() -> None:
-    kept, anew = (run(PEAK.replace("ANEW", str(anew))) for anew in (False, True))
+    kept, recomputed = (run(PEAK.replace("RECOMPUTED", str(recomputed))) for recomputed in (False, True))
     tensor = 256 * 32 * 32 * 16 * 4 / 2**20
     # Of 16 blocks four tensors each; or the inputs of 8 groups, and two blocks.
-    assert kept - anew > 0.75 * (4 * 16 - (8 + 4 * 2)) * tensor
+    assert kept - recomputed > 0.75 * (4 * 16 - (8 + 4 * 2)) * tensor
 
 
 @pytest.mark.slow
@@ -261,22 +261,22 @@ def test_xla_does_not_take_the_second_pass_for_the_first() -> None:
 
     kept = convolutions()
     with rematerialize(model):
-        anew = convolutions()
+        recomputed = convolutions()
     assert kept >= 3 * 6 - 1  # forward, and backward twice but for the image
-    assert anew - kept >= 6 - 2  # each once more, but for what only the outputs of the groups' last layers need
+    assert recomputed - kept >= 6 - 2  # each once more, but for what only the outputs of the groups' last layers need
 
 
 def test_the_plan_guesses_less_memory() -> None:
     unit = Preprocessing(image_size=(SIDE, SIDE), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
-    kept, anew = (
+    kept, recomputed = (
         memory(compile_network(recipe, unit, 10, 1), recipe, 1)
         for recipe in (
-            RECIPES["cifar10"].replace(model="resnet56", rematerialize=anew, image_size=SIDE, pad_pixels=1)
-            for anew in (False, True)
+            RECIPES["cifar10"].replace(model="resnet56", rematerialize=recomputed, image_size=SIDE, pad_pixels=1)
+            for recomputed in (False, True)
         )
     )
-    assert anew[0] == kept[0]
-    assert anew[1] < 0.35 * kept[1]
+    assert recomputed[0] == kept[0]
+    assert recomputed[1] < 0.35 * kept[1]
 
 
 # Groups of blocks ---------------------------------------------------------------------------------------------------
@@ -348,9 +348,9 @@ ARCHITECTURES["little"] = Architecture(
 )
 recipe = RECIPES["digits"].replace(model="little", epochs=1, batch_size=128, train_images=512)
 results = []
-for anew in (False, True):
-    folder = Path(sys.argv[1]) / str(anew)
-    train(recipe.replace(rematerialize=anew), folder)
+for recomputed in (False, True):
+    folder = Path(sys.argv[1]) / str(recomputed)
+    train(recipe.replace(rematerialize=recomputed), folder)
     results.append(keras.saving.load_model(folder / "model.keras", compile=False).get_weights())
 print(max(float(np.abs(a - b).max()) for a, b in zip(*results)))
 """

@@ -1,4 +1,4 @@
-"""A run that ends early, however it does, goes on to what it would have come to."""
+"""A run that ends early resumes to the same result, however it ended."""
 
 import csv
 import math
@@ -85,7 +85,7 @@ class Result:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """What `EVERYTHING` comes to, uninterrupted and without checkpoints amid an epoch."""
+    """The result of `EVERYTHING`, uninterrupted and without checkpoints mid-epoch."""
     folder = tmp_path_factory.mktemp("everything")
     train(EVERYTHING, folder, checkpoint_steps=None)
     return Result(folder)
@@ -148,7 +148,7 @@ def test_a_sigterm_saves_wherever_it_comes_and_the_same_call_goes_on(
 ) -> None:
     monkeypatch.setattr(progress, "_MESSAGE_SECONDS", 0.0)  # a line each step
     for line, step in (
-        ("  step 1/8", 2),  # amid an epoch, noticed after the next step
+        ("  step 1/8", 2),  # mid-epoch, noticed after the next step
         ("  step 7/8", 8),  # noticed after the last step, before the validation
         ("epoch 1/2", 8),  # after an epoch
         ("  step 3/8", 12),
@@ -189,7 +189,7 @@ def test_a_run_that_ends_in_a_validation_goes_on_with_it(
     monkeypatch.setattr(callbacks, "_BEFORE_VALIDATION_SECONDS", -1.0)
     how = "Ctrl-C"
     caplog.clear()
-    for _ in range(2):  # the second time in the validation that the run goes on with
+    for _ in range(2):  # the second time in the validation that the run resumes with
         with pytest.raises(KeyboardInterrupt):
             train(EVERYTHING, tmp_path, checkpoint_steps=2)
     assert "resumed before the validation of epoch 1" in caplog.messages[1]

@@ -1,4 +1,4 @@
-"""What a run would do, told without doing it."""
+"""The plan of a run, without running it."""
 
 import importlib
 import json
@@ -217,11 +217,11 @@ def test_the_program_prints_it(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def told(recipe: Recipe, workdir: Path, **reading: Any) -> RunPlan:
+    def fake_dry_run(recipe: Recipe, workdir: Path, **reading: Any) -> RunPlan:
         asked.append((recipe.schedule.epochs, workdir, reading))
         return dry_run(recipe.replace(model="little", batch_size=128), workdir, **reading)
 
-    monkeypatch.setattr("resnet_keras.training.dry_run", told)
+    monkeypatch.setattr("resnet_keras.training.dry_run", fake_dry_run)
     run = tmp_path / "run"
     assert program.main(["digits", "--dry-run", "--epochs", "7", "--workdir", str(run)]) == 0
     reading = {"data_dir": None, "download": False, "cpu_replicas": None, "skip_broken": False}

@@ -126,7 +126,7 @@ class Guarded:
 
     @property
     def skipped(self) -> int:
-        """Steps that were left out."""
+        """Skipped steps."""
         return int(self.skips.count.numpy())
 
     def fit(self, batches: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:

@@ -40,7 +40,7 @@ def keras_hub() -> Any:
         return pytest.importorskip("keras_hub", reason="KerasHub is not installed: nothing to compare with")
 
 
-def told(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
+def summary(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
     return conventions.bottleneck_stride, conventions.zero_channels, conventions.epsilon
 
 
@@ -111,7 +111,7 @@ def test_a_folder_of_timm_tells_its_preprocessing(
     assert received == Preprocessing(**usual | expected).to_json() | {"mean": None, "std": None}
     for field in ("mean", "std"):
         np.testing.assert_allclose(getattr(found.preprocessing, field), (usual | expected)[field], rtol=1e-6)
-    assert told(found.conventions) == ("3x3", "both_sides", 1e-5)
+    assert summary(found.conventions) == ("3x3", "both_sides", 1e-5)
     assert found.notes == ("1000 classes are taken for ImageNet's",)
 
 
@@ -136,7 +136,7 @@ def test_a_folder_of_transformers_tells_preprocessing_classes_and_stride(tmp_pat
             np.testing.assert_allclose(found.preprocessing.mean, IMAGENET["mean"], rtol=1e-6)
             np.testing.assert_allclose(found.preprocessing.std, IMAGENET["std"], rtol=1e-6)
             assert (found.class_names, found.notes) == (tuple("abcdefghijk"), ())
-            assert told(found.conventions) == (stride, "both_sides", 1e-5)
+            assert summary(found.conventions) == (stride, "both_sides", 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_bias_without_a_normalization_after_it_stays() -> None:
 # Traits: what weights do not show
 
 
-def told(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
+def summary(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
     return conventions.bottleneck_stride, conventions.zero_channels, conventions.epsilon
 
 
@@ -160,8 +160,8 @@ def told(conventions: Conventions) -> tuple[str | None, str | None, float | None
 )
 def test_a_library_tells_what_its_weights_do_not(library: str, expected: tuple[Any, ...]) -> None:
     arrays = foreign(zeros(BOTTLENECK), library)
-    assert told(import_arrays(arrays, "x").conventions) == expected
-    assert told(import_arrays(arrays, "x", conventions=Conventions()).conventions) == expected
+    assert summary(import_arrays(arrays, "x").conventions) == expected
+    assert summary(import_arrays(arrays, "x", conventions=Conventions()).conventions) == expected
     others = Conventions(
         bottleneck_stride="1x1" if expected[0] == "3x3" else "3x3",
         zero_channels="end",

@@ -40,7 +40,7 @@ def write(model: keras.Model, path: Path) -> Path:
 
 
 def weights(model: keras.Model) -> dict[str, np.ndarray]:
-    """Returns the weights of a model by layer and kind, told in another way than the package does."""
+    """Returns the weights of a model by layer and kind, collected in another way than in the package."""
     kinds = {4: ("gamma", "beta", "moving_mean", "moving_variance"), 2: ("kernel", "bias"), 1: ("kernel",)}
     return {
         f"{layer.name}/{kind}": array

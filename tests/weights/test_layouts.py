@@ -1,4 +1,4 @@
-"""Other libraries' names: each is one of ours, and a network that is not among ours is told from those that are."""
+"""Other libraries' names: each has one of our names, and networks that are not ours are recognized as such."""
 
 from __future__ import annotations
 

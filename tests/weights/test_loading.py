@@ -495,8 +495,8 @@ def test_a_builder_takes_strides_and_zeros_from_its_weights(tmp_path: Path, monk
         # An architecture of one's own is what it says; so is an argument.
         with pytest.raises(ValueError, match=f"bottleneck_stride='{place}'"):
             build_with_weights(BOTTLENECK.replace(bottleneck_stride=other), weights=found, **options)
-        told = build_with_weights("resnet11", weights=found, bottleneck_stride=other, **options)
-        assert np.abs(np.asarray(told(x)) - outputs[-1]).max() > 1e-3
+        loaded_elsewhere = build_with_weights("resnet11", weights=found, bottleneck_stride=other, **options)
+        assert np.abs(np.asarray(loaded_elsewhere(x)) - outputs[-1]).max() > 1e-3
     assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
     padded = drawn(build("resnet20", zero_channels="both_sides"), 2)
     model = named_networks.ResNet20(weights=write_torch(foreign(padded, "cifar"), tmp_path / "x.th", zipped=False))

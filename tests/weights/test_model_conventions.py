@@ -17,7 +17,7 @@ from resnet_keras.weights.model_conventions import conventions_of_config, conven
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(4, 6))
 
 
-def told(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
+def summary(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
     return conventions.bottleneck_stride, conventions.zero_channels, conventions.epsilon
 
 
@@ -36,7 +36,7 @@ def test_a_configuration_tells_strides_zeros_and_epsilon(
     row: Architecture | str, options: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     model = build(row, input_shape=(32, 32, 3), **options)
-    assert told(conventions_of_config(model.get_config())) == expected
+    assert summary(conventions_of_config(model.get_config())) == expected
 
 
 def test_segments_tell_what_is_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_segments_tell_what_is_within_them(monkeypatch: pytest.MonkeyPatch) -> N
     for stride in ("1x1", "3x3"):
         model = build(row, input_shape=(16, 16, 3), bottleneck_stride=stride)
         assert any(isinstance(layer, keras.Model) for layer in model.layers)
-        assert told(conventions_of_config(model.get_config())) == (stride, "both_sides", 1e-5)
+        assert summary(conventions_of_config(model.get_config())) == (stride, "both_sides", 1e-5)
 
 
 @pytest.mark.parametrize(

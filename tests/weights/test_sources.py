@@ -32,7 +32,7 @@ OURS = Preprocessing(
 )
 
 
-def told(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
+def summary(conventions: Conventions) -> tuple[str | None, str | None, float | None]:
     return conventions.bottleneck_stride, conventions.zero_channels, conventions.epsilon
 
 
@@ -85,7 +85,7 @@ def test_a_model_is_a_source(tmp_path: Path) -> None:
     model = network(1, zero_channels="both_sides")
     found = open_weights(model)
     assert (found.source, found.layout, found.classes) == ("resnet6", "resnet_keras", 5)
-    assert told(found.conventions) == (None, "both_sides", 1e-5)
+    assert summary(found.conventions) == (None, "both_sides", 1e-5)
     assert found.tensors.keys() == arrays_of_model(model).keys()
 
 
@@ -272,11 +272,11 @@ def test_a_classifier_s_file_tells_its_preprocessing_and_classes(tmp_path: Path)
     for source in (tmp_path / "x.keras", tmp_path):  # a folder, as of a finished run
         found = open_weights(source)
         assert (found.preprocessing, found.class_names, found.notes) == (OURS, tuple("abcde"), ())
-        assert told(found.conventions) == (None, "both_sides", 1e-5)
+        assert summary(found.conventions) == (None, "both_sides", 1e-5)
 
 
 def rewritten(path: Path, **members: str) -> Path:
-    """Writes an archive anew with other JSON in it."""
+    """Rewrites an archive with other JSON in it."""
     with zipfile.ZipFile(path) as archive:
         content: dict[str, Any] = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:

@@ -119,7 +119,7 @@ def test_parameters_sizes_and_older_tensors_are_known(tmp_path: Path, name: str,
 
 @FORMATS
 def test_a_state_with_attributes_of_its_own_is_its_tensors(tmp_path: Path, zipped: bool) -> None:
-    # `Module.state_dict` returns an OrderedDict that bears versions in `_metadata`, which a pickle sets by BUILD.
+    # `Module.state_dict` returns an OrderedDict with versions in `_metadata`, which a pickle sets by BUILD.
     stored = Stored(("storage", Global("torch", "FloatStorage"), "0", "cpu", 4))
     tensor = Call(Global("torch._utils", "_rebuild_tensor_v2"), (stored, 0, (4,), (1,), False, {}))
     data = pickled(Raw(opcodes({"x": tensor}) + opcodes({"_metadata": {"": {"version": 1}}}) + b"b"))
