@@ -102,7 +102,7 @@ def test_a_recipe_is_trained_with_flags_over_it(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--epochs", "0"], "Expected `epochs` to be at least 1. Received: 0"),
+        (["--epochs", "0"], "Expected --epochs to be at least 1. Received: 0"),
         (["--dataset", "nowhere"], "nowhere"),
         (["--dataset", "folder"], "Expected a folder of images"),
     ],
@@ -143,7 +143,7 @@ def test_several_classifiers_are_evaluated_together_by_a_protocol_with_details(
         "evaluation.json", "classes.csv", "confusion.csv", "confusion.png"
     }  # fmt: skip
     assert evaluate.main([str(run), "--crops", "ten", "--scales", "7"]) == 2
-    assert "`scales` no shorter than the crop of (8, 8). Received: (7,)" in capsys.readouterr().err
+    assert "--scales no shorter than the crop of (8, 8). Received: (7,)" in capsys.readouterr().err
     assert evaluate.main([]) == 2
     assert "Received: none" in capsys.readouterr().err
 
