@@ -42,9 +42,10 @@ class Views:
     average: Average = "probabilities"
 
     def __post_init__(self) -> None:
+        if isinstance(self.scales, list):
+            object.__setattr__(self, "scales", tuple(self.scales))
         check_fields(self)
-        object.__setattr__(self, "scales", tuple(self.scales))
-        if any(not isinstance(scale, int) or scale < 1 for scale in self.scales):
+        if any(scale < 1 for scale in self.scales):
             raise ValueError(f"Expected `scales` of positive whole numbers of pixels. Received: {self.scales}")
         if self.flip and self.crops == "ten":
             raise ValueError('Expected no `flip` with "ten", which mirrors each crop already. Received: flip=True')

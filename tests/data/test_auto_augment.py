@@ -363,8 +363,11 @@ def test_a_seed_decides_all_in_a_dataset_of_images_of_any_size(policy: Any, chan
         output_signature=tf.TensorSpec((None, None, channels), tf.uint8),
     )
 
+    signature = [images.element_spec, tf.TensorSpec((2,), tf.int64)]
+    traced = tf.function(policy, input_signature=signature, autograph=False)  # once for both runs
+
     def run(workers: int) -> list[np.ndarray]:
-        numbered = images.enumerate().map(lambda step, image: policy(image, tf.stack([7, step])), workers)
+        numbered = images.enumerate().map(lambda step, image: traced(image, tf.stack([7, step])), workers)
         assert numbered.element_spec == tf.TensorSpec((None, None, channels), tf.float32)
         return list(numbered.as_numpy_iterator())
 

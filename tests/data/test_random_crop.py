@@ -50,7 +50,7 @@ def seed(step: int) -> tf.Tensor:
 
 def in_full(encoded: tf.Tensor, recipe: Recipe, chosen: Preprocessing, step: int) -> tuple[np.ndarray, int]:
     """Returns the crop decoded at its full size, and by how much its window can be reduced."""
-    window = augmentation._window(tf.io.extract_jpeg_shape(encoded)[:2], recipe, chosen, seed(step))
+    window = augmentation._window(tf.io.extract_jpeg_shape(encoded)[:2], recipe.augmentation, chosen, seed(step))
     image = DECODE(encoded, window, channels=chosen.channels, dct_method="INTEGER_ACCURATE")
     crop = tf.image.resize(image, chosen.image_size, chosen.interpolation, antialias=True)
     return crop.numpy(), int(min(window[2:] // chosen.image_size))
@@ -166,7 +166,7 @@ def test_smaller_crops_of_photographs_are_those_of_the_whole_but_for_two_gray_le
     differences = []
     for step, path in enumerate(sorted((test_data / "photos").glob("*/*.JPEG"))):
         encoded = tf.io.read_file(str(path))
-        window = augmentation._window(tf.io.extract_jpeg_shape(encoded)[:2], recipe, chosen, seed(step))
+        window = augmentation._window(tf.io.extract_jpeg_shape(encoded)[:2], recipe.augmentation, chosen, seed(step))
         if min(window[2:] // chosen.image_size) >= 2:
             found = random_crop(encoded, recipe.augmentation, chosen, seed(step))
             differences.append(np.abs(found - in_full(encoded, recipe, chosen, step)[0]).mean())

@@ -414,9 +414,9 @@ def test_a_set_whose_label_is_a_mere_number_raises_and_names_its_features(tmp_pa
         open_split("tiny_photos", "train", data_dir=tmp_path)
 
 
-def test_cifar10_has_the_images_and_classes_of_its_authors(test_data: Path) -> None:
-    for name, count in (("test", 10_000), ("train", 50_000)):
-        split = open_split("cifar10", name, data_dir=test_data / "tensorflow_datasets")
+def test_cifar10_has_the_images_and_classes_of_its_authors(test_data: Path, cifar10_train: Split) -> None:
+    test = open_split("cifar10", "test", data_dir=test_data / "tensorflow_datasets")
+    for split, count in ((test, 10_000), (cifar10_train, 50_000)):
         assert isinstance(split, ArraySplit)
         assert (split.images.shape, split.images.dtype) == ((count, 32, 32, 3), np.uint8)
         assert split.class_names == CIFAR10

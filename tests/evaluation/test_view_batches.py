@@ -12,11 +12,11 @@ import pytest
 from helpers import slow_evaluation as slow
 from PIL import Image
 
-from resnet_keras import view_batches as module
 from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import ArraySplit, FileSplit
+from resnet_keras.evaluation import view_batches as module
 from resnet_keras.evaluation.view_batches import view_batches
 from resnet_keras.evaluation.views import Views
 

@@ -148,12 +148,12 @@ def test_scales_below_the_crop_raise(crops: Any, chosen: Preprocessing, scales: 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"crops": "center"}, r"`crops` to be one of \('center', 'ten', 'full'\)\. Received: 'center'"),
+        ({"crops": "centre"}, r"`crops` to be one of \('center', 'ten', 'full'\)\. Received: 'centre'"),
         ({"crops": None}, r"`crops` to be one of .* Received: None"),
         ({"average": "votes"}, r"`average` to be one of \('probabilities', 'logits'\)\. Received: 'votes'"),
         ({"scales": (256, 0)}, r"`scales` of positive whole numbers of pixels\. Received: \(256, 0\)"),
         ({"scales": (-1,)}, r"`scales` of positive whole numbers of pixels\. Received: \(-1,\)"),
-        ({"scales": (256.0,)}, r"`scales` of positive whole numbers of pixels\. Received: \(256\.0,\)"),
+        ({"scales": (256.0,)}, r"`scales` to be a tuple, each item an integer\. Received: \(256\.0,\)"),
         (
             {"crops": "ten", "flip": True},
             r'no `flip` with "ten", which mirrors each crop already\. Received: flip=True',

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from helpers.small_networks import drawn
@@ -114,9 +115,11 @@ def convolutional(
     model.get_layer("logits").set_weights([3 * kernel, bias])
     maps = build(_CONVOLUTIONS, include_top=False, input_shape=(None, None, chosen.channels))
     maps.set_weights(model.get_weights()[:-2])
+    anywhere = tf.TensorSpec((1, None, None, chosen.channels), tf.float32)
+    features = tf.function(lambda images: maps(images, training=False), input_signature=[anywhere])
 
     def logits(view: np.ndarray) -> np.ndarray:
-        (places,) = np.asarray(maps(view[None].astype("float32"), training=False), "float64")
+        (places,) = np.asarray(features(view[None].astype("float32")), "float64")
         scores = [place @ (3 * kernel) + bias for row in places for place in row]
         return np.mean(scores, axis=0)
 
