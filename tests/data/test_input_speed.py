@@ -261,7 +261,7 @@ def test_digits_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
         (["input", "digits", "--no-such-flag"], "no-such-flag"),
         (["output", "digits"], "output"),
         (["input", "digitz"], "digits"),
-        (["input", "digits", "--seconds", "-1"], "Expected `seconds` above 0. Received: -1.0"),
+        (["input", "digits", "--seconds", "-1"], "Expected --seconds above 0. Received: -1.0"),
         (["input", "digits", "--batch-size", "2000"], "at most 1438, all training images. Received: 2000"),
         (["input", "digits", "--dataset", "folder"], "Expected a folder of images"),
     ],
