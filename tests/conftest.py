@@ -1,12 +1,15 @@
 """Fixtures of several test files: the folder of real data, a trained run, and its export."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import pytest
+from filelock import FileLock
+from helpers.artifacts import one_converter
 
 from resnet_keras.exporting.exporter import export
 from resnet_keras.recipes.catalog import RECIPES
@@ -22,18 +25,44 @@ def test_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def converter() -> Iterator[None]:
+    """Conversions to LiteRT share a process."""
+    with one_converter():
+        yield
+
+
 @pytest.fixture(scope="session")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run: ResNet-20 on digits, six epochs."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    train(RECIPES["digits"].replace(epochs=6), folder)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that all processes of pytest-xdist share; tests only read what is in it."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def made_once(folder: Path, make: Callable[[], object]) -> Path:
+    """Makes a folder in the first process that needs it; the others wait for it."""
+    made = folder.with_name(f"{folder.name}.made")
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not made.is_file():
+            make()
+            made.touch()
     return folder
 
 
 @pytest.fixture(scope="session")
-def digits_export(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits_run(shared: Path) -> Path:
+    """The folder of a finished run: ResNet-20 on digits, six epochs."""
+    folder = shared / "digits"
+    return made_once(folder, lambda: train(RECIPES["digits"].replace(epochs=6), folder))
+
+
+@pytest.fixture(scope="session")
+def digits_export(digits_run: Path, shared: Path) -> Path:
     """The folder of an export of `digits_run` in the default formats."""
-    return export(digits_run, tmp_path_factory.mktemp("saved_models")).path
+    folder = shared / "digits_exports" / "digits" / "1"
+    folder.parents[1].mkdir(exist_ok=True)
+    made_once(folder.parents[1], lambda: export(digits_run, folder.parents[1], name="digits"))
+    return folder
 
 
 @pytest.fixture(scope="session")

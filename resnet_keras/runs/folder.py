@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,11 @@ class RunFolder:
         """TensorBoard's logs."""
         return self.path / "tensorboard"
 
-    def check(self, recipe: Recipe, own_data: dict[str, Any] | None = None) -> bool:
+    def check(self, recipe: Recipe | Any, own_data: dict[str, Any] | None = None) -> bool:
         """Returns whether the folder holds this run already.
 
         Args:
-            recipe: Recipe of the run.
+            recipe: Recipe of the run, or a program's own dataclass of settings.
             own_data: Identity of the caller's own images, if the run has them.
 
         Raises:
@@ -72,9 +72,11 @@ class RunFolder:
         file = self.path / "recipe.json"
         if not file.is_file():
             return False
-        wanted = recipe.flat() | (own_data or {})
+        wanted = _flat(recipe) | (own_data or {})
         # Fields that are younger than the run had their defaults.
-        there = Recipe.defaults() | flatten(self._read("recipe.json")) | self._own_data()
+        content = self._read("recipe.json")
+        saved = flatten(content) if isinstance(recipe, Recipe) else content
+        there = _defaults(recipe) | saved | self._own_data()
         differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
         if differing and (self.model.is_file() or any(self.checkpoints.glob("*"))):
             changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
@@ -83,7 +85,7 @@ class RunFolder:
             )
         return not differing
 
-    def begin(self, recipe: Recipe, data: dict[str, Any]) -> None:
+    def begin(self, recipe: Recipe | Any, data: dict[str, Any]) -> None:
         """Writes the recipe and `data`, further facts of the run; or checks that the folder holds the same run.
 
         Raises:
@@ -193,3 +195,14 @@ def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | N
     if folder.recipe().data.dataset in (ARRAYS, BATCHES):
         raise ValueError(f"Expected a data set to use with a run on its caller's own images. Received: {source}")
     return folder.recipe().data.dataset, data_dir or folder.data()["data_dir"]
+
+
+def _flat(settings: Any) -> dict[str, Any]:
+    """Returns the fields of a recipe, or of a program's own dataclass, by their names."""
+    return settings.flat() if isinstance(settings, Recipe) else asdict(settings)
+
+
+def _defaults(settings: Any) -> dict[str, Any]:
+    if isinstance(settings, Recipe):
+        return Recipe.defaults()
+    return {field.name: field.default for field in fields(settings) if field.default is not MISSING}

@@ -123,7 +123,8 @@ def test_a_run_is_evaluated(run: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "digits/test: top-1 error" in capsys.readouterr().out
     assert evaluate.main([str(run), "--split", "train", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 1438
-    assert evaluate.main([str(run / "model.keras"), "--dataset", "digits", "--json"]) == 0
+    # In the batches of the run, by which the loss is rounded.
+    assert evaluate.main([str(run / "model.keras"), "--dataset", "digits", "--batch-size", "128", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
     assert evaluate.main([str(run / "model.keras")]) == 2
     assert evaluate.main([str(run), "--split", "third"]) == 2
@@ -155,11 +156,9 @@ def test_weights_are_converted_and_the_file_is_opened_again(
     said = capsys.readouterr().out
     assert "41 matched, 0 missing, 0 unexpected, 0 shape mismatch" in said
     assert "its outputs differ by 0" in said
-    results = []
-    for source in (run, tmp_path / "copy.keras"):
-        assert evaluate.main([str(source), "--dataset", "digits", "--json"]) == 0
-        results.append(capsys.readouterr().out)
-    assert results[0] == results[1]
+    # In the batches of the run, by which the loss is rounded.
+    assert evaluate.main([str(tmp_path / "copy.keras"), "--dataset", "digits", "--batch-size", "128", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((run / "evaluation.json").read_text())
 
 
 def test_flags_override_the_preprocessing_of_a_source(
@@ -276,7 +275,5 @@ def test_programs_run_on_openvino(run: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(run), seven]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert evaluate.main([str(run)]) == 0
-    assert predict.main([str(run), seven, "--top-k", "1"]) == 0
     assert "359 images" in done.stdout
     assert "7.png: 7 " in done.stdout

@@ -433,14 +433,14 @@ def test_an_artifact_that_is_worse_is_refused(
     finished: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = network.edsr(2, blocks=1, channels=4)
-    right = export.write_saved_model
-    monkeypatch.setattr(export, "write_saved_model", lambda model, folder: right(other, folder))
-    asked = [str(finished), "--to", str(tmp_path / "1"), "--test", str(test_set), "--formats", "saved_model"]
+    right = export.within_range
+    monkeypatch.setattr(export, "within_range", lambda model: right(other))
+    asked = [str(finished), "--to", str(tmp_path / "1"), "--test", str(test_set), "--formats", "float32"]
     assert export.main(asked) == 2
     said = capsys.readouterr()
     assert "REFUSED: a value differs by" in said.out
     assert "its PSNR is lower by more than 0.02 dB" in said.out
-    assert "nothing is written. Received: ['saved_model']" in said.err
+    assert "nothing is written. Received: ['float32']" in said.err
     assert not list(tmp_path.iterdir())
 
 

@@ -103,7 +103,7 @@ def test_each_network_responds_to_test_images_of_its_own_data_set(
     folder: ReproductionFolder, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [digits_run, tmp_path / "other"]
-    shutil.copytree(*runs)
+    shutil.copytree(*runs, ignore=shutil.ignore_patterns(".lock*"))
     splits = {"digits": open_split("digits", "test"), "cifar10": stratified_sample(open_split("digits", "test"), 20)}
     dataset = {runs[0]: "digits", runs[1]: "cifar10"}
     monkeypatch.setattr(reproduction, "dataset_of", lambda source, named, place: (named or dataset[source], place))
