@@ -45,7 +45,7 @@ from resnet_keras.recipes.catalog import RECIPES
 out, work, epochs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 machines = cluster()
 name = machines.index if machines else "one"
-ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(4, 8, 16), shortcut="B")
+ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
 recipe = RECIPES["digits"].replace(model="little", epochs=epochs, batch_size=256, flip=True, mixup=0.2)
 recipe = recipe.replace(freeze_batch_norms=True, peak_lr=0.02)
 

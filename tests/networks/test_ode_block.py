@@ -269,7 +269,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from resnet_keras import ODEBlock
+from resnet_keras.networks import ODEBlock
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 CHILD = """
-import sys
+import logging, sys
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training.trainer import train
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 ARCHITECTURES["little"] = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
 recipe = RECIPES["digits"].replace(model="little", epochs=3, batch_size=64, warmup_steps=4, flip=True)
 result = train(recipe.replace(ema=float(sys.argv[2])), sys.argv[1])

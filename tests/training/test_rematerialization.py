@@ -91,9 +91,10 @@ def check_same(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
     ("architecture", "policy"), [(LITTLE, "float32"), (BOTTLENECKS, "mixed_float16"), (PLAIN, "mixed_bfloat16")]
 )
 def test_training_is_the_same_bit_for_bit(architecture: Architecture, policy: str) -> None:
-    begun = of(network(architecture, policy=policy).variables)
+    model = network(architecture, policy=policy)
+    begun = of(model.variables)
     half = policy == "mixed_float16"
-    wanted = fitted(network(architecture, policy=policy), False, half=half)
+    wanted = fitted(model, False, half=half)
     assert largest_difference(begun, wanted[: len(begun)]) > 1e-3
     check_same(fitted(network(architecture, policy=policy), True, half=half), wanted)
 

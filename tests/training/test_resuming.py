@@ -114,19 +114,6 @@ def killed_after(saves: int, recipe: Recipe, folder: Path, **options: Any) -> No
             train(recipe, folder, **options)
 
 
-def test_a_run_with_everything_goes_on_after_any_checkpoint(
-    everything: Result, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for saves, step in ((1, 2), (4, 9), (3, 14)):  # checkpoints are at 2, 4, 5, 7, 9, 10, 12, 14, 15
-        killed_after(saves, EVERYTHING, tmp_path, checkpoint_steps=2)
-        assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir())[-1] == f"step_{step:09d}"
-    caplog.clear()
-    train(EVERYTHING, tmp_path, checkpoint_steps=2)
-    assert "resumed after step 4 of epoch 3" in caplog.messages[0]
-    everything.check(tmp_path)
-    assert not (tmp_path / "checkpoints").exists()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("saves", range(1, 10))
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
@@ -170,10 +157,15 @@ def test_a_sigterm_before_the_first_step_ends_the_run_at_once(tmp_path: Path) ->
         train(PLAIN, tmp_path)
 
 
-def test_a_run_that_ends_in_a_validation_goes_on_with_it(
+def last_checkpoint(folder: Path) -> str:
+    return max(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def test_a_run_with_everything_goes_on_after_any_checkpoint_and_validation(
     everything: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     average = AverageStatistics.on_test_begin
+    how = ""
 
     def interrupted(self: AverageStatistics, logs: Any = None) -> None:
         average(self, logs)
@@ -183,28 +175,37 @@ def test_a_run_that_ends_in_a_validation_goes_on_with_it(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(AverageStatistics, "on_test_begin", interrupted)
+    # Checkpoints are at 2, 4, 5, 7, 9, 10, 12, 14, 15.
+    killed_after(1, EVERYTHING, tmp_path, checkpoint_steps=2)
+    assert last_checkpoint(tmp_path) == "step_000000002"
     how = "SIGTERM"
     with pytest.raises(Preempted, match="the last checkpoint is from step 4, and the same command resumes"):
         train(EVERYTHING, tmp_path, checkpoint_steps=2)
-    monkeypatch.setattr(callbacks, "_BEFORE_VALIDATION_SECONDS", -1.0)
     how = "Ctrl-C"
-    caplog.clear()
-    for _ in range(2):  # the second time in the validation that the run resumes with
-        with pytest.raises(KeyboardInterrupt):
-            train(EVERYTHING, tmp_path, checkpoint_steps=2)
-    assert "resumed before the validation of epoch 1" in caplog.messages[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "_BEFORE_VALIDATION_SECONDS", -1.0)
+        for _ in range(2):  # the second time in the validation that the run resumes with
+            caplog.clear()
+            with pytest.raises(KeyboardInterrupt):
+                train(EVERYTHING, tmp_path, checkpoint_steps=2)
+        assert "resumed before the validation of epoch 1" in caplog.messages[0]
     how = ""
+    for saves, step in ((3, 9), (3, 14)):
+        killed_after(saves, EVERYTHING, tmp_path, checkpoint_steps=2)
+        assert last_checkpoint(tmp_path) == f"step_{step:09d}"
+    caplog.clear()
     train(EVERYTHING, tmp_path, checkpoint_steps=2)
+    assert "resumed after step 4 of epoch 3" in caplog.messages[0]
     everything.check(tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_several_steps_at_once_come_to_the_same_and_go_on(plain: Result, tmp_path: Path) -> None:
-    train(PLAIN, tmp_path / "whole", steps_per_execution=4)
-    plain.check(tmp_path / "whole")
-    killed_after(1, PLAIN, tmp_path / "parts", steps_per_execution=4, checkpoint_steps=3)
-    assert [path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()] == ["step_000000004"]
-    train(PLAIN, tmp_path / "parts", steps_per_execution=3)  # which do not divide what is left
-    plain.check(tmp_path / "parts")
+    killed_after(3, PLAIN, tmp_path, steps_per_execution=4, checkpoint_steps=3)  # checkpoints are at 4, 8, 12
+    found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert found == ["step_000000008", "step_000000012"]
+    train(PLAIN, tmp_path, steps_per_execution=3)  # which do not divide what is left
+    plain.check(tmp_path)
 
 
 @pytest.mark.slow

@@ -221,7 +221,7 @@ def in_two_parts(chosen):
     with distribution.scope(chosen):
         model = network(frozen=True)
     begun = of(model.weights)
-    parts = in_parts(model, 2) if chosen else model.train_step
+    parts = accumulate_gradients(model, 2) if chosen else model.train_step
     with patch_methods(model, train_step=parts):
         logs = fit(model, map(batch, range(3)))
     return of(model.weights), logs, begun
@@ -238,7 +238,7 @@ found = {"parts": {
 with strategy.scope():  # in half precision, whose optimizer alone would keep the weights, but not the statistics
     model = network(policy="mixed_float16")
     average = WeightAverage(model, 0.9)
-    skips = SkipBroken(model, average.variables)
+    skips = SkipNonFiniteSteps(model, average.variables)
 variables = [*model.variables, *model.optimizer.variables, *average.variables]
 kept = [v for v in variables if "int" not in v.dtype]
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES, Recipe
+from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training import state
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train
@@ -30,17 +33,35 @@ from resnet_keras.weights.loading import load_weights
 SHORT = RECIPES["digits"].replace(epochs=4, batch_size=128, warmup_steps=4)
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives every run a network of three blocks, where it does not matter which."""
+@contextmanager
+def short_network() -> Iterator[None]:
+    """Gives every run a network of three blocks, where it does not matter which, and draws no curves."""
     row = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(8, 16, 32), shortcut="A")
-    monkeypatch.setitem(ARCHITECTURES, "short", row)
     compile_long = state.compile_network
 
     def compile_short(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
         return compile_long(recipe.replace(model="short"), *args, **options)
 
-    monkeypatch.setattr(state, "compile_network", compile_short)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "short", row)
+        patch.setattr(state, "compile_network", compile_short)
+        patch.setattr(RunFolder, "write_curves", lambda folder, history: None)
+        yield
+
+
+@pytest.fixture
+def short() -> Iterator[None]:
+    with short_network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run whose weights others begin with; without augmentation it learns sooner."""
+    folder = tmp_path_factory.mktemp("short") / "run"
+    with short_network():
+        train(SHORT.replace(pad_pixels=0), folder)
+    return folder
 
 
 def interrupted_after(epoch: int, *arguments: Any) -> None:
@@ -75,32 +96,27 @@ def test_a_run_leaves_recipe_versions_history_curves_model_samples_and_result(di
 def test_an_interrupted_run_ends_in_the_weights_of_one_that_was_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = train(SHORT, tmp_path / "whole")
+    """A damaged checkpoint is skipped, and the one before it used."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    wanted = train(SHORT, whole)
     for epoch in (1, 3, 4):  # the last one after all training, before the model is written
-        interrupted_after(epoch, SHORT, tmp_path / "parts")
-        assert not (tmp_path / "parts" / "model.keras").exists()
-    caplog.clear()
-    parts = train(SHORT, tmp_path / "parts")
-    assert "resumed after epoch 4" in caplog.messages[0]
-    assert not any(line.startswith("epoch ") for line in caplog.messages)
-    assert parts == whole
-    for one, other in zip(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"), strict=True):
-        np.testing.assert_array_equal(one, other)
-    histories = [(tmp_path / run / "history.csv").read_text().splitlines() for run in ("whole", "parts")]
-    assert [line.split(",")[:4] for line in histories[0]] == [line.split(",")[:4] for line in histories[1]]
-
-
-@pytest.mark.usefixtures("short")
-def test_a_damaged_checkpoint_is_left_out_and_the_one_before_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    interrupted_after(3, SHORT, tmp_path)
-    last = sorted((tmp_path / "checkpoints").iterdir())[-1] / "state.safetensors"
-    last.write_bytes(last.read_bytes()[:5000])
-    caplog.clear()
-    train(SHORT, tmp_path)
+        caplog.clear()
+        interrupted_after(epoch, SHORT, parts)
+        assert not (parts / "model.keras").exists()
+        if epoch == 3:
+            last = sorted((parts / "checkpoints").iterdir())[-1] / "state.safetensors"
+            last.write_bytes(last.read_bytes()[:5000])
     assert "step_000000033 is damaged and is skipped: its checksum differs" in caplog.messages[0]
     assert "resumed after epoch 2" in caplog.messages[1]
+    caplog.clear()
+    found = train(SHORT, parts)
+    assert "resumed after epoch 4" in caplog.messages[0]
+    assert not any(line.startswith("epoch ") for line in caplog.messages)
+    assert found == wanted
+    for one, other in zip(weights_of(whole), weights_of(parts), strict=True):
+        np.testing.assert_array_equal(one, other)
+    histories = [(run / "history.csv").read_text().splitlines() for run in (whole, parts)]
+    assert [line.split(",")[:4] for line in histories[0]] == [line.split(",")[:4] for line in histories[1]]
 
 
 def test_a_finished_run_is_not_trained_again(digits_run: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -255,30 +271,32 @@ FINE = SHORT.replace(epochs=1, peak_lr=1e-30, warmup_lr=1e-30, l2=0.0, pad_pixel
 """A recipe that hardly learns: what comes out is what went in, but for moving statistics."""
 
 
+@pytest.mark.usefixtures("short")
 def test_a_run_begins_with_the_weights_of_another_and_its_preprocessing(
-    digits_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    short_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.clear()
-    recipe = FINE.replace(weights=str(digits_run), freeze="backbone")
+    recipe = FINE.replace(weights=str(short_run), freeze="backbone")
     result = train(recipe, tmp_path / "run")
-    for one, other in zip(weights_of(tmp_path / "run"), weights_of(digits_run), strict=True):
+    for one, other in zip(weights_of(tmp_path / "run"), weights_of(short_run), strict=True):
         np.testing.assert_array_equal(one, other)
     # With batches of the same size: the last bits of the loss depend on it.
     assert result == evaluate(
-        Classifier.load(digits_run), open_split("digits", "test"), batch_size=recipe.data.batch_size
+        Classifier.load(short_run), open_split("digits", "test"), batch_size=recipe.data.batch_size
     )
-    assert result.top1_error == json.loads((digits_run / "evaluation.json").read_text())["top1_error"]
-    assert Classifier.load(tmp_path / "run").preprocessing == Classifier.load(digits_run).preprocessing
+    assert result.top1_error == json.loads((short_run / "evaluation.json").read_text())["top1_error"]
+    assert Classifier.load(tmp_path / "run").preprocessing == Classifier.load(short_run).preprocessing
     assert any("600 images" in line for line in caplog.messages)
     table = next(line for line in caplog.messages if line.startswith("part")).splitlines()
     assert [row.split()[0] for row in table] == ["part", "stem", "stage1", "stage2", "stage3", "head"]
-    assert table[-1].split()[1:3] == ["650", "0"]
-    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["network"]["weights"] == str(digits_run.resolve())
+    assert table[-1].split()[1:3] == ["330", "0"]
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["network"]["weights"] == str(short_run.resolve())
 
 
-def test_frozen_parts_keep_weights_and_moving_statistics_bit_for_bit(digits_run: Path, tmp_path: Path) -> None:
-    train(FINE.replace(weights=str(digits_run), freeze="stage2", peak_lr=0.01), tmp_path)
-    before, after = (Classifier.load(run).model for run in (digits_run, tmp_path))
+@pytest.mark.usefixtures("short")
+def test_frozen_parts_keep_weights_and_moving_statistics_bit_for_bit(short_run: Path, tmp_path: Path) -> None:
+    train(FINE.replace(weights=str(short_run), freeze="stage2", peak_lr=0.01), tmp_path)
+    before, after = (Classifier.load(run).model for run in (short_run, tmp_path))
     for layer in flat_layers(after):
         equal = [
             np.array_equal(a, b)
@@ -290,11 +308,12 @@ def test_frozen_parts_keep_weights_and_moving_statistics_bit_for_bit(digits_run:
             assert not any(equal), layer.name
 
 
+@pytest.mark.usefixtures("short")
 def test_other_classes_get_a_new_head_which_begins_at_zero(
-    digits_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    short_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_folder(tmp_path / "data", np.random.default_rng(0))
-    recipe = FINE.replace(dataset="folder", weights=str(digits_run), train_images=None, batch_size=6)
+    recipe = FINE.replace(dataset="folder", weights=str(short_run), train_images=None, batch_size=6)
     caplog.clear()
     train(recipe, tmp_path / "run", data_dir=tmp_path / "data")
     assert any("keeps its initial weights" in line and "one of 10 classes" in line for line in caplog.messages)
@@ -302,26 +321,28 @@ def test_other_classes_get_a_new_head_which_begins_at_zero(
     assert fresh.class_names == ("dark", "light")
     np.testing.assert_allclose(fresh.model.get_layer("logits").kernel, 0, atol=1e-25)
     kernels = [
-        model.get_layer("stage3_block3_conv2").kernel for model in (fresh.model, Classifier.load(digits_run).model)
+        model.get_layer("stage3_block1_conv2").kernel for model in (fresh.model, Classifier.load(short_run).model)
     ]
     np.testing.assert_array_equal(*kernels)
 
 
+@pytest.mark.usefixtures("short")
 def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(
-    digits_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    short_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = folded(digits_run, tmp_path / "folded.keras")
+    path = folded(short_run, tmp_path / "folded.keras")
     split = open_split("digits", "test")
-    assert evaluate(Classifier.load(path), split).top1_error == evaluate(Classifier.load(digits_run), split).top1_error
+    assert evaluate(Classifier.load(path), split).top1_error == evaluate(Classifier.load(short_run), split).top1_error
     caplog.clear()
-    result = train(FINE.replace(weights=str(path)), tmp_path / "run")
+    recipe = FINE.replace(model="short", weights=str(path))
+    result = train(recipe, tmp_path / "run")
     assert "statistics of batch normalization are restored" in caplog.messages[0]
     assert result.top1_error < 0.2
     with (tmp_path / "run" / "history.csv").open() as file:
         restored = float(next(csv.DictReader(file))["loss"])
     # In training each batch is normalized by its own statistics: a folded network is another one then.
     preprocessing = Classifier.load(path).preprocessing
-    unrestored = compile_network(FINE.replace(weights=str(path)), preprocessing, 10, 6)
+    unrestored = compile_network(recipe, preprocessing, 10, 6)
     load_weights(unrestored, path)
     batches = recipe_batches(open_split("digits", "train"), FINE, preprocessing)
     history = unrestored.fit(batches, steps_per_epoch=6, verbose=0, shuffle=False).history
@@ -329,8 +350,9 @@ def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(
     assert history["loss"][0] > 2 * restored
 
 
-def test_a_run_that_began_with_weights_goes_on_from_its_checkpoint(digits_run: Path, tmp_path: Path) -> None:
-    recipe = SHORT.replace(weights=str(digits_run), epochs=2, freeze_batch_norms=True)
+@pytest.mark.usefixtures("short")
+def test_a_run_that_began_with_weights_goes_on_from_its_checkpoint(short_run: Path, tmp_path: Path) -> None:
+    recipe = SHORT.replace(weights=str(short_run), epochs=2, freeze_batch_norms=True)
     train(recipe, tmp_path / "whole")
     interrupted_after(1, recipe, tmp_path / "parts")
     train(recipe, tmp_path / "parts")
