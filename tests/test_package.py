@@ -24,7 +24,7 @@ ORDER = {
         "complexity",
     ),
     "weights": (
-        *("torch_file", "keras_file", "layouts", "imported", "recognition", "published"),
+        *("torch_file", "keras_file", "usual_preprocessing", "layouts", "imported", "recognition", "published"),
         *("hub_settings", "model_conventions", "sources", "loading"),
     ),
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "freezing", "recalibration"),),

@@ -12,7 +12,8 @@ import numpy as np
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
-from resnet_keras.weights.layouts import Layout, UsualPreprocessing, recognize_layout
+from resnet_keras.weights.layouts import Layout, recognize_layout
+from resnet_keras.weights.usual_preprocessing import UsualPreprocessing
 
 
 @dataclass(frozen=True, eq=False)

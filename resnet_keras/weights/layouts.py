@@ -7,9 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_keras.data.datasets import DATASETS
-from resnet_keras.data.preprocessing import ChannelOrder, Preprocessing
 from resnet_keras.networks.conventions import Conventions
+from resnet_keras.weights.usual_preprocessing import (
+    CIFAR10_IMAGES,
+    IMAGENET_PHOTOS,
+    OPTION_A_IMAGES,
+    UsualPreprocessing,
+    for_photos,
+    for_small_images,
+)
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _KERNEL = {"weight": "kernel", "bias": "bias"}
@@ -19,34 +25,6 @@ _FRAMEWORK = Conventions(strided_block="first", padding="symmetric", pool_border
 # Code for PyTorch that pads channels pads them on both sides.
 _TORCH = _FRAMEWORK.merged(Conventions(bottleneck_stride="3x3", zero_channels="both_sides", epsilon=1e-5))
 _V2 = Conventions(bottleneck_stride="3x3")  # with activation before convolutions, that of every library
-
-
-@dataclass(frozen=True)
-class UsualPreprocessing:
-    """The preprocessing that is usual for a library's networks, and a sentence about it for the report."""
-
-    preprocessing: Preprocessing
-    note: str
-
-
-def _photos(
-    mean: tuple[float, ...], std: tuple[float, ...], note: str, order: ChannelOrder = "rgb"
-) -> UsualPreprocessing:
-    preprocessing = Preprocessing(
-        image_size=(224, 224), channels=3, mean=mean, std=std, shorter_side=256, channel_order=order
-    )
-    return UsualPreprocessing(preprocessing, f"{note}; 224 of 256 pixels, bilinear")
-
-
-def _small_images(mean: tuple[float, ...], std: tuple[float, ...], note: str) -> UsualPreprocessing:
-    return UsualPreprocessing(Preprocessing(image_size=(32, 32), channels=3, mean=mean, std=std), note)
-
-
-_IMAGENET, _CIFAR10 = DATASETS["imagenet2012"], DATASETS["cifar10"]
-_IMAGENET_PHOTOS = _photos(_IMAGENET.mean, _IMAGENET.std, "pixels are normalized by ImageNet's mean and std")
-_CIFAR10_IMAGES = _small_images(_CIFAR10.mean, _CIFAR10.std, "pixels are normalized by CIFAR-10's mean and std")
-# akamaster/pytorch_resnet_cifar10, whose networks have option A, normalizes CIFAR-10 by ImageNet's mean and std.
-_OPTION_A_IMAGES = _small_images(_IMAGENET.mean, _IMAGENET.std, "pixels are normalized by ImageNet's mean and std")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +56,10 @@ class Layout:
     conventions: Conventions | None = None
     preactivated: Conventions = _V2
     without_bias: str = r"(?!)"
-    photos: UsualPreprocessing | None = _IMAGENET_PHOTOS
+    photos: UsualPreprocessing | None = IMAGENET_PHOTOS
     preactivated_photos: UsualPreprocessing | None = None
-    small_images: UsualPreprocessing | None = _CIFAR10_IMAGES
-    option_a_images: UsualPreprocessing | None = _OPTION_A_IMAGES
+    small_images: UsualPreprocessing | None = CIFAR10_IMAGES
+    option_a_images: UsualPreprocessing | None = OPTION_A_IMAGES
 
     def ours(self, name: str) -> str | None:
         """Returns `layer/weight` of our networks for a name without its prefix; `None` if there is none."""
@@ -248,10 +226,10 @@ LAYOUTS = (
             Conventions(bottleneck_stride="1x1", epsilon=1.001e-5, projection="normalized", pool_border="zeros")
         ),
         preactivated=_V2.merged(Conventions(strided_block="last_of_previous")),
-        photos=_photos(
+        photos=for_photos(
             (103.939, 116.779, 123.68), (1.0,) * 3, "pixels become BGR and lose the authors' mean color", "bgr"
         ),
-        preactivated_photos=_photos((127.5,) * 3, (127.5,) * 3, "pixels become -1 to 1"),
+        preactivated_photos=for_photos((127.5,) * 3, (127.5,) * 3, "pixels become -1 to 1"),
     ),
     Layout(
         name="KerasCV",
@@ -268,7 +246,7 @@ LAYOUTS = (
         ),
         preactivated=_V2.merged(Conventions(basic_stride="conv2", strided_block="last")),
         without_bias=r"stage\d+_block\d+_conv2",
-        photos=_photos((0.0,) * 3, (255.0,) * 3, "pixels become 0 to 1"),
+        photos=for_photos((0.0,) * 3, (255.0,) * 3, "pixels become 0 to 1"),
     ),
     _keras_hub(deep=True),
     _keras_hub(deep=False),
@@ -285,7 +263,7 @@ LAYOUTS = (
             ("dense", "logits"),
         ),
         conventions=_FRAMEWORK.merged(Conventions(epsilon=1e-3, padding="same_tf")),
-        small_images=_small_images((0.0,) * 3, (1.0,) * 3, "pixels stay what they are, 0 to 255"),
+        small_images=for_small_images((0.0,) * 3, (1.0,) * 3, "pixels stay what they are, 0 to 255"),
     ),
     *(
         Layout(
