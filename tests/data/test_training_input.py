@@ -167,7 +167,7 @@ def test_mirrored_at_random_an_image_may_be_so_twice(splits: dict[str, Split]) -
 # Policies -----------------------------------------------------------------------------------------------------------
 
 POLICIES = {
-    "rand": PLAIN.replace(auto_augment="rand", auto_augment_magnitude=9.0, auto_augment_layers=3),
+    "rand": PLAIN.replace(auto_augment="rand", auto_augment_magnitude=9.0, auto_augment_layers=2),
     "trivial": PLAIN.replace(auto_augment="trivial"),
 }
 
