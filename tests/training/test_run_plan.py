@@ -106,7 +106,8 @@ def test_its_rates_are_those_of_the_schedule(changes: dict[str, Any]) -> None:
     assert rates.max() == max(every)
 
 
-def test_sizes_are_told_phase_by_phase_and_count_by_their_area(tmp_path: Path) -> None:
+def test_sizes_are_told_phase_by_phase_and_count_by_their_area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "_draw_schedule", lambda *args: None)
     plan = dry_run(recipe_of(train_sizes=(6, 12)), tmp_path)
     assert plan.sizes == ((2, 6), (2, 12))
     assert "images: 6x6 for 2 epochs, 12x12 for 2 epochs" in str(plan)

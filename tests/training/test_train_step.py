@@ -21,16 +21,16 @@ def in_parts_fitted(parts: int, **options: object) -> tuple[list[np.ndarray], di
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lamb"])
-@pytest.mark.parametrize("parts", [1, 2, 8])
-def test_parts_of_a_batch_are_the_whole_batch_where_statistics_rest(parts: int, optimizer: str) -> None:
+def test_parts_of_a_batch_are_the_whole_batch_where_statistics_are_frozen(optimizer: str) -> None:
     whole = network(frozen=True, optimizer=optimizer)
     begun = of(whole.weights)
     wanted = fit(whole, map(batch, range(3)))
-    found, logs = in_parts_fitted(parts, frozen=True, optimizer=optimizer)
     assert largest_difference(begun, of(whole.weights)) > 1e-3
-    assert largest_difference(found, of(whole.weights)) < 2e-6
-    assert logs["loss"] == pytest.approx(wanted["loss"], abs=1e-6)
-    assert logs["accuracy"] == wanted["accuracy"]
+    for parts in (1, 2, 8):
+        found, logs = in_parts_fitted(parts, frozen=True, optimizer=optimizer)
+        assert largest_difference(found, of(whole.weights)) < 2e-6, parts
+        assert logs["loss"] == pytest.approx(wanted["loss"], abs=1e-6), parts
+        assert logs["accuracy"] == wanted["accuracy"], parts
 
 
 def test_each_part_is_normalized_by_its_own_statistics() -> None:
@@ -162,15 +162,17 @@ def test_the_count_of_steps_goes_on_and_the_rate_with_it() -> None:
     assert guarded.skipped == 2
 
 
-@pytest.mark.parametrize("at", [0, 1, 2])
-def test_good_batches_learn_as_if_there_had_been_no_broken_one(at: int) -> None:
-    with_broken, without = Guarded(), Guarded()
+def test_good_batches_learn_as_if_there_had_been_no_broken_one() -> None:
+    without = Guarded()
     batches = [batch(0), batch(1)]
     wanted = without.fit(batches)
-    assert with_broken.fit([*batches[:at], broken(9), *batches[at:]]) == wanted
-    for one, other in zip(of(with_broken.kept), of(without.kept), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert (with_broken.skipped, without.skipped) == (1, 0)
+    assert without.skipped == 0
+    for at in range(3):
+        with_broken = Guarded()
+        assert with_broken.fit([*batches[:at], broken(9), *batches[at:]]) == wanted, at
+        for one, other in zip(of(with_broken.kept), of(without.kept), strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=f"broken batch {at}")
+        assert with_broken.skipped == 1, at
 
 
 def test_an_average_has_not_seen_the_broken_step() -> None:
