@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import pytest
+from helpers.shapes_only import shapes_only
 
 from resnet_keras.applications import named_networks
 from resnet_keras.networks.builder import build
@@ -43,16 +44,17 @@ def test_defaults_are_those_of_keras_applications_but_for_weights() -> None:
 
 @pytest.mark.parametrize("builder", [keras.applications.ResNet50, named_networks.ResNet50])
 def test_calls_written_for_keras_applications_work(builder: Any) -> None:
-    headless = builder(include_top=False, weights=None, input_shape=(64, 64, 3))
-    assert headless.output_shape == (None, 2, 2, 2048)
-    assert builder(include_top=False, weights=None).output_shape == (None, None, None, 2048)
-    tensor = keras.Input((64, 96, 3), name="photo")
-    pooled = builder(False, None, tensor, pooling="avg", name="features")
-    assert pooled.inputs[0] is tensor
-    assert (pooled.name, pooled.output_shape) == ("features", (None, 2048))
-    assert builder(False, None, None, (64, 64, 3), "max").output_shape == (None, 2048)
-    ten = builder(weights=None, classes=10, input_shape=(64, 64, 3), classifier_activation=None)
-    assert ten.output_shape == (None, 10)
+    with shapes_only():
+        headless = builder(include_top=False, weights=None, input_shape=(64, 64, 3))
+        assert headless.output_shape == (None, 2, 2, 2048)
+        assert builder(include_top=False, weights=None).output_shape == (None, None, None, 2048)
+        tensor = keras.Input((64, 96, 3), name="photo")
+        pooled = builder(False, None, tensor, pooling="avg", name="features")
+        assert pooled.inputs[0] is tensor
+        assert (pooled.name, pooled.output_shape) == ("features", (None, 2048))
+        assert builder(False, None, None, (64, 64, 3), "max").output_shape == (None, 2048)
+        ten = builder(weights=None, classes=10, input_shape=(64, 64, 3), classifier_activation=None)
+        assert ten.output_shape == (None, 10)
 
 
 def test_every_row_of_the_table_has_a_builder_with_a_name_and_documentation_of_its_own() -> None:
@@ -70,12 +72,15 @@ def test_every_row_of_the_table_has_a_builder_with_a_name_and_documentation_of_i
 
 
 def test_named_builder_builds_its_network() -> None:
-    assert named_networks.PlainNet20().get_config().keys() == build("plainnet20").get_config().keys()
-    assert [layer.name for layer in named_networks.ResNet32().layers if layer.weights] == [
-        layer.name for layer in build("resnet32").layers if layer.weights
-    ]
+    with shapes_only():
+        assert named_networks.PlainNet20().get_config().keys() == build("plainnet20").get_config().keys()
+        assert [layer.name for layer in named_networks.ResNet32().layers if layer.weights] == [
+            layer.name for layer in build("resnet32").layers if layer.weights
+        ]
 
 
 def test_weights_that_nobody_published_raise_before_anything_is_built() -> None:
-    with pytest.raises(ValueError, match=r"with published weights, one of resnet18, .* Received: resnet20"):
+    with pytest.raises(
+        ValueError, match=r"with published weights called 'imagenet', one of resnet18, .* Received: resnet20"
+    ):
         named_networks.build_with_weights("resnet20", weights="imagenet")

@@ -20,12 +20,13 @@ from resnet_keras.networks.builder import build
 NEEDS = {"openvino": ("openvino", "scipy"), "jax": ("jax",)}
 
 BOTTLENECK = {"stem": "imagenet", "block": "bottleneck", "repeats": (1, 2), "widths": (8, 16)}
+CIFAR = {"stem": "cifar", "block": "basic", "repeats": (2, 1, 1), "widths": (8, 16, 32), "shortcut": "A"}
 # A network's name or how it differs from the bottleneck, and the builder's other arguments.
 NETWORKS: dict[str, tuple[str | dict[str, Any], dict[str, Any]]] = {
-    "resnet20_a": ("resnet20", {}),
-    "resnet20_around": ("resnet20", {"zero_channels": "both_sides"}),
-    "resnet20_b": ("resnet20", {"shortcut": "B"}),
-    "resnet20_free": ("resnet20", {"input_shape": (None, None, 3)}),
+    "cifar_a": (CIFAR, {"input_shape": (32, 32, 3)}),
+    "cifar_both_sides": (CIFAR, {"input_shape": (32, 32, 3), "zero_channels": "both_sides"}),
+    "cifar_b": (CIFAR, {"input_shape": (32, 32, 3), "shortcut": "B"}),
+    "cifar_free": (CIFAR, {"input_shape": (None, None, 3)}),
     "bottleneck": ({}, {"input_shape": (32, 32, 3), "classes": 10}),
     "bottleneck_c": ({}, {"input_shape": (32, 32, 3), "shortcut": "C", "bottleneck_stride": "3x3"}),
     "grouped": ({"groups": 4, "se_reduction": 2}, {"input_shape": (32, 32, 3)}),

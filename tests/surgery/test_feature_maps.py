@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from helpers.shapes_only import shapes_only
 from helpers.small_networks import FOUR_STAGES, TWO_STAGES, drawn, images
 
 from resnet_keras.applications.named_networks import build_with_weights
@@ -18,7 +19,7 @@ from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.surgery.feature_maps import features, with_head
 
-ROWS = [name for name in ARCHITECTURES if name != "resnet1202"]  # which takes a quarter of a minute to build
+ROWS = [name for name in ARCHITECTURES if name != "resnet1202"]  # which takes seconds to build
 
 
 def logits(model: keras.Model, x: np.ndarray) -> np.ndarray:
@@ -31,8 +32,9 @@ def logits(model: keras.Model, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", ROWS)
 def test_feature_maps_are_what_the_stages_give(name: str) -> None:
     row = ARCHITECTURES[name]
-    model = build(name, include_top=False, input_shape=(96, 64, 3))
-    maps = features(model).output
+    with shapes_only():
+        model = build(name, include_top=False, input_shape=(96, 64, 3))
+        maps = features(model).output
     assert list(maps) == [f"C{stage + 2}" for stage in range(len(row.repeats))]
     first = 4 if row.stem == "imagenet" else 1
     for stage, (repeats, width, tensor) in enumerate(zip(row.repeats, row.widths, maps.values(), strict=True)):
@@ -159,8 +161,9 @@ def test_a_dilated_network_computes_what_the_original_does_at_more_places(
 )
 def test_feature_maps_stop_shrinking_at_the_output_stride(stem: Any, stride: int, expected: list[int]) -> None:
     own = Architecture(stem=stem, block="bottleneck", **SHAPES)
-    model = build(own, input_shape=(96, 64, 3), output_stride=stride)
-    maps = features(model).output.values()
+    with shapes_only():
+        model = build(own, input_shape=(96, 64, 3), output_stride=stride)
+        maps = features(model).output.values()
     assert [tensor.shape[1:] for tensor in maps] == [
         (96 // s, 64 // s, 4 * width) for s, width in zip(expected, own.widths, strict=True)
     ]
@@ -172,7 +175,8 @@ def test_output_stride_adds_no_parameter_and_renames_no_layer(name: str) -> None
         return {weight.path: tuple(weight.shape) for weight in build(name, include_top=False, **options).weights}
 
     stride = 8 if ARCHITECTURES[name].stem == "imagenet" else 1
-    assert weights(output_stride=stride) == weights()
+    with shapes_only():
+        assert weights(output_stride=stride) == weights()
 
 
 def test_a_dilated_network_takes_the_weights_of_a_file(tmp_path: Path) -> None:

@@ -277,7 +277,8 @@ def test_a_folded_bias_that_does_not_fit_is_at_with_its_mean() -> None:
 
 
 def test_files_of_resnet18_and_resnet34_do_not_fit_each_other(tmp_path: Path) -> None:
-    small, large = named_networks.ResNet18(), named_networks.ResNet34()
+    # Narrow ones: the messages count weights, not channels.
+    small, large = (build(ARCHITECTURES[name].replace(widths=(4, 5, 6, 7))) for name in ("resnet18", "resnet34"))
     path = write(small, tmp_path / "resnet18.weights.h5")
     message = refused(large, path, r"weights that fit 'resnet34' \(182 weights\)")
     assert f"Received: {path} (102 tensors, resnet_keras)" in message
