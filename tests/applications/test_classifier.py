@@ -1,7 +1,5 @@
 """Classifiers in files: the network, its preprocessing and its class names."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -53,18 +51,6 @@ def test_a_classifier_in_segments_comes_back_whole(tmp_path: Path, monkeypatch: 
     assert all(isinstance(layer, BatchNormalization) for layer in norms)
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
     np.testing.assert_allclose(loaded.probabilities(images), classifier.probabilities(images), atol=1e-6)
-
-
-def test_keras_alone_opens_the_file(tmp_path: Path) -> None:
-    Classifier(small(), GREY, ("a", "b", "c")).save(tmp_path / "x.keras")
-    code = (
-        "import sys, keras; model = keras.saving.load_model(sys.argv[1]); "
-        "assert 'resnet_keras' not in sys.modules; print(model.name)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(tmp_path / "x.keras")], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "resnet20", done.stderr
 
 
 def test_logits_and_probabilities_are_told_apart() -> None:

@@ -17,6 +17,8 @@ import tensorflow as tf
 from helpers.shapes_only import shapes_only
 
 from resnet_keras.applications import named_networks
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
@@ -123,9 +125,11 @@ def classes(model):
 
 folder = sys.argv[1]
 images = np.load(f"{folder}/images.npy")
+titles = {}
 for name in sys.argv[2:]:
     limit = sys.getrecursionlimit()
     model = keras.saving.load_model(f"{folder}/{name}.keras")
+    titles[name] = model.name
     assert sys.getrecursionlimit() == limit
     foreign = {c for c in classes(model) if not c.__module__.startswith("keras.")}
     assert not foreign, foreign
@@ -137,14 +141,17 @@ for name in sys.argv[2:]:
     assert any((w.numpy() != old).any() for w, old in zip(model.trainable_weights, before)), name
 assert sys.modules["resnet_keras"] is None
 assert not [m for m in sys.modules if m.startswith("resnet_keras.")]
+print(json.dumps(titles))
 """
 
 
-def in_fresh_process(folder: Path, *names: str) -> None:
+def in_fresh_process(folder: Path, *names: str) -> dict[str, str]:
+    """Opens files in a program without this package, and returns the names of the models in them."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-I", "-c", OPEN_AND_PREDICT, str(folder), *names]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_saved_networks_open_and_train_in_a_program_that_never_imports_this_package(
@@ -165,7 +172,11 @@ def test_saved_networks_open_and_train_in_a_program_that_never_imports_this_pack
     np.save(tmp_path / "images.npy", images(4, 16, 16, 3))
     for name, model in made.items():
         randomize(model).save(tmp_path / f"{name}.keras")
-    in_fresh_process(tmp_path, *made)
+    # The file of a classifier holds its preprocessing and class names, too.
+    made["classifier"] = made["a"]
+    preprocessing = Preprocessing(image_size=(16, 16), channels=3, mean=(1, 2, 3), std=(4, 5, 6))
+    Classifier(made["a"], preprocessing, tuple("abcdefghij")).save(tmp_path / "classifier.keras")
+    assert in_fresh_process(tmp_path, *made) == {name: model.name for name, model in made.items()}
     for name, model in made.items():
         expected = model.predict_on_batch(images(4, 16, 16, 3))
         assert np.ptp(expected, axis=0).max() > 0.01, name
