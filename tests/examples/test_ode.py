@@ -54,7 +54,7 @@ def test_the_sweep_compares_solvers_with_the_exact_solution(monkeypatch: pytest.
     keras.utils.set_random_seed(0)
     settings = [{"solver": "rk4", "steps": 1}, {"solver": "rk4", "steps": 8}, {"solver": "dopri5", "rtol": 0.01}]
     monkeypatch.setattr(compare, "SWEEP", tuple(settings))
-    monkeypatch.setattr(compare, "REFERENCE", {"solver": "rk4", "steps": 64, "dtype": "float64"})
+    monkeypatch.setattr(compare, "REFERENCE", {"solver": "rk4", "steps": 32, "dtype": "float64"})
     monkeypatch.setitem(compare.BLOCKS, "small", {"solver": "euler", "steps": 1})
     model = compare.network("small", (8, 32), (8, 8, 1))
     rows = compare.sweep(model, np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32"))

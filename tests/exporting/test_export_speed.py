@@ -10,6 +10,7 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers.artifacts import convert_classifier
 from helpers.tables import unpadded
 
@@ -18,7 +19,7 @@ from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting import export_speed
 from resnet_keras.exporting.artifact_process import Latency, default_threads, measure_latencies, run_artifact
-from resnet_keras.exporting.artifact_worker import LiteRTModel
+from resnet_keras.exporting.artifact_worker import LiteRTModel, open_artifact
 from resnet_keras.exporting.child_process import ArtifactError, ChildProcess
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.options import ExportOptions
@@ -138,9 +139,12 @@ def test_a_file_that_is_none_ends_with_the_reason_in_one_line(tmp_path: Path) ->
         runner.ask("describe")
 
 
-def test_an_unknown_signature_lists_the_known(files: Path) -> None:
-    with run_artifact("saved_model:nosuch", files, 1) as runner, pytest.raises(ArtifactError, match="it has serve"):
-        runner.ask("describe")
+def test_an_unknown_signature_lists_the_known(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In this process, whose TensorFlow has its threads already.
+    for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
+        monkeypatch.setattr(tf.config.threading, name, lambda threads: None)
+    with pytest.raises(ValueError, match="signature nosuch .it has serve"):
+        open_artifact("saved_model:nosuch", str(files), 1)
 
 
 def test_a_killed_process_is_told_by_its_signal(files: Path) -> None:
