@@ -160,6 +160,12 @@ def color(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(folder / "drawn.keras", folder / "saved_models", **options).path
 
 
+@pytest.fixture(scope="module")
+def digits(browser: Browser, installed: Path, request: pytest.FixtureRequest) -> Path:
+    """The export of the digits, made only if the browser and the runtime are here."""
+    return request.getfixturevalue("digits_export")
+
+
 def copy_of_example(to: Path) -> Path:
     ignored = shutil.ignore_patterns("node_modules", "dist", "package-lock.json")
     return Path(shutil.copytree(EXAMPLE, to, ignore=ignored))
@@ -212,19 +218,19 @@ def in_python(path: Path, image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("model", "tolerance"), [("float32.tflite", 1e-4), ("int8.tflite", 2 / 256)])
 def test_a_digit_gets_the_probabilities_that_it_gets_in_python(
-    installed: Path, browser: Browser, digits_export: Path, tmp_path: Path, model: str, tolerance: float
+    installed: Path, browser: Browser, digits: Path, tmp_path: Path, model: str, tolerance: float
 ) -> None:
     images = open_split("digits", "test").images[:3]
     text = tmp_path / "notes.txt"
     text.write_text("no image")
-    with served(installed, digits_export, model) as url:
+    with served(installed, digits, model) as url:
         assert browser.open(url) == "ready"
         for number, image in enumerate(images):
             result = browser.drop(png(image, tmp_path / f"{number}.png"))
             assert result["image"] == f"{number}.png"
             assert result["milliseconds"] > 0
             np.testing.assert_array_equal(browser.seen(8, 8), image.repeat(3, -1))
-            np.testing.assert_allclose(result["probabilities"], in_python(digits_export / model, image), atol=tolerance)
+            np.testing.assert_allclose(result["probabilities"], in_python(digits / model, image), atol=tolerance)
             # The page lives on after a file that is no image.
             assert browser.drop(text) == {"error": "Expected an image that this browser can read. Received: notes.txt"}
             assert "notes.txt" in browser.wait_for("document.getElementById('message').textContent")
@@ -232,15 +238,15 @@ def test_a_digit_gets_the_probabilities_that_it_gets_in_python(
 
 @pytest.mark.parametrize("size", [(150, 230), (5, 4)])
 def test_an_image_of_another_size_is_resized_as_in_python(
-    installed: Path, browser: Browser, digits_export: Path, tmp_path: Path, size: tuple[int, int]
+    installed: Path, browser: Browser, digits: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    gray = Preprocessing(**json.loads((digits_export / "export.json").read_text())["preprocessing"])
-    compare_with_python(installed, browser, digits_export, png(photo(*size, 1), tmp_path / "photo.png"), gray)
+    gray = Preprocessing(**json.loads((digits / "export.json").read_text())["preprocessing"])
+    compare_with_python(installed, browser, digits, png(photo(*size, 1), tmp_path / "photo.png"), gray)
 
 
 @pytest.mark.parametrize("size", [(150, 230), (151, 77), (21, 30)])
 def test_colors_are_resized_and_cropped_as_in_python(
-    installed: Path, browser: Browser, color: Path, tmp_path: Path, size: tuple[int, int]
+    browser: Browser, installed: Path, color: Path, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     compare_with_python(installed, browser, color, png(photo(*size, 3), tmp_path / "photo.png"), COLOUR)
 
@@ -261,8 +267,8 @@ def compare_with_python(
     np.testing.assert_allclose(result["probabilities"], in_python(model, expected), atol=1e-2)
 
 
-def test_a_page_without_its_model_says_so(installed: Path, browser: Browser, digits_export: Path) -> None:
-    with served(installed, digits_export, "int8.tflite") as url:
+def test_a_page_without_its_model_says_so(installed: Path, browser: Browser, digits: Path) -> None:
+    with served(installed, digits, "int8.tflite") as url:
         (installed / "dist" / "int8.tflite").unlink()
         assert browser.open(url) == "failed"
         message = browser.wait_for("document.getElementById('message').textContent")
