@@ -528,12 +528,12 @@ def test_public_imagenet_weights_give_the_logits_that_pytorch_gave(
     test_data: Path, photographs: list[Path], resnet18_of_torchvision: Classifier
 ) -> None:
     image_module = pytest.importorskip("PIL.Image", reason="Pillow is not installed: it makes the pixels")
-    expected = np.load(test_data / "pretrained" / "imagenet_resnet18_photos_logits.npy")[::5]
+    expected = np.load(test_data / "pretrained" / "imagenet_resnet18_photos_logits.npy")
     with (test_data / "imagenet_classes.csv").open(encoding="utf-8", newline="") as file:
         index = {row["wnid"]: int(row["index"]) for row in csv.DictReader(file)}
     assert [index[file.parent.name] for file in photographs] == sorted(index[file.parent.name] for file in photographs)
     inputs = []
-    for file in photographs[::5]:
+    for file in photographs:
         with image_module.open(file) as image:
             image = image.convert("RGB")
             width, height = (side * 256 // min(image.size) for side in image.size)
