@@ -83,6 +83,7 @@ def on_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("backends")
     np.save(folder / "images.npy", images())
     rng = np.random.default_rng(10)
+    keras.utils.set_random_seed(11)
     for name, (network, arguments) in NETWORKS.items():
         own = network if isinstance(network, str) else Architecture(**BOTTLENECK).replace(**network)
         model = build(own, classifier_activation=None, **arguments)
