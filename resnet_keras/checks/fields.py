@@ -105,7 +105,7 @@ def _choices(hint: Any) -> tuple[Any, ...]:
 
 
 def _matches(value: Any, hint: Any) -> bool:
-    """Returns whether a value is of the annotated type; `True` for annotations that are not checked."""
+    """Returns whether a value has the annotated type; `True` for annotations that are not checked."""
     if get_origin(hint) in (Union, UnionType):
         return any(_matches(value, member) for member in get_args(hint))
     if get_origin(hint) is Literal:

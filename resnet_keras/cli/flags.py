@@ -26,20 +26,20 @@ class Flag:
     name: str
     """With its dashes, e.g. `--batch-size`; a positional argument in capitals."""
     value: str
-    """What follows it, e.g. `N` or `{center,ten,full}`; empty for a switch."""
+    """Placeholder of its value, e.g. `N` or `{center,ten,full}`; empty for a switch."""
     choices: tuple[str, ...]
     """The only values that it takes; empty if there are others."""
     default: Any
     """`inspect.Parameter.empty` if the flag is required."""
     text: str
-    """What it does."""
+    """Description."""
     section: str
     """Title of its section: the first line of its dataclass's docstring."""
     positional: bool = False
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """How it can be written; a switch has its opposite."""
+        """Its spellings; a switch has its opposite."""
         return (self.name, self.name.replace("--", "--no-", 1)) if not self.value else (self.name,)
 
 

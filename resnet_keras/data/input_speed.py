@@ -37,7 +37,7 @@ _PLAIN: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """What was measured of the pipeline up to one of its stages, in each turn.
+    """Measurements of the pipeline up to one of its stages, in each turn.
 
     Attributes:
         name: What is done to the images.

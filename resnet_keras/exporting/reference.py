@@ -1,4 +1,4 @@
-"""What artifacts are compared with: test images, and the classifier's logits for them."""
+"""Reference that artifacts are compared with: test images, and the classifier's logits for them."""
 
 from __future__ import annotations
 

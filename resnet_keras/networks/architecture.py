@@ -1,4 +1,4 @@
-"""What one residual network is, as data (arXiv:1512.03385, and its relatives)."""
+"""Residual networks as data (arXiv:1512.03385, and its relatives)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the weights of a residual network do not show, and what makes it another function of the same weights."""
+"""Conventions of residual networks: choices that their weights do not show, and that change what they compute."""
 
 from __future__ import annotations
 

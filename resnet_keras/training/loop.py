@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How a run is carried out, without effect on its result.
+    """Options of a run that do not change its result.
 
     Attributes:
         validate_epochs: Epochs between two validations.

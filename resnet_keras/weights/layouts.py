@@ -1,4 +1,4 @@
-"""How libraries name the weights of these networks, as data: each name translated to that of our layer."""
+"""Names of weights in other libraries, as data: each is translated to the name of our layer."""
 
 from __future__ import annotations
 
