@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from resnet_keras.checks.fields import check_fields
+from resnet_keras.checks.fields import at_least, between, check_fields
 from resnet_keras.networks.conventions import PAPER, Conventions
 
 Stem = Literal["imagenet", "cifar", "deep", "strided"]
@@ -88,12 +88,12 @@ class Architecture:
     widths: tuple[int, ...]
     shortcut: Shortcut | None = "B"
     batch_norm: BatchNorm = "per_replica"
-    stochastic_depth: float = 0.0
+    stochastic_depth: Annotated[float, between(0, 1, open_high=True)] = 0.0
     zero_init_residual: bool = False
-    stem_width: int | None = None
-    expansion: int | None = None
-    groups: int = 1
-    se_reduction: int = 0
+    stem_width: Annotated[int | None, at_least(1)] = None
+    expansion: Annotated[int | None, at_least(1)] = None
+    groups: Annotated[int, at_least(1)] = 1
+    se_reduction: Annotated[int, at_least(0)] = 0
     activation: Activation = "after"
     conventions: Conventions = PAPER
     label: str | None = field(default=None, compare=False)
@@ -115,12 +115,6 @@ class Architecture:
                 f"Expected as many `widths` as `repeats`, one per stage. "
                 f"Received: repeats={self.repeats}, widths={self.widths}"
             )
-        for name, least in (("stem_width", 1), ("expansion", 1), ("groups", 1), ("se_reduction", 0)):
-            value = getattr(self, name)
-            optional = value is None and name in ("stem_width", "expansion")
-            self._expect(
-                optional or (isinstance(value, int) and value >= least), name, f"an integer of at least {least}"
-            )
         self._expect_combinations()
 
     def _expect_combinations(self) -> None:
@@ -132,7 +126,6 @@ class Architecture:
                 f"Expected `output_stride` to be one of {strides}, the strides of {self.name}'s stages, or None. "
                 f"Received: {output_stride!r}"
             )
-        self._expect(0 <= self.stochastic_depth < 1, "stochastic_depth", "in [0, 1)")
         if self.shortcut is None and (self.stochastic_depth or self.zero_init_residual):
             raise ValueError(
                 "Expected neither `stochastic_depth` nor `zero_init_residual` without shortcuts. "

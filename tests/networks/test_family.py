@@ -110,9 +110,9 @@ def test_no_name_is_taken_twice_and_unknown_names_list_all() -> None:
     ("fields", "said"),
     [
         ({"groups": 3}, r"`groups` to be 1, or for bottlenecks a divisor of all widths \(4, 6\). Received: 3"),
-        ({"groups": 0}, "`groups` to be an integer of at least 1. Received: 0"),
-        ({"se_reduction": -1}, "`se_reduction` to be an integer of at least 0. Received: -1"),
-        ({"expansion": 0}, "`expansion` to be an integer of at least 1. Received: 0"),
+        ({"groups": 0}, "`groups` to be at least 1. Received: 0"),
+        ({"se_reduction": -1}, "`se_reduction` to be at least 0. Received: -1"),
+        ({"expansion": 0}, "`expansion` to be at least 1, or None. Received: 0"),
         ({"stem": "shallow"}, "`stem` to be one of .* Received: 'shallow'"),
         ({"activation": "between"}, "`activation` to be one of .* Received: 'between'"),
         ({"zero_init_residual": True}, "`zero_init_residual` to be False"),
