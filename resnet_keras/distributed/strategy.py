@@ -79,6 +79,12 @@ def replicas(strategy: Strategy) -> int:
     return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
+def gpus() -> list[str]:
+    """Returns the names of the GPUs that TensorFlow sees; one whose name it does not know is "GPU"."""
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU"))
+    return [each.get("device_name", "GPU") for each in details]
+
+
 def can_share(images: int) -> bool:
     """Returns whether the devices can share this many images: JAX's need equal parts, TensorFlow's do not."""
     spread = keras.distribution.distribution()

@@ -14,7 +14,7 @@ from resnet_keras.applications.classifier import RUN_MODEL, Classifier
 from resnet_keras.exporting.layer_errors import LayerError
 from resnet_keras.exporting.options import ExportOptions
 from resnet_keras.exporting.verification import Verification
-from resnet_keras.runs.folder import versions
+from resnet_keras.runs.machine import versions
 from resnet_keras.surgery.quantization import is_quantized
 
 

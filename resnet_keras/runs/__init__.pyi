@@ -3,8 +3,8 @@ from .checkpoints import Progress as Progress
 from .checkpoints import training_variables as training_variables
 from .folder import RunFolder as RunFolder
 from .folder import dataset_of as dataset_of
-from .folder import versions as versions
 from .lock import lock_run as lock_run
+from .machine import versions as versions
 from .process_memory import peak_memory as peak_memory
 from .saved_run import SavedRun as SavedRun
 from .saved_run import read_run as read_run

@@ -5,28 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
 import shutil
-import subprocess
 from dataclasses import MISSING, asdict, fields
-from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import keras
-import matplotlib
-from matplotlib.figure import Figure
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import RUN_MODEL
 from resnet_keras.evaluation.evaluator import Evaluation
 from resnet_keras.recipes.recipe import Recipe, flatten
 from resnet_keras.runs.checkpoints import History
+from resnet_keras.runs.curves import draw_curves
+from resnet_keras.runs.machine import versions
 
 ARRAYS, BATCHES = "arrays", "tf.data"
 """Data sets of runs on the caller's own images, in memory or in batches: there is nothing to open again."""
-
-_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
 class RunFolder:
@@ -119,8 +112,16 @@ class RunFolder:
         file = self.path / "evaluation.json"
         return Evaluation(**self._read(file.name)) if file.is_file() and self.model.is_file() else None
 
-    def finish(self, evaluation: Evaluation) -> None:
-        """Writes the result and deletes the checkpoints."""
+    def finish(self, evaluation: Evaluation, seconds: float | None = None) -> None:
+        """Writes the result and deletes the checkpoints.
+
+        Args:
+            evaluation: Errors on the test images.
+            seconds: Time of all epochs with their validation, in all processes that continued the run; `run.json` has
+                it as `training_seconds`.
+        """
+        if seconds is not None:
+            files.write_json(self.path / "run.json", {**self.data(), "training_seconds": round(seconds, 2)})
         files.write_json(self.path / "evaluation.json", asdict(evaluation))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -134,21 +135,21 @@ class RunFolder:
         files.write_text(self.path / "history.csv", text.getvalue())
 
     def write_curves(self, history: History) -> None:
-        """Draws `curves.png`: error and loss over the epochs, as in the paper's Fig. 6."""
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
-        errors, losses = figure.subplots(1, 2)
-        for axes, quantity, label in ((errors, "accuracy", "error, %"), (losses, "loss", "loss")):
-            for prefix, style, who in (("", "--", "train"), ("val_", "-", "test")):
-                points = [(row["epoch"], row[prefix + quantity]) for row in history if prefix + quantity in row]
-                if points:
-                    epochs, values = zip(*points, strict=True)
-                    shown = [100 * (1 - v) for v in values] if quantity == "accuracy" else values
-                    axes.plot(epochs, shown, style, color="tab:blue" if prefix else "tab:gray", label=who)
-            axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
-            axes.grid(alpha=0.3)
-            axes.legend(frameon=False)
-        with files.new_file(self.path / "curves.png") as aside, matplotlib.rc_context({"font.size": 9}):
+        """Draws `curves.png`: error and loss over the epochs."""
+        figure = draw_curves([history], self._title(history))
+        with files.new_file(self.path / "curves.png") as aside:
             figure.savefig(aside, dpi=120)
+
+    def _title(self, history: History) -> str:
+        """Returns the name of the run, its network, and the last test error."""
+        file = self.path / "recipe.json"
+        recipe = self._read(file.name) if file.is_file() else {}
+        network = recipe.get("network")
+        parts = [self.path.resolve().name, network.get("model") if isinstance(network, dict) else None]
+        tested = next((row for row in reversed(history) if "val_accuracy" in row), None)
+        if tested:
+            parts.append(f"test error {1 - tested['val_accuracy']:.2%} after epoch {tested['epoch']:.0f}")
+        return ", ".join(part for part in parts if part)
 
     def _read(self, name: str) -> dict[str, Any]:
         file = self.path / name
@@ -158,27 +159,6 @@ class RunFolder:
             return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"Expected JSON in {file}. Received: {error}") from error
-
-
-def versions() -> dict[str, Any]:
-    """Returns the versions and the machine that a result depends on."""
-    return {
-        "resnet_keras": metadata.version("resnet_keras"),
-        "commit": _commit(),
-        **{package: metadata.version(package) for package in _PACKAGES},
-        "backend": keras.backend.backend(),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _commit() -> str | None:
-    """Returns the commit of the source tree, if the package runs from one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | None) -> tuple[str, str | Path | None]:

@@ -49,7 +49,9 @@ class SavedRun:
 
     @property
     def seconds(self) -> float | None:
-        """Time of all epochs with their validation; `None` if some are missing."""
+        """Time of all epochs with their validation, in all processes of the run; `None` if some are missing."""
+        if self.evaluation and "training_seconds" in self.about:
+            return float(self.about["training_seconds"])
         column = self.column("seconds")
         return sum(column) if len(column) == self.recipe.schedule.epochs else None
 

@@ -85,7 +85,8 @@ def run_training(
         _fit(inputs, state, strategy, options, tracker, callbacks)
     if state.average:
         state.average.assign_to_model()
-    return _finish(inputs, state, folder, strategy)
+    seconds = sum(row["seconds"] for row in progress.history)
+    return _finish(inputs, state, folder, strategy, seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +201,9 @@ def _finish_epoch(
         callback.on_epoch_end(epoch, logs)
 
 
-def _finish(inputs: TrainingInputs, state: TrainingState, folder: RunFolder, strategy: Strategy) -> Evaluation:
+def _finish(
+    inputs: TrainingInputs, state: TrainingState, folder: RunFolder, strategy: Strategy, seconds: float
+) -> Evaluation:
     """Writes the trained classifier, evaluates it, and returns the result on every worker."""
     if multi_worker.worker_rank(strategy)[0]:
         result = broadcast_evaluation(strategy, None)
@@ -212,7 +215,7 @@ def _finish(inputs: TrainingInputs, state: TrainingState, folder: RunFolder, str
     distribution.on_one_device()
     # The file is evaluated, not the model in memory: the result is the one that the file gives.
     evaluation = inputs.data.evaluate(Classifier.load(folder.model), inputs.recipe)
-    folder.finish(evaluation)
+    folder.finish(evaluation, seconds)
     broadcast_evaluation(strategy, evaluation)
     return evaluation
 

@@ -189,6 +189,7 @@ def _train(
         about = {
             "data_dir": str(Path(data_dir).expanduser().resolve()) if data_dir else None,
             "replicas": distribution.replicas(strategy),
+            "gpus": distribution.gpus(),
             **({"own_data": own_identity} if own_identity else {}),
         }
         folder.begin(recipe, about)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from resnet_keras.evaluation.evaluator import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.runs.folder import RunFolder, dataset_of, versions
+from resnet_keras.runs.folder import RunFolder, dataset_of
 
 
 @pytest.mark.parametrize("name", ["digits", "imagenet", "cifar10"])
@@ -47,8 +48,23 @@ def test_a_history_draws_and_lists_epochs_with_and_without_validation(tmp_path: 
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_versions_name_what_a_result_depends_on() -> None:
-    assert {"resnet_keras", "tensorflow", "keras", "python", "commit"} <= versions().keys()
+def test_the_title_of_curves_names_run_network_and_last_error(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "fast")
+    assert folder._title([]) == "fast"
+    folder.begin(RECIPES["cifar10"].replace(model="resnet56"), {})
+    assert folder._title([{"epoch": 1, "accuracy": 0.5}]) == "fast, resnet56"
+    tested = [{"epoch": 1, "val_accuracy": 0.8}, {"epoch": 2, "val_accuracy": 0.91234}, {"epoch": 3}]
+    assert folder._title(tested) == "fast, resnet56, test error 8.77% after epoch 2"
+    (tmp_path / "fast" / "recipe.json").write_text('{"filters": 64}')  # a program's own settings
+    assert folder._title([]) == "fast"
+
+
+def test_a_finished_run_records_its_training_time(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin(RECIPES["digits"], {"data_dir": None})
+    begun = folder.data()
+    folder.finish(Evaluation(images=10, top1_error=0.1, top5_error=None, loss=1.0), 12.345)
+    assert folder.data() == {**begun, "training_seconds": 12.35}
 
 
 def test_a_run_of_before_a_field_was_there_is_the_same_by_its_default(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Curves of runs: error and loss over the epochs, as in the paper's Fig. 6."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from resnet_keras.runs.checkpoints import History
+
+_STEPS = (1.0, 2.0, 5.0)
+_LEAST_ERROR, _LEAST_LOSS = 0.01, 1e-4
+_MOST_TICKS = 9
+_LINES = (("", "--", "tab:gray", "training"), ("val_", "-", "tab:blue", "test"))
+
+
+def draw_curves(histories: Sequence[History], title: str) -> Figure:
+    """Draws the errors and losses of one run, or of several seeds of a recipe, over the epochs.
+
+    Both axes are logarithmic, so that an error of 8 % and one of 0.5 % can be read. The training error is the mean
+    during the epoch, on augmented images. Zeros are drawn at the lower end of the axis, which is then labeled 0.
+
+    Args:
+        histories: Rows by epoch of each run. Validation may be missing in some epochs, or in all.
+        title: Title of the figure.
+    """
+    with matplotlib.rc_context({"font.size": 9}):
+        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        figure.suptitle(title, parse_math=False)
+        errors, losses = figure.subplots(1, 2)
+        for axes, quantity, least, label in (
+            (errors, "accuracy", _LEAST_ERROR, "error, %"),
+            (losses, "loss", _LEAST_LOSS, "loss, nats"),
+        ):
+            _draw(axes, histories, quantity, least)
+            axes.set(xlabel="epoch", ylabel=label)
+    return figure
+
+
+def _draw(axes: Axes, histories: Sequence[History], quantity: str, least: float) -> None:
+    lines = []
+    for prefix, style, color, who in _LINES:
+        name = prefix + quantity
+        drawn = [[(row["epoch"], row[name]) for row in history if name in row] for history in histories]
+        for points in filter(None, drawn):
+            epochs, values = zip(*points, strict=True)
+            values = tuple(100 * (1 - value) for value in values) if quantity == "accuracy" else values
+            lines.append((epochs, values, style, color, who))
+    finite = [value for _, values, *_ in lines for value in values if math.isfinite(value)]
+    low, high = _limits(finite, least)
+    labels: set[str] = set()
+    for epochs, values, style, color, who in lines:
+        label = None if who in labels else who
+        labels.add(who)
+        marker = "o" if len(epochs) == 1 else None
+        axes.plot(epochs, [max(v, low) for v in values], style, color=color, label=label, marker=marker, lw=1.2, ms=4)
+    last = max((epochs[-1] for epochs, *_ in lines), default=1)
+    axes.set(yscale="log", xlim=(0, last), ylim=(low, high))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_yticks([low, *_ticks(low, high)[1:]])
+    has_zeros = min(finite, default=low) < low
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if has_zeros and value == low else f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
+    if labels:
+        axes.legend(frameon=False)
+
+
+def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
+    """Returns the round numbers, 1, 2, 5, 10 ..., around positive values; with values below `least`, lower by ten."""
+    positive = [value for value in values if value >= least] or [1.0]
+    low, high = _round(min(positive), down=True), _round(max(positive), down=False)
+    if min(values, default=1.0) < least:
+        low = low / 10
+    return (low, high) if low < high else (low, 2 * low)
+
+
+def _round(value: float, *, down: bool) -> float:
+    """Returns the next of 1, 2, 5, 10 ... below or above a positive number, or the number itself."""
+    power = 10.0 ** math.floor(math.log10(value))
+    steps = [step * power for step in (*_STEPS, 10.0)]
+    tolerance = 1e-9 * value
+    if down:
+        return max(step for step in steps if step <= value + tolerance)
+    return min(step for step in steps if step >= value - tolerance)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Returns 1, 2, 5, 10 ... from `low` to `high`; powers of ten alone if those are too many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in (_STEPS, (1.0,)):
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        ticks = [tick for tick in ticks if 0.999 * low <= tick <= 1.001 * high]
+        if len(ticks) <= _MOST_TICKS:
+            break
+    return ticks
