@@ -1,0 +1,151 @@
+"""What is published: metadata, licenses, and the wheel and source archive as a stranger installs them."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import resnet_keras
+
+ROOT = Path(resnet_keras.__file__).parents[1]
+MOST_BYTES = 5_000_000
+"""Bound on the size of the wheel; `docs/getting_started.md` states the size."""
+
+TRIAL = """
+import keras
+import numpy as np
+import resnet_keras
+
+assert "site-packages" in resnet_keras.__file__, resnet_keras.__file__
+model = resnet_keras.ResNet20(classes=10, input_shape=(8, 8, 1))
+split = resnet_keras.open_split("digits", "test")
+preprocessing = resnet_keras.Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
+classifier = resnet_keras.Classifier(model, preprocessing, tuple("0123456789"))
+predictions = resnet_keras.evaluation.predict_split(classifier, split)
+assert np.isfinite(resnet_keras.evaluate(classifier, split).top1_error)
+assert len(resnet_keras.data.imagenet_class_names()) == 1000
+classifier.save("digits.keras")
+keras.utils.save_img("seven.png", split.images[0])
+"""
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def only(pattern: str, name: str) -> str:
+    found = re.findall(pattern, text(name), re.MULTILINE)
+    assert len(found) == 1, (name, pattern, found)
+    return str(found[0])
+
+
+def test_versions_agree() -> None:
+    version = only(r'^version = "(.*)"$', "pyproject.toml")
+    assert only(r"^version: (.*)$", "CITATION.cff") == version
+    assert f"## {version} " in text("CHANGELOG.md")
+
+
+def test_ruff_has_one_version() -> None:
+    pinned = set(re.findall(r"ruff==([\d.]+)", text("pyproject.toml")))
+    assert pinned == {only(r"ruff-pre-commit\n    rev: v([\d.]+)$", ".pre-commit-config.yaml")}
+
+
+def test_the_license_is_apache_2_0_everywhere() -> None:
+    assert only(r'^license = "(.*)"$', "pyproject.toml") == only(r"^license: (.*)$", "CITATION.cff") == "Apache-2.0"
+    assert "Apache License\n                           Version 2.0, January 2004" in text("LICENSE")
+
+
+def test_notices_name_all_data_in_the_package() -> None:
+    package = Path(resnet_keras.__file__).parent
+    code = {".py", ".pyi", ".pyc", ".typed"}
+    data = [path for path in package.rglob("*") if path.is_file() and path.suffix not in code]
+    notices = text("THIRD_PARTY_NOTICES.md")
+    assert data
+    for path in data:
+        assert f"`{path.relative_to(ROOT).as_posix()}`" in notices
+
+
+def test_pictures_of_others_are_named_in_the_notices() -> None:
+    assert "`examples/super_resolution/details.png`" in text("THIRD_PARTY_NOTICES.md")
+
+
+def test_continuous_integration_runs_every_supported_python() -> None:
+    named = re.findall(r"Python :: (3\.\d+)\"", text("pyproject.toml"))
+    matrix = only(r"^ +python-version: \[(.*)\]$", ".github/workflows/ci.yml")
+    assert re.findall(r"3\.\d+", matrix) == named
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The source archive, and the wheel that is built from it."""
+    pytest.importorskip("build")
+    pytest.importorskip("setuptools", minversion="77")
+    folder = tmp_path_factory.mktemp("dist")
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("the project is not a Git checkout")
+    tree = folder / "tree"  # a copy: a build leaves folders in the tree
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(tree)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (source,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return source, wheel
+
+
+@pytest.mark.slow
+def test_the_wheel_has_data_stubs_and_licenses_and_is_small(archives: tuple[Path, Path]) -> None:
+    source, wheel = archives
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+    package = Path(resnet_keras.__file__).parent
+    expected = {
+        path.relative_to(ROOT).as_posix() for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
+    information = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
+    assert {name for name in names if not name.startswith(information)} == expected
+    assert {"resnet_keras/py.typed", "resnet_keras/data/digits.npz", "resnet_keras/surgery/__init__.pyi"} <= names
+    assert {f"{information}/licenses/{name}" for name in ("LICENSE", "THIRD_PARTY_NOTICES.md")} <= names
+    assert wheel.stat().st_size <= MOST_BYTES
+    with tarfile.open(source) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "docs/index.md", "tests/test_packaging.py", "Makefile"} <= inside
+
+
+@pytest.mark.slow
+def test_the_wheel_works_from_an_empty_folder(archives: tuple[Path, Path], tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, str(archives[1])], check=True)
+    own = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")}))
+    others = [path for path in sys.path if path.endswith("-packages")]
+    # The packages that resnet_keras needs; the files that lead to a checkout of it are not read along this way.
+    (own / "needed.pth").write_text("\n".join(others) + "\n")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run(str(python), "-c", TRIAL)
+    program = str(python.with_name("resnet"))
+    assert run(program, "--version").split() == ["resnet_keras", archives[1].name.split("-")[1]]
+    assert "usage: resnet COMMAND" in run(program, "--help")
+    assert "resnet20" in run(program, "networks")
+    assert run(program, "predict", "digits.keras", "seven.png").startswith("seven.png: ")
