@@ -138,14 +138,22 @@ def _train_all(job: _Job) -> None:
 def _sources(job: _Job) -> dict[str, tuple[Path, ...]]:
     """Returns what to measure, by name: the given files, or the runs of each variant, trained where missing."""
     if job.weights:
-        names = [path.stem for path in job.weights]
+        names = [_network_name(path) for path in job.weights]
         unique = len(set(names)) == len(names)
-        return {path.stem if unique else str(path): (path,) for path in job.weights}
+        return {
+            name if unique else f"{name} ({path.stem})": (path,) for name, path in zip(names, job.weights, strict=True)
+        }
     _train_all(job)
     return {
         variant.name: tuple(job.folder.run(job.budget, recipe) for recipe in variant.recipes)
         for variant in job.experiment.variants[job.budget]
     }
+
+
+def _network_name(path: Path) -> str:
+    """Returns the name of a network of the catalog; of another one, that of its file."""
+    name = Classifier.load(path).model.name
+    return name if name in ARCHITECTURES else path.stem
 
 
 def _test_images(job: _Job, source: Path) -> tuple[str, Split]:
@@ -167,7 +175,7 @@ def _measure_responses(job: _Job) -> None:
             runs.append(response_deviations(classifier, evaluation_batches(split, classifier.preprocessing, 125)))
             keras.utils.clear_session()
         images = {"dataset": dataset, "images": len(split)}  # of one variant, all runs have the same
-        networks.append({"name": name, "panel": panels.get(name, "given"), **images, "deviations": runs})
+        networks.append({"name": name, "panel": panels.get(name, "given networks"), **images, "deviations": runs})
     job.folder.write(job.subfolder, job.name, {"networks": networks})
 
 

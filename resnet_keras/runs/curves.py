@@ -12,9 +12,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from resnet_keras.runs.checkpoints import History
 
+LEAST_ERROR = 0.01
+"""Errors below this many percent are drawn as zeros."""
+
+_LEAST_LOSS = 1e-4
 _STEPS = (1.0, 2.0, 5.0)
-_LEAST_ERROR, _LEAST_LOSS = 0.01, 1e-4
-_MOST_TICKS = 9
+_MOST_TICKS = 16
+_NARROW = 8  # ratio of the limits below which 1, 2, 5 would be too few ticks
 _LINES = (("", "--", "tab:gray", "training"), ("val_", "-", "tab:blue", "test"))
 
 
@@ -33,7 +37,7 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
         figure.suptitle(title, parse_math=False)
         errors, losses = figure.subplots(1, 2)
         for axes, quantity, least, label in (
-            (errors, "accuracy", _LEAST_ERROR, "error, %"),
+            (errors, "accuracy", LEAST_ERROR, "error, %"),
             (losses, "loss", _LEAST_LOSS, "loss, nats"),
         ):
             _draw(axes, histories, quantity, least)
@@ -51,7 +55,7 @@ def _draw(axes: Axes, histories: Sequence[History], quantity: str, least: float)
             values = tuple(100 * (1 - value) for value in values) if quantity == "accuracy" else values
             lines.append((epochs, values, style, color, who))
     finite = [value for _, values, *_ in lines for value in values if math.isfinite(value)]
-    low, high = _limits(finite, least)
+    low = log_scale(axes, finite, least)
     labels: set[str] = set()
     for epochs, values, style, color, who in lines:
         label = None if who in labels else who
@@ -59,23 +63,36 @@ def _draw(axes: Axes, histories: Sequence[History], quantity: str, least: float)
         marker = "o" if len(epochs) == 1 else None
         axes.plot(epochs, [max(v, low) for v in values], style, color=color, label=label, marker=marker, lw=1.2, ms=4)
     last = max((epochs[-1] for epochs, *_ in lines), default=1)
-    axes.set(yscale="log", xlim=(0, last), ylim=(low, high))
+    axes.set(xlim=(0, last))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_yticks([low, *_ticks(low, high)[1:]])
-    has_zeros = min(finite, default=low) < low
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if has_zeros and value == low else f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
     if labels:
         axes.legend(frameon=False)
 
 
+def log_scale(axes: Axes, values: Sequence[float], least: float) -> float:
+    """Gives a plot a logarithmic axis for positive values, with plain numbers as ticks; returns its lower end.
+
+    Values below `least`, which cannot be shown, are for the caller to draw at the lower end; it is then labeled 0.
+    """
+    low, high = _limits(values, least)
+    has_zeros = min(values, default=low) < low
+    axes.set(yscale="log", ylim=(low, high))
+    if high < _NARROW * low:
+        axes.yaxis.set_major_locator(MaxNLocator(8))
+    else:
+        axes.set_yticks([low, *_ticks(low, high)[1:]])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if has_zeros and value == low else f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    return low
+
+
 def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
-    """Returns the round numbers, 1, 2, 5, 10 ..., around positive values; with values below `least`, lower by ten."""
+    """Returns the round numbers, 1, 2, 5, 10 ..., around positive values; with values below `least`, a step lower."""
     positive = [value for value in values if value >= least] or [1.0]
     low, high = _round(min(positive), down=True), _round(max(positive), down=False)
     if min(values, default=1.0) < least:
-        low = low / 10
+        low = _round(low / 2, down=True)
     return (low, high) if low < high else (low, 2 * low)
 
 

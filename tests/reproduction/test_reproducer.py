@@ -118,11 +118,11 @@ def test_each_network_responds_to_test_images_of_its_own_data_set(
     measured = folder.read("given", "responses")
     assert measured is not None
     found = [(network["name"], network["dataset"], network["images"]) for network in measured["networks"]]
-    assert found == [(digits_run.stem, "digits", 359), ("other", "cifar10", 20)]
-    said = f"Responses to 359 test images of digits ({digits_run.stem}); 20 test images of cifar10 (other)."
+    assert found == [("resnet20 (digits)", "digits", 359), ("resnet20 (other)", "cifar10", 20)]
+    said = "359 test images of digits (resnet20 (digits)); 20 test images of cifar10 (resnet20 (other))."
     assert said in folder.document.read_text()
     # All networks of the protocols are evaluated together, so on one data set.
-    refused = rf"Expected networks of one data set, .* Received: {digits_run.stem} of digits, other of cifar10"
+    refused = r"Expected networks of one data set, .* Received: resnet20 \(digits\) of digits, resnet20 \(other\) of"
     with pytest.raises(ValueError, match=refused):
         reproduction.reproduce("protocols", folder.path, weights=runs)
 

@@ -42,8 +42,12 @@ def test_errors_in_percent_and_losses_are_drawn_over_whole_epochs() -> None:
     [
         ((40.0, 8.0), (5, 100), ["5", "10", "20", "50", "100"]),
         ((45.0, 0.5), (0.5, 100), ["0.5", "1", "2", "5", "10", "20", "50", "100"]),
-        ((45.0, 0.0), (2, 100), ["0", "5", "10", "20", "50", "100"]),  # a zero lies at the lower end
-        ((0.0, 0.0), (0.1, 1), ["0", "0.2", "0.5", "1"]),
+        ((45.0, 0.0), (10, 100), ["0", "20", "50", "100"]),  # a zero lies at the lower end
+        (
+            (0.5, 0.3),
+            (0.2, 1),
+            ["0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1"],
+        ),  # too near each other for powers of ten
     ],
 )
 def test_the_end_of_the_error_can_be_read(
