@@ -33,14 +33,7 @@ ORDER = {
     "applications": ("named_networks", "classifier", "conversion", "prediction"),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": (
-        "process_memory",
-        "lock",
-        "checkpoints",
-        "machine",
-        "curves",
-        "folder",
-        "saved_run",
-        "summary",
+        *("process_memory", "lock", "checkpoints", "machine", "curves", "image_grid", "folder", "saved_run", "summary"),
         "post_training",
     ),
     "training": (
@@ -118,6 +111,7 @@ WITHOUT_TENSORFLOW = (
     "runs.checkpoints",
     "runs.machine",
     "runs.curves",
+    "runs.image_grid",
     "runs.folder",
     "runs.saved_run",
     "runs.summary",

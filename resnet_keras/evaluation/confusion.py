@@ -57,7 +57,7 @@ def write_details(predictions: SplitPredictions, folder: str | Path) -> None:
     rows = ([name, *counts] for name, counts in zip(predictions.class_names, matrix.tolist(), strict=True))
     _write_csv(folder / "confusion.csv", ["class", *predictions.class_names], rows)
     with files.new_file(folder / "confusion.png") as aside:
-        _draw(matrix, predictions.class_names).savefig(aside, dpi=120)
+        draw_confusion(predictions).savefig(aside, dpi=120)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -68,8 +68,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]])
     files.write_text(path, text.getvalue())
 
 
-def _draw(matrix: np.ndarray, names: Sequence[str]) -> Figure:
-    """Draws the matrix with rows in percent of their class; with few classes, names and counts are shown."""
+def draw_confusion(predictions: SplitPredictions) -> Figure:
+    """Draws the confusion matrix with rows in percent of their class; with few classes, names and counts are shown."""
+    matrix, names, result = confusion_matrix(predictions), predictions.class_names, predictions.evaluation
     few = len(names) <= _NAMED_CLASSES
     side = max(4.0, 0.42 * len(names) + 1.5) if few else 9.0
     with matplotlib.rc_context({"font.size": 8}):
@@ -77,8 +78,12 @@ def _draw(matrix: np.ndarray, names: Sequence[str]) -> Figure:
         axes = figure.subplots()
         parts = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         picture = axes.imshow(100 * parts, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-        figure.colorbar(picture, ax=axes, label="percent of the class", shrink=0.8)
-        axes.set(xlabel="taken for", ylabel="class")
+        figure.colorbar(picture, ax=axes, label="images of the true class, %", shrink=0.8)
+        axes.set(
+            xlabel="predicted class",
+            ylabel="true class",
+            title=f"accuracy {1 - result.top1_error:.2%} on {result.images:,} images",
+        )
         if few:
             axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
             axes.set_yticks(range(len(names)), names, parse_math=False)

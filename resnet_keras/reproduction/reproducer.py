@@ -17,6 +17,7 @@ from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
 from resnet_keras.evaluation.layer_responses import response_deviations
 from resnet_keras.evaluation.protocols import ProtocolResult, evaluate_protocols
+from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.reproduction.catalog import find_experiment
 from resnet_keras.reproduction.document import write_document
 from resnet_keras.reproduction.experiment import BUDGETS, VALIDATE_EPOCHS, Budget, Experiment, Kind

@@ -26,7 +26,7 @@ class RunFolder:
     """The folder of one run.
 
     `recipe.json`, `run.json` (versions, machine, data), `checkpoints/`, `history.csv`, `curves.png`, `tensorboard/`,
-    and at its end `model.keras`, `evaluation.json` and `samples/`.
+    and at its end `model.keras`, `evaluation.json`, `samples/` and `samples.png`.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -27,6 +27,7 @@ from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.evaluation.evaluator import Evaluation, evaluate
 from resnet_keras.evaluation.views import Views
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.runs.image_grid import DPI, image_grid
 from resnet_keras.training.image_size_phases import Phase
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class TrainingData(Protocol):
         """Returns the errors on the test images."""
 
     def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
-        """Writes test images of some classes, as PNG files."""
+        """Writes test images of some classes, as PNG files, and a picture of all of them."""
 
     def explain_errors(self) -> AbstractContextManager[None]:
         """Returns a context that names broken images in TensorFlow's errors."""
@@ -155,14 +156,23 @@ class SplitData:
         return evaluate(classifier, self.test_split, views=views, batch_size=recipe.data.batch_size)
 
     def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
-        """Writes a test image of each of the first classes, as the network sees it before normalization."""
+        """Writes a test image of each of the first classes, as the network sees it before normalization.
+
+        A picture beside the folder, `samples.png`, shows all of them, enlarged.
+        """
         pixels, labels = pixel_array(stratified_sample(self.test_split, 100 * _SAMPLES), preprocessing)
+        shown: dict[str, np.ndarray] = {}
         for index, name in enumerate(self.class_names[:_SAMPLES]):
             found = np.flatnonzero(labels == index)
             if found.size:
+                shown[name] = pixels[found[0]]
                 safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
                 with files.new_file(folder / f"{safe}.png") as aside:
-                    aside.write_bytes(tf.io.encode_png(pixels[found[0]]).numpy())
+                    aside.write_bytes(tf.io.encode_png(shown[name]).numpy())
+        height, width = pixels.shape[1:3]
+        title = f"test images, {height}x{width} pixels"
+        with files.new_file(folder.with_suffix(".png")) as aside:
+            image_grid(np.stack(list(shown.values())), list(shown), title).savefig(aside, dpi=DPI)
 
     def explain_errors(self) -> AbstractContextManager[None]:
         """Returns a context that names broken images in TensorFlow's errors."""

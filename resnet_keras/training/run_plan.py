@@ -12,6 +12,7 @@ import keras
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from resnet_keras import files
 from resnet_keras.data.image_files import OnCorrupt
@@ -22,6 +23,7 @@ from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.complexity import multiply_adds, parameters
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
+from resnet_keras.runs.image_grid import DPI, image_grid
 from resnet_keras.training.image_size_phases import Phase, phases
 from resnet_keras.training.inputs import TrainingInputs, check_batch, precision, prepare_inputs
 from resnet_keras.training.model import compile_network
@@ -167,12 +169,21 @@ def _rates(recipe: Recipe, steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_schedule(plan: RunPlan, inputs: TrainingInputs, file: Path) -> None:
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(plan.rates[0] / inputs.steps, plan.rates[1])
-    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    with files.new_file(file) as aside, matplotlib.rc_context({"font.size": 9}):
+    recipe = inputs.recipe
+    with matplotlib.rc_context({"font.size": 9}):
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(plan.rates[0] / inputs.steps, plan.rates[1])
+        axes.set(
+            title=f"{recipe.network.model}: {recipe.schedule.epochs} epochs of {inputs.steps:,} steps",
+            xlabel="epoch",
+            ylabel="learning rate",
+            xlim=(0, recipe.schedule.epochs),
+            ylim=(0, None),
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    with files.new_file(file) as aside:
         figure.savefig(aside, dpi=120)
 
 
@@ -184,16 +195,11 @@ def _draw_batch(inputs: TrainingInputs, preprocessing: Preprocessing, file: Path
     pixels: Any = np.clip(images[:_DRAWN_IMAGES] * preprocessing.std + preprocessing.mean, 0, 255).astype(np.uint8)
     if preprocessing.channel_order == "bgr":
         pixels = pixels[..., ::-1]
-    columns = min(len(pixels), 8)
-    figure = Figure(figsize=(1.3 * columns, 1.5 * math.ceil(len(pixels) / columns)), layout="constrained")
-    grid = np.ravel(figure.subplots(math.ceil(len(pixels) / columns), columns, squeeze=False))
-    for axes in grid:
-        axes.axis("off")
-    for axes, image, label in zip(grid, pixels, labels.numpy(), strict=False):
-        axes.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None)
-        axes.set_title(_label(label, inputs.data.class_names), fontsize=6)
+    titles = [_label(label, inputs.data.class_names) for label in labels.numpy()[: len(pixels)]]
+    height, width = pixels.shape[1:3]
+    figure = image_grid(pixels, titles, f"first batch as the network sees it: {height}x{width} pixels, augmented")
     with files.new_file(file) as aside:
-        figure.savefig(aside, dpi=120)
+        figure.savefig(aside, dpi=DPI)
 
 
 def _label(label: Any, names: tuple[str, ...]) -> str:

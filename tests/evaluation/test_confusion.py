@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_keras.evaluation.confusion import class_table, confusion_matrix, write_details
+from resnet_keras.evaluation.confusion import class_table, confusion_matrix, draw_confusion, write_details
 from resnet_keras.evaluation.evaluator import SplitPredictions
 
 FILES = ["classes.csv", "confusion.csv", "confusion.png", "evaluation.json"]
@@ -129,6 +129,24 @@ def test_the_picture_shows_each_row_in_parts_of_its_class(tmp_path: Path) -> Non
     (filled,) = np.nonzero(dark > dark.max() / 2)
     # Both rows of the column are, though the second stands for three images.
     assert len(filled) > 0.5 * pixels.shape[0]
+
+
+def test_the_picture_says_true_predicted_and_the_accuracy() -> None:
+    labels = np.array([0, 0, 1, 2])
+    predicted = np.array([0, 1, 1, 2])
+    axes, bar = draw_confusion(
+        SplitPredictions(labels, predicted, (labels != predicted).astype(int), np.zeros(4), ("cat", "dog", "fox"))
+    ).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert axes.get_title() == "accuracy 75.00% on 4 images"
+    assert bar.get_ylabel() == "images of the true class, %"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "fox"]
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
+        ((0, 0), "1"),
+        ((1, 0), "1"),
+        ((1, 1), "1"),
+        ((2, 2), "1"),
+    }
 
 
 def test_files_that_are_there_are_replaced(tmp_path: Path) -> None:

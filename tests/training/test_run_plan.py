@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from resnet_keras.cli import train as program
 from resnet_keras.data.preprocessing import Preprocessing
@@ -181,6 +182,19 @@ def test_colors_are_drawn_in_their_order(tmp_path: Path) -> None:
         picture = drawn(tmp_path / f"{order}.png")[..., :3].reshape(-1, 3).astype(int)
         assert (np.abs(picture - [250, 120, 10]).max(1) <= 2).mean() > 0.2
         assert (np.abs(picture - [10, 120, 250]).max(1) <= 2).mean() == 0
+
+
+def test_the_schedule_is_drawn_over_whole_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: (figures.append(figure), file.touch()))
+    dry_run(recipe_of(), tmp_path)
+    (axes,), grid = (figure.axes for figure in figures)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "learning rate")
+    assert axes.get_title() == "little: 4 epochs of 11 steps"
+    assert axes.get_xlim() == (0, 4)
+    assert figures[1].get_suptitle() == "first batch as the network sees it: 8x8 pixels, augmented"
+    assert len(grid) == 32
+    assert all(axes.get_title() in map(str, range(10)) for axes in grid)
 
 
 def test_labels_are_named_by_their_largest_parts() -> None:

@@ -77,7 +77,7 @@ def weights_of(run: Path) -> list[np.ndarray]:
 def test_a_run_leaves_recipe_versions_history_curves_model_samples_and_result(digits_run: Path) -> None:
     names = {path.name for path in digits_run.iterdir()}
     files = {"recipe.json", "run.json", "history.csv", "curves.png", "model.keras", "evaluation.json"}
-    assert names == files | {"tensorboard", "samples", ".lock"}
+    assert names == files | {"tensorboard", "samples", "samples.png", ".lock"}
     with (digits_run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
