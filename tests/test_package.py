@@ -15,7 +15,8 @@ ORDER = {
     "checks": ("fields", "extras", "tensorflow_errors"),
     "layers": ("keras_internals", "traversal", "grouped_conv", "fake_quant", "batch_norm"),
     "data": (
-        *("class_names", "datasets", "preprocessing", "settings", "image_ops", "exif", "image_files", "splits"),
+        *("class_names", "datasets", "preprocessing", "settings", "image_ops", "exif", "image_files", "image_sizes"),
+        *("input_images", "splits"),
         *("sampling", "image_checks", "opening", "augmentation", "mixup", "auto_augment"),
         *("evaluation_input", "training_input", "input_speed"),
     ),
@@ -30,7 +31,9 @@ ORDER = {
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "freezing", "recalibration"),),
     "recipes": ("settings", "recipe", "catalog", "published_errors"),
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
-    "applications": ("named_networks", "classifier", "conversion", "prediction"),
+    "applications": (
+        *("named_networks", "outputs", "top_classes", "loaded_network", "classifier", "conversion", "prediction"),
+    ),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": (
         *("process_memory", "lock", "checkpoints", "machine", "curves", "image_grid", "folder", "saved_run", "summary"),
@@ -102,6 +105,9 @@ WITHOUT_TENSORFLOW = (
     "networks.builder",
     "networks.complexity",
     "applications.named_networks",
+    "applications.outputs",
+    "applications.top_classes",
+    "applications.loaded_network",
     "applications.classifier",
     "applications.conversion",
     "surgery.cloning",

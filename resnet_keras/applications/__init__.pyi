@@ -1,5 +1,4 @@
 from .classifier import Classifier as Classifier
-from .classifier import outputs_logits as outputs_logits
 from .conversion import convert as convert
 from .conversion import largest_difference as largest_difference
 from .named_networks import PlainNet18 as PlainNet18
@@ -21,5 +20,6 @@ from .named_networks import ResNet110 as ResNet110
 from .named_networks import ResNet152 as ResNet152
 from .named_networks import ResNet1202 as ResNet1202
 from .named_networks import build_with_weights as build_with_weights
-from .prediction import Prediction as Prediction
+from .outputs import outputs_logits as outputs_logits
 from .prediction import predict as predict
+from .top_classes import Prediction as Prediction

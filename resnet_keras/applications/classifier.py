@@ -1,9 +1,12 @@
-"""A network with its preprocessing and class names, in one file."""
+"""A network with its preprocessing and class names: one file, and methods that take images as they are."""
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +15,35 @@ import keras
 import numpy as np
 
 from resnet_keras import files
+from resnet_keras.applications.loaded_network import load_network
+from resnet_keras.applications.outputs import features_and_logits, logits_from, outputs_logits, softmax
+from resnet_keras.applications.top_classes import Prediction, check_top_k, most_probable
+from resnet_keras.data.input_images import input_batches
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.layers.batch_norm import fuse
 from resnet_keras.layers.fake_quant import LAYERS
+from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.keras_file import read_member
 from resnet_keras.weights.sources import CLASSIFIER_MEMBER
 
 RUN_MODEL = "model.keras"
 
+_log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Classifier:
     """A network, its preprocessing and its class names.
+
+    Its methods take images as they are: files, folders, bytes, Pillow images, arrays and tensors of pixels 0–255, of
+    any size and channels. They resize, crop and normalize them, 32 at a time.
 
     Its file is a `.keras` archive, which `keras.saving.load_model` opens, with one more member.
 
     Example:
-        >>> classifier = resnet_keras.Classifier.load("runs/digits_resnet20")
-        >>> for prediction in resnet_keras.predict(classifier, ["photo.jpg"]):
-        ...     print(prediction.path, prediction.classes)
+        >>> import resnet_keras
+        >>> classifier = resnet_keras.Classifier.from_pretrained("imagenet", model="resnet50")
+        >>> print(classifier.predict("photo.jpg")[0])
 
     Attributes:
         model: A network of normalized images (N, H, W, C) to logits or probabilities (N, classes).
@@ -54,13 +67,45 @@ class Classifier:
                 f"Received: {self.model.name}, with outputs of shape {outputs}"
             )
 
-    def save(self, path: str | Path) -> None:
-        """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
-        metadata = {"preprocessing": self.preprocessing.to_json(), "class_names": self.class_names}
-        with files.new_file(path) as aside:
-            self.model.save(aside)
-            with zipfile.ZipFile(aside, "a") as archive:
-                archive.writestr(CLASSIFIER_MEMBER, json.dumps(metadata))
+    def __repr__(self) -> str:
+        """Returns the network's name, the size of its images, and the number of classes with the first of them."""
+        (height, width), channels = self.preprocessing.image_size, self.preprocessing.channels
+        names = ", ".join(self.class_names[:3]) + (", ..." if len(self.class_names) > 3 else "")
+        return f"Classifier({self.model.name}, {height}x{width}x{channels}, {len(self.class_names)} classes: {names})"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path | keras.Model | ImportedWeights,
+        *,
+        model: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Classifier:
+        """Returns the classifier of any source of weights.
+
+        Class names and preprocessing come from the source, or are those that are usual for its library.
+
+        Args:
+            source: A run's folder; a file of this package, of PyTorch, Keras or safetensors; a folder of a hub; a
+                Keras model; or the name of published weights: "imagenet", "torchvision" or "hf://OWNER/NAME". See
+                `resnet_keras.weights.open_weights`.
+            model: Name of the network, such as "resnet50", which "imagenet" and "torchvision" need.
+            preprocessing: Replaces that of the source.
+            class_names: Replace those of the source, in the order of the network's outputs.
+
+        Raises:
+            FileNotFoundError: There is no such source, or published weights can't be fetched.
+            ValueError: The source is damaged, malicious, without a classifier or without a known layout; or
+                preprocessing and class names do not fit the network.
+        """
+        path = Path(source, RUN_MODEL) if isinstance(source, (str, Path)) and Path(source).is_dir() else source
+        if isinstance(path, (str, Path)) and _is_whole(Path(path)):
+            saved = cls.load(path)
+            return cls(saved.model, preprocessing or saved.preprocessing, tuple(class_names or saved.class_names))
+        loaded = load_network(source, network=model, preprocessing=preprocessing, class_names=class_names)
+        _log.info("%s", loaded.report)
+        return cls(loaded.model, loaded.preprocessing, loaded.class_names)
 
     @classmethod
     def load(cls, source: str | Path) -> Classifier:
@@ -84,44 +129,101 @@ class Classifier:
         model = fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
         return cls(model, Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"]))
 
+    def save(self, path: str | Path) -> None:
+        """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
+        metadata = {"preprocessing": self.preprocessing.to_json(), "class_names": self.class_names}
+        with files.new_file(path) as aside:
+            self.model.save(aside)
+            with zipfile.ZipFile(aside, "a") as archive:
+                archive.writestr(CLASSIFIER_MEMBER, json.dumps(metadata))
+
+    def export(self, to: str | Path = "saved_models", **options: Any) -> Any:
+        """Publishes the classifier as a SavedModel and LiteRT files; see `resnet_keras.export` for the options.
+
+        Args:
+            to: Folder of all exports.
+            **options: `name`, `dataset`, `data_dir`, `formats` and the other arguments of `resnet_keras.export`. A
+                classifier does not know a data set, so `dataset` is needed.
+
+        Returns:
+            The folder and the measurements of each artifact (`resnet_keras.exporting.Export`).
+        """
+        # Exporting builds on this module. Its public name loads it on this call only, so that imports keep one
+        # direction and a notebook user finds the method where the classifier is.
+        import resnet_keras
+
+        return resnet_keras.export(self, to, **options)
+
+    def predict(self, images: Any, top_k: int = 5) -> list[Prediction]:
+        """Returns the `top_k` most probable classes of each image: always a list, of one prediction for one image.
+
+        Pixels are 0–255, as in `keras.applications`. Floats of 0–1 and normalized ones are refused. Of 16 bits, the
+        upper 8 count. An alpha channel is dropped; gray and color are converted to what the network has. Files and
+        Pillow images are turned upright by their EXIF orientation.
+
+        Args:
+            images: A path, a folder, the bytes of an image file, a Pillow image, an array or a tensor of (H, W),
+                (H, W, C) or (N, H, W, C) with 1, 3 or 4 channels; or a list or an iterator of these.
+            top_k: Number of classes per image.
+
+        Returns:
+            A `Prediction` for each image, in order; the images of a folder by their names.
+
+        Raises:
+            FileNotFoundError: A path does not exist, or a folder contains no image.
+            ValueError: A file is damaged (the message names it), an array has another shape or other pixels, an image
+                has more than 178,956,970 pixels, something is no image, or `top_k` is below 1.
+        """
+        check_top_k(top_k)
+        return [
+            prediction
+            for paths, inputs in input_batches(images, self.preprocessing)
+            for prediction in most_probable(paths, self.probabilities_of_inputs(inputs), self.class_names, top_k)
+        ]
+
     def probabilities(self, images: Any) -> np.ndarray:
-        """Returns the probability of each class: normalized images (N, H, W, C) -> float32 (N, classes)."""
-        outputs = np.asarray(self.model.predict_on_batch(images), np.float32)
-        return softmax(outputs) if outputs_logits(self.model) else outputs
+        """Returns the probability of each class, float32 (N, classes); see `predict` for images and errors."""
+        parts = [self.probabilities_of_inputs(inputs) for _, inputs in input_batches(images, self.preprocessing)]
+        return np.concatenate([np.zeros((0, len(self.class_names)), np.float32), *parts])
 
     def logits(self, images: Any) -> np.ndarray:
+        """Returns the logits of each class, float32 (N, classes); see `predict` for images and errors."""
+        parts = [self.logits_of_inputs(inputs) for _, inputs in input_batches(images, self.preprocessing)]
+        return np.concatenate([np.zeros((0, len(self.class_names)), np.float32), *parts])
+
+    def embed(self, images: Any) -> np.ndarray:
+        """Returns the pooled features, which the last layer classifies, float32 (N, C); see `predict` for images."""
+        network = self._features
+        parts = [network.predict_on_batch(inputs) for _, inputs in input_batches(images, self.preprocessing)]
+        return np.concatenate([np.zeros((0, network.output_shape[-1]), np.float32), *parts]).astype(np.float32)
+
+    def preprocess(self, images: Any) -> np.ndarray:
+        """Returns images as the network takes them, float32 (N, *image_size, C); see `predict` for images and errors.
+
+        They are resized, cropped and normalized, and all of them are held in memory.
+        """
+        empty = np.zeros((0, *self.preprocessing.image_size, self.preprocessing.channels), np.float32)
+        return np.concatenate([empty, *(inputs for _, inputs in input_batches(images, self.preprocessing))])
+
+    def probabilities_of_inputs(self, inputs: Any) -> np.ndarray:
+        """Returns the probability of each class: normalized images (N, H, W, C) -> float32 (N, classes)."""
+        outputs = np.asarray(self.model.predict_on_batch(inputs), np.float32)
+        return softmax(outputs) if outputs_logits(self.model) else outputs
+
+    def logits_of_inputs(self, inputs: Any) -> np.ndarray:
         """Returns the logits of each class: normalized images (N, H, W, C) -> float32 (N, classes).
 
         Those of a network that ends in its softmax are logarithms of probabilities: logits up to a constant per image.
         """
-        return logits_from(self.model, np.asarray(self.model.predict_on_batch(images), np.float32))
+        return logits_from(self.model, np.asarray(self.model.predict_on_batch(inputs), np.float32))
+
+    @functools.cached_property
+    def _features(self) -> keras.Model:
+        """The network up to its pooled features."""
+        network = features_and_logits(self.model)
+        return keras.Model(network.input, network.output["features"], name=f"{self.model.name}_features")
 
 
-def outputs_logits(model: keras.Model) -> bool:
-    """Returns whether a classifier's outputs are logits, without an activation after them."""
-    if isinstance(model.layers[-1], keras.layers.Softmax):
-        return False
-    activation = getattr(model.layers[-1], "activation", None)
-    return activation is None or activation is keras.activations.linear
-
-
-def logits_from(model: keras.Model, outputs: np.ndarray) -> np.ndarray:
-    """Returns the logits for a classifier's outputs, or the logarithms of the probabilities if it returns those."""
-    return outputs if outputs_logits(model) else log_probabilities(outputs)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns the softmax along the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of the softmax along the last axis, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the logarithms of probabilities, which stay finite where these are 0."""
-    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+def _is_whole(path: Path) -> bool:
+    """Returns whether a file has network, preprocessing and class names, as `save` writes them."""
+    return path.suffix == ".keras" and path.is_file() and read_member(path, CLASSIFIER_MEMBER) is not None

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.applications.loaded_network import load_network
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.networks.builder import build
-from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
+from resnet_keras.networks.conventions import BottleneckStride, ZeroChannels
 from resnet_keras.weights.imported import ImportedWeights
-from resnet_keras.weights.loading import LoadReport, load_weights
-from resnet_keras.weights.recognition import recognize_architecture
-from resnet_keras.weights.sources import open_weights
+from resnet_keras.weights.loading import LoadReport
 
 
 def convert(
@@ -45,20 +42,15 @@ def convert(
         ValueError: The source is damaged, malicious, without a classifier or without a known layout; or preprocessing
             and class names do not fit the network.
     """
-    found = source if isinstance(source, ImportedWeights) else open_weights(source, network)
-    if found.classes is None:
-        raise ValueError(f"Expected weights with a classifier. Received: {found.source}, a backbone alone")
-    chosen = preprocessing or found.preprocessing
-    if chosen is None:
-        raise ValueError(f"Expected `preprocessing`, which {found.source} does not say. Received: None")
-    row = recognize_architecture(found)
-    stated = Conventions(bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
-    row = replace(row, conventions=row.conventions.merged(stated))
-    model = build(
-        row, input_shape=(*chosen.image_size, chosen.channels), classes=found.classes, classifier_activation=None
+    loaded = load_network(
+        source,
+        network=network,
+        preprocessing=preprocessing,
+        class_names=class_names,
+        bottleneck_stride=bottleneck_stride,
+        zero_channels=zero_channels,
     )
-    report = load_weights(model, found, bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
-    return Classifier(model, chosen, tuple(class_names or found.class_names or ())), report
+    return Classifier(loaded.model, loaded.preprocessing, loaded.class_names), loaded.report
 
 
 def largest_difference(first: Classifier, second: Classifier, *, images: int = 4) -> float:

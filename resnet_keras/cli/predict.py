@@ -14,7 +14,7 @@ from resnet_keras.cli.program import run
 
 
 def predict(
-    source: tyro.conf.Positional[Path],
+    source: tyro.conf.Positional[str],
     images: tyro.conf.Positional[tuple[Path, ...]],
     *,
     top_k: int = 5,
@@ -23,19 +23,20 @@ def predict(
     """Prints the most probable classes of each image.
 
     Args:
-        source: Folder of a finished run, or a .keras file with preprocessing and class names.
+        source: Folder of a finished run, a file or a folder of weights, or a name: hf://OWNER/NAME.
         images: Image files and folders of images.
         top_k: Number of classes to print for each image.
         json_output: Print JSON, one line per image.
     """
     if not images:
         raise ValueError("Expected images or folders of images. Received: none")
-    for prediction in resnet_keras.predict(resnet_keras.Classifier.load(source), images, top_k=top_k):
+    classifier = resnet_keras.Classifier.from_pretrained(source)
+    for prediction in resnet_keras.predict(classifier, images, top_k=top_k):
         if json_output:
             classes = [{"class": name, "probability": value} for name, value in prediction.classes]
             print(json.dumps({"image": prediction.path, "classes": classes}))
         else:
-            print(f"{prediction.path}: " + ", ".join(f"{name} {value:.2%}" for name, value in prediction.classes))
+            print(prediction)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier, softmax
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.applications.outputs import softmax
 from resnet_keras.data.class_names import class_indices
 from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.splits import RecordSplit, Split
@@ -200,7 +201,9 @@ def _probabilities(
 
 
 def _outputs(member: Classifier, images: np.ndarray, views: Views) -> np.ndarray:
-    return member.probabilities(images) if views.average == "probabilities" else member.logits(images)
+    return (
+        member.probabilities_of_inputs(images) if views.average == "probabilities" else member.logits_of_inputs(images)
+    )
 
 
 class _Progress:

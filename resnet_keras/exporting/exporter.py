@@ -88,7 +88,7 @@ class _Job:
 
 
 def export(
-    source: str | Path,
+    source: str | Path | Classifier,
     to: str | Path = "saved_models",
     *,
     name: str | None = None,
@@ -104,9 +104,9 @@ def export(
     version appears only when all of them have passed.
 
     Args:
-        source: A run's folder, or a `.keras` file with preprocessing and class names.
+        source: A run's folder, another source of `Classifier.from_pretrained`, or a classifier.
         to: Folder of all exports.
-        name: Name of the export; that of the run's folder or of the file if `None`.
+        name: Name of the export; that of the run's folder, of the file or of the classifier's network if `None`.
         version: Number of the version; the next free one if `None`.
         dataset: Data set of the calibration (training images) and the verification (test images); the run's own if
             `None`.
@@ -120,16 +120,18 @@ def export(
     Raises:
         FileNotFoundError: The run, the file or the data set is not there.
         FileExistsError: The version exists.
-        ValueError: A format or an option is unknown, the data set has other classes, or a file comes without `dataset`.
+        ValueError: A format or an option is unknown, the data set has other classes, or a source that is no run
+            comes without `dataset`.
         OSError: The disk is full.
         ArtifactError: An artifact could not be made or run. Nothing is published or replaced.
         ExportRefused: An artifact is outside its tolerance. Nothing is published or replaced.
     """
     chosen = ExportOptions(**options)
-    classifier = Classifier.load(source)
+    classifier = source if isinstance(source, Classifier) else Classifier.from_pretrained(source)
     formats = chosen.formats_for(quantization_aware=is_quantized(classifier.model))
-    dataset, data_dir = dataset_of(source, dataset, data_dir)
-    home = Path(to) / (name or Path(source).resolve().stem)
+    title = classifier.model.name if isinstance(source, Classifier) else str(source)
+    dataset, data_dir = dataset_of(title, dataset, data_dir)
+    home = Path(to) / (name or Path(title).resolve().stem)
     folder = home / str(_free_version(home) if version is None else version)
     if folder.exists():
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
@@ -140,7 +142,7 @@ def export(
         verifications = _with_latencies(job, list(_write_and_verify(job, aside)), aside)
         calibrated = len(reference.calibration)
         report = export_report(
-            source, classifier, dataset, chosen, verifications, job.layers, calibration_images=calibrated
+            title, classifier, dataset, chosen, verifications, job.layers, calibration_images=calibrated
         )
         _write_report(report, verifications, aside, home / f"refused-{folder.name}.json")
     return Export(folder, tuple(verifications))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier, logits_from
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.applications.outputs import logits_from
 from resnet_keras.data.evaluation_input import pixel_array
 from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.image_ops import normalize

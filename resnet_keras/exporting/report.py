@@ -19,7 +19,7 @@ from resnet_keras.surgery.quantization import is_quantized
 
 
 def export_report(
-    source: str | Path,
+    source: str,
     classifier: Classifier,
     dataset: str,
     options: ExportOptions,
@@ -31,8 +31,8 @@ def export_report(
     """Returns the report of an export, for JSON.
 
     Args:
-        source: A run's folder or a `.keras` file.
-        classifier: The classifier in it.
+        source: A run's folder, a file, or the name of another source.
+        classifier: The classifier of it.
         dataset: Data set of calibration and verification.
         options: Options of the export.
         verifications: Measurements of each artifact.
@@ -42,8 +42,8 @@ def export_report(
     path = Path(source)
     recipe = path / "recipe.json"
     return {
-        "source": str(source),
-        "weights_sha256": hashlib.sha256((path / RUN_MODEL if path.is_dir() else path).read_bytes()).hexdigest(),
+        "source": source,
+        "weights_sha256": _sha256(path / RUN_MODEL if path.is_dir() else path, classifier),
         "recipe": json.loads(recipe.read_text(encoding="utf-8")) if recipe.is_file() else None,
         "model": classifier.model.name,
         "quantization_aware": is_quantized(classifier.model),
@@ -58,3 +58,13 @@ def export_report(
             for each in verifications
         ],
     }
+
+
+def _sha256(file: Path, classifier: Classifier) -> str:
+    """Returns the hash of a source's file, or of the weights themselves if there is no file."""
+    if file.is_file():
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for weight in classifier.model.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier, outputs_logits
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.applications.outputs import features_and_logits
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.layers.fake_quant import FakeQuant
-from resnet_keras.layers.keras_internals import producer
 from resnet_keras.surgery.folding import first_convolution, fold
 from resnet_keras.surgery.quantization import PIXELS_RANGE, PIXELS_SCALE, is_quantized
 
@@ -37,7 +37,7 @@ def serving_network(classifier: Classifier, precision: Precision = "float32") ->
         ValueError: The network ends neither in logits nor in their softmax.
     """
     preprocessing = classifier.preprocessing
-    network = fold(_with_features(classifier.model))
+    network = fold(features_and_logits(classifier.model))
     pixels = keras.Input((*preprocessing.image_size, preprocessing.channels), dtype="float32", name="images")
     network, normalized = _absorb_normalization(network, preprocessing, pixels)
     if precision != "float32":
@@ -88,26 +88,3 @@ def _without_scale(network: keras.Model, std: float) -> tuple[keras.Model, keras
         end.assign(end.value * std)
     body = keras.Model(scale.output, network.output, name=network.name)
     return body, next(layer for layer in body.layers if isinstance(layer, keras.layers.Conv2D))
-
-
-def _with_features(model: keras.Model) -> keras.Model:
-    """Returns a classifier's network with two outputs: the input of its last dense layer, and the logits."""
-    last, dense = model.layers[-1], None
-    if outputs_logits(model):
-        logits = model.output
-    elif isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
-        logits = last.input
-        if isinstance(last, keras.layers.Dense):
-            dense = last.__class__.from_config({**last.get_config(), "activation": None})
-            logits = dense(last.input)
-            dense.set_weights(last.get_weights())
-    else:
-        raise ValueError(
-            "Expected a network that ends in logits or in their softmax. "
-            f"Received: {model.name}, which ends in {last.name}, a {type(last).__name__}"
-        )
-    operation = producer(logits)
-    while isinstance(operation, FakeQuant):
-        operation = producer(operation.input)
-    features = operation.input if isinstance(operation, keras.layers.Dense) else logits
-    return keras.Model(model.input, {"features": features, "logits": logits}, name=model.name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_keras.applications.classifier import log_probabilities, log_softmax
+from resnet_keras.applications.outputs import log_probabilities, log_softmax
 from resnet_keras.exporting.artifact_process import ArtifactProcess, Latency, default_threads, run_artifact
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.litert import operators

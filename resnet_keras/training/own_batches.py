@@ -84,7 +84,7 @@ class BatchData:
         columns: list[tuple[np.ndarray, ...]] = []
         for images, labels in self.test.as_numpy_iterator():
             right = labels.argmax(1) if labels.ndim == 2 else labels.astype(np.int64)
-            probabilities = classifier.probabilities(images.astype(np.float32))
+            probabilities = classifier.probabilities_of_inputs(images.astype(np.float32))
             of_right = np.take_along_axis(probabilities, right[:, None], axis=1)[:, 0].astype(np.float64)
             losses = -np.log(np.maximum(of_right, np.finfo(np.float32).tiny))
             columns.append((right, probabilities.argmax(1), ranks(probabilities, right), losses))

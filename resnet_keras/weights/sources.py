@@ -146,7 +146,8 @@ def _from_folder(folder: Path) -> ImportedWeights:
     files = [folder / name for name in _FOLDER_FILES if (folder / name).is_file()]
     if not files:
         raise FileNotFoundError(
-            f"Expected one of {', '.join(_FOLDER_FILES)} in {folder}. Received: a folder without any of them"
+            f"Expected a finished run's folder, or a hub's with one of {', '.join(_FOLDER_FILES)}. Received: {folder}, "
+            "without any of them"
         )
     if files[0].suffix == ".keras":
         return _from_archive(files[0])

@@ -427,7 +427,9 @@ def test_preprocessing_and_classes_go_along_into_a_file(tmp_path: Path) -> None:
     assert loaded.preprocessing == classifier.preprocessing
     assert (loaded.preprocessing.image_size, loaded.preprocessing.shorter_side) == ((28, 28), 32)
     assert loaded.preprocessing.interpolation == "bicubic"
-    np.testing.assert_allclose(loaded.probabilities(pixels(28)), classifier.probabilities(pixels(28)), atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.probabilities_of_inputs(pixels(28)), classifier.probabilities_of_inputs(pixels(28)), atol=1e-6
+    )
     assert largest_difference(classifier, loaded) < 1e-5
     again, report = convert(tmp_path / "x.keras")
     assert (again.preprocessing, again.class_names) == (loaded.preprocessing, loaded.class_names)
@@ -439,7 +441,7 @@ def test_logits_come_out_whatever_went_over_them_before() -> None:
     model = network(1)  # which ends in a softmax
     classifier = converted(model, 8)
     np.testing.assert_allclose(keras.ops.softmax(classifier.model(pixels(8))), model(pixels(8)), atol=1e-5)
-    np.testing.assert_allclose(classifier.probabilities(pixels(8)), model(pixels(8)), atol=1e-5)
+    np.testing.assert_allclose(classifier.probabilities_of_inputs(pixels(8)), model(pixels(8)), atol=1e-5)
 
 
 def test_what_is_said_goes_before_what_is_told_and_assumed() -> None:

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.applications.prediction import image_paths, predict
+from resnet_keras.applications.prediction import predict
 from resnet_keras.data.image_ops import normalize
+from resnet_keras.data.input_images import image_paths
 from resnet_keras.data.opening import open_split
 
 
@@ -17,7 +18,7 @@ def test_a_file_gives_what_its_pixels_give(digits_run: Path, tmp_path: Path) -> 
     pixels = open_split("digits", "test").images[:3]
     for i, image in enumerate(pixels):
         (tmp_path / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
-    expected = classifier.probabilities(normalize(pixels, classifier.preprocessing))
+    expected = classifier.probabilities_of_inputs(normalize(pixels, classifier.preprocessing))
     found = list(predict(classifier, [tmp_path], top_k=10))
     assert [Path(prediction.path).name for prediction in found] == ["0.png", "1.png", "2.png"]
     for prediction, row in zip(found, expected, strict=True):

@@ -17,7 +17,8 @@ from helpers.artifacts import convert_classifier
 from helpers.small_networks import TWO_STAGES, drawn
 
 from resnet_keras.applications import named_networks
-from resnet_keras.applications.classifier import Classifier, outputs_logits, softmax
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.applications.outputs import outputs_logits, softmax
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
@@ -131,7 +132,7 @@ def test_the_saved_model_has_the_signatures_that_serving_expects(digits_export: 
 def test_the_reported_numbers_are_those_of_a_run_by_hand(digits_export: Path, digits_run: Path) -> None:
     classifier = Classifier.load(digits_run)
     test = open_split("digits", "test")
-    expected = classifier.probabilities(normalize(test.images, classifier.preprocessing))
+    expected = classifier.probabilities_of_inputs(normalize(test.images, classifier.preprocessing))
     report = json.loads((digits_export / "export.json").read_text())
     for artifact in report["artifacts"][1:]:
         (received,) = LiteRTModel(digits_export / artifact["file"])(test.images).values()
@@ -274,7 +275,7 @@ def test_every_network_of_the_tables_converts(name: str, tmp_path: Path) -> None
     model = drawn(models.build(name, input_shape=(side, side, 3), classes=5))
     classifier = Classifier(model, preprocessing, tuple("abcde"))
     images = np.random.default_rng(3).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
-    expected = classifier.probabilities(normalize(images, preprocessing))
+    expected = classifier.probabilities_of_inputs(normalize(images, preprocessing))
     forms = ("float32", "int8")
     convert_classifier(classifier, images, {form: tmp_path / f"{form}.tflite" for form in forms})
     (found,) = LiteRTModel(tmp_path / "float32.tflite")(images).values()
@@ -288,8 +289,8 @@ def test_an_exported_bgr_network_takes_rgb_pixels() -> None:
     classifier = Classifier(drawn(models.build(TWO_STAGES, input_shape=(32, 32, 3), classes=5)), bgr, tuple("abcde"))
     images = pixels(8)
     found = np.log(probability_network(serving_network(classifier))(images.astype("float32")))
-    np.testing.assert_allclose(found, np.log(classifier.probabilities(normalize(images, bgr))), atol=1e-3)
-    assert np.abs(found - np.log(classifier.probabilities(normalize(images, RGB)))).max() > 0.1
+    np.testing.assert_allclose(found, np.log(classifier.probabilities_of_inputs(normalize(images, bgr))), atol=1e-3)
+    assert np.abs(found - np.log(classifier.probabilities_of_inputs(normalize(images, RGB)))).max() > 0.1
 
 
 def test_the_saved_model_ran_in_a_process_without_this_package(digits_export: Path) -> None:
@@ -376,8 +377,8 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
     head.set_weights(
         [np.outer(direction, [4, -4, 0, 0, 0]), np.array([4, -4, 0, 0, 0]) * -((red + blue) / 2 @ direction)]
     )
-    expected = classifier.probabilities(normalize(images[:8], bgr))
-    swapped = classifier.probabilities(normalize(images[:8, ..., ::-1], bgr))
+    expected = classifier.probabilities_of_inputs(normalize(images[:8], bgr))
+    swapped = classifier.probabilities_of_inputs(normalize(images[:8, ..., ::-1], bgr))
     assert np.abs(expected - swapped).max() > 0.5
     write_saved_model(classifier, tmp_path / "1")
     served = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"]
@@ -401,7 +402,7 @@ def test_resnet_1202_converts_to_floats_and_integers(tmp_path: Path, caplog: pyt
             variable.assign(np.full(variable.shape, 0.05))  # otherwise 600 sums of random blocks overflow int8's ranges
     classifier = Classifier(model, RGB, tuple(map(str, range(10))))
     images = pixels(4)
-    expected = classifier.probabilities(normalize(images, RGB))
+    expected = classifier.probabilities_of_inputs(normalize(images, RGB))
     files = {form: tmp_path / f"{form}.tflite" for form in ("float32", "int8")}
     convert_classifier(classifier, images, files)
     assert [line.split()[2] for line in caplog.messages if line.startswith("converted")] == ["float32", "int8"]

@@ -11,7 +11,8 @@ import tensorflow as tf
 from helpers.small_networks import TWO_STAGES, drawn
 from tensorflow_serving.apis import prediction_log_pb2
 
-from resnet_keras.applications.classifier import Classifier, softmax
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.applications.outputs import softmax
 from resnet_keras.applications.prediction import predict
 from resnet_keras.data.image_ops import crop, normalize
 from resnet_keras.data.preprocessing import Preprocessing
@@ -66,7 +67,7 @@ def test_pixels_of_any_size_are_classified(loaded: Any, classifier: Classifier) 
         found = serve(images=tf.constant(images))["probabilities"]
         np.testing.assert_allclose(found, softmax(logits(classifier, images)), atol=1e-5)
     images = pixels(2, 32, 40)  # of the network's size: as they are
-    expected = classifier.probabilities(normalize(images, RGB))
+    expected = classifier.probabilities_of_inputs(normalize(images, RGB))
     np.testing.assert_allclose(serve(images=tf.constant(images))["probabilities"], expected, atol=1e-5)
 
 

@@ -143,7 +143,7 @@ def test_int8_computes_what_the_quantized_network_does(model: object, tmp_path: 
     np.testing.assert_allclose(rounded(images), network(images), atol=0.08 * scale)
     assert np.abs(rounded(images) - network(images)).max() > 1e-4 * scale
     classifier = Classifier(rounded, RGB, tuple(map(str, range(network.output_shape[1]))))
-    expected = classifier.probabilities(images)
+    expected = classifier.probabilities_of_inputs(images)
     convert_to_litert(probability_network(serving_network(classifier)), pixels(1), {"int8": tmp_path / "x.tflite"})
     found = LiteRTModel(tmp_path / "x.tflite")
     (probabilities,) = found(pixels()).values()

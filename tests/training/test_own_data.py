@@ -166,7 +166,7 @@ def test_batches_are_used_as_they_are_and_resume_after_those_that_were_seen(reci
     assert not run.recipe.augmentation.flip  # what is recorded is what happened
     classifier = Classifier.load(tmp_path / "whole")
     assert classifier.preprocessing.mean == (0.0,)
-    probabilities = classifier.probabilities(TEST[0].astype(np.float32) / 255)
+    probabilities = classifier.probabilities_of_inputs(TEST[0].astype(np.float32) / 255)
     assert (probabilities.argmax(1) != TEST[1]).mean() == pytest.approx(result.top1_error)
     with (tmp_path / "whole" / "history.csv").open() as file:
         header, *_, last = (line.strip().split(",") for line in file)

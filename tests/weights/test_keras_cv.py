@@ -99,7 +99,7 @@ def test_a_classifier_is_converted_with_its_rescaling(tmp_path: Path) -> None:
         preprocessing = classifier.preprocessing
         assert (preprocessing.mean, preprocessing.std) == ((0.0,) * 3, (255.0,) * 3)
         assert "pixels become 0 to 1; 224 of 256 pixels, bilinear" in report.notes
-        assert_close(classifier.probabilities(pixels / 255), expected)
+        assert_close(classifier.probabilities_of_inputs(pixels / 255), expected)
 
 
 @pytest.mark.parametrize(

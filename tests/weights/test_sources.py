@@ -379,6 +379,6 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(
         FileNotFoundError,
-        match=r"Expected one of model\.keras, model\.safetensors, .*Received: a folder without any",
+        match=r"Expected a finished run.s folder, or a hub.s with one of model\.keras, .*, without any of them",
     ):
         open_weights(tmp_path)
