@@ -37,7 +37,7 @@ ORDER = {
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": (
         *("process_memory", "lock", "checkpoints", "machine", "curves", "image_grid", "folder", "saved_run", "summary"),
-        "post_training",
+        *("results_page", "post_training"),
     ),
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
@@ -121,6 +121,7 @@ WITHOUT_TENSORFLOW = (
     "runs.folder",
     "runs.saved_run",
     "runs.summary",
+    "runs.results_page",
     "evaluation.layer_responses",
     "training.schedules",
     "training.callbacks",

@@ -18,6 +18,7 @@ def runs(
     sources: tyro.conf.Positional[tuple[Path, ...]],
     *,
     csv: Path | None = None,
+    page: Path | None = None,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Prints a Markdown table of runs: error over seeds, time, and speed of each recipe; then the unfinished runs.
@@ -25,11 +26,14 @@ def runs(
     Args:
         sources: Run folders, or folders that contain some at any depth.
         csv: Write a line for each run to this file.
+        page: Write this Markdown page, with commands, machines, and curves; pictures go to images/results beside it.
         json_output: Print JSON.
     """
     table = resnet_keras.runs.summarize_runs(sources)
     if csv is not None:
         files.write_text(csv, table.as_csv())
+    if page is not None:
+        resnet_keras.runs.write_results_page(table, page)
     print(json.dumps(table.as_dict(), indent=2) if json_output else table)
 
 

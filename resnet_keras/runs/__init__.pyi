@@ -6,6 +6,7 @@ from .folder import dataset_of as dataset_of
 from .lock import lock_run as lock_run
 from .machine import versions as versions
 from .process_memory import peak_memory as peak_memory
+from .results_page import write_results_page as write_results_page
 from .saved_run import SavedRun as SavedRun
 from .saved_run import read_run as read_run
 from .summary import RunSummary as RunSummary

@@ -13,7 +13,7 @@ from typing import Any
 from resnet_keras.evaluation.evaluator import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
-from resnet_keras.runs.folder import RunFolder
+from resnet_keras.runs.folder import ARRAYS, BATCHES, RunFolder
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,38 @@ class SavedRun:
             return float(self.about["training_seconds"])
         column = self.column("seconds")
         return sum(column) if len(column) == self.recipe.schedule.epochs else None
+
+    @property
+    def command(self) -> str | None:
+        """Command that trains it again, with its flags; `None` if its caller brought the images."""
+        name, differing = nearest(self.recipe)
+        if self.recipe.data.dataset in (ARRAYS, BATCHES):
+            return None
+        changes = {"model": self.recipe.network.model, **differing, "seed": self.recipe.seed}
+        default = RECIPES[name].flat()
+        flags = [_flag(key, _shown(value)) for key, value in changes.items() if value != default[key]]
+        source = ["--data-dir DIR"] if self.about.get("data_dir") else []
+        return " ".join(["resnet train", name, *flags, *source, f"--workdir runs/{self.path.resolve().name}"])
+
+    @property
+    def recipe_epochs(self) -> int:
+        """Epochs of the nearest of `RECIPES`."""
+        return RECIPES[nearest(self.recipe)[0]].schedule.epochs
+
+    @property
+    def top1_error(self) -> float | None:
+        """Error on the test images alone after the last epoch; `None` if it was not measured."""
+        if self.evaluation is None:
+            return None
+        if not self.recipe.evaluation.test_flip:
+            return self.evaluation.top1_error
+        accuracy = self.history[-1].get("val_accuracy") if self.history else None
+        return None if accuracy is None else 1 - accuracy
+
+    @property
+    def mirrored_top1_error(self) -> float | None:
+        """Error of the mean over each test image and its mirror image; `None` if it was not measured."""
+        return self.evaluation.top1_error if self.evaluation and self.recipe.evaluation.test_flip else None
 
     @property
     def progress(self) -> str:
@@ -166,6 +198,15 @@ def _history(file: Path) -> list[dict[str, float]]:
         return []
     with file.open(newline="", encoding="utf-8") as lines:
         return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(lines)]
+
+
+def _flag(name: str, value: Any) -> str:
+    """Returns a field of a recipe as a flag of the program."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join([f"--{flag}", *map(str, values)])
 
 
 def _shown(value: Any) -> Any:

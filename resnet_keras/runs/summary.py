@@ -16,12 +16,16 @@ from resnet_keras.runs.saved_run import SavedRun, find_runs, nearest, read_run
 from resnet_keras.tables import markdown_table
 
 _VERSIONS = ("resnet_keras", "commit", "tensorflow", "keras")
-_HEAD = ("recipe", "seeds", "epochs", "top-1 error, %", "test images", "time per run", "images/s")
+_HEAD = (
+    *("recipe", "seeds", "epochs", "top-1 error, %", "with mirrored images, %", "test images", "time per run"),
+    "images/s",
+)
 _UNFINISHED_HEAD = ("unfinished run", "recipe", "seed", "progress", "test error so far, %")
-_NOTE = (
-    "Top-1 error of the finished network on the test images: mean ± standard deviation over seeds (n - 1). Time is the "
-    "mean over runs of the sum over epochs, with their validation and without the final one. Images/s is the median "
-    "over the epochs of all runs, of training alone."
+NOTE = (
+    "Top-1 error of the network of the last epoch on the test images: mean ± standard deviation over seeds (n - 1). "
+    "Recipes that average each image and its mirror image have both errors. A run that was cut short has the epochs of "
+    "its recipe, too. Time is the mean over runs of the sum over epochs, with their validation and without the final "
+    "one. Images/s is the median over the epochs of all runs, of training alone."
 )
 
 
@@ -47,9 +51,11 @@ class Row:
             "recipe": self.name,
             "seeds": [run.recipe.seed for run in self.runs],
             "epochs": self.runs[0].recipe.schedule.epochs,
+            "recipe_epochs": self.runs[0].recipe_epochs,
             "top1_error_mean": mean(errors),
             "top1_error_sd": stdev(errors) if len(errors) > 1 else None,
             "top1_errors": errors,
+            "mirrored": self.runs[0].recipe.evaluation.test_flip,
             "test_images": sorted({result.images for result in results}),
             "seconds": mean(times) if times else None,
             "images_per_second": median(rates) if rates else None,
@@ -60,12 +66,13 @@ class Row:
     def cells(self) -> tuple[object, ...]:
         """Returns the row of the table."""
         of = self.summary()
-        spread = "" if of["top1_error_sd"] is None else f" ± {100 * of['top1_error_sd']:.2f}"
+        cut = f" of {of['recipe_epochs']}" if of["epochs"] < of["recipe_epochs"] else ""
         return (
             self.name,
             len(self.runs),
-            of["epochs"],
-            f"{100 * of['top1_error_mean']:.2f}{spread}",
+            f"{of['epochs']}{cut}",
+            _percent([run.top1_error for run in self.runs]),
+            _percent([run.mirrored_top1_error for run in self.runs]),
             " or ".join(f"{images:,}" for images in of["test_images"]),
             "–" if of["seconds"] is None else timedelta(seconds=round(of["seconds"])),
             "–" if of["images_per_second"] is None else f"{of['images_per_second']:,.0f}",
@@ -91,7 +98,7 @@ class RunSummary:
     def __str__(self) -> str:
         parts = []
         if self.rows:
-            parts += [markdown_table(_HEAD, [row.cells() for row in self.rows]), _NOTE]
+            parts += [self.table(), NOTE]
         if self.unfinished:
             parts += [
                 markdown_table(_UNFINISHED_HEAD, map(_unfinished_cells, self.unfinished), text=("recipe", "progress"))
@@ -101,6 +108,10 @@ class RunSummary:
         if self.warnings:
             parts += ["Warnings:", "\n".join(f"- {warning}" for warning in self.warnings)]
         return "\n\n".join(parts)
+
+    def table(self) -> str:
+        """Returns the rows as a Markdown table."""
+        return markdown_table(_HEAD, [row.cells() for row in self.rows])
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the same as data, for JSON."""
@@ -157,6 +168,15 @@ def summarize_runs(sources: Iterable[str | Path]) -> RunSummary:
     warnings: list[str] = []
     rows = tuple(_row(group, warnings) for group in groups)
     return RunSummary(rows, tuple(unfinished), damaged, tuple(warnings))
+
+
+def _percent(errors: list[float | None]) -> str:
+    """Returns mean and standard deviation of errors in percent; a dash unless all are known."""
+    known = [100 * error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return "–"
+    spread = f" ± {stdev(known):.2f}" if len(known) > 1 else ""
+    return f"{mean(known):.2f}{spread}"
 
 
 def _row(runs: list[SavedRun], warnings: list[str]) -> Row:

@@ -69,7 +69,9 @@ def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path:
         write_run(tmp_path / f"r{seed}", BASE.replace(seed=seed), error)
     table = summarize_runs([tmp_path])
     # Mean 10 %; deviations -2, -1 and 3 points: the root of 14 / 2 is 2.6458. 10 + 20 + 30 s; median of 1000 to 1200.
-    assert lines(table) == ["| cifar10 resnet20, epochs=3 | 3 | 3 | 10.00 ± 2.65 | 10,000 | 0:01:00 | 1,100 |"]
+    assert lines(table) == [
+        "| cifar10 resnet20, epochs=3 | 3 | 3 of 164 | 10.00 ± 2.65 | – | 10,000 | 0:01:00 | 1,100 |"
+    ]
     (row,) = table.as_dict()["recipes"]
     assert row["seeds"] == [0, 1, 2]
     assert row["top1_error_mean"] == pytest.approx(0.1)
@@ -82,7 +84,7 @@ def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path:
 def test_one_seed_has_a_mean_alone(tmp_path: Path) -> None:
     write_run(tmp_path / "run", RECIPES["cifar10"].replace(seed=4), 0.08755)
     table = summarize_runs([tmp_path])
-    assert lines(table)[0].startswith("| cifar10 resnet20 | 1 | 164 | 8.76 | 10,000 | ")
+    assert lines(table)[0].startswith("| cifar10 resnet20 | 1 | 164 | 8.76 | – | 10,000 | ")
     assert table.as_dict()["recipes"][0]["top1_error_sd"] is None
 
 
@@ -164,7 +166,7 @@ def test_a_damaged_run_is_named_with_the_reason_and_the_others_stay(
     write_run(tmp_path / "a")
     (write_run(tmp_path / "b", BASE.replace(seed=1), 0.5) / file).write_text(content)
     table = summarize_runs([tmp_path])
-    assert lines(table)[0].startswith("| cifar10 resnet20, epochs=3 | 1 | 3 | 25.00 |")
+    assert lines(table)[0].startswith("| cifar10 resnet20, epochs=3 | 1 | 3 of 164 | 25.00 |")
     assert list(table.damaged) == [tmp_path / "b"]
     assert table.damaged[tmp_path / "b"].startswith(f"Expected {file} as a run writes it. Received: ")
     assert said in table.damaged[tmp_path / "b"]
@@ -177,7 +179,9 @@ def test_a_run_of_an_older_version_has_the_defaults_of_newer_fields(tmp_path: Pa
     with_fields(old, batch_norm=None, loss=None, stochastic_depth=None)
     assert "loss" not in json.loads((old / "recipe.json").read_text())["optimization"]
     (old / "run.json").unlink()
-    assert lines(summarize_runs([tmp_path]))[0].startswith("| cifar10 resnet20, epochs=3 | 2 | 3 | 30.00 ± 7.07 |")
+    assert lines(summarize_runs([tmp_path]))[0].startswith(
+        "| cifar10 resnet20, epochs=3 | 2 | 3 of 164 | 30.00 ± 7.07 |"
+    )
 
 
 def test_a_field_of_another_version_is_named_and_sets_its_run_apart(tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ def test_a_second_run_of_a_seed_is_left_out_with_a_warning(tmp_path: Path) -> No
     write_run(tmp_path / "copy", error=0.4)
     write_run(tmp_path / "other", BASE.replace(seed=1), 0.3)
     table = summarize_runs([tmp_path])
-    assert "| 2 | 3 | 25.00 ± 7.07 |" in lines(table)[0]
+    assert "| 2 | 3 of 164 | 25.00 ± 7.07 |" in lines(table)[0]
     (warning,) = table.warnings
     assert f"seed 0 is in {tmp_path / 'a'} and in {tmp_path / 'copy'}, which is ignored" in warning
     assert warning in str(table)
