@@ -44,4 +44,4 @@ benchmark: .venv/test
 	$(BIN)/python benchmarks/training.py
 
 docs: .venv/docs
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

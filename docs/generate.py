@@ -1,0 +1,142 @@
+"""Writes the pages of docs/api and the generated tables: `python docs/generate.py`.
+
+A test compares what is in the repository with what this program writes.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "resnet_keras"
+API = ROOT / "docs" / "api"
+BUILDERS = re.compile(r"(ResNet|PlainNet)\d+")
+NOTE = "<!-- Written by docs/generate.py from the stubs of the package. -->"
+
+
+def folders() -> list[str]:
+    """Returns the folders of the package that have public names, in alphabetical order."""
+    return sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
+
+
+def public_names(folder: str) -> dict[str, str]:
+    """Returns the names of a folder's stub, each with its module, or with an empty string for a module itself."""
+    tree = ast.parse((PACKAGE / folder / "__init__.pyi").read_text(encoding="utf-8"))
+    nodes = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name: node.module or "" for node in nodes for alias in node.names}
+
+
+def first_line(file: Path) -> str:
+    """Returns the first line of a file's docstring."""
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def summary(folder: str, name: str, module: str) -> str:
+    """Returns the first line of a public name's docstring."""
+    source = PACKAGE / folder / f"{module or name}.py"
+    if not module:
+        return first_line(source)
+    body = ast.parse(source.read_text(encoding="utf-8")).body
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            return str(following.value.value).partition("\n")[0] if documented else ""
+    return ""
+
+
+def builder_rows(names: list[str]) -> Iterator[str]:
+    """Yields a table of the named networks, whose functions have the arguments of `build_with_weights`."""
+    yield "## ResNet18 to PlainNet110\n"
+    yield "They take the arguments of `build_with_weights` after `network`.\n"
+    yield "| builder | network | image |\n|---|---|---|"
+    for name in names:
+        depth = int(re.sub(r"\D", "", name))
+        kind = "residual" if name.startswith("ResNet") else "plain"
+        small = depth in (20, 32, 44, 56, 110, 1202)
+        anchor = f'<a id="resnet_keras.applications.{name}"></a>'
+        yield f"| {anchor}`{name}` | {kind}, {depth} layers | {'32x32, CIFAR' if small else '224x224, ImageNet'} |"
+    yield ""
+
+
+def folder_page(folder: str) -> str:
+    """Returns the page of a folder: a directive of mkdocstrings for each public name."""
+    names = public_names(folder)
+    builders = [name for name, module in names.items() if module and BUILDERS.fullmatch(name)]
+    lines = [NOTE, "", f"# resnet_keras.{folder}", "", first_line(PACKAGE / folder / "__init__.py"), ""]
+    for name in names:
+        if name not in builders:
+            lines += [f"::: resnet_keras.{folder}.{name}", ""]
+    if builders:
+        lines += builder_rows(builders)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def module_page(name: str) -> str:
+    """Returns the page of a module that is public itself."""
+    return "\n".join([NOTE, "", f"# resnet_keras.{name}", "", f"::: resnet_keras.{name}", ""])
+
+
+def index_page() -> str:
+    """Returns the page of the names at the top, each with a link to its folder's page."""
+    lines = [NOTE, "", "# API reference", ""]
+    lines += ["`import resnet_keras` gives these names. The others are in namespaces: `resnet_keras.surgery.fold`.", ""]
+    lines += ["## Names at the top", "", "| name | |", "|---|---|"]
+    names = public_names("")
+    for name, folder in names.items():
+        if not folder:
+            continue
+        anchor = f'<a id="resnet_keras.{name}"></a>'
+        what = f"Returns {name}." if BUILDERS.fullmatch(name) else summary(folder, name, public_names(folder)[name])
+        lines.append(
+            f"| {anchor}[`{name}`]({folder}.md#resnet_keras.{folder}.{name}) | {what.replace('|', chr(92) + '|')} |"
+        )
+    lines += ["", "## Namespaces", "", "| namespace | |", "|---|---|"]
+    for name in (name for name, folder in names.items() if not folder):
+        file = PACKAGE / name / "__init__.py"
+        what = first_line(file if file.is_file() else PACKAGE / f"{name}.py")
+        lines.append(f'| <a id="resnet_keras.{name}"></a>[`resnet_keras.{name}`]({name}.md) | {what} |')
+    return "\n".join(lines) + "\n"
+
+
+def api_pages() -> dict[Path, str]:
+    """Returns the text of each page of the API reference."""
+    modules = [name for name, folder in public_names("").items() if not folder and name not in folders()]
+    pages = {API / "index.md": index_page()}
+    pages |= {API / f"{folder}.md": folder_page(folder) for folder in folders()}
+    return pages | {API / f"{name}.md": module_page(name) for name in modules}
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """Returns a page with new content between its marks `<!-- generated: NAME -->` and `<!-- end -->`.
+
+    Raises:
+        ValueError: The page does not have the marks exactly once.
+    """
+    begin, end = f"<!-- generated: {name} -->\n", "\n<!-- end -->"
+    if text.count(begin) != 1 or end not in text.partition(begin)[2]:
+        raise ValueError(f"Expected one pair of marks around {name!r}. Received: {text.count(begin)}")
+    before, _, rest = text.partition(begin)
+    return before + begin + content + rest[rest.index(end) :]
+
+
+def main() -> int:
+    """Writes everything that has changed, and removes pages of folders that are gone."""
+    pages = api_pages()
+    for path in set(API.glob("*.md")) - set(pages):
+        path.unlink()
+    for path, text in pages.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
