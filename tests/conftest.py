@@ -1,5 +1,6 @@
 """Fixtures of several test files: the folder of real data, a trained run, and its export."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from helpers.artifacts import one_converter
 from resnet_keras.exporting.exporter import export
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training.trainer import train
+
+# Tracing makes hundreds of thousands of objects that live for long; the default thresholds search them too often.
+gc.set_threshold(100_000, 20, 50)
 
 
 @pytest.fixture(scope="session")

@@ -99,23 +99,22 @@ def random_crop(
     def from_jpeg() -> tf.Tensor:
         where = _window(tf.io.extract_jpeg_shape(encoded)[:2], augmentation, preprocessing, seed)
         reduction = tf.reduce_min(where[2:] // preprocessing.image_size)
-        scaled = [partial(from_scaled_jpeg, where, ratio) for ratio in _JPEG_RATIOS]
-        return tf.switch_case(tf.reduce_sum(tf.cast(reduction >= _JPEG_RATIOS[1:], tf.int32)), scaled)
-
-    def from_scaled_jpeg(where: tf.Tensor, ratio: int) -> tf.Tensor:
+        chosen = tf.reduce_sum(tf.cast(reduction >= _JPEG_RATIOS[1:], tf.int32))
+        ratio = tf.gather(_JPEG_RATIOS, chosen)
         first = where[:2] // ratio
         last = -(-(where[:2] + where[2:]) // ratio)
-        image = tf.io.decode_and_crop_jpeg(
-            encoded,
-            tf.concat([first, last - first], 0),
-            channels=preprocessing.channels,
-            ratio=ratio,
-            dct_method="INTEGER_ACCURATE",
-        )
+        window = tf.concat([first, last - first], 0)
+        # Only the decoder's call is repeated for each ratio: the ratio is an attribute of the operation.
+        image = tf.switch_case(chosen, [partial(decode_window, window, ratio) for ratio in _JPEG_RATIOS])
         begin, extent = where[:2] / ratio - tf.cast(first, tf.float64), where[2:] / ratio
         for axis, length in enumerate(preprocessing.image_size):
             image = _resized_and_transposed(image, begin[axis], extent[axis], length, preprocessing.interpolation)
         return image
+
+    def decode_window(window: tf.Tensor, ratio: int) -> tf.Tensor:
+        return tf.io.decode_and_crop_jpeg(
+            encoded, window, channels=preprocessing.channels, ratio=ratio, dct_method="INTEGER_ACCURATE"
+        )
 
     def from_other() -> tf.Tensor:
         return random_crop_of(decode(encoded, preprocessing.channels), augmentation, preprocessing, seed)
