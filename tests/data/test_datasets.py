@@ -59,6 +59,7 @@ def test_digits_have_the_mean_and_std_of_their_training_pixels() -> None:
     assert_moments("digits", open_split("digits", "train"))
 
 
+@pytest.mark.slow
 def test_cifar10_has_the_mean_and_std_of_its_training_pixels(cifar10_train: Split) -> None:
     assert_moments("cifar10", cifar10_train)
 

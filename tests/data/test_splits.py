@@ -414,14 +414,21 @@ def test_a_set_whose_label_is_a_mere_number_raises_and_names_its_features(tmp_pa
         open_split("tiny_photos", "train", data_dir=tmp_path)
 
 
-def test_cifar10_has_the_images_and_classes_of_its_authors(test_data: Path, cifar10_train: Split) -> None:
-    test = open_split("cifar10", "test", data_dir=test_data / "tensorflow_datasets")
-    for split, count in ((test, 10_000), (cifar10_train, 50_000)):
-        assert isinstance(split, ArraySplit)
-        assert (split.images.shape, split.images.dtype) == ((count, 32, 32, 3), np.uint8)
-        assert split.class_names == CIFAR10
-        assert np.bincount(split.labels).tolist() == [count // 10] * 10
-        assert (split.info.image_size, split.info.mean) == (32, DATASETS["cifar10"].mean)
+def assert_cifar10(split: Split, count: int) -> None:
+    assert isinstance(split, ArraySplit)
+    assert (split.images.shape, split.images.dtype) == ((count, 32, 32, 3), np.uint8)
+    assert split.class_names == CIFAR10
+    assert np.bincount(split.labels).tolist() == [count // 10] * 10
+    assert (split.info.image_size, split.info.mean) == (32, DATASETS["cifar10"].mean)
+
+
+def test_cifar10_has_the_test_images_and_classes_of_its_authors(test_data: Path) -> None:
+    assert_cifar10(open_split("cifar10", "test", data_dir=test_data / "tensorflow_datasets"), 10_000)
+
+
+@pytest.mark.slow
+def test_cifar10_has_the_training_images_of_its_authors(cifar10_train: Split) -> None:
+    assert_cifar10(cifar10_train, 50_000)
 
 
 # Parts of a split --------------------------------------------------------------------------------------------------
