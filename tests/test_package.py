@@ -55,6 +55,7 @@ ORDER = {
     ),
     "cli": (
         *(
+            "values",
             "flags",
             "help_text",
             "progress",

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import dataclasses
 import inspect
+import math
 import re
 import textwrap
 import types
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resnet_keras.checks.fields import nearest
+from resnet_keras.cli.values import expected, most_values, takes
 
 _VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Flag:
     """One flag or positional argument of a command."""
 
@@ -31,11 +33,18 @@ class Flag:
     """The only values that it takes; empty if there are others."""
     default: Any
     """`inspect.Parameter.empty` if the flag is required."""
+    kind: Any
+    """Type of its value."""
     text: str
     """Description."""
     section: str
     """Title of its section: the first line of its dataclass's docstring."""
     positional: bool = False
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the command needs it."""
+        return self.default is inspect.Parameter.empty
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -57,19 +66,24 @@ def flags_of(function: Callable[..., Any]) -> list[Flag]:
 
 
 def check(arguments: Sequence[str], flags: Sequence[Flag]) -> None:
-    """Checks the names of flags and the values of those that have choices.
+    """Checks the arguments of a command, so that each mistake is one line.
 
     Raises:
-        ValueError: A flag does not exist, or its value is not one of its choices; the message has the nearest one.
+        ValueError: A flag does not exist or has no value of its type, an argument is missing, or there is one too many.
+            The message has the nearest flag or choice.
     """
     known = {spelling: flag for flag in flags for spelling in flag.spellings}
-    first = next((flag for flag in flags if flag.positional), None)
-    if first is not None and arguments and not arguments[0].startswith("-"):
-        _check_value(first, arguments[0])
-    for position, argument in enumerate(arguments):
+    free: list[str] = []
+    given: set[Flag] = set()
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        position += 1
         if argument == "--":
-            return
-        if not argument.startswith("--"):
+            free += arguments[position:]
+            break
+        if not _is_flag(argument):
+            free.append(argument)
             continue
         name, is_assigned, value = argument.partition("=")
         name = name.replace("_", "-")
@@ -77,9 +91,18 @@ def check(arguments: Sequence[str], flags: Sequence[Flag]) -> None:
             raise ValueError(
                 f"Expected a flag of this command. Received: {name}.{nearest(name, known)} See --help-all."
             )
-        values = [value] if is_assigned else arguments[position + 1 : position + 2]
-        if values:
-            _check_value(known[name], values[0])
+        flag = known[name]
+        given.add(flag)
+        values = [value] if is_assigned else []
+        most = most_values(flag.kind) if flag.value else 0
+        while position < len(arguments) and len(values) < most and not _is_flag(arguments[position]):
+            values.append(arguments[position])
+            position += 1
+        _check_values(flag, values)
+    _check_free(free, flags)
+    missing = [flag for flag in flags if not flag.positional and flag.is_required and flag not in given]
+    if missing:
+        raise ValueError(f"Expected {missing[0].name} {missing[0].value}. Received: no {missing[0].name}. See --help.")
 
 
 @contextlib.contextmanager
@@ -101,12 +124,40 @@ def errors_name_flags(flags: Sequence[Flag]) -> Iterator[None]:
         raise ValueError(re.sub(r"`(\w+)`", as_flag, str(error))) from error
 
 
-def _check_value(flag: Flag, value: str) -> None:
-    if flag.choices and value not in flag.choices:
-        raise ValueError(
-            f"Expected {flag.name} to be one of {', '.join(flag.choices)}. Received: {value}."
-            f"{nearest(value, flag.choices)}"
-        )
+def _is_flag(argument: str) -> bool:
+    """Returns whether an argument is meant as a flag; a negative number and a single dash are values."""
+    return re.match(r"--?[A-Za-z]|--$", argument) is not None
+
+
+def _check_values(flag: Flag, values: Sequence[str]) -> None:
+    if not flag.value:
+        if values:
+            raise ValueError(f"Expected {flag.name} without a value. Received: {values[0]}")
+        return
+    if not takes(flag.kind, values):
+        received = " ".join(values)
+        if most_values(flag.kind) == math.inf:  # the first value that is wrong by itself
+            received = next((value for value in values if not takes(flag.kind, [value])), received)
+        near = nearest(received, flag.choices) if flag.choices else ""
+        near = f".{near}" if near else ""
+        raise ValueError(f"Expected {flag.name} to be {expected(flag.kind)}. Received: {received or 'no value'}{near}")
+
+
+def _check_free(values: Sequence[str], flags: Sequence[Flag]) -> None:
+    """Checks the values that belong to no flag."""
+    rest = list(values)
+    for flag in flags:
+        if not flag.positional:
+            continue
+        most = most_values(flag.kind)
+        own = rest if most == math.inf else rest[: int(most)]
+        rest = rest[len(own) :]
+        if own:
+            _check_values(flag, own)
+        elif flag.is_required and most != math.inf:
+            raise ValueError(f"Expected {flag.name}. Received: none. See --help.")
+    if rest:
+        raise ValueError(f"Expected flags of this command. Received: {rest[0]}. See --help.")
 
 
 def _flags(name: str, annotation: Any, default: Any, text: str, section: str) -> Iterator[Flag]:
@@ -122,7 +173,7 @@ def _flags(name: str, annotation: Any, default: Any, text: str, section: str) ->
     value, choices = _value(annotation)
     positional = any(str(each) == "Positional" for each in metadata)
     shown = name.upper() if positional else f"--{name.replace('_', '-')}"
-    yield Flag(shown, value, choices, default, text, section, positional)
+    yield Flag(shown, value, choices, default, annotation, text, section, positional)
 
 
 def _fields(kind: Any, default: Any) -> Iterator[Flag]:
@@ -145,6 +196,8 @@ def _value(annotation: Any) -> tuple[str, tuple[str, ...]]:
         choices = tuple(map(str, inner))
         return "{" + ",".join(choices) + "}", choices
     if origin in (typing.Union, types.UnionType):
+        if bool in inner:
+            return "{True,False,None}", ("True", "False", "None")
         kinds = [_value(kind) for kind in inner if kind is not type(None)]
         together = tuple(choice for _, choices in kinds for choice in choices)
         free = any(not choices for _, choices in kinds)
@@ -153,7 +206,6 @@ def _value(annotation: Any) -> tuple[str, tuple[str, ...]]:
     if origin is tuple:
         several = [kind for kind in inner if kind is not Ellipsis]
         value = _value(several[0])[0]
-        # Every value of a sequence would have to be checked; tyro does that.
         return (f"{value} ..." if Ellipsis in inner else " ".join([value] * len(several))), ()
     return _VALUES.get(annotation, getattr(annotation, "__name__", "VALUE").upper()), ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import io
 import os
 import signal
 import sys
@@ -138,13 +139,18 @@ def _call(function: Callable[..., int | None], name: str, arguments: list[str], 
     import tyro
 
     @functools.wraps(function)
-    def started(*args: object, **kwargs: object) -> int | None:
-        _start_tensorflow()
-        with print_progress(progress):
-            return function(*args, **kwargs)
+    def deferred(*args: object, **kwargs: object) -> Callable[[], int | None]:
+        return functools.partial(function, *args, **kwargs)
 
     settings = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    return tyro.cli(started, args=arguments, prog=name, config=settings, use_underscores=False) or 0
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            call = tyro.cli(deferred, args=arguments, prog=name, config=settings, use_underscores=False)
+    except SystemExit:  # a mistake that `check` does not know, of which tyro prints a box
+        raise ValueError(f"Expected arguments as in {name} --help. Received: {' '.join(arguments)}") from None
+    _start_tensorflow()
+    with print_progress(progress):
+        return call() or 0
 
 
 class Ended:

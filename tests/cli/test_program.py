@@ -119,6 +119,107 @@ def test_a_mistake_names_the_nearest_and_ends_with_2(
     assert err.count("\n") == 1
 
 
+def sketch(
+    pictures: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    to: Path,
+    lines: int = 3,
+    width: float | None = None,
+    layers: tuple[int, ...] = (),
+    origin: tuple[float, float] | None = None,
+    pen: Literal["fine", "broad"] | None = None,
+    border: bool | None = None,
+    frame: bool = False,
+) -> None:
+    """Sketches pictures."""
+    print(pictures, to, lines, width, layers, origin, pen, border, frame)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--to x --lines x", "Expected --lines to be an integer. Received: x"),
+        ("--to x --lines 1.5", "Expected --lines to be an integer. Received: 1.5"),
+        ("--to x --lines=", "Expected --lines to be an integer. Received: no value"),
+        ("--to x --lines", "Expected --lines to be an integer. Received: no value"),
+        ("--to x --lines --frame", "Expected --lines to be an integer. Received: no value"),
+        ("--to x --lines None", "Expected --lines to be an integer. Received: None"),
+        ("--to x --width wide", "Expected --width to be a number or None. Received: wide"),
+        ("--to x --layers 1 two 3", "Expected --layers to be integers. Received: two"),
+        ("--to x --layers 1 a.png", "Expected --layers to be integers. Received: a.png"),
+        ("--to x --origin 1", "Expected --origin to be 2 numbers or None. Received: 1"),
+        ("--to x --origin 1 b", "Expected --origin to be 2 numbers or None. Received: 1 b"),
+        ("--to x --pen brod", "Expected --pen to be one of fine, broad or None. Received: brod. Did you mean broad?"),
+        ("--to x --border", "Expected --border to be True or False or None. Received: no value"),
+        ("--to x --frame=yes", "Expected --frame without a value. Received: yes"),
+        ("--to x --no-frame=yes", "Expected --frame without a value. Received: yes"),
+        ("--to", "Expected --to to be a path. Received: no value"),
+        ("a.png", "Expected --to PATH. Received: no --to. See --help."),
+        ("--to x --line 3", "Expected a flag of this command. Received: --line. Did you mean --lines? See --help-all."),
+        ("--to x -l 3", "Expected a flag of this command. Received: -l. See --help-all."),
+    ],
+)
+def test_a_flag_that_does_not_parse_is_one_line(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.run(sketch, "resnet sketch", arguments.split()) == 2
+    assert capsys.readouterr().err == f"resnet sketch: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("a.png b.png --to x", "(PosixPath('a.png'), PosixPath('b.png')) x 3 None () None None None False"),
+        ("--to x --lines -1 --width None --layers", "() x -1 None () None None None False"),
+        ("--to=x --width nan --layers 1 2 --origin -1 .5", "() x 3 nan (1, 2) (-1.0, 0.5) None None False"),
+        ("--to x --pen None --border True --frame", "() x 3 None () None None True True"),
+        ("--layers 1 --to x -- a.png", "(PosixPath('a.png'),) x 3 None (1,) None None None False"),
+    ],
+)
+def test_a_flag_takes_every_value_of_its_type(arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.run(sketch, "resnet sketch", arguments.split()) == 0
+    assert capsys.readouterr().out == f"{said}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("train digits --epochs x", "resnet train: Expected --epochs to be an integer. Received: x"),
+        ("train digits --peak-lr fast", "resnet train: Expected --peak-lr to be a number. Received: fast"),
+        ("train digits --epochs 3 4", "resnet train: Expected flags of this command. Received: 4. See --help."),
+        ("train digits --no-download=1", "resnet train: Expected --download without a value. Received: 1"),
+        ("evaluate run --scales 224 big", "resnet evaluate: Expected --scales to be integers. Received: big"),
+        ("convert net.pth", "resnet convert: Expected --to PATH. Received: no --to. See --help."),
+        ("convert --to net.keras", "resnet convert: Expected SOURCE. Received: none. See --help."),
+        ("convert net.pth --to a --mean 1 x 3", "resnet convert: Expected --mean to be numbers or None. Received: x"),
+        ("predict run a.png --top-k many", "resnet predict: Expected --top-k to be an integer. Received: many"),
+        ("bench input digits --seconds x", "resnet bench: Expected --seconds to be a number. Received: x"),
+        ("bench export x --threads a", "resnet bench: Expected --threads to be integers or None. Received: a"),
+        ("runs r --csv", "resnet runs: Expected --csv to be a path or None. Received: no value"),
+        (
+            "reproduce table1 --budget",
+            "resnet reproduce: Expected --budget to be one of smoke, small, full. Received: ",
+        ),
+        ("recalibrate run --images x", "resnet recalibrate: Expected --images to be an integer"),
+    ],
+)
+def test_each_command_tells_a_bad_value_in_one_line(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(arguments.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+
+
+def test_what_the_checks_do_not_know_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnet_keras.cli.flags.check", lambda arguments, flags: None)
+    assert program.run(sketch, "resnet sketch", ["--to", "x", "--lines", "x"]) == 2
+    said = capsys.readouterr()
+    assert said.err == "resnet sketch: Expected arguments as in resnet sketch --help. Received: --to x --lines x\n"
+    assert said.out == ""
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
