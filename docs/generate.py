@@ -1,4 +1,4 @@
-"""Writes the pages of docs/api and the generated tables: `python docs/generate.py`.
+"""Writes the pages of docs/api; with `--tables` also the tables of networks, which are built for it.
 
 A test compares what is in the repository with what this program writes.
 """
@@ -6,9 +6,10 @@ A test compares what is in the repository with what this program writes.
 from __future__ import annotations
 
 import ast
+import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +114,48 @@ def api_pages() -> dict[Path, str]:
     return pages | {API / f"{name}.md": module_page(name) for name in modules}
 
 
+def networks_table() -> str:
+    """Returns a table of all networks, computed from the networks."""
+    import keras
+
+    import resnet_keras
+
+    catalog = {**resnet_keras.ARCHITECTURES, **resnet_keras.networks.FAMILY}
+    with keras.StatelessScope(initialize_variables=False):  # variables have shapes alone
+        lines = resnet_keras.networks.complexity_table(tuple(catalog)).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")][:-1] for line in lines]
+    return "\n".join(f"| {' | '.join(re.sub('-{3,}', '---', cell) for cell in row)} |" for row in rows)
+
+
+def weights_table() -> str:
+    """Returns a table of networks with published weights, or else with a published error of the paper's recipe."""
+    import keras
+
+    import resnet_keras
+
+    head = ("network", "parameters", "multiply-adds", "top-1", "weights", "float32")
+    published = {
+        **{name: ("imagenet_torchvision", "`torchvision`") for name in (f"resnet{d}" for d in (18, 34, 50, 101, 152))},
+        **{name: ("cifar10", "train: `cifar10`") for name in (f"resnet{d}" for d in (20, 32, 44, 56, 110))},
+    }
+    rows = []
+    for name, (recipe, weights) in published.items():
+        with keras.StatelessScope(initialize_variables=False):
+            model = resnet_keras.build(name, bottleneck_stride="3x3")  # as in torchvision; others have none
+        error = resnet_keras.recipes.PUBLISHED[recipe, name].error
+        size = 4 * sum(math.prod(weight.shape) for weight in model.weights) / 1e6
+        cost = resnet_keras.networks.multiply_adds(model) / 1e9
+        count = resnet_keras.networks.parameters(model) / 1e6
+        rows.append((f"`{name}`", f"{count:.2f} M", f"{cost:.2f} G", f"{100 - error:.2f} %", weights, f"{size:.1f} MB"))
+    return resnet_keras.tables.markdown_table(head, rows, text=("weights",))
+
+
+def tables() -> dict[Path, str]:
+    """Returns the text of each page that has a generated table."""
+    pages = {ROOT / "README.md": ("zoo", weights_table), ROOT / "docs" / "networks.md": ("networks", networks_table)}
+    return {path: replaced(path.read_text(encoding="utf-8"), name, make()) for path, (name, make) in pages.items()}
+
+
 def replaced(text: str, name: str, content: str) -> str:
     """Returns a page with new content between its marks `<!-- generated: NAME -->` and `<!-- end -->`.
 
@@ -126,11 +169,13 @@ def replaced(text: str, name: str, content: str) -> str:
     return before + begin + content + rest[rest.index(end) :]
 
 
-def main() -> int:
-    """Writes everything that has changed, and removes pages of folders that are gone."""
+def main(arguments: Sequence[str]) -> int:
+    """Writes what has changed, the tables only with `--tables`, and removes pages of folders that are gone."""
     pages = api_pages()
     for path in set(API.glob("*.md")) - set(pages):
         path.unlink()
+    if "--tables" in arguments:
+        pages |= tables()
     for path, text in pages.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -139,4 +184,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.documents import Block, anchors, blocks, links
+from keras.src.backend.common import global_state
 
 import resnet_keras
 from resnet_keras.cli.program import COMMANDS, main
@@ -88,6 +89,14 @@ def test_generated_pages_are_current() -> None:
     assert sorted(pages) == REFERENCE, "`python docs/generate.py` writes the pages"
     changed = [name_of(page) for page, text in pages.items() if page.read_text(encoding="utf-8") != text]
     assert not changed, "`python docs/generate.py` writes the pages"
+
+
+@pytest.mark.slow
+def test_generated_tables_are_current() -> None:
+    pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))["tables"]()
+    global_state.set_global_attribute("uninitialized_variables", [])  # Keras would draw them all after its next scope
+    changed = [name_of(page) for page, text in pages.items() if page.read_text(encoding="utf-8") != text]
+    assert not changed, "`python docs/generate.py --tables` writes the tables"
 
 
 def test_generated_parts_are_replaced_between_their_marks() -> None:
