@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resnet_keras.checks.fields import check_counts
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -42,8 +44,7 @@ def check_top_k(top_k: int) -> None:
     Raises:
         ValueError: It is below 1.
     """
-    if top_k < 1:
-        raise ValueError(f"Expected `top_k` of at least 1. Received: {top_k}")
+    check_counts(top_k=top_k)
 
 
 def most_probable(

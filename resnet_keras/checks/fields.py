@@ -71,6 +71,17 @@ def check_fields(instance: Any) -> None:
                 raise ValueError(f"Expected `{name}` to be {each.expected}{optional}. Received: {value!r}")
 
 
+def check_counts(**counts: Any) -> None:
+    """Checks that arguments, given by name, are integers of at least 1; `None` passes.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for name, value in counts.items():
+        if value is not None and not (_matches(value, int) and value >= 1):
+            raise ValueError(f"Expected `{name}` of at least 1. Received: {value!r}")
+
+
 def nearest(name: Any, known: Iterable[Any]) -> str:
     """Returns a question with the nearest of the known names, to end an error message; "" if none is near."""
     names = [each for each in known if isinstance(each, str)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from resnet_keras.checks.fields import check_counts
 from resnet_keras.data.datasets import dataset
 from resnet_keras.data.evaluation_input import preprocessing_of, whole_images
 from resnet_keras.data.opening import open_split
@@ -104,8 +105,7 @@ def measure(
     """
     if not seconds > 0:
         raise ValueError(f"Expected `seconds` above 0. Received: {seconds}")
-    if turns < 1:
-        raise ValueError(f"Expected `turns` of at least 1. Received: {turns}")
+    check_counts(turns=turns)
     to_measure = pipelines(split, preprocessing, augmentation, batch_size=batch_size, one_hot=one_hot)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in to_measure}
     for _ in range(turns):

@@ -11,6 +11,7 @@ import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.outputs import softmax
+from resnet_keras.checks.fields import check_counts
 from resnet_keras.data.class_names import class_indices
 from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.splits import RecordSplit, Split
@@ -119,8 +120,7 @@ def predict_split(
             decode; the classifiers differ in their classes; a scale is shorter than the crop, or too short for the
             network.
     """
-    if batch_size < 1:
-        raise ValueError(f"Expected `batch_size` of at least 1. Received: {batch_size}")
+    check_counts(batch_size=batch_size)
     members = [classifiers] if isinstance(classifiers, Classifier) else list(classifiers)
     views = views or Views()
     _check(members, views)

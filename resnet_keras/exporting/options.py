@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_keras.checks.fields import check_fields
+from resnet_keras.checks.fields import check_counts, check_fields
 from resnet_keras.exporting.formats import FORMATS, Format
 
 
@@ -55,10 +55,7 @@ class ExportOptions:
             if unknown or not self.formats:
                 raise ValueError(f"Expected `formats` among {', '.join(FORMATS)}. Received: {_listed(unknown)}")
         check_fields(self)
-        for field in ("top_k", "batch", "test_images", "calibration_images"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise ValueError(f"Expected `{field}` of at least 1. Received: {value}")
+        check_counts(**{name: getattr(self, name) for name in ("top_k", "batch", "test_images", "calibration_images")})
 
     def formats_for(self, *, quantization_aware: bool) -> tuple[Format, ...]:
         """Returns the formats to write, in the order of `FORMATS`.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras.checks.fields import check_counts
 from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.settings import Augmentation
 from resnet_keras.data.splits import ArraySplit
@@ -52,9 +53,10 @@ class OwnData:
             )
         for name in ("steps_per_epoch", "test_steps"):
             steps = getattr(self, name)
-            if steps is not None and (steps < 1 or not kinds[0]):
+            check_counts(**{name: steps})
+            if steps is not None and not kinds[0]:
                 raise ValueError(
-                    f"Expected `{name}` of at least 1 with a tf.data.Dataset, and None with arrays. Received: {steps}"
+                    f"Expected `{name}` with a tf.data.Dataset alone, and None with arrays. Received: {steps}"
                 )
 
     @property

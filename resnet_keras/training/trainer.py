@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from resnet_keras.checks.fields import check_counts
 from resnet_keras.data.image_files import OnCorrupt
 from resnet_keras.data.opening import DataSource
 from resnet_keras.distributed import multi_worker
@@ -113,14 +114,9 @@ def train(
     """
     if Path(workdir).exists() and not Path(workdir).is_dir():
         raise ValueError(f"Expected a folder as workdir. Received: {workdir}, a file")
-    counts = {
-        "checkpoint_steps": checkpoint_steps,
-        "steps_per_execution": steps_per_execution,
-        "validate_epochs": validate_epochs,
-    }
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"Expected `{name}` of at least 1. Received: {value}")
+    check_counts(
+        checkpoint_steps=checkpoint_steps, steps_per_execution=steps_per_execution, validate_epochs=validate_epochs
+    )
     if recipe.network.weights and Path(recipe.network.weights).expanduser().exists():
         recipe = recipe.replace(weights=str(Path(recipe.network.weights).expanduser().resolve()))
     own = None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
-from resnet_keras.checks.fields import check_fields
+from resnet_keras.checks.fields import check_counts, check_fields
 
 Color = Literal["red", "green"]
 
@@ -43,3 +44,10 @@ def test_another_value_is_refused_and_the_choices_are_listed(field: str, value: 
     with pytest.raises(ValueError) as raised:
         Lamp(**{field: value})
     assert str(raised.value) == f"Expected `{field}` to be one of {expected}. Received: {value!r}"
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", float("nan")])
+def test_a_count_is_an_integer_of_at_least_one_or_none(value: Any) -> None:
+    check_counts(turns=1, batch_size=np.int64(7), top_k=None)
+    with pytest.raises(ValueError, match=f"Expected `turns` of at least 1. Received: {value!r}"):
+        check_counts(batch_size=1, turns=value)

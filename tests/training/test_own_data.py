@@ -228,7 +228,7 @@ ENDLESS = batches(TRAIN).repeat()
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"test": None}, "both `train_data` and `test_data`.* Received: tuple and NoneType"),
     ({"test": batches(TEST)}, "both `train_data` and `test_data`"),
-    ({"steps_per_epoch": 3}, "`steps_per_epoch` of at least 1 with a tf.data.Dataset, and None with arrays. Rec.* 3"),
+    ({"steps_per_epoch": 3}, "`steps_per_epoch` with a tf.data.Dataset alone, and None with arrays. Rec.* 3"),
     ({"train": [X, Y, Y]}, r"`train_data` as \(images, labels\).*Received: list"),
     ({"train": (X[..., 0], Y)}, r"images \(N, H, W, 1 or 3\) in `train_data`.*\(64, 8, 8\); images\[..., None\] adds"),
     ({"train": (X[:0], Y[:0])}, r"images \(N, H, W, 1 or 3\).*\(0, 8, 8, 1\)"),
