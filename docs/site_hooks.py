@@ -54,3 +54,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """Keeps the reader's browser from asking the host of the repository for its numbers of stars and forks."""
     return output.replace(' data-md-component="source"', "")
+
+
+def on_post_template(output_content: str, template_name: str, config: Any) -> str:
+    """Does the same for the page of errors."""
+    return output_content.replace(' data-md-component="source"', "")
