@@ -25,6 +25,23 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_files(folder: str | Path) -> Iterator[Path]:
+    """Yields an empty temporary folder; moves its files to `folder` if the context ends without error.
+
+    Files of the same names are replaced; others stay.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".aside-") as aside:
+        yield Path(aside)
+        written = sorted(Path(aside).iterdir())
+        for file in written:
+            _flush(file)
+        for file in written:
+            os.replace(file, folder / file.name)
+
+
+@contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Yields an empty temporary folder; renames it to `path` if the context ends without error.
 

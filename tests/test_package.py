@@ -25,14 +25,16 @@ ORDER = {
         "complexity",
     ),
     "weights": (
-        *("torch_file", "keras_file", "usual_preprocessing", "layouts", "imported", "recognition", "published"),
-        *("hub_settings", "model_conventions", "sources", "loading"),
+        *("torch_file", "keras_file", "usual_preprocessing", "layout", "layouts", "imported", "recognition"),
+        *("published", "hub_settings", "model_conventions", "sources", "loading"),
+        *("equivalents", "library_networks", "exported"),
     ),
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "freezing", "recalibration"),),
     "recipes": ("settings", "recipe", "catalog", "published_errors"),
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": (
-        *("named_networks", "outputs", "top_classes", "loaded_network", "classifier", "conversion", "prediction"),
+        *("named_networks", "outputs", "top_classes", "loaded_network", "classifier", "torch_files", "conversion"),
+        "prediction",
     ),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": (
@@ -110,6 +112,7 @@ WITHOUT_TENSORFLOW = (
     "applications.top_classes",
     "applications.loaded_network",
     "applications.classifier",
+    "applications.torch_files",
     "applications.conversion",
     "surgery.cloning",
     "surgery.feature_maps",

@@ -1,4 +1,5 @@
 from .classifier import Classifier as Classifier
+from .conversion import check_destination as check_destination
 from .conversion import convert as convert
 from .conversion import largest_difference as largest_difference
 from .named_networks import PlainNet18 as PlainNet18
@@ -23,3 +24,5 @@ from .named_networks import build_with_weights as build_with_weights
 from .outputs import outputs_logits as outputs_logits
 from .prediction import predict as predict
 from .top_classes import Prediction as Prediction
+from .torch_files import WrittenFiles as WrittenFiles
+from .torch_files import save_for_torch as save_for_torch

@@ -1,4 +1,4 @@
-"""Converts weights of any library to a classifier: the network that they belong to, preprocessing and class names."""
+"""Converts weights of any library to a classifier (network, preprocessing, class names), and back to a library's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.loaded_network import load_network
+from resnet_keras.applications.torch_files import save_for_torch, weights_path
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.conventions import BottleneckStride, ZeroChannels
+from resnet_keras.weights.exported import TARGETS
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.loading import LoadReport
 
@@ -24,10 +26,16 @@ def convert(
     class_names: Sequence[str] | None = None,
     bottleneck_stride: BottleneckStride | None = None,
     zero_channels: ZeroChannels | None = None,
+    to: str | Path | None = None,
+    layout: str | None = None,
 ) -> tuple[Classifier, LoadReport]:
     """Returns a classifier with the weights of `source`, and a report of loaded, missing and unexpected weights.
 
-    The names and shapes of the weights determine the network.
+    The names and shapes of the weights determine the network. With `to`, the classifier is written, too.
+
+    Example:
+        >>> resnet_keras.convert("model.safetensors", to="resnet18.keras")
+        >>> resnet_keras.convert("runs/photos_resnet50", to="resnet50", layout="timm")
 
     Args:
         source: See `resnet_keras.weights.open_weights`.
@@ -36,12 +44,15 @@ def convert(
         class_names: Names of the outputs, in their order; the source's if `None`.
         bottleneck_stride: Convolution of its bottlenecks that has the stride; its library's usual if `None`.
         zero_channels: Place of its zero channels under option A; its library's usual if `None`.
+        to: A `.keras` file to write; with `layout`, see `resnet_keras.applications.save_for_torch`.
+        layout: The library for PyTorch whose names, shapes and settings are written.
 
     Raises:
         FileNotFoundError: There is no such source.
         ValueError: The source is damaged, malicious, without a classifier or without a known layout; or preprocessing
-            and class names do not fit the network.
+            and class names do not fit the network; or `to` does not suit `layout`, which may not have such a network.
     """
+    check_destination(to, layout)
     loaded = load_network(
         source,
         network=network,
@@ -50,7 +61,28 @@ def convert(
         bottleneck_stride=bottleneck_stride,
         zero_channels=zero_channels,
     )
-    return Classifier(loaded.model, loaded.preprocessing, loaded.class_names), loaded.report
+    classifier = Classifier(loaded.model, loaded.preprocessing, loaded.class_names)
+    if to is not None and layout is not None:
+        save_for_torch(classifier, to, layout)
+    elif to is not None:
+        classifier.save(to)
+    return classifier, loaded.report
+
+
+def check_destination(to: str | Path | None, layout: str | None) -> None:
+    """Checks a file to write and the layout to write it in, before anything is read.
+
+    Raises:
+        ValueError: The file does not suit the layout.
+    """
+    if layout is not None:
+        if to is None:
+            raise ValueError(f"Expected `to`, the file to write, with `layout`. Received: layout={layout!r} alone")
+        weights_path(Path(to), layout)
+    elif to is not None and Path(to).suffix != ".keras":
+        raise ValueError(
+            f"Expected a file ending in .keras for `to`, or `layout`, one of {', '.join(TARGETS)}. Received: {to}"
+        )
 
 
 def largest_difference(first: Classifier, second: Classifier, *, images: int = 4) -> float:

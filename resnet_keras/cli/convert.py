@@ -1,4 +1,4 @@
-"""Converts other libraries' weights, e.g. `resnet convert model.safetensors --to resnet18.keras`."""
+"""Converts weights between libraries, e.g. `resnet convert model.safetensors --to resnet18.keras`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resnet_keras.cli.program import run
 from resnet_keras.data.class_names import read_class_names
 
 SECTIONS = {
-    "Output": ("to", "class-names"),
+    "Output": ("to", "layout", "class-names"),
     "Network": ("network", "bottleneck-stride", "zero-channels"),
     "Preprocessing": ("image-size", "crop-ratio", "interpolation", "channel-order", "mean", "std"),
 }
@@ -24,6 +24,9 @@ def convert(
     source: tyro.conf.Positional[str],
     *,
     to: Path,
+    layout: (
+        Literal["torchvision", "timm", "transformers", "pytorch_resnet_cifar10", "pytorch_cifar_models"] | None
+    ) = None,
     network: str | None = None,
     class_names: Path | None = None,
     image_size: int | None = None,
@@ -35,15 +38,16 @@ def convert(
     bottleneck_stride: Literal["1x1", "3x3"] | None = None,
     zero_channels: Literal["end", "both_sides"] | None = None,
 ) -> None:
-    """Writes a .keras file from the weights of any library, with preprocessing and class names.
+    """Writes a .keras file from the weights of any library, or weights of a library for PyTorch.
 
-    The library is recognized. The file is opened again and compared with the source. Flags override the preprocessing
-    of the source, or the conventions of its library.
+    The library of the source is recognized. The file is opened again and compared with the source. Flags override the
+    preprocessing of the source, or the conventions of its library.
 
     Args:
         source: A .safetensors, .pth, .th, .bin, .keras, or .h5 file; a folder of a hub; a run folder; imagenet,
             torchvision, or hf://OWNER/NAME.
-        to: The .keras file to write.
+        to: The .keras file to write; with --layout, a .safetensors file, or a folder for timm and transformers.
+        layout: Library whose weights and settings are written.
         network: Name of the network, for imagenet and torchvision.
         class_names: Text file with one class name per line.
         image_size: Height and width of the network's input in pixels.
@@ -55,8 +59,7 @@ def convert(
         bottleneck_stride: Convolution of a bottleneck that has the stride; as in the library if it is not given.
         zero_channels: Position of option A's zero channels; as in the library if it is not given.
     """
-    if to.suffix != ".keras":
-        raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")
+    resnet_keras.applications.check_destination(to, layout)
     imported = resnet_keras.weights.open_weights(source, network)
     chosen = imported.preprocessing
     if chosen is None and mean and std and image_size:
@@ -79,6 +82,9 @@ def convert(
         zero_channels=zero_channels,
     )
     print(report)
+    if layout is not None:
+        print(resnet_keras.applications.save_for_torch(classifier, to, layout))
+        return
     classifier.save(to)
     difference = resnet_keras.applications.largest_difference(classifier, resnet_keras.Classifier.load(to))
     print(f"{to}: {classifier.model.name}, {classifier.model.count_params():,} weights, {classifier.preprocessing}")

@@ -12,7 +12,8 @@ import numpy as np
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
-from resnet_keras.weights.layouts import Layout, recognize_layout
+from resnet_keras.weights.layout import Layout
+from resnet_keras.weights.layouts import recognize_layout
 from resnet_keras.weights.usual_preprocessing import UsualPreprocessing
 
 
@@ -81,12 +82,12 @@ def import_arrays(
             unexpected.append(name)
         elif target == f"{HEAD}/kernel" and array.ndim == 4 and array.shape[2:] == (1, 1):
             # A classifier written as a convolution of one pixel.
-            tensors[target] = _keras_axes(array[:, :, 0, 0], layout)
+            tensors[target] = layout.to_keras(array[:, :, 0, 0])
             names[target] = (name,)
         elif target.endswith("/kernel") and array.ndim != (axes := 2 if target == f"{HEAD}/kernel" else 4):
             raise ValueError(f"Expected a kernel of {axes} axes. Received: {source}, with {name} of {array.shape}")
         else:
-            tensors[target] = _keras_axes(array, layout)
+            tensors[target] = layout.to_keras(array)
             names[target] = (name,)
     ignored = [name for name in unexpected if layout.ignores(name)]
     _fold_biases(tensors, names, source)
@@ -162,14 +163,6 @@ def _without(name: str, prefix: str) -> str:
         outer, separator, _ = prefix[:-1].rpartition(prefix[-1])
         prefix = outer + separator
     return name.removeprefix(prefix)
-
-
-def _keras_axes(array: np.ndarray, layout: Layout) -> np.ndarray:
-    if layout.axes == "torch" and array.ndim == 4:
-        return array.transpose(2, 3, 1, 0)
-    if layout.axes == "torch" and array.ndim == 2:
-        return array.transpose(1, 0)
-    return array
 
 
 def _fold_biases(tensors: dict[str, np.ndarray], names: dict[str, tuple[str, ...]], source: str) -> None:

@@ -1,99 +1,20 @@
-"""Names of weights in other libraries, as data: each is translated to the name of our layer."""
+"""Names of weights in other libraries, as data: each is translated to the name of our layer, and back."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
 from resnet_keras.networks.conventions import Conventions
-from resnet_keras.weights.usual_preprocessing import (
-    CIFAR10_IMAGES,
-    IMAGENET_PHOTOS,
-    OPTION_A_IMAGES,
-    UsualPreprocessing,
-    for_photos,
-    for_small_images,
-)
+from resnet_keras.weights.layout import PREACTIVATED, Layout
+from resnet_keras.weights.usual_preprocessing import for_photos, for_small_images
 
-_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-_KERNEL = {"weight": "kernel", "bias": "bias"}
 _BATCH_COUNTERS = r".*\.num_batches_tracked"
 
 _FRAMEWORK = Conventions(strided_block="first", padding="symmetric", pool_border="edge")
 # Code for PyTorch that pads channels pads them on both sides.
-_TORCH = _FRAMEWORK.merged(Conventions(bottleneck_stride="3x3", zero_channels="both_sides", epsilon=1e-5))
-_V2 = Conventions(bottleneck_stride="3x3")  # with activation before convolutions, that of every library
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """The names that one library gives the weights of a residual network, and what is usual for its networks.
-
-    Attributes:
-        name: The library or libraries.
-        axes: "torch": kernels are (out, in, H, W) and (out, in); "keras": (H, W, in, out) and (in, out).
-        anchors: Names that every file of this layout holds, after a prefix that all names share.
-        modules: Patterns of its modules (stage `s`, block `b`, convolution `k`) and our layers.
-        first: The library's numbers of the first stage, block and convolution.
-        ignored: Pattern of names that are not weights.
-        conventions: Those of its networks, unless a source says otherwise; `None` for networks of this package.
-        preactivated: Conventions that differ in its networks with activation before convolutions.
-        without_bias: Pattern of our convolutions that have no bias there although others without a normalization do.
-        photos: Usual preprocessing of its networks for photographs; `None` if unknown.
-        preactivated_photos: The same with activation before convolutions; `photos` if `None`.
-        small_images: Usual preprocessing of its networks with CIFAR's stem; `None` if unknown.
-        option_a_images: The same without projections.
-    """
-
-    name: str
-    axes: Literal["torch", "keras"]
-    anchors: tuple[str, ...]
-    modules: tuple[tuple[str, str], ...]
-    first: tuple[int, int, int] = (1, 1, 1)
-    ignored: str = r"(?!)"
-    conventions: Conventions | None = None
-    preactivated: Conventions = _V2
-    without_bias: str = r"(?!)"
-    photos: UsualPreprocessing | None = IMAGENET_PHOTOS
-    preactivated_photos: UsualPreprocessing | None = None
-    small_images: UsualPreprocessing | None = CIFAR10_IMAGES
-    option_a_images: UsualPreprocessing | None = OPTION_A_IMAGES
-
-    def ours(self, name: str) -> str | None:
-        """Returns `layer/weight` of our networks for a name without its prefix; `None` if there is none."""
-        separator = "." if self.axes == "torch" else "/"
-        module, _, weight = name.rpartition(separator)
-        for pattern, template in self.modules:
-            if match := re.fullmatch(pattern, module):
-                numbers = {
-                    key: int(match[key]) - first + 1
-                    for key, first in zip("sbk", self.first, strict=True)
-                    if key in match.re.groupindex
-                }
-                layer = template.format(**match.groupdict() | numbers)
-                if self.axes == "torch":
-                    weight = (_BATCH_NORM if layer.endswith("_bn") else _KERNEL).get(weight, "")
-                return f"{layer}/{weight}" if weight else None
-        return None
-
-    def ignores(self, name: str) -> bool:
-        """Returns whether a name is not that of a weight."""
-        return re.fullmatch(self.ignored, name) is not None
-
-    def usual_conventions(self, *, preactivated: bool) -> Conventions:
-        """Returns the conventions of the library's networks; none are known of networks of this package."""
-        if self.conventions is None:
-            return Conventions()
-        return self.conventions.merged(self.preactivated) if preactivated else self.conventions
-
-    def usual_preprocessing(self, *, cifar_stem: bool, projects: bool, preactivated: bool) -> UsualPreprocessing | None:
-        """Returns the usual preprocessing of RGB images for one of the library's networks; `None` if unknown."""
-        if cifar_stem:
-            return self.small_images if projects else self.option_a_images
-        return (preactivated and self.preactivated_photos) or self.photos
-
+_TORCH = _FRAMEWORK.merged(
+    Conventions(bottleneck_stride="3x3", basic_stride="conv1", zero_channels="both_sides", epsilon=1e-5)
+)
 
 _STEM = ((r"conv1", "stem_conv"), (r"bn1", "stem_conv_bn"))
 # ResNet-C's stem, a Sequential of convolutions 0, 3 and 6 with ReLUs, and the convolution instead of the pool.
@@ -198,6 +119,7 @@ LAYOUTS = (
         first=(0, 0, 1),
         ignored=_BATCH_COUNTERS,
         conventions=_TORCH,
+        head_is_convolution=True,
     ),
     Layout(
         name="transformers",
@@ -225,7 +147,7 @@ LAYOUTS = (
         conventions=_FRAMEWORK.merged(
             Conventions(bottleneck_stride="1x1", epsilon=1.001e-5, projection="normalized", pool_border="zeros")
         ),
-        preactivated=_V2.merged(Conventions(strided_block="last_of_previous")),
+        preactivated=PREACTIVATED.merged(Conventions(strided_block="last_of_previous")),
         photos=for_photos(
             (103.939, 116.779, 123.68), (1.0,) * 3, "pixels become BGR and lose the authors' mean color", "bgr"
         ),
@@ -244,7 +166,7 @@ LAYOUTS = (
             strided_block="first",
             padding="same_tf",
         ),
-        preactivated=_V2.merged(Conventions(basic_stride="conv2", strided_block="last")),
+        preactivated=PREACTIVATED.merged(Conventions(basic_stride="conv2", strided_block="last")),
         without_bias=r"stage\d+_block\d+_conv2",
         photos=for_photos((0.0,) * 3, (255.0,) * 3, "pixels become 0 to 1"),
     ),

@@ -12,7 +12,8 @@ from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.weights.keras_file import arrays_of_model
-from resnet_keras.weights.layouts import LAYOUTS, Layout, recognize_layout
+from resnet_keras.weights.layout import Layout
+from resnet_keras.weights.layouts import LAYOUTS, recognize_layout
 
 LAYOUT_OF = {"torchvision": "torchvision, timm", "cifar": "torchvision, timm"}
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
@@ -88,6 +89,37 @@ NAMES = {
 )
 def test_a_name_is_translated(layout: str, name: str, ours: str) -> None:
     assert BY_NAME[layout].ours(name) == ours
+
+
+def test_every_layout_translates_our_names_to_its_own_and_back() -> None:
+    layers = ["stem_conv", "stem_conv1", "stem_conv2", "stem_conv3", "stem_conv4", "logits", "final_bn"]
+    for block in ("stage1_block1", "stage3_block36", "stage4_block2"):
+        layers += [f"{block}_{part}" for part in ("conv1", "conv2", "conv3", "projection", "reduce", "preact_bn")]
+    layers += [f"{layer}_bn" for layer in layers if "conv" in layer or layer.endswith("projection")]
+    ours = [
+        f"{layer}/{weight}"
+        for layer in layers
+        for weight in (("gamma", "moving_variance") if layer.endswith("_bn") else ("kernel", "bias"))
+    ]
+    for layout in LAYOUTS:
+        for spelling in (0, 1):
+            named = {name: theirs for name in ours if (theirs := layout.theirs(name, spelling)) is not None}
+            assert len(named) >= 10
+            assert len(set(named.values())) == len(named)
+            assert {name: layout.ours(theirs) for name, theirs in named.items()} == {name: name for name in named}
+
+
+def test_a_module_of_two_spellings_has_either() -> None:
+    layout = BY_NAME["torchvision, timm"]
+    spelled = [layout.theirs(name, n) for name in ("logits/bias", "stage2_block1_projection_bn/beta") for n in (0, 1)]
+    assert spelled == ["fc.bias", "linear.bias", "layer2.0.downsample.1.bias", "layer2.0.shortcut.1.bias"]
+
+
+def test_layers_of_no_layout_have_no_name() -> None:
+    assert BY_NAME["torchvision, timm"].theirs("stem_conv1/kernel") is None
+    assert BY_NAME["torchvision, timm"].theirs("stage1_block1_preact_bn/gamma") is None
+    assert BY_NAME["torchvision, timm"].theirs("stem_conv/gamma") is None
+    assert BY_NAME["transformers"].theirs("stage1_block1_reduce/kernel") is None
 
 
 @pytest.mark.parametrize(
