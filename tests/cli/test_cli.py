@@ -194,7 +194,7 @@ def test_weights_without_preprocessing_need_flags_for_it(
 def test_only_keras_files_are_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for program in (convert, recalibrate):
         assert program.main([str(run), "--to", str(tmp_path / "copy.h5")]) == 2
-        assert "Expected a file ending in .keras for --to" in capsys.readouterr().err
+        assert "a file ending in .keras for --to" in capsys.readouterr().err
 
 
 def test_an_unknown_source_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

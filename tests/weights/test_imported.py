@@ -164,6 +164,7 @@ def test_a_library_tells_what_its_weights_do_not(library: str, expected: tuple[A
     assert summary(import_arrays(arrays, "x", conventions=Conventions()).conventions) == expected
     others = Conventions(
         bottleneck_stride="1x1" if expected[0] == "3x3" else "3x3",
+        basic_stride="conv2",
         zero_channels="end",
         epsilon=1e-3,
         projection="normalized",
