@@ -36,7 +36,9 @@ from .applications import ResNet152 as ResNet152
 from .applications import ResNet1202 as ResNet1202
 from .applications import build_with_weights as build_with_weights
 from .applications import convert as convert
+from .applications import decode_predictions as decode_predictions
 from .applications import predict as predict
+from .applications import preprocess_input as preprocess_input
 from .data import Preprocessing as Preprocessing
 from .data import open_split as open_split
 from .evaluation import evaluate as evaluate
@@ -50,4 +52,5 @@ from .surgery import features as features
 from .surgery import freeze as freeze
 from .surgery import with_head as with_head
 from .training import train as train
+from .weights import list_pretrained as list_pretrained
 from .weights import load_weights as load_weights

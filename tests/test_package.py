@@ -25,7 +25,8 @@ ORDER = {
         "complexity",
     ),
     "weights": (
-        *("torch_file", "keras_file", "usual_preprocessing", "layout", "layouts", "imported", "recognition"),
+        *("torch_file", "keras_file", "weights_file", "pretrained_files", "usual_preprocessing", "layout", "layouts"),
+        *("imported", "recognition"),
         *("published", "hub_settings", "model_conventions", "sources", "loading"),
         *("equivalents", "library_networks", "exported"),
     ),
@@ -34,7 +35,7 @@ ORDER = {
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": (
         *("named_networks", "outputs", "top_classes", "loaded_network", "classifier", "torch_files", "conversion"),
-        "prediction",
+        *("prediction", "keras_functions"),
     ),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": (

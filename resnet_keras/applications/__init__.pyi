@@ -2,6 +2,8 @@ from .classifier import Classifier as Classifier
 from .conversion import check_destination as check_destination
 from .conversion import convert as convert
 from .conversion import largest_difference as largest_difference
+from .keras_functions import decode_predictions as decode_predictions
+from .keras_functions import preprocess_input as preprocess_input
 from .named_networks import PlainNet18 as PlainNet18
 from .named_networks import PlainNet20 as PlainNet20
 from .named_networks import PlainNet32 as PlainNet32

@@ -87,9 +87,10 @@ class Classifier:
         Class names and preprocessing come from the source, or are those that are usual for its library.
 
         Args:
-            source: A run's folder; a file of this package, of PyTorch, Keras or safetensors; a folder of a hub; a
-                Keras model; or the name of published weights: "imagenet", "torchvision" or "hf://OWNER/NAME". See
-                `resnet_keras.weights.open_weights`.
+            source: The name of weights in the package, one of `resnet_keras.list_pretrained`, such as
+                "resnet20_digits"; a run's folder; a file of this package, of PyTorch, Keras or safetensors; a folder of
+                a hub; a Keras model; or the name of published weights: "imagenet", "torchvision" or
+                "hf://OWNER/NAME". See `resnet_keras.weights.open_weights`.
             model: Name of the network, such as "resnet50", which "imagenet" and "torchvision" need.
             preprocessing: Replaces that of the source.
             class_names: Replace those of the source, in the order of the network's outputs.

@@ -16,6 +16,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES, architecture
 from resnet_keras.networks.conventions import BottleneckStride, ZeroChannels
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.loading import load_weights
+from resnet_keras.weights.pretrained_files import is_pretrained
 from resnet_keras.weights.sources import open_weights
 
 P = ParamSpec("P")
@@ -55,13 +56,15 @@ def build_with_weights(
             and zero channels are, for example), or an `Architecture`, which must agree with them.
         include_top: Whether the network ends in its classifier: average pooling, "logits", `classifier_activation`.
         weights: A file, a folder or a model of this package or of another library, or the name of published weights,
-            such as "imagenet"; see `resnet_keras.weights.open_weights`. If they classify another number of classes
+            such as "imagenet", or of weights in the package, such as "digits"; see
+            `resnet_keras.weights.open_weights`. If they classify another number of classes
             than `classes`, the network has a new classifier, and a warning says so. `None` initializes at random.
         input_tensor: A Keras tensor (N, H, W, C) to build the network on, instead of a new input.
         input_shape: Height and width in pixels, and channels. `None` leaves a height or width free. Without
-            `input_shape`, both are the paper's with the classifier, and free without it.
+            `input_shape`, both are the paper's with the classifier, or those of weights in the package, and free
+            without it.
         pooling: Without the classifier, how to pool the last feature map to (N, C): "avg", "max" or not at all.
-        classes: Number of classes; the paper's if `None`.
+        classes: Number of classes; the paper's if `None`, or that of weights in the package.
         classifier_activation: Activation after the logits; `None` returns the logits themselves.
         name: The model's name; the architecture's if `None`.
         shortcut: "A", "B" or "C" (§3.3, §4.1).
@@ -89,6 +92,8 @@ def build_with_weights(
         imported = open_weights(weights, row.name)
     if isinstance(imported, ImportedWeights) and isinstance(network, str):
         row = row.following(imported.conventions)
+    if isinstance(imported, ImportedWeights) and isinstance(weights, str) and is_pretrained(weights, row.name):
+        input_shape, classes = _fitting(imported, include_top, input_tensor, input_shape, classes)
     model = build(
         row,
         include_top,
@@ -108,7 +113,20 @@ def build_with_weights(
     )
     if imported is not None:
         load_weights(model, imported, bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
+        # What these weights expect, for `preprocess_input`: another library's of the same network expect other pixels.
+        model.preprocessing = getattr(imported, "preprocessing", None)
     return model
+
+
+def _fitting(
+    found: ImportedWeights, include_top: bool, input_tensor: Any, input_shape: tuple | None, classes: int | None
+) -> tuple[tuple | None, int | None]:
+    """Returns the input shape and the number of classes that are given, or those of weights in the package."""
+    trained = found.preprocessing
+    if input_shape is None and input_tensor is None and trained is not None:
+        height, width = trained.image_size if include_top else (None, None)
+        input_shape = (height, width, trained.channels)
+    return input_shape, found.classes if classes is None else classes
 
 
 def _named(

@@ -25,7 +25,8 @@ def convert(
     *,
     to: Path,
     layout: (
-        Literal["torchvision", "timm", "transformers", "pytorch_resnet_cifar10", "pytorch_cifar_models"] | None
+        Literal["torchvision", "timm", "transformers", "pytorch_resnet_cifar10", "pytorch_cifar_models", "resnet_keras"]
+        | None
     ) = None,
     network: str | None = None,
     class_names: Path | None = None,
@@ -37,11 +38,13 @@ def convert(
     std: tuple[float, ...] | None = None,
     bottleneck_stride: Literal["1x1", "3x3"] | None = None,
     zero_channels: Literal["end", "both_sides"] | None = None,
+    data_dir: Path | None = None,
 ) -> None:
     """Writes a .keras file from the weights of any library, or weights of a library for PyTorch.
 
     The library of the source is recognized. The file is opened again and compared with the source. Flags override the
-    preprocessing of the source, or the conventions of its library.
+    preprocessing of the source, or the conventions of its library. With --layout resnet_keras, a run becomes a file in
+    float16 with its recipe, its history, and its errors.
 
     Args:
         source: A .safetensors, .pth, .th, .bin, .keras, or .h5 file; a folder of a hub; a run folder; imagenet,
@@ -58,7 +61,20 @@ def convert(
         std: Standard deviation of each channel, in pixel values.
         bottleneck_stride: Convolution of a bottleneck that has the stride; as in the library if it is not given.
         zero_channels: Position of option A's zero channels; as in the library if it is not given.
+        data_dir: Folder of a run's data set, for --layout resnet_keras; that of the training if it is not given.
     """
+    if layout == "resnet_keras":
+        others = {
+            "network": network, "class_names": class_names, "image_size": image_size, "crop_ratio": crop_ratio,
+            "interpolation": interpolation, "channel_order": channel_order, "mean": mean, "std": std,
+            "bottleneck_stride": bottleneck_stride, "zero_channels": zero_channels,
+        }  # fmt: skip
+        if given := [f"`{name}`" for name, value in others.items() if value is not None]:
+            raise ValueError(
+                f"Expected no flag but `to` and `data_dir` with `layout` resnet_keras. Received: {', '.join(given)}"
+            )
+        _write_run_weights(source, to, data_dir)
+        return
     resnet_keras.applications.check_destination(to, layout)
     imported = resnet_keras.weights.open_weights(source, network)
     chosen = imported.preprocessing
@@ -89,6 +105,16 @@ def convert(
     difference = resnet_keras.applications.largest_difference(classifier, resnet_keras.Classifier.load(to))
     print(f"{to}: {classifier.model.name}, {classifier.model.count_params():,} weights, {classifier.preprocessing}")
     print(f"opened again, its outputs differ by {difference:.1g}")
+
+
+def _write_run_weights(run: str, to: Path, data_dir: Path | None) -> None:
+    facts = resnet_keras.runs.write_run_weights(run, to, data_dir=data_dir)
+    plain, mirrored = facts.evaluation, facts.mirrored_evaluation
+    print(f"{to}: {facts.architecture.name}, {to.stat().st_size:,} bytes, by `{facts.command}`")
+    print(
+        f"test error {plain['top1_error']:.2%} on {plain['images']:,} images of {facts.dataset}, "
+        f"{mirrored['top1_error']:.2%} with mirrored images"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ SECTIONS = {
 
 
 def evaluate(
-    sources: tyro.conf.Positional[tuple[Path, ...]],
+    sources: tyro.conf.Positional[tuple[str, ...]],
     *,
     split: str = "test",
     dataset: str | None = None,
@@ -38,7 +38,7 @@ def evaluate(
     """Prints the top-1 and top-5 error of a classifier, or of an ensemble that averages the scores of several.
 
     Args:
-        sources: Folders of finished runs, or .keras files with preprocessing and class names.
+        sources: Folders of finished runs, files of weights, or names of weights in the package: resnet20_digits.
         split: train or test; all for a folder of images; any split of a TensorFlow data set.
         dataset: Name of the data set; the run's own if it is not given.
         data_dir: Folder of TensorFlow Datasets, or of class folders; the run's own if it is not given.
@@ -53,7 +53,7 @@ def evaluate(
     """
     if not sources:
         raise ValueError("Expected a run folder or a .keras file. Received: none")
-    classifiers = [resnet_keras.Classifier.load(source) for source in sources]
+    classifiers = [resnet_keras.Classifier.from_pretrained(source) for source in sources]
     dataset, place = resnet_keras.runs.dataset_of(sources[0], dataset, data_dir)
     data = resnet_keras.open_split(dataset, split, data_dir=place, on_corrupt="skip" if skip_broken else "raise")
     views = resnet_keras.evaluation.Views(crops=crops, scales=scales, flip=flip, average=average)

@@ -25,7 +25,7 @@ REFUSED = 1
 
 
 def export(
-    source: tyro.conf.Positional[Path],
+    source: tyro.conf.Positional[str],
     *,
     to: Path = Path("saved_models"),
     name: str | None = None,
@@ -38,7 +38,7 @@ def export(
     """Publishes a SavedModel and LiteRT files, after each has given the classifier's answers on real images.
 
     Args:
-        source: Folder of a finished run, or a .keras file with preprocessing and class names.
+        source: Folder of a finished run, a file of weights, or a name of weights in the package: resnet20_digits.
         to: Folder of all exports.
         name: Name of the export; that of the source if None.
         version: Number of the version; the next free one if None.

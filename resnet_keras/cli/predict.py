@@ -23,7 +23,7 @@ def predict(
     """Prints the most probable classes of each image.
 
     Args:
-        source: Folder of a finished run, a file or a folder of weights, or a name: hf://OWNER/NAME.
+        source: Folder of a finished run, a file of weights, or a name: resnet20_digits, hf://OWNER/NAME.
         images: Image files and folders of images.
         top_k: Number of classes to print for each image.
         json_output: Print JSON, one line per image.

@@ -12,7 +12,7 @@ from resnet_keras.cli.program import run
 
 
 def recalibrate(
-    source: tyro.conf.Positional[Path],
+    source: tyro.conf.Positional[str],
     *,
     to: Path,
     dataset: str | None = None,
@@ -23,7 +23,7 @@ def recalibrate(
     """Writes a .keras file whose batch normalization has true averages over training images, not moving averages.
 
     Args:
-        source: Folder of a finished run, or a .keras file with preprocessing and class names.
+        source: Folder of a finished run, a file of weights, or a name of weights in the package: resnet20_digits.
         to: The .keras file to write.
         dataset: Name of the data set; the run's own if it is not given.
         data_dir: Folder of TensorFlow Datasets, or of class folders; the run's own if it is not given.
@@ -32,7 +32,7 @@ def recalibrate(
     """
     if to.suffix != ".keras":
         raise ValueError(f"Expected a file ending in .keras for --to. Received: {to}")
-    classifier = resnet_keras.Classifier.load(source)
+    classifier = resnet_keras.Classifier.from_pretrained(source)
     dataset, place = resnet_keras.runs.dataset_of(source, dataset, data_dir)
     split = resnet_keras.data.stratified_sample(resnet_keras.open_split(dataset, "train", data_dir=place), images)
     batches = resnet_keras.data.evaluation_batches(split, classifier.preprocessing, batch_size)

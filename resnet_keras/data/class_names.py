@@ -19,6 +19,11 @@ def imagenet_class_names() -> tuple[str, ...]:
     return tuple(name if names.count(name) == 1 else f"{name} ({wordnet_id})" for wordnet_id, name in pairs)
 
 
+def imagenet_words() -> tuple[str, ...]:
+    """Returns the names as in `keras.applications`: words are joined by "_", and two classes may share a name."""
+    return tuple(name.replace(" ", "_") for _, name in _imagenet())
+
+
 def wordnet_ids() -> tuple[str, ...]:
     """Returns the WordNet ids of ImageNet's 1000 classes, in order."""
     return tuple(wordnet_id for wordnet_id, _ in _imagenet())

@@ -11,3 +11,4 @@ from .saved_run import SavedRun as SavedRun
 from .saved_run import read_run as read_run
 from .summary import RunSummary as RunSummary
 from .summary import summarize_runs as summarize_runs
+from .trained_weights import write_run_weights as write_run_weights

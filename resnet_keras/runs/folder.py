@@ -17,6 +17,7 @@ from resnet_keras.recipes.recipe import Recipe, flatten
 from resnet_keras.runs.checkpoints import History
 from resnet_keras.runs.curves import draw_curves
 from resnet_keras.runs.machine import versions
+from resnet_keras.weights.pretrained_files import list_pretrained, pretrained_facts
 
 ARRAYS, BATCHES = "arrays", "tf.data"
 """Data sets of runs on the caller's own images, in memory or in batches: there is nothing to open again."""
@@ -162,13 +163,15 @@ class RunFolder:
 
 
 def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
-    """Returns the data set to use with a run's folder or a file, and its folder: those named, or the run's own.
+    """Returns the data set to use with a source of weights, and its folder: those named, or those of the training.
 
     Raises:
         ValueError: No data set is named, and `source` is a file, or a run on images that its caller brought.
     """
     if dataset is not None:
         return dataset, data_dir
+    if str(source) in list_pretrained():
+        return pretrained_facts(str(source)).dataset, data_dir
     if not Path(source).is_dir():
         raise ValueError(f"Expected a data set to use with a file, which does not name its own. Received: {source}")
     folder = RunFolder(source)

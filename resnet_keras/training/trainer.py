@@ -25,6 +25,7 @@ from resnet_keras.training.inputs import check_batch, prepare_inputs
 from resnet_keras.training.loop import LoopOptions, broadcast_evaluation, run_training
 from resnet_keras.training.own_data import OwnData, identity
 from resnet_keras.training.preemption import PreemptionHandler
+from resnet_keras.weights.pretrained_files import is_pretrained
 
 _log = logging.getLogger(__name__)
 
@@ -117,8 +118,9 @@ def train(
     check_counts(
         checkpoint_steps=checkpoint_steps, steps_per_execution=steps_per_execution, validate_epochs=validate_epochs
     )
-    if recipe.network.weights and Path(recipe.network.weights).expanduser().exists():
-        recipe = recipe.replace(weights=str(Path(recipe.network.weights).expanduser().resolve()))
+    named = recipe.network.weights or ""
+    if named and not is_pretrained(named, recipe.network.model) and Path(named).expanduser().exists():
+        recipe = recipe.replace(weights=str(Path(named).expanduser().resolve()))
     own = None
     if any(value is not None for value in (train_data, test_data, class_names, steps_per_epoch, test_steps)):
         own = OwnData(train_data, test_data, class_names, steps_per_epoch, test_steps)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.layout import PREACTIVATED, Layout
-from resnet_keras.weights.usual_preprocessing import for_photos, for_small_images
+from resnet_keras.weights.usual_preprocessing import KERAS_PHOTOS, KERAS_V2_PHOTOS, for_photos, for_small_images
 
 _BATCH_COUNTERS = r".*\.num_batches_tracked"
 
@@ -148,10 +148,8 @@ LAYOUTS = (
             Conventions(bottleneck_stride="1x1", epsilon=1.001e-5, projection="normalized", pool_border="zeros")
         ),
         preactivated=PREACTIVATED.merged(Conventions(strided_block="last_of_previous")),
-        photos=for_photos(
-            (103.939, 116.779, 123.68), (1.0,) * 3, "pixels become BGR and lose the authors' mean color", "bgr"
-        ),
-        preactivated_photos=for_photos((127.5,) * 3, (127.5,) * 3, "pixels become -1 to 1"),
+        photos=KERAS_PHOTOS,
+        preactivated_photos=KERAS_V2_PHOTOS,
     ),
     Layout(
         name="KerasCV",

@@ -20,6 +20,9 @@ import keras
 
 from resnet_keras.checks import extras
 from resnet_keras.checks.fields import nearest
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.networks.catalog import architecture
+from resnet_keras.weights.usual_preprocessing import IMAGENET_PHOTOS, KERAS_PHOTOS, KERAS_V2_PHOTOS
 
 IMAGENET, TORCHVISION = "imagenet", "torchvision"
 HUB = "hf://"
@@ -89,14 +92,31 @@ def fetch(source: str, network: str | None = None) -> Path:
     """
     if source.startswith(HUB):
         return _from_hub(source)
+    place = _place(source, network)
+    return _from_keras(place) if isinstance(place, KerasFile) else _from_hub(place)
+
+
+def imagenet_preprocessing(network: str) -> Preprocessing:
+    """Returns the preprocessing of a network's "imagenet" weights.
+
+    Raises:
+        ValueError: There are none for the network.
+    """
+    place = _place(IMAGENET, network)
+    if not isinstance(place, KerasFile):
+        return IMAGENET_PHOTOS.preprocessing
+    before = architecture(network).activation == "before"
+    return (KERAS_V2_PHOTOS if before else KERAS_PHOTOS).preprocessing
+
+
+def _place(source: str, network: str | None) -> KerasFile | str:
     known = [name for name, sources in PUBLISHED.items() if source in sources]
     if network not in known:
         raise ValueError(
             f"Expected a network with published weights called {source!r}, one of {', '.join(known)}. "
             f"Received: {network}.{nearest(network or '', known)}"
         )
-    place = PUBLISHED[network][source]
-    return _from_keras(place) if isinstance(place, KerasFile) else _from_hub(place)
+    return PUBLISHED[network][source]
 
 
 def _from_keras(file: KerasFile) -> Path:

@@ -12,10 +12,11 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from resnet_keras.checks.fields import nearest
 from resnet_keras.data import class_names
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.conventions import Conventions
-from resnet_keras.weights import keras_file, published, torch_file
+from resnet_keras.weights import keras_file, pretrained_files, published, torch_file
 from resnet_keras.weights.hub_settings import (
     MALFORMED,
     check_keras_cv,
@@ -30,6 +31,7 @@ from resnet_keras.weights.hub_settings import (
 )
 from resnet_keras.weights.imported import ImportedWeights, import_arrays
 from resnet_keras.weights.model_conventions import conventions_of_config, conventions_of_model
+from resnet_keras.weights.weights_file import check_hash, read_facts
 
 CLASSIFIER_MEMBER = "classifier.json"
 """The member of our `.keras` files that Keras does not write: preprocessing and class names."""
@@ -50,9 +52,10 @@ def open_weights(source: str | Path | keras.Model, network: str | None = None) -
     Args:
         source: A file (`.safetensors`; `.pth`, `.pt`, `.th`, `.bin`, `.ckpt` of PyTorch; `.keras`, `.weights.h5` or
             `.h5` of Keras); a folder of the Hugging Face hub, of KerasHub or of a finished run; a Keras model of this
-            package, of `keras.applications`, KerasHub or KerasCV; or the name of published weights: "imagenet",
-            "torchvision" or "hf://OWNER/NAME".
-        network: Name of the network, which "imagenet" and "torchvision" need.
+            package, of `keras.applications`, KerasHub or KerasCV; the name of weights in the package, one of
+            `list_pretrained`, or its data set, "digits"; or the name of published weights: "imagenet", "torchvision" or
+            "hf://OWNER/NAME". Names come before files that are called the same.
+        network: Name of the network, which "imagenet", "torchvision" and data sets need.
 
     Raises:
         FileNotFoundError: There is no such file, or published weights can't be fetched.
@@ -65,13 +68,20 @@ def open_weights(source: str | Path | keras.Model, network: str | None = None) -
         )
     if published.is_published(str(source)):
         return open_weights(published.fetch(str(source), network))
+    if pretrained_files.is_pretrained(str(source), network):
+        return open_weights(pretrained_files.pretrained_file(str(source), network))
     path = Path(source)
     if path.is_dir():
         return _from_folder(path)
     if not path.name.endswith(_SUFFIXES):
+        names = pretrained_files.list_pretrained()
+        of_network = (
+            " For that network, name 'imagenet' or 'torchvision'." if str(source) in published.PUBLISHED else ""
+        )
         raise ValueError(
             f"Expected weights in a file ending in {', '.join(_SUFFIXES)}, a folder, or by the name 'imagenet', "
-            f"'torchvision' or 'hf://OWNER/NAME'. Received: {str(source)!r}"
+            f"'torchvision', 'hf://OWNER/NAME', {', '.join(map(repr, names))}. Received: {str(source)!r}."
+            f"{of_network or nearest(str(source), names)}"
         )
     if not path.is_file():
         raise FileNotFoundError(f"Expected a weights file. Received: {path}, which does not exist")
@@ -81,7 +91,18 @@ def open_weights(source: str | Path | keras.Model, network: str | None = None) -
         return _completed(import_arrays(keras_file.read_keras(path), str(path)))
     if path.name in _FOLDER_FILES and (path.parent / "config.json").is_file():
         return _from_hub_files(path)
-    return _completed(import_arrays(_tensors(path), str(path)))
+    return _from_tensors(path)
+
+
+def _from_tensors(path: Path) -> ImportedWeights:
+    """Opens a safetensors file, which may be our own, or a PyTorch checkpoint."""
+    tensors = _tensors(path)
+    facts = read_facts(path) if path.suffix == _SAFETENSORS else None
+    if facts is None:
+        return _completed(import_arrays(tensors, str(path)))
+    check_hash(tensors, facts, path)
+    found = import_arrays(tensors, str(path), conventions=facts.architecture.conventions)
+    return _completed(found, preprocessing=facts.preprocessing, names=facts.class_names)
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:

@@ -33,6 +33,10 @@ def for_small_images(mean: tuple[float, ...], std: tuple[float, ...], note: str)
 
 _IMAGENET, _CIFAR10 = DATASETS["imagenet2012"], DATASETS["cifar10"]
 IMAGENET_PHOTOS = for_photos(_IMAGENET.mean, _IMAGENET.std, "pixels are normalized by ImageNet's mean and std")
+KERAS_PHOTOS = for_photos(
+    (103.939, 116.779, 123.68), (1.0,) * 3, "pixels become BGR and lose the authors' mean color", "bgr"
+)
+KERAS_V2_PHOTOS = for_photos((127.5,) * 3, (127.5,) * 3, "pixels become -1 to 1")
 CIFAR10_IMAGES = for_small_images(_CIFAR10.mean, _CIFAR10.std, "pixels are normalized by CIFAR-10's mean and std")
 # akamaster/pytorch_resnet_cifar10, whose networks have option A, normalizes CIFAR-10 by ImageNet's mean and std.
 OPTION_A_IMAGES = for_small_images(_IMAGENET.mean, _IMAGENET.std, "pixels are normalized by ImageNet's mean and std")

@@ -277,3 +277,20 @@ def test_programs_run_on_openvino(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "359 images" in done.stdout
     assert "7.png: 7 " in done.stdout
+
+
+def test_names_of_weights_in_the_package_stand_for_a_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict.main(["resnet20_digits", str(run / "samples" / "7.png"), "--top-k", "1"]) == 0
+    assert re.fullmatch(r".*7\.png: 7 \d+\.\d\d%\n", capsys.readouterr().out)
+    assert evaluate.main(["resnet20_digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["top1_error"] < 0.02
+    assert evaluate.main(["resnet20_digit"]) == 2
+    assert "Did you mean resnet20_digits?" in capsys.readouterr().err
+    written = [str(run), "--to", str(tmp_path / "x.safetensors"), "--layout", "resnet_keras"]
+    assert convert.main([*written, "--mean", "3"]) == 2
+    assert "no flag but --to and --data-dir with --layout resnet_keras. Received: --mean" in capsys.readouterr().err
+    assert convert.main(written) == 0
+    assert "by `resnet train digits --model resnet8 --batch-size 128 --epochs 4 --seed 0`" in capsys.readouterr().out
+    assert predict.main([str(tmp_path / "x.safetensors"), str(run / "samples")]) == 0
