@@ -34,13 +34,13 @@ ORDER = {
     "recipes": ("settings", "recipe", "catalog", "published_errors"),
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": (
-        *("named_networks", "outputs", "top_classes", "loaded_network", "classifier", "torch_files", "conversion"),
-        *("prediction", "keras_functions"),
+        *("named_networks", "outputs", "top_classes", "class_map", "loaded_network", "classifier", "torch_files"),
+        *("conversion", "prediction", "keras_functions"),
     ),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": (
         *("process_memory", "lock", "checkpoints", "machine", "curves", "image_grid", "folder", "saved_run", "summary"),
-        *("results_page", "post_training"),
+        *("results_page", "post_training", "trained_weights"),
     ),
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
@@ -66,6 +66,7 @@ ORDER = {
             "train",
             "evaluate",
             "predict",
+            "explain",
             "convert",
             "recalibrate",
             "export",

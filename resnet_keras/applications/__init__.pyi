@@ -1,3 +1,4 @@
+from .class_map import Explanation as Explanation
 from .classifier import Classifier as Classifier
 from .conversion import check_destination as check_destination
 from .conversion import convert as convert

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import logging
 import zipfile
@@ -15,10 +16,13 @@ import keras
 import numpy as np
 
 from resnet_keras import files
+from resnet_keras.applications.class_map import Explanation, class_map, over_image
 from resnet_keras.applications.loaded_network import load_network
 from resnet_keras.applications.outputs import features_and_logits, logits_from, outputs_logits, softmax
 from resnet_keras.applications.top_classes import Prediction, check_top_k, most_probable
-from resnet_keras.data.input_images import input_batches
+from resnet_keras.checks.fields import nearest
+from resnet_keras.data.class_names import class_indices
+from resnet_keras.data.input_images import input_batches, read_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.layers.batch_norm import fuse
 from resnet_keras.layers.fake_quant import LAYERS
@@ -205,6 +209,42 @@ class Classifier:
         """
         empty = np.zeros((0, *self.preprocessing.image_size, self.preprocessing.channels), np.float32)
         return np.concatenate([empty, *(inputs for _, inputs in input_batches(images, self.preprocessing))])
+
+    def explain(self, image: Any, class_name: str | None = None) -> Explanation:
+        """Returns where in an image the network finds a class, by Grad-CAM (arXiv:1610.02391).
+
+        Example:
+            >>> explanation = classifier.explain("photo.jpg", "canoe")
+            >>> explanation.save("canoe.png")  # the heat map over the picture
+
+        Args:
+            image: One image, in any form that `predict` takes.
+            class_name: The class, by its name or, of ImageNet, its WordNet id; the most probable one if `None`.
+
+        Raises:
+            ValueError: There is not one image, or none at all; the class is unknown; or the network does not average
+                its last feature map.
+        """
+        found = list(itertools.islice(read_images(image, self.preprocessing.channels), 2))
+        if len(found) != 1:
+            raise ValueError(f"Expected one image. Received: {'none' if not found else 'several'}")
+        pixels = found[0].pixels
+        height, width = pixels.shape[:2]
+        ((_, inputs),) = input_batches(pixels, self.preprocessing)
+        probabilities = self.probabilities_of_inputs(inputs)[0]
+        index = int(probabilities.argmax()) if class_name is None else self._class_index(class_name)
+        heat = over_image(class_map(self.model, inputs, index), height, width, self.preprocessing)
+        shown = np.broadcast_to(np.rint(pixels).astype(np.uint8), (height, width, 3))
+        return Explanation(shown, heat, self.class_names[index], float(probabilities[index]), found[0].path)
+
+    def _class_index(self, class_name: str) -> int:
+        found = class_indices([class_name], self.class_names)
+        if found is None:
+            raise ValueError(
+                f"Expected one of the classifier's {len(self.class_names)} classes. "
+                f"Received: {class_name!r}.{nearest(class_name, self.class_names)}"
+            )
+        return found[0]
 
     def probabilities_of_inputs(self, inputs: Any) -> np.ndarray:
         """Returns the probability of each class: normalized images (N, H, W, C) -> float32 (N, classes)."""

@@ -43,14 +43,13 @@ def convert(
     """Writes a .keras file from the weights of any library, or weights of a library for PyTorch.
 
     The library of the source is recognized. The file is opened again and compared with the source. Flags override the
-    preprocessing of the source, or the conventions of its library. With --layout resnet_keras, a run becomes a file in
-    float16 with its recipe, its history, and its errors.
+    preprocessing of the source, or the conventions of its library.
 
     Args:
         source: A .safetensors, .pth, .th, .bin, .keras, or .h5 file; a folder of a hub; a run folder; imagenet,
             torchvision, or hf://OWNER/NAME.
-        to: The .keras file to write; with --layout, a .safetensors file, or a folder for timm and transformers.
-        layout: Library whose weights and settings are written.
+        to: The .keras file to write; with --layout, a .safetensors file or a folder.
+        layout: Library to write for; resnet_keras: a run in float16.
         network: Name of the network, for imagenet and torchvision.
         class_names: Text file with one class name per line.
         image_size: Height and width of the network's input in pixels.

@@ -36,6 +36,7 @@ COMMANDS = {
     "train": "Trains a network by a recipe; the same command resumes a run.",
     "evaluate": "Prints the error of runs or files, alone or as an ensemble.",
     "predict": "Classifies images.",
+    "explain": "Draws where in an image a network finds a class.",
     "convert": "Writes a .keras file from other libraries' weights, or theirs.",
     "export": "Writes a SavedModel and LiteRT files and verifies them.",
     "networks": "Prints parameters, multiply-adds and feature maps of networks.",

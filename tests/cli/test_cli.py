@@ -12,15 +12,15 @@ import pytest
 from helpers.tables import unpadded
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.cli import convert, evaluate, export, networks, predict, recalibrate, recipes, runs, train
+from resnet_keras.cli import convert, evaluate, explain, export, networks, predict, recalibrate, recipes, runs, train
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import PART_OF
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {
-    "train": train, "evaluate": evaluate, "predict": predict, "convert": convert, "recalibrate": recalibrate,
-    "export": export, "networks": networks, "recipes": recipes, "runs": runs,
+    "train": train, "evaluate": evaluate, "predict": predict, "explain": explain, "convert": convert,
+    "recalibrate": recalibrate, "export": export, "networks": networks, "recipes": recipes, "runs": runs,
 }  # fmt: skip
 
 
@@ -294,3 +294,18 @@ def test_names_of_weights_in_the_package_stand_for_a_run(
     assert convert.main(written) == 0
     assert "by `resnet train digits --model resnet8 --batch-size 128 --epochs 4 --seed 0`" in capsys.readouterr().out
     assert predict.main([str(tmp_path / "x.safetensors"), str(run / "samples")]) == 0
+
+
+def test_a_heat_map_is_drawn_over_an_image(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seven = str(run / "samples" / "7.png")
+    assert explain.main(["resnet20_digits", seven]) == 0
+    assert re.fullmatch(r".*7\.png: 7 \d+\.\d\d%; 7_heat_map\.png\n", capsys.readouterr().out)
+    assert explain.main([str(run), seven, "--class", "1", "--to", "one.png"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"7_heat_map.png", "one.png"}
+    assert explain.main(["resnet20_digits", seven, "--class", "ten"]) == 2
+    assert "Expected one of the classifier's 10 classes. Received: 'ten'" in capsys.readouterr().err
+    assert explain.main(["resnet20_digits", seven, "--to", "one.jpg"]) == 2
+    assert "ending in .png for --to. Received: one.jpg" in capsys.readouterr().err
