@@ -52,6 +52,12 @@ def summary(folder: str, name: str, module: str) -> str:
     return ""
 
 
+def builder_summary(name: str) -> str:
+    """Returns what a named network is."""
+    kind, depth = re.fullmatch(r"(ResNet|PlainNet)(\d+)", name).groups()  # type: ignore[union-attr]
+    return f"Returns the {'residual' if kind == 'ResNet' else 'plain'} network of {depth} layers."
+
+
 def builder_rows(names: list[str]) -> Iterator[str]:
     """Yields a table of the named networks, whose functions have the arguments of `build_with_weights`."""
     yield "## ResNet18 to PlainNet110\n"
@@ -94,7 +100,7 @@ def index_page() -> str:
         if not folder:
             continue
         anchor = f'<a id="resnet_keras.{name}"></a>'
-        what = f"Returns {name}." if BUILDERS.fullmatch(name) else summary(folder, name, public_names(folder)[name])
+        what = builder_summary(name) if BUILDERS.fullmatch(name) else summary(folder, name, public_names(folder)[name])
         lines.append(
             f"| {anchor}[`{name}`]({folder}.md#resnet_keras.{folder}.{name}) | {what.replace('|', chr(92) + '|')} |"
         )
@@ -128,25 +134,35 @@ def networks_table() -> str:
 
 
 def weights_table() -> str:
-    """Returns a table of networks with published weights, or else with a published error of the paper's recipe."""
+    """Returns a table of networks with weights in the package, published weights, or a published error of the paper."""
     import keras
 
     import resnet_keras
 
-    head = ("network", "parameters", "multiply-adds", "top-1", "weights", "float32")
+    def row(label: str, model: keras.Model, error: float, weights: str, size: float) -> tuple[str, ...]:
+        count = resnet_keras.networks.parameters(model) / 1e6
+        cost = resnet_keras.networks.multiply_adds(model) / 1e9
+        return (f"`{label}`", f"{count:.2f} M", f"{cost:#.3g} G", f"{100 - error:.2f} %", weights, f"{size:.1f} MB")
+
+    rows = []
+    for name in resnet_keras.list_pretrained():
+        facts = resnet_keras.weights.pretrained_facts(name)
+        shape = (*facts.preprocessing.image_size, facts.preprocessing.channels)
+        with keras.StatelessScope(initialize_variables=False):
+            model = resnet_keras.build(facts.architecture, input_shape=shape, classes=len(facts.class_names))
+        size = (PACKAGE / "weights" / "pretrained" / f"{name}.safetensors").stat().st_size / 1e6
+        rows.append(row(name, model, 100 * facts.evaluation["top1_error"], "in the package", size))
     published = {
         **{name: ("imagenet_torchvision", "`torchvision`") for name in (f"resnet{d}" for d in (18, 34, 50, 101, 152))},
         **{name: ("cifar10", "train: `cifar10`") for name in (f"resnet{d}" for d in (20, 32, 44, 56, 110))},
     }
-    rows = []
     for name, (recipe, weights) in published.items():
         with keras.StatelessScope(initialize_variables=False):
             model = resnet_keras.build(name, bottleneck_stride="3x3")  # as in torchvision; others have none
         error = resnet_keras.recipes.PUBLISHED[recipe, name].error
         size = 4 * sum(math.prod(weight.shape) for weight in model.weights) / 1e6
-        cost = resnet_keras.networks.multiply_adds(model) / 1e9
-        count = resnet_keras.networks.parameters(model) / 1e6
-        rows.append((f"`{name}`", f"{count:.2f} M", f"{cost:.2f} G", f"{100 - error:.2f} %", weights, f"{size:.1f} MB"))
+        rows.append(row(name, model, error, weights, size))
+    head = ("network", "parameters", "multiply-adds", "top-1", "weights", "size")
     return resnet_keras.tables.markdown_table(head, rows, text=("weights",))
 
 
