@@ -23,6 +23,9 @@ demo: .venv/export
 	$(BIN)/resnet evaluate $(RUN)
 	$(BIN)/resnet export $(RUN)
 	$(BIN)/resnet predict $(RUN) $(RUN)/samples/7.png
+ifneq ($(wildcard resnet_keras/weights/pretrained/resnet20_cifar10.safetensors),)
+	$(BIN)/resnet predict resnet20_cifar10 examples/photos/cat.jpg
+endif
 	@echo
 	@echo "run:        $(RUN) (recipe, history, curves.png, model.keras, evaluation.json, samples)"
 	@echo "TensorBoard: $(BIN)/tensorboard --logdir $(RUN)/tensorboard"

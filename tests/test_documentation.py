@@ -147,7 +147,9 @@ def test_the_commands_of_the_demo_exist(capsys: pytest.CaptureFixture[str]) -> N
     done = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = re.findall(r"^\S*/(resnet .*)$", done.stdout, re.MULTILINE)
-    assert [command.split()[1] for command in found] == ["train", "evaluate", "export", "predict"]
+    photo = ["predict"] if "resnet20_cifar10" in resnet_keras.list_pretrained() else []
+    assert [command.split()[1] for command in found] == ["train", "evaluate", "export", "predict", *photo]
+    assert all((ROOT / word).is_file() for command in found for word in command.split() if word.startswith("examples/"))
     helps: dict[tuple[str, ...], str] = {}
     for command in found:
         check(command, "Makefile", helps, capsys)

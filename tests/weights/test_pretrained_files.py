@@ -105,3 +105,10 @@ def test_a_data_set_without_a_network_is_a_path(tmp_path: Path, monkeypatch: pyt
     Path("digits").mkdir()
     with pytest.raises(FileNotFoundError, match="Received: digits, without"):
         Classifier.from_pretrained("digits")
+
+
+def test_a_photograph_of_a_cat_is_a_cat() -> None:
+    if "resnet20_cifar10" not in NAMES:
+        pytest.skip("the package has no weights for CIFAR-10")
+    photo = Path(resnet_keras.__file__).parents[1] / "examples" / "photos" / "cat.jpg"
+    assert Classifier.from_pretrained("resnet20_cifar10").predict(photo)[0].class_name == "cat"
