@@ -412,3 +412,19 @@ def test_resnet_1202_converts_to_floats_and_integers(tmp_path: Path, caplog: pyt
         assert not any(name.startswith("custom:") for name in counts)
         (found,) = LiteRTModel(files[form], threads=2)(images).values()
         np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+@pytest.mark.slow
+def test_a_classifier_and_weights_in_the_package_are_exported(tmp_path: Path) -> None:
+    classifier = Classifier.from_pretrained("resnet20_digits")
+    options = {"formats": ("saved_model",), "test_images": 40}
+    done = classifier.export(tmp_path, dataset="digits", **options)
+    assert done.path == tmp_path / "resnet20" / "1"
+    named = export("resnet20_digits", tmp_path, **options)
+    assert named.path == tmp_path / "resnet20_digits" / "1"
+    reports = [json.loads((each.path / "export.json").read_text()) for each in (done, named)]
+    assert [report["source"] for report in reports] == ["resnet20", "resnet20_digits"]
+    assert reports[0]["weights_sha256"] == reports[1]["weights_sha256"]
+    assert {report["dataset"] for report in reports} == {"digits"}
+    with pytest.raises(ValueError, match="Expected a data set to use with a file"):
+        classifier.export(tmp_path)
