@@ -72,8 +72,10 @@ def test_notices_name_all_data_in_the_package() -> None:
         assert f"`{path.relative_to(ROOT).as_posix()}`" in notices
 
 
-def test_pictures_of_others_are_named_in_the_notices() -> None:
-    assert "`examples/super_resolution/details.png`" in text("THIRD_PARTY_NOTICES.md")
+def test_photographs_in_the_repository_are_named_in_the_notices() -> None:
+    photographs = [*ROOT.glob("examples/**/*.jpg"), ROOT / "examples" / "super_resolution" / "details.png"]
+    for path in photographs:
+        assert f"`{path.relative_to(ROOT).as_posix()}`" in text("THIRD_PARTY_NOTICES.md")
 
 
 def test_continuous_integration_runs_every_supported_python() -> None:
