@@ -29,6 +29,7 @@ from resnet_keras.training.model import build_network
 from resnet_keras.training.preemption import PreemptionHandler
 from resnet_keras.training.progress import ProgressMessages
 from resnet_keras.training.state import TrainingState, create_state
+from resnet_keras.training.tensorboard_log import write_start
 from resnet_keras.training.user_callbacks import UserCallbacks
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def run_training(
     tracker = ProgressTracker(progress, inputs.recipe, inputs.steps, state.counters, checkpoints)
     callbacks = _create_callbacks(tracker, state, folder, strategy, options, preemption, tensors)
     with preemption.deferred(), closing(callbacks.watchdog):
-        _fit(inputs, state, strategy, options, tracker, callbacks)
+        _fit(inputs, state, folder, strategy, options, tracker, callbacks)
     if state.average:
         state.average.assign_to_model()
     seconds = sum(row["seconds"] for row in progress.history)
@@ -152,6 +153,7 @@ def _create_callbacks(
 def _fit(
     inputs: TrainingInputs,
     state: TrainingState,
+    folder: RunFolder,
     strategy: Strategy,
     options: LoopOptions,
     tracker: ProgressTracker,
@@ -168,10 +170,13 @@ def _fit(
             if model.stop_training:
                 break
             model.train_function = None  # traced again, as in a run that resumes here: the last bits depend on it
+            batches = inputs.data.batches(
+                inputs.recipe, inputs.preprocessing, phase, strategy, deterministic=options.deterministic
+            )
+            if not phase.first_step:
+                write_start(folder.tensorboard, inputs, phase, batches)
             model.fit(
-                inputs.data.batches(
-                    inputs.recipe, inputs.preprocessing, phase, strategy, deterministic=options.deterministic
-                ),
+                batches,
                 steps_per_epoch=phase.steps,
                 initial_epoch=phase.first_step // steps,
                 epochs=phase.last_step // steps,

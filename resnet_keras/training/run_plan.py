@@ -29,6 +29,7 @@ from resnet_keras.training.inputs import TrainingInputs, check_batch, precision,
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.rematerialization import groups
 from resnet_keras.training.schedules import learning_rate_schedule
+from resnet_keras.training.tensorboard_log import unnormalized
 
 _log = logging.getLogger(__name__)
 
@@ -192,9 +193,7 @@ def _draw_batch(inputs: TrainingInputs, preprocessing: Preprocessing, file: Path
     images, labels = next(
         iter(inputs.data.batches(inputs.recipe, preprocessing, _FIRST_STEP, None, deterministic=True))
     )
-    pixels: Any = np.clip(images[:_DRAWN_IMAGES] * preprocessing.std + preprocessing.mean, 0, 255).astype(np.uint8)
-    if preprocessing.channel_order == "bgr":
-        pixels = pixels[..., ::-1]
+    pixels = unnormalized(images[:_DRAWN_IMAGES], preprocessing)
     titles = [_label(label, inputs.data.class_names) for label in labels.numpy()[: len(pixels)]]
     height, width = pixels.shape[1:3]
     figure = image_grid(pixels, titles, f"first batch as the network sees it: {height}x{width} pixels, augmented")

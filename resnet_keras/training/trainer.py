@@ -92,8 +92,9 @@ def train(
             known.
         test_steps: Likewise for `test_data`.
         callbacks: Callbacks that run beside those of the run. They see one training of all epochs, also if it resumes
-            in the middle. Their own state is not in the checkpoints: in a run that resumes, they start again. One that
-            sets `model.stop_training` ends the run, which is then finished.
+            in the middle; the logs of an epoch have the learning rate, too. Their own state is not in the checkpoints:
+            in a run that resumes, they start again. One that sets `model.stop_training` ends the run, which is then
+            finished.
         validate_epochs: Epochs between two validations, for the curves. Validation does not change the result.
         checkpoint_steps: Steps between two checkpoints mid-epoch; `None` writes none there. There always is one at the
             end of an epoch.

@@ -15,7 +15,8 @@ class UserCallbacks(keras.callbacks.Callback):
 
     A run consists of several calls of `fit`: one for each image size, and one for the rest of an epoch that resumes in
     its middle. The caller's callbacks are called once at the start and once at the end of the training, and batches
-    are numbered within the epoch.
+    are numbered within the epoch. At the end of an epoch, `logs` has the losses and metrics of training and validation,
+    as in Keras, and `learning_rate`.
 
     Args:
         callbacks: The caller's callbacks.
@@ -48,9 +49,9 @@ class UserCallbacks(keras.callbacks.Callback):
         self._call(lambda callback: callback.on_epoch_begin(epoch, logs))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Calls the callbacks."""
-        self._logs = dict(logs or {})
-        self._call(lambda callback: callback.on_epoch_end(epoch, logs))
+        """Calls the callbacks with the learning rate among the logs."""
+        self._logs = {**(logs or {}), "learning_rate": float(self.model.optimizer.learning_rate)}
+        self._call(lambda callback: callback.on_epoch_end(epoch, self._logs))
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Calls the callbacks."""

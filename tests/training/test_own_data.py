@@ -100,7 +100,8 @@ class Calls(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Notes the call and checks the logs."""
-        assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= logs.keys()
+        assert logs.keys() == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+        assert logs["learning_rate"] == float(self.model.optimizer.learning_rate)
         self.names.append(f"epoch {epoch} end")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

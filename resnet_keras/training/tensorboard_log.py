@@ -1,0 +1,56 @@
+"""What a run writes for TensorBoard beside its curves: hyperparameters and images of the first batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.training.data import SplitData
+from resnet_keras.training.image_size_phases import Phase
+from resnet_keras.training.inputs import TrainingInputs
+
+_IMAGES = 8
+_LEAST_SIDE = 64  # TensorBoard shows images at their size
+_METRICS = {
+    ("epoch_accuracy", "validation"): "test accuracy",
+    ("epoch_loss", "validation"): "test loss",
+    ("epoch_accuracy", "train"): "training accuracy",
+    ("epoch_loss", "train"): "training loss",
+}
+
+
+def write_start(folder: Path, inputs: TrainingInputs, phase: Phase, batches: Any) -> None:
+    """Writes the fields of a recipe as hyperparameters, and images of the first batch.
+
+    Args:
+        folder: Folder of TensorBoard's logs.
+        inputs: Recipe, preprocessing and data.
+        phase: First phase of the run.
+        batches: Its batches. No images are written of the caller's own batches, or of those that devices share.
+    """
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=0):
+        metrics = [hparams.Metric(tag, group=group, display_name=name) for (tag, group), name in _METRICS.items()]
+        hparams.hparams_config(hparams=[], metrics=metrics)
+        hparams.hparams({name: _plain(value) for name, value in inputs.recipe.flat().items()})
+        if isinstance(inputs.data, SplitData) and isinstance(batches, tf.data.Dataset):
+            preprocessing = inputs.preprocessing.at(phase.image_size) if phase.image_size else inputs.preprocessing
+            pixels = unnormalized(next(batches.as_numpy_iterator())[0][:_IMAGES], preprocessing)
+            scale = -(-_LEAST_SIDE // min(pixels.shape[1:3]))
+            tf.summary.image("first batch", pixels.repeat(scale, 1).repeat(scale, 2), max_outputs=_IMAGES)
+    writer.close()
+
+
+def unnormalized(images: Any, preprocessing: Preprocessing) -> np.ndarray:
+    """Returns the pixels of images as a network sees them: (N, H, W, C) -> uint8 (N, H, W, C) in RGB."""
+    pixels: Any = np.clip(np.asarray(images) * preprocessing.std + preprocessing.mean, 0, 255).astype(np.uint8)
+    return pixels[..., ::-1] if preprocessing.channel_order == "bgr" else pixels
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)
