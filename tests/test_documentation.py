@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from helpers.documents import Block, anchors, blocks, links
 from keras.src.backend.common import global_state
 
@@ -53,8 +54,14 @@ def test_the_readme_is_short_and_begins_with_the_two_commands() -> None:
 
 def test_every_page_is_in_the_overview_and_in_the_navigation() -> None:
     overview = {path for path, _ in links(ROOT / "docs" / "index.md")}
-    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
-    listed = re.findall(r"^ +- (?:.*: )?(\S+\.md)$", navigation, re.MULTILINE)
+    sections = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+
+    def pages(entry: str | list | dict) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        return [page for part in (entry.values() if isinstance(entry, dict) else entry) for page in pages(part)]
+
+    listed = pages(sections)
     assert sorted(listed) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in [*DOCS, *REFERENCE])
     assert overview >= {page.name for page in DOCS if page.name != "index.md"}
 
