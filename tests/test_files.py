@@ -30,7 +30,7 @@ def test_new_file_keeps_every_suffix_since_keras_chooses_the_format_by_it(tmp_pa
         aside.write_bytes(b"")
 
 
-def test_old_file_is_whole_until_the_new_one_is(tmp_path: Path) -> None:
+def test_old_file_is_complete_until_the_new_one_is(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text("old")
     with files.new_file(path) as aside:
@@ -42,7 +42,7 @@ def test_old_file_is_whole_until_the_new_one_is(tmp_path: Path) -> None:
     assert names(tmp_path) == ["log.json"]
 
 
-def test_reader_who_has_the_old_file_open_goes_on_reading_it(tmp_path: Path) -> None:
+def test_reader_who_has_the_old_file_open_continues_to_read_it(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text("old")
     with path.open() as reader:
@@ -52,7 +52,7 @@ def test_reader_who_has_the_old_file_open_goes_on_reading_it(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_failure_leaves_the_old_file_and_no_leftovers(tmp_path: Path, error: type[BaseException]) -> None:
+def test_failure_keeps_the_old_file_and_no_leftovers(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "log.json"
     path.write_text("old")
     with pytest.raises(error), files.new_file(path) as aside:
@@ -62,14 +62,14 @@ def test_failure_leaves_the_old_file_and_no_leftovers(tmp_path: Path, error: typ
     assert names(tmp_path) == ["log.json"]
 
 
-def test_failure_leaves_no_file_where_there_was_none(tmp_path: Path) -> None:
+def test_failure_creates_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), files.new_file(tmp_path / "log.json") as aside:
         aside.write_text("half")
         raise RuntimeError
     assert names(tmp_path) == []
 
 
-def test_writing_nothing_raises_and_leaves_the_old_file(tmp_path: Path) -> None:
+def test_writing_nothing_raises_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text("old")
     with pytest.raises(FileNotFoundError), files.new_file(path):
@@ -78,7 +78,7 @@ def test_writing_nothing_raises_and_leaves_the_old_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["log.json"]
 
 
-def test_process_that_dies_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+def test_process_that_dies_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text("old")
     child = (
@@ -143,7 +143,7 @@ def test_new_folder_refuses_a_path_that_exists(tmp_path: Path, there: str) -> No
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_failure_leaves_no_folder(tmp_path: Path, error: type[BaseException]) -> None:
+def test_failure_creates_no_folder(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), files.new_folder(tmp_path / "model") as aside:
         (aside / "half").write_text("half")
         raise error
@@ -158,7 +158,7 @@ def test_json_reads_back_as_it_was(tmp_path: Path) -> None:
     assert text.endswith("}\n")
 
 
-def test_content_that_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
+def test_content_that_json_cannot_hold_keeps_the_old_file(tmp_path: Path) -> None:
     files.write_json(tmp_path / "result.json", {"steps": 1})
     with pytest.raises(TypeError, match="not JSON serializable"):
         files.write_json(tmp_path / "result.json", {"steps": object()})

@@ -27,7 +27,7 @@ def small(activation: str | None = None) -> keras.Model:
     return ResNet20(input_shape=(8, 8, 1), classes=3, classifier_activation=activation)
 
 
-def test_a_classifier_comes_back_whole(tmp_path: Path) -> None:
+def test_a_classifier_is_restored_completely(tmp_path: Path) -> None:
     classifier = Classifier(small(), GREY, ("a", "b", "c"))
     classifier.save(tmp_path / "x.keras")
     loaded = Classifier.load(tmp_path / "x.keras")
@@ -40,7 +40,7 @@ def test_a_classifier_comes_back_whole(tmp_path: Path) -> None:
     )
 
 
-def test_a_dilated_classifier_comes_back_dilated(tmp_path: Path) -> None:
+def test_a_dilated_classifier_is_restored_dilated(tmp_path: Path) -> None:
     model = ResNet20(input_shape=(8, 8, 1), classes=3, classifier_activation=None, output_stride=1)
     classifier = Classifier(model, GREY, ("a", "b", "c"))
     classifier.save(tmp_path / "x.keras")
@@ -52,7 +52,7 @@ def test_a_dilated_classifier_comes_back_dilated(tmp_path: Path) -> None:
     )
 
 
-def test_a_classifier_in_segments_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_classifier_in_segments_is_restored_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
     classifier = Classifier(small(), GREY, ("a", "b", "c"))
     classifier.save(tmp_path / "x.keras")
@@ -66,7 +66,7 @@ def test_a_classifier_in_segments_comes_back_whole(tmp_path: Path, monkeypatch: 
     )
 
 
-def test_logits_and_probabilities_are_told_apart() -> None:
+def test_logits_and_probabilities_are_distinguished() -> None:
     assert outputs_logits(small())
     assert not outputs_logits(small("softmax"))
 

@@ -201,7 +201,7 @@ def test_a_flag_takes_every_value_of_its_type(arguments: str, said: str, capsys:
         ("recalibrate run --images x", "resnet recalibrate: Expected --images to be an integer"),
     ],
 )
-def test_each_command_tells_a_bad_value_in_one_line(
+def test_each_command_reports_a_bad_value_in_one_line(
     arguments: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert program.main(arguments.split()) == 2

@@ -173,7 +173,7 @@ def test_a_move_between_pixels_is_pillows_but_for_a_gray_level(policy: str, name
 
 @pytest.mark.parametrize("image", ["noise", "gray noise"])
 @pytest.mark.parametrize(("policy", "name"), OPERATIONS)
-def test_every_operation_changes_an_image_and_keeps_its_pixels_whole(policy: str, name: str, image: str) -> None:
+def test_every_operation_changes_an_image_and_keeps_integer_pixels(policy: str, name: str, image: str) -> None:
     pixels = np.clip(IMAGES[image], 20, 200)  # so that there is something to stretch
     found = varied(policy, name, pixels, 0.7, interpolation="bilinear")
     unchanged = {"Identity"} | ({"Color"} if pixels.shape[-1] == 1 else set())
@@ -247,7 +247,7 @@ def test_a_magnitude_of_0_changes_only_by_operations_of_one_strength_and_posteri
     assert changed == {"AutoContrast", "Equalize", "Invert", "Posterize"}
 
 
-def test_a_magnitude_of_10_leaves_no_bit_and_inverts_all() -> None:
+def test_a_magnitude_of_10_keeps_no_bit_and_inverts_all() -> None:
     pixels = IMAGES["noise"]
     assert (varied("rand", "Posterize", pixels, 1.0) == 0).all()
     np.testing.assert_array_equal(varied("rand", "Solarize", pixels, 1.0), 255.0 - pixels)
@@ -277,7 +277,7 @@ def assert_uniform(found: np.ndarray, kinds: int) -> None:
     assert ((counts - expected) ** 2 / expected).sum() < degrees + 3.72 * np.sqrt(2 * degrees) + 8
 
 
-def test_rand_augment_draws_each_operation_equally_often_and_leaves_out_half() -> None:
+def test_rand_augment_draws_each_operation_equally_often_and_skips_half() -> None:
     number, strength, sign = drawn(3000, 2, 7.0, 0.5)
     assert number.shape == strength.shape == sign.shape == (3000, 2)
     left_out = number == len(RAND_AUGMENT)

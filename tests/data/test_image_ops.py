@@ -279,7 +279,7 @@ def test_an_image_is_resized_as_by_pillow(
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-def test_some_columns_of_a_resized_image_are_those_of_the_whole(interpolation: str) -> None:
+def test_some_columns_of_a_resized_image_are_those_of_the_full_image(interpolation: str) -> None:
     chosen, pixels, size = (
         preprocessing(interpolation=interpolation),
         tf.constant(noise(90, 77)),
@@ -501,7 +501,7 @@ def test_a_gif_and_a_bmp_are_images_too(kind: str) -> None:
     ],
     ids=["empty", "text", "half a jpeg", "half a png"],
 )
-def test_what_is_no_whole_image_raises(content: bytes) -> None:
+def test_an_incomplete_image_raises(content: bytes) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode(content, 3)
 

@@ -134,7 +134,7 @@ def test_images_in_memory_are_neither_read_nor_decoded(
 
 
 @pytest.mark.parametrize("kind", ["files", "records", "array"])
-def test_stages_have_batches_beyond_the_last_epoch_and_the_whole_is_that_of_training(
+def test_stages_have_batches_beyond_the_last_epoch_and_the_last_is_the_input_of_training(
     splits: dict[str, Split], kind: str
 ) -> None:
     recipe = PLAIN.replace(epochs=1, mixup=0.2)
@@ -218,7 +218,7 @@ def test_images_that_fill_no_batch_are_an_error(splits: dict[str, Split]) -> Non
         measure(*parts(splits["files"], PLAIN), batch_size=7)
 
 
-def test_the_table_tells_medians_and_ratios_by_turns() -> None:
+def test_the_table_has_medians_and_ratios_by_turns() -> None:
     stages = (
         Stage("ours", (200.0, 100.0, 400.0), (0.001, 0.002, 0.009)),
         Stage(NAIVE, (100.0, 80.0, 100.0), (0.01, 0.01, 0.01)),
@@ -266,7 +266,7 @@ def test_digits_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
         (["input", "digits", "--dataset", "folder"], "Expected a folder of images"),
     ],
 )
-def test_bad_input_is_told_without_a_traceback(
+def test_bad_input_is_an_error_without_a_traceback(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
@@ -282,7 +282,7 @@ def test_bad_input_is_told_without_a_traceback(
 @pytest.mark.parametrize(
     "arguments, said", [([], "{input,export}"), (["input"], "imagenet_torchvision"), (["export"], "--peers")]
 )
-def test_help_tells_the_meters_and_the_recipes(
+def test_help_lists_subcommands_and_recipes(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench.main([*arguments, "--help"]) == 0

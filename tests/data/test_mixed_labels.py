@@ -23,7 +23,7 @@ def mixed(recipe: Recipe, step: int = 0, count: int = 64) -> tuple[np.ndarray, n
 
 
 @pytest.mark.parametrize("fields", MIXES)
-def test_every_class_of_more_than_a_fifth_is_whole(fields: dict[str, float]) -> None:
+def test_every_class_of_more_than_a_fifth_has_a_full_label(fields: dict[str, float]) -> None:
     numbers = set()
     for step in range(4):
         images, parts = mixed(PARTS.replace(**fields), step)
@@ -36,7 +36,7 @@ def test_every_class_of_more_than_a_fifth_is_whole(fields: dict[str, float]) -> 
 
 
 @pytest.mark.parametrize("fields", MIXES)
-def test_whole_labels_are_smoothed_last(fields: dict[str, float]) -> None:
+def test_full_labels_are_smoothed_last(fields: dict[str, float]) -> None:
     _, whole = mixed(PARTS.replace(mixed_labels="whole", **fields))
     _, smoothed = mixed(PARTS.replace(mixed_labels="whole", label_smoothing=0.1, **fields))
     np.testing.assert_allclose(smoothed, 0.9 * whole + 0.1 / CLASSES, atol=1e-6)
@@ -49,7 +49,7 @@ def test_an_image_mixed_with_itself_or_its_class_has_that_class_alone() -> None:
     np.testing.assert_array_equal(targets, np.eye(CLASSES)[[3] * 9])
 
 
-def test_without_mixing_labels_are_whole_anyway() -> None:
+def test_without_mixing_labels_are_full() -> None:
     (_, parts), (_, whole) = mixed(PARTS), mixed(PARTS.replace(mixed_labels="whole"))
     np.testing.assert_array_equal(parts, whole)
     assert set(np.unique(whole)) == {0.0, 1.0}

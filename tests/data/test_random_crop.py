@@ -159,7 +159,7 @@ def test_half_a_jpeg_raises() -> None:
 
 
 @pytest.mark.parametrize(("size", "difference"), [(224, 1.6), (160, 2.0), (128, 1.9)])
-def test_smaller_crops_of_photographs_are_those_of_the_whole_but_for_two_gray_levels(
+def test_smaller_crops_of_photographs_are_those_of_the_full_image_within_two_gray_levels(
     test_data: Path, size: int, difference: float
 ) -> None:
     recipe, chosen = RECIPE.replace(crop_area=(0.08, 1.0), image_size=None), preprocessing(size)

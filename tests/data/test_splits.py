@@ -254,7 +254,7 @@ def test_a_label_outside_the_classes_raises_and_names_the_image(
     assert with_classes(kept, "set/train") is kept
 
 
-def test_an_empty_class_can_be_left_out_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_class_can_be_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_images(tmp_path / "train", {"cat": 2, "dog": 3, "unicorn": 0})
     write_images(tmp_path / "test", {"cat": 0, "dog": 1, "unicorn": 1})
     train = open_split("folder", "train", data_dir=tmp_path, on_corrupt="skip")

@@ -290,7 +290,7 @@ PODS = {"RESNET_WORKER_COUNT": "2", "RESNET_WORKER_ADDRESS": "resnet-{index}.res
         ({**PODS, "JOB_COMPLETION_INDEX": "1"}, Cluster(("resnet-0.resnet:2222", "resnet-1.resnet:2222"), 1)),
     ],
 )
-def test_the_environment_tells_the_cluster(
+def test_the_cluster_is_read_from_the_environment(
     environment: dict[str, str], expected: Cluster | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():

@@ -142,7 +142,7 @@ assert evaluate.main([str(run), "--json", "--batch-size", "64"]) == 0
 """
 
 
-def test_a_whole_run_on_two_replicas_ends_in_a_file_for_one(tmp_path: Path) -> None:
+def test_a_complete_run_on_two_replicas_ends_in_a_file_for_one(tmp_path: Path) -> None:
     """Its last validation batch is one of 39 images, which two replicas do not share evenly."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", WHOLE_RUN, str(tmp_path / "run")]

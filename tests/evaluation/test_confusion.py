@@ -16,8 +16,8 @@ from resnet_keras.evaluation.evaluator import SplitPredictions
 FILES = ["classes.csv", "confusion.csv", "confusion.png", "evaluation.json"]
 
 
-def answered(classes: int, images: int, *, seed: int = 0, without: tuple[int, ...] = ()) -> SplitPredictions:
-    """Returns answers that are right about half of the time; of the classes `without`, there are no images."""
+def random_predictions(classes: int, images: int, *, seed: int = 0, without: tuple[int, ...] = ()) -> SplitPredictions:
+    """Returns predictions that are correct about half of the time; the classes `without` have no images."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(np.setdiff1d(np.arange(classes), without), images)
     ranks = np.where(rng.random(images) < 0.5, 0, rng.integers(0, classes, images))
@@ -34,11 +34,11 @@ def rows(path: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize(("classes", "images"), [(2, 1), (3, 50), (10, 500), (1000, 3000)])
 def test_matrix_counts_each_pair_of_classes(classes: int, images: int) -> None:
-    answers = answered(classes, images)
+    predictions = random_predictions(classes, images)
     expected = np.zeros((classes, classes), int)
-    for label, predicted in zip(answers.labels, answers.predicted, strict=True):
+    for label, predicted in zip(predictions.labels, predictions.predicted, strict=True):
         expected[label, predicted] += 1
-    found = confusion_matrix(answers)
+    found = confusion_matrix(predictions)
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, expected)
 
@@ -54,26 +54,26 @@ def test_matrix_has_room_for_every_pair_whatever_the_type_of_the_labels(dtype: s
 
 @pytest.mark.parametrize(("classes", "images", "without"), [(3, 40, ()), (7, 60, (2, 6)), (1000, 2000, (0,))])
 def test_table_has_a_row_for_each_class(classes: int, images: int, without: tuple[int, ...]) -> None:
-    answers = answered(classes, images, without=without)
-    table = class_table(answers)
-    assert [row["class"] for row in table] == list(answers.class_names)
+    predictions = random_predictions(classes, images, without=without)
+    table = class_table(predictions)
+    assert [row["class"] for row in table] == list(predictions.class_names)
     for index, row in enumerate(table):
-        own = [i for i in range(images) if answers.labels[i] == index]
-        taken = [int(answers.predicted[i]) for i in own if answers.predicted[i] != index]
+        own = [i for i in range(images) if predictions.labels[i] == index]
+        taken = [int(predictions.predicted[i]) for i in own if predictions.predicted[i] != index]
         counts = {other: taken.count(other) for other in sorted(set(taken))}
         most = max(counts, key=lambda other: counts[other], default=None)
         assert row["images"] == len(own)
-        assert row["top1_accuracy"] == (np.mean([answers.ranks[i] < 1 for i in own]) if own else None)
-        assert row["top5_accuracy"] == (np.mean([answers.ranks[i] < 5 for i in own]) if own else None)
-        assert row["mostly_taken_for"] == (None if most is None else answers.class_names[most])
+        assert row["top1_accuracy"] == (np.mean([predictions.ranks[i] < 1 for i in own]) if own else None)
+        assert row["top5_accuracy"] == (np.mean([predictions.ranks[i] < 5 for i in own]) if own else None)
+        assert row["mostly_taken_for"] == (None if most is None else predictions.class_names[most])
         assert row["times"] == (0 if most is None else counts[most])
 
 
 def test_a_class_that_is_always_right_is_taken_for_no_other() -> None:
-    answers = SplitPredictions(
+    predictions = SplitPredictions(
         np.array([0, 0, 1]), np.array([0, 0, 0]), np.array([0, 0, 1]), np.zeros(3), ("a", "b", "c")
     )
-    always, never, absent = class_table(answers)
+    always, never, absent = class_table(predictions)
     assert (always["top1_accuracy"], always["mostly_taken_for"], always["times"]) == (1.0, None, 0)
     assert (never["top1_accuracy"], never["mostly_taken_for"], never["times"]) == (0.0, "a", 1)
     assert (absent["images"], absent["top1_accuracy"], absent["mostly_taken_for"]) == (0, None, None)
@@ -83,25 +83,25 @@ def test_a_class_that_is_always_right_is_taken_for_no_other() -> None:
 def test_files_hold_what_the_functions_return(
     classes: int, images: int, without: tuple[int, ...], tmp_path: Path
 ) -> None:
-    answers = answered(classes, images, without=without)
-    write_details(answers, tmp_path / "new" / "details")
+    predictions = random_predictions(classes, images, without=without)
+    write_details(predictions, tmp_path / "new" / "details")
     folder = tmp_path / "new" / "details"
     assert sorted(path.name for path in folder.iterdir()) == FILES
     header, *lines = rows(folder / "confusion.csv")
-    assert header == ["class", *answers.class_names]
-    assert [line[0] for line in lines] == list(answers.class_names)
-    np.testing.assert_array_equal(np.array([line[1:] for line in lines], int), confusion_matrix(answers))
+    assert header == ["class", *predictions.class_names]
+    assert [line[0] for line in lines] == list(predictions.class_names)
+    np.testing.assert_array_equal(np.array([line[1:] for line in lines], int), confusion_matrix(predictions))
     header, *lines = rows(folder / "classes.csv")
-    table = class_table(answers)
+    table = class_table(predictions)
     assert header == list(table[0])
     for line, row in zip(lines, table, strict=True):
         expected = ["" if value is None else str(value) for value in row.values()]
         assert line == expected
     assert json.loads((folder / "evaluation.json").read_text()) == {
         "images": images,
-        "top1_error": answers.evaluation.top1_error,
-        "top5_error": answers.evaluation.top5_error,
-        "loss": answers.evaluation.loss,
+        "top1_error": predictions.evaluation.top1_error,
+        "top5_error": predictions.evaluation.top5_error,
+        "loss": predictions.evaluation.loss,
     }
     with Image.open(folder / "confusion.png") as picture:
         picture.load()
@@ -110,8 +110,8 @@ def test_files_hold_what_the_functions_return(
 
 
 def test_a_thousand_classes_are_drawn_and_written(tmp_path: Path) -> None:
-    answers = answered(1000, 2000)
-    write_details(answers, tmp_path)
+    predictions = random_predictions(1000, 2000)
+    write_details(predictions, tmp_path)
     assert len(rows(tmp_path / "confusion.csv")) == len(rows(tmp_path / "classes.csv")) == 1001
     with Image.open(tmp_path / "confusion.png") as picture:
         picture.load()
@@ -121,8 +121,8 @@ def test_a_thousand_classes_are_drawn_and_written(tmp_path: Path) -> None:
 def test_the_picture_shows_each_row_in_parts_of_its_class(tmp_path: Path) -> None:
     """Of one class all images are right, of the other all are taken for the first: one column is dark, one is not."""
     labels = np.repeat([0, 1], [1000, 3])
-    answers = SplitPredictions(labels, np.zeros(1003, int), labels, np.zeros(1003), ("a", "b"))
-    write_details(answers, tmp_path)
+    predictions = SplitPredictions(labels, np.zeros(1003, int), labels, np.zeros(1003), ("a", "b"))
+    write_details(predictions, tmp_path)
     with Image.open(tmp_path / "confusion.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     dark = (np.abs(pixels - [8, 48, 107]).max(-1) < 3).sum(1)  # the last color of matplotlib's "Blues"
@@ -150,8 +150,8 @@ def test_the_picture_says_true_predicted_and_the_accuracy() -> None:
 
 
 def test_files_that_are_there_are_replaced(tmp_path: Path) -> None:
-    write_details(answered(3, 10), tmp_path)
-    write_details(answered(4, 20), tmp_path)
+    write_details(random_predictions(3, 10), tmp_path)
+    write_details(random_predictions(4, 20), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
     assert len(rows(tmp_path / "confusion.csv")) == 5
 
@@ -169,8 +169,11 @@ def test_files_that_are_there_are_replaced(tmp_path: Path) -> None:
     ids=["punctuation", "dollars", "formulas", "letters", "length"],
 )
 def test_class_names_may_be_any_text(names: tuple[str, ...], tmp_path: Path) -> None:
-    answers = answered(3, 30)
-    write_details(SplitPredictions(answers.labels, answers.predicted, answers.ranks, answers.losses, names), tmp_path)
+    predictions = random_predictions(3, 30)
+    write_details(
+        SplitPredictions(predictions.labels, predictions.predicted, predictions.ranks, predictions.losses, names),
+        tmp_path,
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
     assert tuple(rows(tmp_path / "confusion.csv")[0][1:]) == names
     assert tuple(row[0] for row in rows(tmp_path / "classes.csv")[1:]) == names

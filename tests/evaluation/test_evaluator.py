@@ -1,4 +1,4 @@
-"""Errors and answers, against a slow count in NumPy and a slow evaluation image by image."""
+"""Errors and predictions, against a slow count in NumPy and a slow evaluation image by image."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_every_image_counts_once_whatever_the_batches(batch_size: int) -> None:
     assert found.loss == pytest.approx(loss, rel=1e-5)
 
 
-def test_a_confident_wrong_answer_has_a_finite_loss() -> None:
+def test_a_confident_wrong_prediction_has_a_finite_loss() -> None:
     found = evaluate(classifier(weight=100.0), digits())
     assert found.top1_error > 0.5
     assert 10 < found.loss < 88  # float32 knows no probability below exp(-87.3)
@@ -134,7 +134,7 @@ def test_of_five_classes_or_fewer_there_is_no_top_5_error(classes: int) -> None:
 def test_images_are_resized_to_what_the_classifier_expects() -> None:
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (20, 4, 4, 1), np.uint8)
-    # Of a flat classifier, whose answer is the mean of the whole image, the size must not matter.
+    # Of a flat classifier, whose prediction is the mean of the whole image, the size must not matter.
     chosen = classifier()
     kernel = np.repeat(rng.normal(size=(1, 10)) / 64, 64, 0)
     chosen.model.set_weights([kernel, np.zeros(10)])
@@ -256,13 +256,13 @@ def test_crops_are_evaluated_as_image_by_image(files: FileSplit, views: Views, c
     ],
     ids=str,
 )
-def test_whole_images_are_evaluated_as_by_a_classifier_at_every_place(
+def test_full_images_are_evaluated_as_by_a_classifier_at_every_position(
     files: FileSplit, convolutional: list[slow.Member], views: Views, count: int
 ) -> None:
     assert_evaluated_as_slowly(convolutional[:count], files, views)
 
 
-def test_whole_images_are_shown_at_the_papers_scales(files: FileSplit, convolutional: list[slow.Member]) -> None:
+def test_full_images_have_the_papers_scales(files: FileSplit, convolutional: list[slow.Member]) -> None:
     assert_evaluated_as_slowly(convolutional[:1], files, Views(crops="full"), atol=1e-3)
 
 
@@ -284,7 +284,7 @@ def test_a_probability_of_zero_has_a_finite_logarithm() -> None:
     [(Views(), 1), (Views(), 2), (Views(crops="ten", average="logits"), 2), (Views(scales=(32, 40), flip=True), 1)],
     ids=str,
 )
-def test_answers_are_the_same_whatever_the_batches(files: FileSplit, views: Views, count: int) -> None:
+def test_predictions_are_the_same_whatever_the_batches(files: FileSplit, views: Views, count: int) -> None:
     expected = predict_split(classifiers(LINEAR[:count]), files, views=views)
     for size in (1, 3):
         found = predict_split(classifiers(LINEAR[:count]), files, views=views, batch_size=size)
@@ -293,7 +293,7 @@ def test_answers_are_the_same_whatever_the_batches(files: FileSplit, views: View
         np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-4, err_msg=f"batches of {size}")
 
 
-def test_answers_on_whole_images_come_in_the_order_of_the_split_whatever_the_batches(
+def test_predictions_of_full_images_have_the_order_of_the_split_whatever_the_batches(
     files: FileSplit, convolutional: list[slow.Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = Views(crops="full", scales=(16,), flip=True)
@@ -333,7 +333,7 @@ def test_a_classifier_alone_is_an_ensemble_of_one_and_of_twins(files: FileSplit)
     np.testing.assert_allclose(predict_split((chosen, chosen), files, batch_size=5).losses, expected, rtol=1e-4)
 
 
-def test_an_evaluation_is_that_of_the_answers(files: FileSplit) -> None:
+def test_an_evaluation_is_that_of_the_predictions(files: FileSplit) -> None:
     found = predict_split(LINEAR[0].classifier, files)
     assert evaluate(LINEAR[0].classifier, files) == found.evaluation
     assert found.evaluation == Evaluation(
@@ -361,7 +361,7 @@ def of_classes(names: tuple[str, ...], labels: list[int]) -> ArraySplit:
     return ArraySplit(images, np.array(labels), names, Dataset(source="package", channels=3))
 
 
-def test_a_split_of_some_of_the_classes_is_told_apart_among_all_of_them() -> None:
+def test_a_split_of_some_of_the_classes_is_classified_among_all_of_them() -> None:
     some = of_classes(("fly", "bee", "dog"), [0, 2, 1, 1])
     whole = of_classes(NAMES, [5, 3, 1, 1])
     found, expected = predict_split(LINEAR[0].classifier, some), predict_split(LINEAR[0].classifier, whole)
@@ -372,7 +372,7 @@ def test_a_split_of_some_of_the_classes_is_told_apart_among_all_of_them() -> Non
 
 
 @pytest.mark.parametrize("views", [Views(), Views(crops="full", scales=(16,))], ids=str)
-def test_a_folder_of_some_classes_is_told_apart_by_their_names(
+def test_a_folder_of_some_classes_is_matched_by_their_names(
     tmp_path: Path, views: Views, convolutional: list[slow.Member]
 ) -> None:
     for index, name in enumerate(["gnu", "bee", "gnu", "cow", "bee"]):
@@ -384,7 +384,7 @@ def test_a_folder_of_some_classes_is_told_apart_by_their_names(
     assert found.labels.tolist() == [1, 1, 2, 6, 6]
 
 
-def test_a_folder_of_wordnet_ids_is_told_apart_among_imagenets_classes(tmp_path: Path) -> None:
+def test_a_folder_of_wordnet_ids_is_classified_among_imagenets_classes(tmp_path: Path) -> None:
     for wordnet_id in ("n02099712", "n01440764"):
         (tmp_path / wordnet_id).mkdir()
         Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / wordnet_id / "a.png")

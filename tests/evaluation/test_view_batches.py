@@ -128,7 +128,7 @@ def test_each_classifier_is_shown_its_own_channels(views: Views, first: int) -> 
                     assert (np.abs(found[row] - expected) * chosen.std).max() < 2.01
 
 
-def test_whole_images_come_in_full_batches_of_one_shape(files: FileSplit) -> None:
+def test_full_images_are_in_full_batches_of_one_shape(files: FileSplit) -> None:
     shapes = [slow.read(path).shape[:2] for path in files.paths]
     batches = list(view_batches(files, [LARGE], Views(crops="full", scales=(12,)), 2))
     for batch in batches:
@@ -137,7 +137,7 @@ def test_whole_images_come_in_full_batches_of_one_shape(files: FileSplit) -> Non
     assert len(batches) == sum(-(-count // 2) for count in counts.values())
 
 
-def test_views_of_whole_images_are_made_one_scale_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_of_full_images_are_made_one_scale_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int | None] = []
     original = Views.of
 

@@ -100,7 +100,7 @@ def check(answers: dict[str, Answer], classifier: Classifier, images: Sequence[P
             assert probability / answer[0][1] == pytest.approx(ratio, abs=1e-3)
 
 
-def test_it_answers_as_predict_does(
+def test_it_predicts_as_predict_does(
     program: Path, saved_model: Path, classifier: Classifier, images: list[Path]
 ) -> None:
     status, answers, _ = run(program, saved_model, *images)
@@ -131,7 +131,7 @@ def test_files_that_cannot_be_classified_stop_none_of_the_others(
     assert re.search(rf"^{re.escape(str(tmp_path))}: Expected a file.*Is a directory", errors, re.MULTILINE), errors
 
 
-def test_what_is_no_such_saved_model_is_told(program: Path, images: list[Path], tmp_path: Path) -> None:
+def test_another_saved_model_is_an_error(program: Path, images: list[Path], tmp_path: Path) -> None:
     status, answers, errors = run(program, tmp_path / "none", images[0])
     assert (status, answers) == (1, {})
     assert re.search(rf"^{re.escape(str(tmp_path / 'none'))}: Could not find SavedModel", errors, re.MULTILINE)

@@ -233,7 +233,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_both_clients_answer_as_predict_does(
+def test_both_clients_predict_as_predict_does(
     client_and_server: tuple[ModuleType, str], classifier: Classifier, images: list[Path]
 ) -> None:
     client, server = client_and_server
@@ -257,7 +257,7 @@ def test_the_programs_print_a_line_for_each_image(
     assert all(re.search(r": \S.* \d+\.\d\d%, ", line) for line in lines)
 
 
-def test_a_broken_image_is_an_error_and_the_next_request_is_answered(
+def test_a_broken_image_is_an_error_and_the_next_request_succeeds(
     client_and_server: tuple[ModuleType, str], images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client, server = client_and_server
@@ -275,7 +275,7 @@ def test_a_broken_image_is_an_error_and_the_next_request_is_answered(
     assert len(client.classify(server, NAME, [good])) == 1
 
 
-def test_a_name_that_is_not_served_is_told(
+def test_an_error_names_a_model_that_is_not_served(
     client_and_server: tuple[ModuleType, str], images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     client, server = client_and_server
@@ -284,7 +284,7 @@ def test_a_name_that_is_not_served_is_told(
 
 
 @pytest.mark.parametrize("client", [rest_client, grpc_client], ids=["rest", "grpc"])
-def test_a_server_that_is_not_there_is_told(
+def test_an_error_names_a_server_that_does_not_run(
     client: ModuleType, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
@@ -296,7 +296,7 @@ def test_a_server_that_is_not_there_is_told(
     )
 
 
-def test_the_port_of_the_other_protocol_is_told(
+def test_an_error_names_the_port_of_the_other_protocol(
     rest: str, remote: str, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rest_client.main([NAME, str(images[0]), "--server", f"http://{remote}"]) == 1
@@ -315,7 +315,7 @@ def test_files_travel_byte_for_byte() -> None:
 
 
 @pytest.mark.parametrize("client", [rest_client, grpc_client], ids=["rest", "grpc"])
-def test_a_missing_file_is_told_before_any_request(
+def test_a_missing_file_is_an_error_before_any_request(
     client: ModuleType, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -324,7 +324,7 @@ def test_a_missing_file_is_told_before_any_request(
     assert re.search(r"Expected image files. Received: .*none\.png \(No such file", capsys.readouterr().err)
 
 
-def test_an_answer_that_is_no_json_is_shown_as_it_is(images: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_response_that_is_no_json_is_printed_as_it_is(images: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     class Other(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))

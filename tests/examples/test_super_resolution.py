@@ -309,7 +309,7 @@ def test_bicubic_on_set5_is_as_published(test_data: Path, scale: int, psnr: floa
 # Runs
 
 
-def test_a_run_learns_and_tells_what_it_came_to(finished: Path, test_set: Path) -> None:
+def test_a_run_learns_and_prints_its_result(finished: Path, test_set: Path) -> None:
     first, last = (float(row["loss"]) for row in history(finished))
     assert last < first / 2
     (found,) = json.loads((finished / "evaluation.json").read_text())["comparisons"]
@@ -339,7 +339,7 @@ def test_the_same_command_again_only_compares(
     assert (finished / "model.keras").read_bytes() == before
 
 
-def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not_been(
+def test_an_interrupted_run_resumes_to_the_same_result(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in (train, settings):
@@ -384,7 +384,7 @@ def test_a_run_that_was_cut_short_goes_on_as_if_it_had_not_been(
         (["--test", "nowhere"], "Expected a folder of images. Received: nowhere, which does not exist"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_trained(
+def test_bad_input_is_an_error_before_anything_is_trained(
     flags: list[str],
     said: str,
     photographs: Path,

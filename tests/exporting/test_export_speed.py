@@ -98,7 +98,7 @@ def test_the_table_compares_with_one_of_them() -> None:
     )
 
 
-def test_a_runner_answers_as_the_model_does(files: Path) -> None:
+def test_a_runner_predicts_as_the_model_does(files: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
     with run_artifact("litert", files / "any.tflite", 1) as runner:
         (found,) = runner.outputs(images, batch=4).values()
@@ -147,7 +147,7 @@ def test_an_unknown_signature_lists_the_known(files: Path, monkeypatch: pytest.M
         open_artifact("saved_model:nosuch", str(files), 1)
 
 
-def test_a_killed_process_is_told_by_its_signal(files: Path) -> None:
+def test_an_error_names_the_signal_that_killed_a_process(files: Path) -> None:
     with ChildProcess("artifact_worker.py", "litert", str(files / "any.tflite"), "1") as child:
         child._process.kill()
         with pytest.raises(ArtifactError, match=r"status -9: it was killed by signal 9; is there enough memory\?"):

@@ -265,7 +265,7 @@ def test_a_file_cut_short_is_refused(name: str) -> None:
     refused(colors, [file, file[: len(file) // 2]], reason)
 
 
-def test_damaged_files_are_answered_or_refused() -> None:
+def test_damaged_files_are_classified_or_refused() -> None:
     answered = 0
     files = [SAME_AS_PILLOW[name] for name in ("JPEG", "JPEG, progressive", "PNG, palette", "PNG, interlaced")]
     for seed in range(200):

@@ -71,7 +71,7 @@ def test_pixels_of_any_size_are_classified(loaded: Any, classifier: Classifier) 
     np.testing.assert_allclose(serve(images=tf.constant(images))["probabilities"], expected, atol=1e-5)
 
 
-def test_files_are_answered_by_the_most_probable_classes(
+def test_files_give_the_most_probable_classes(
     loaded: Any, served: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
     paths = [tmp_path / "a.png", tmp_path / "b.jpg"]
@@ -166,7 +166,7 @@ def test_the_features_of_a_quantized_network_are_those_before_its_head() -> None
     np.testing.assert_allclose(probability_network(network)(image), softmax(np.asarray(found["logits"])), atol=1e-6)
 
 
-def test_warm_up_requests_are_answered_by_their_signatures(loaded: Any, classifier: Classifier, tmp_path: Path) -> None:
+def test_warm_up_requests_run_by_their_signatures(loaded: Any, classifier: Classifier, tmp_path: Path) -> None:
     write_warmup_requests(tmp_path, "animals", classifier.preprocessing, "uint8")
     signatures = loaded.signatures
     asked = []

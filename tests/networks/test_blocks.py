@@ -320,7 +320,7 @@ def dropping(rate: float) -> keras.Model:
     return model
 
 
-def test_stochastic_depth_leaves_whole_residuals_of_single_images_out_and_scales_the_others() -> None:
+def test_stochastic_depth_drops_residual_branches_of_single_images_and_scales_the_others() -> None:
     model = dropping(0.25)
     images = np.random.default_rng(1).uniform(size=(2000, 4, 4, 4)).astype("float32")
     whole = keras.Model(model.input, model.get_layer("block_conv2_bn").output)

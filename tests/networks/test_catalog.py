@@ -149,7 +149,7 @@ def test_plan_has_the_blocks_of_the_table_which_halve_at_every_stage_but_the_fir
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "plainnet34", "resnet20", "plainnet56"])
-def test_output_stride_of_the_whole_network_changes_no_block(name: str) -> None:
+def test_output_stride_of_the_full_network_changes_no_block(name: str) -> None:
     row = ARCHITECTURES[name]
     whole = row.replace(output_stride=row.total_stride)
     assert (whole.blocks, whole.total_stride) == (row.blocks, row.total_stride)

@@ -72,7 +72,7 @@ def test_a_member_has_the_published_parameters(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FAMILY if name not in SIZES])
-def test_every_other_member_is_built_and_answers(name: str) -> None:
+def test_every_other_member_is_built_and_predicts(name: str) -> None:
     row = FAMILY[name]
     side = row.total_stride * 2
     model = build(name, input_shape=(side, side, 3))
@@ -119,7 +119,7 @@ def test_no_name_is_taken_twice_and_unknown_names_list_all() -> None:
         ({"strided_block": "last", "output_stride": 4}, "`output_stride` to be None"),
     ],
 )
-def test_fields_that_do_not_go_together_are_told(fields: dict[str, Any], said: str) -> None:
+def test_fields_that_exclude_each_other_raise(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         BEFORE.replace(**fields)
 
@@ -228,7 +228,7 @@ def test_every_variable_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_file_tells_its_network_and_its_weights(name: str, tmp_path: Path) -> None:
+def test_a_file_has_its_network_and_its_weights(name: str, tmp_path: Path) -> None:
     model = built(name)
     model.save(tmp_path / "x.keras")
     found = open_weights(tmp_path / "x.keras")
@@ -241,7 +241,7 @@ def test_a_file_tells_its_network_and_its_weights(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_folding_changes_no_answer(name: str) -> None:
+def test_folding_changes_no_prediction(name: str) -> None:
     model = built(name)
     x = images(2, 32, 32, 3)
     copy = fold(model)
@@ -272,7 +272,7 @@ def test_a_strided_projection_is_no_place_for_the_weights_of_a_pooled_one() -> N
     ("name", "said"),
     [("before", "whose every batch normalization follows a convolution"), ("rs", "without squeeze-and-excitation")],
 )
-def test_what_int8_training_cannot_do_is_told(name: str, said: str) -> None:
+def test_what_int8_training_cannot_do_raises(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         quantize(built(name))
 

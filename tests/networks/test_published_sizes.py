@@ -20,7 +20,7 @@ def test_every_size_is_of_a_network_in_the_tables() -> None:
         (Size(1_700_000, "x", 100_000), "1.7 M", 1_727_962, 1_751_000),
     ],
 )
-def test_a_count_is_told_and_compared_as_it_was_published(size: Size, text: str, own: int, other: int) -> None:
+def test_a_count_is_printed_and_compared_as_it_was_published(size: Size, text: str, own: int, other: int) -> None:
     assert str(size) == text
     assert size.is_of(own)
     assert not size.is_of(other)

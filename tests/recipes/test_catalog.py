@@ -316,7 +316,7 @@ def test_an_unknown_field_is_named_with_the_nearest_one() -> None:
         Recipe.from_flat(model="resnet20")
 
 
-def test_replacing_changes_fields_of_any_part_and_leaves_the_recipe_alone() -> None:
+def test_replace_changes_fields_of_any_part_in_a_new_recipe() -> None:
     before = RECIPES["digits"].flat()
     changes = {"model": "resnet32", "batch_size": 8, "flip": True, "l2": 0.0, "epochs": 3, "test_flip": True, "seed": 4}
     assert RECIPES["digits"].replace(**changes).flat() == before | changes

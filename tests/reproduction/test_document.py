@@ -43,7 +43,7 @@ def test_of_an_empty_folder_it_says_what_each_experiment_would_take(folder: Repr
     assert not (folder.path / "plots").exists()
 
 
-def test_what_is_finished_is_shown_and_what_is_not_is_told(folder: ReproductionFolder) -> None:
+def test_finished_runs_are_shown_and_missing_ones_listed(folder: ReproductionFolder) -> None:
     shallow, deep, *_ = DEGRADATION.variants["smoke"]
     write_run(folder, shallow.recipe)
     write_run(folder, deep.recipe, test=None)
@@ -68,7 +68,7 @@ def test_runs_at_the_full_budget_are_no_longer_to_be_run(folder: ReproductionFol
     assert "| ResNet-110 | 6.43 (Table 6, the best of 6.61 ± 0.16 over 5 runs) | 5 | 164 x 50,000 |" in left
 
 
-def test_measured_speed_tells_the_hours_of_a_processor(folder: ReproductionFolder) -> None:
+def test_hours_of_a_processor_are_estimated_from_measured_speed(folder: ReproductionFolder) -> None:
     small = EXPERIMENTS["degradation"].variants["small"][2]
     assert small.name == "ResNet-20"
     write_run(folder, small.recipe, budget="small", rate=500.0)
@@ -76,7 +76,7 @@ def test_measured_speed_tells_the_hours_of_a_processor(folder: ReproductionFolde
     assert "| 5 at 500 images/s |" in sections(folder)[EXPERIMENTS["depth"].title]
 
 
-def test_a_damaged_run_is_told_of(folder: ReproductionFolder) -> None:
+def test_a_damaged_run_raises(folder: ReproductionFolder) -> None:
     run = write_run(folder, DEGRADATION.variants["smoke"][0].recipe)
     (run.path / "history.csv").write_text("epoch,accuracy\n1,much\n")
     with pytest.raises(ValueError, match=r"Expected history\.csv as a run writes it"):

@@ -127,7 +127,7 @@ def test_each_network_responds_to_test_images_of_its_own_data_set(
         reproduction.reproduce("protocols", folder.path, weights=runs)
 
 
-def test_what_is_missing_is_told_with_its_place(
+def test_an_error_names_what_is_missing_and_its_place(
     folder: ReproductionFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ["--workdir", str(folder.path), "--data-dir", str(tmp_path)]
@@ -174,7 +174,7 @@ def test_the_peak_is_that_of_the_process_and_of_a_run_that_was_trained(
 
 
 @pytest.mark.slow
-def test_a_training_apart_tells_its_own_memory_and_its_progress(
+def test_a_training_in_its_own_process_reports_memory_and_progress(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = EXPERIMENTS["depth"].recipes("smoke")[0]

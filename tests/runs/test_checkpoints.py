@@ -72,7 +72,7 @@ KINDS = [("sgd", "float32"), ("lamb", "float32"), ("sgd", "mixed_float16"), ("la
 
 
 @pytest.mark.parametrize(("optimizer", "policy"), KINDS)
-def test_another_network_goes_on_as_the_one_that_was_saved(tmp_path: Path, optimizer: str, policy: str) -> None:
+def test_another_network_continues_as_the_one_that_was_saved(tmp_path: Path, optimizer: str, policy: str) -> None:
     one, other = (compiled(seed, optimizer, policy) for seed in (0, 1))
     assert type(one.optimizer) is keras.optimizers.LossScaleOptimizer or policy == "float32"
     learn(one, range(3))
@@ -110,7 +110,7 @@ def test_what_else_a_run_keeps_is_saved_under_its_place() -> None:
     assert list(named)[-2:] == ["others/0/average_0", "others/1/steps"]
 
 
-def test_progress_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_progress_is_restored(tmp_path: Path) -> None:
     progress = Progress(
         step=25,
         history=[{"epoch": 1, "loss": 0.1 + 0.2, "val_accuracy": 1 / 3}, {"epoch": 2, "loss": float("inf")}],
@@ -296,7 +296,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(Path, "write_bytes", fail)
 
 
-def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+def test_a_full_disk_keeps_earlier_checkpoints(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     checkpoints = saved(tmp_path, [3, 6])
     full_disk()
     wanted = (
@@ -309,7 +309,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path, full_disk: Ca
     assert step_of(checkpoints) == 6
 
 
-def test_a_disk_that_is_full_from_the_beginning_leaves_nothing(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+def test_a_disk_that_is_full_from_the_beginning_creates_nothing(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     full_disk()
     checkpoints = Checkpoints(tmp_path / "checkpoints", itself)
     with pytest.raises(OSError, match="there is no checkpoint yet, and the same command resumes the run"):
@@ -325,7 +325,7 @@ def test_a_step_that_cannot_be_saved_again_stays_as_it_was(tmp_path: Path, full_
     assert step_of(checkpoints) == 6
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_raises(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
     with pytest.raises(OSError, match=r"Expected to write .*step_000000001\. Received: .*no checkpoint yet"):
         saved(tmp_path / "checkpoints", [1])

@@ -11,7 +11,7 @@ from resnet_keras.runs.folder import RunFolder, dataset_of
 
 
 @pytest.mark.parametrize("name", ["digits", "imagenet", "cifar10"])
-def test_a_recipe_comes_back_as_it_went(tmp_path: Path, name: str) -> None:
+def test_a_recipe_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
     recipe = RECIPES[name].replace(seed=7)
     folder = RunFolder(tmp_path)
     folder.begin(recipe, {"data_dir": "data", "replicas": 1})

@@ -64,7 +64,7 @@ def test_a_process_refuses_itself_until_the_context_ends(tmp_path: Path) -> None
         pass
 
 
-def test_what_cannot_be_a_folder_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_a_folder_raises(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("no folder")
     for folder in (file, file / "run"):

@@ -226,7 +226,7 @@ def test_other_numbers_of_test_images_are_shown_and_warned_of(tmp_path: Path) ->
     assert "not all runs were tested on the same number of images" in table.warnings[0]
 
 
-def test_a_history_that_lacks_epochs_or_columns_tells_no_time(tmp_path: Path) -> None:
+def test_a_history_that_lacks_epochs_or_columns_has_no_time(tmp_path: Path) -> None:
     (write_run(tmp_path / "a") / "history.csv").write_text("epoch,seconds\n1,5\n2,5\n")
     assert lines(summarize_runs([tmp_path]))[0].endswith("| 10,000 | – | – |")
     (tmp_path / "a" / "history.csv").unlink()
@@ -293,7 +293,7 @@ def test_the_program_says_nothing_but_the_table(tmp_path: Path) -> None:
     assert not done.stderr
 
 
-def test_the_program_tells_bad_input_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_reports_bad_input_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main([str(tmp_path / "absent")]) == 2
     assert "resnet runs: Expected folders of runs. Received: " in capsys.readouterr().err
     assert program.main([]) == 2

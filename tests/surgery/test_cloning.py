@@ -98,7 +98,7 @@ def test_a_float32_copy_of_a_network_of_half_precision_weights_has_float32_weigh
     np.testing.assert_allclose(outputs(copy, x), outputs(reference, x), rtol=1e-5, atol=1e-6)
 
 
-def test_a_float32_copy_of_a_network_of_one_layer_in_half_precision_is_whole() -> None:
+def test_a_float32_copy_of_a_network_of_one_layer_in_half_precision_is_complete() -> None:
     image = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, dtype="mixed_bfloat16", name="half")(image)
     x = keras.layers.GlobalAveragePooling2D(dtype=keras.DTypePolicy("mixed_float16"))(x)

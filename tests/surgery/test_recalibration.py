@@ -152,7 +152,7 @@ def of_wrong_shape() -> Iterator[np.ndarray]:
 
 
 @pytest.mark.parametrize(("source", "error"), [(interrupted, OSError), (of_wrong_shape, Exception)])
-def test_an_error_in_the_middle_leaves_the_network_as_it_was(source: Any, error: type[Exception]) -> None:
+def test_an_error_in_the_middle_does_not_change_the_network(source: Any, error: type[Exception]) -> None:
     model = network()
     model.get_layer("bn1").trainable = False
     before = [weight.numpy().tobytes() for weight in model.weights]

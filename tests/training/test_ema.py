@@ -130,7 +130,7 @@ class Seen(keras.callbacks.Callback):
         self.after.append(of(self.model.variables))
 
 
-def test_validation_is_of_the_averages_and_training_goes_on_without_them() -> None:
+def test_validation_uses_the_averages_and_training_continues_without_them() -> None:
     model = network()
     average = WeightAverage(model, 0.9)
     seen = Seen(average)

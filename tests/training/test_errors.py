@@ -15,7 +15,7 @@ from resnet_keras.training.errors import StallWatchdog, explain_failures
 RECIPE = RECIPES["cifar10"].replace(batch_size=96)
 
 
-def test_too_little_memory_is_told_with_what_helps() -> None:
+def test_an_error_of_too_little_memory_names_what_helps() -> None:
     raised = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nand ten more lines")
     wanted = (
         r"^Expected memory for 96 images in a step\. Received: OOM when allocating tensor; try --accumulate 2, a "
@@ -27,7 +27,7 @@ def test_too_little_memory_is_told_with_what_helps() -> None:
         raise raised
 
 
-def test_a_full_disk_is_told() -> None:
+def test_an_error_names_a_full_disk() -> None:
     with (
         pytest.raises(
             OSError, match=r"space on the disk\. Received: .*/x; No space left on device; the same"
@@ -39,7 +39,7 @@ def test_a_full_disk_is_told() -> None:
 
 
 @pytest.mark.parametrize("kind", [tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.DataLossError])
-def test_images_that_vanish_are_told(kind: type[tf.errors.OpError]) -> None:
+def test_an_error_names_images_that_vanish(kind: type[tf.errors.OpError]) -> None:
     with (
         pytest.raises(OSError, match=r"images to stay where they are\. Received: cat\.jpg: gone; the same") as caught,
         explain_failures(RECIPE),
@@ -48,7 +48,7 @@ def test_images_that_vanish_are_told(kind: type[tf.errors.OpError]) -> None:
     assert caught.value.errno == errno.EIO
 
 
-def test_a_file_that_vanishes_while_it_is_read_is_told() -> None:
+def test_an_error_names_a_file_that_vanishes_while_it_is_read() -> None:
     with pytest.raises(OSError, match=r"Received: .*no_such\.jpg; No such file"), explain_failures(RECIPE):
         list(tf.data.Dataset.from_tensors("no_such.jpg").map(tf.io.read_file))
 

@@ -46,7 +46,7 @@ def test_the_same_size_again_is_no_new_phase_and_a_size_may_come_back() -> None:
     assert [phase.image_size for phase in back] == [16, 32, 16]
 
 
-def test_amid_an_epoch_its_rest_comes_first() -> None:
+def test_mid_epoch_the_rest_of_the_epoch_is_first() -> None:
     recipe = RECIPE.replace(train_sizes=(16, 32))
     assert list(phases_of(recipe, 10, 3)) == [Phase(3, 10, 7, 16), Phase(10, 30, 10, 16), Phase(30, 60, 10, 32)]
     assert list(phases_of(recipe, 10, 29)) == [Phase(29, 30, 1, 16), Phase(30, 60, 10, 32)]
@@ -60,7 +60,7 @@ def test_of_a_run_that_is_over_nothing_is_left() -> None:
 @pytest.mark.parametrize("sizes", [(), (16,), (16, 32), (16, 24, 32), (32, 16, 32), (16, 17, 18, 19, 20)])
 @pytest.mark.parametrize("steps", [1, 2, 7])
 @pytest.mark.parametrize("epochs", [5, 6, 11])
-def test_phases_join_and_end_with_the_run_from_wherever_it_goes_on(
+def test_phases_join_and_end_with_the_run_from_wherever_it_resumes(
     sizes: tuple[int, ...], steps: int, epochs: int
 ) -> None:
     recipe = RECIPE.replace(epochs=epochs, train_sizes=sizes)

@@ -42,6 +42,6 @@ def test_a_recipe_trains_on_jax(tmp_path: Path, devices: int) -> None:
     assert ("no validation before the end" in done.stdout) == (devices == 2)  # of 359 images
 
 
-def test_what_needs_tensorflow_is_told(tmp_path: Path) -> None:
+def test_what_needs_tensorflow_raises(tmp_path: Path) -> None:
     done = trained(tmp_path, 1, ema=0.9)
     assert "ValueError: Expected KERAS_BACKEND=tensorflow for ema. Received: jax" in done.stderr

@@ -105,7 +105,7 @@ def test_its_configuration_gives_the_same_optimizer() -> None:
 
 
 @pytest.mark.parametrize("decayed", ["all", "kernels"])
-def test_sgds_decay_beside_the_step_leaves_the_momentum_alone(decayed: str) -> None:
+def test_decoupled_decay_of_sgd_does_not_change_the_momentum(decayed: str) -> None:
     recipe = RECIPES["cifar10"].replace(l2=0.0, weight_decay=0.3, decay_on=decayed)
     weights, velocity = drawn(0), {name: np.zeros(shape) for name, shape in SHAPES.items()}
     for t in range(1, 5):

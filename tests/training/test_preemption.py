@@ -62,7 +62,7 @@ def test_the_handler_before_is_restored_after_an_error() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_another_thread_leaves_signals_alone() -> None:
+def test_another_thread_does_not_handle_signals() -> None:
     before = signal.getsignal(signal.SIGTERM)
     during: list[object] = []
 

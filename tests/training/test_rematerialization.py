@@ -191,7 +191,7 @@ def test_two_devices_train_the_same_bit_for_bit() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_is_the_same_and_so_is_its_file_and_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_the_same_and_so_is_its_file_and_it_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, "little", replace(LITTLE, stochastic_depth=0.0))
     recipe = EVERYTHING.replace(model="little", test_flip=False)
     wanted = train(recipe, tmp_path / "plain")

@@ -54,7 +54,7 @@ def drawn(file: Path) -> np.ndarray:
     return picture
 
 
-def test_it_tells_and_draws_and_trains_nothing(tmp_path: Path) -> None:
+def test_it_prints_and_draws_and_trains_nothing(tmp_path: Path) -> None:
     policy = keras.config.dtype_policy().name
     plan = dry_run(recipe_of(precision="mixed_bfloat16"), tmp_path / "new" / "run")
     assert keras.config.dtype_policy().name == policy
@@ -107,7 +107,9 @@ def test_its_rates_are_those_of_the_schedule(changes: dict[str, Any]) -> None:
     assert rates.max() == max(every)
 
 
-def test_sizes_are_told_phase_by_phase_and_count_by_their_area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_printed_phase_by_phase_and_count_by_their_area(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(MODULE, "_draw_schedule", lambda *args: None)
     plan = dry_run(recipe_of(train_sizes=(6, 12)), tmp_path)
     assert plan.sizes == ((2, 6), (2, 12))
@@ -184,7 +186,7 @@ def test_colors_are_drawn_in_their_order(tmp_path: Path) -> None:
         assert (np.abs(picture - [10, 120, 250]).max(1) <= 2).mean() == 0
 
 
-def test_the_schedule_is_drawn_over_whole_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_schedule_is_drawn_over_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: (figures.append(figure), file.touch()))
     dry_run(recipe_of(), tmp_path)
@@ -204,7 +206,7 @@ def test_labels_are_named_by_their_largest_parts() -> None:
     assert MODULE._label(np.array([0.3, 0.0, 0.7]), names) == "fox 70%\ncat 30%"
 
 
-def test_data_that_are_missing_are_told_as_by_a_run(tmp_path: Path) -> None:
+def test_missing_data_raise_as_in_a_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         dry_run(recipe_of(dataset="folder", image_size=8), tmp_path / "run", data_dir=tmp_path / "nowhere")
     with pytest.raises(ValueError, match="at most 1438, all training images"):
@@ -212,15 +214,13 @@ def test_data_that_are_missing_are_told_as_by_a_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_that_replicas_cannot_share_is_told_as_by_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_that_replicas_cannot_share_raises_as_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resnet_keras.distributed.strategy.replicas", lambda chosen: 3)
     with pytest.raises(ValueError, match="`batch_size` that 3 replicas can share. Received: 128"):
         dry_run(recipe_of(), tmp_path / "run")
 
 
-def test_a_folder_of_another_recipe_is_told_as_by_a_run(tmp_path: Path) -> None:
+def test_a_folder_of_another_recipe_raises_as_in_a_run(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"schedule": {"epochs": 9}}))
     (tmp_path / "checkpoints" / "step_000000001").mkdir(parents=True)
     with pytest.raises(ValueError, match="Expected the recipe that .* was begun with"):

@@ -85,7 +85,7 @@ def test_a_step_schedule_without_drops_keeps_its_peak(warmup: int) -> None:
         (2, 400, [0.02, 0.001]),  # drops at 0.5, 1 and 1.5 steps, rounded to 0, 1 and 2
     ],
 )
-def test_a_warm_up_that_outlasts_drops_leaves_the_rate_that_is_due_after_them(
+def test_a_warm_up_that_outlasts_drops_ends_at_the_rate_that_is_due_after_them(
     epochs: int, warmup: int, expected: list[float]
 ) -> None:
     recipe = STEP.replace(epochs=epochs, warmup_steps=warmup, warmup_lr=0.02)

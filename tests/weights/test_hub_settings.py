@@ -101,7 +101,7 @@ PROCESSOR = {
         ({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}, {"mean": (127.5,) * 3, "std": (127.5,) * 3}),
     ],
 )
-def test_a_folder_of_timm_tells_its_preprocessing(
+def test_the_preprocessing_is_read_from_a_folder_of_timm(
     tmp_path: Path, changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     config = TIMM | {"pretrained_cfg": TIMM["pretrained_cfg"] | changes}
@@ -115,13 +115,13 @@ def test_a_folder_of_timm_tells_its_preprocessing(
     assert found.notes == ("1000 classes are taken for ImageNet's",)
 
 
-def test_a_folder_of_timm_tells_its_class_names_where_it_has_them(tmp_path: Path) -> None:
+def test_class_names_are_read_from_a_folder_of_timm_that_has_them(tmp_path: Path) -> None:
     arrays = foreign(zeros(BOTTLENECK, classes=3), "torchvision")
     found = open_weights(write_folder(tmp_path / "x", arrays, config=TIMM | {"label_names": ["a", "b", "c"]}))
     assert (found.class_names, found.notes) == (("a", "b", "c"), ())
 
 
-def test_a_folder_of_transformers_tells_preprocessing_classes_and_stride(tmp_path: Path) -> None:
+def test_preprocessing_classes_and_stride_are_read_from_a_folder_of_transformers(tmp_path: Path) -> None:
     labels = {"10": "k", **{str(i): "abcdefghij"[i] for i in range(10)}}  # in JSON, in no order
     for key, stride in ((None, "3x3"), (False, "3x3"), (True, "1x1")):
         config = RESNET_CONFIG | {"id2label": labels} | ({} if key is None else {"downsample_in_bottleneck": key})
@@ -165,7 +165,7 @@ def test_sizes_of_a_processor_are_ours(
     assert (found.image_size, found.shorter_side, found.interpolation) == ((size, size), shorter_side, interpolation)
 
 
-def test_the_scale_of_a_processor_is_heeded(tmp_path: Path) -> None:
+def test_the_scale_of_a_processor_is_applied(tmp_path: Path) -> None:
     arrays = foreign(zeros(BOTTLENECK), "transformers")
     processor = PROCESSOR | {"rescale_factor": 1 / 127.5, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}
     found = open_weights(write_folder(tmp_path / "x", arrays, config=RESNET_CONFIG, preprocessor_config=processor))
@@ -285,7 +285,7 @@ def hub_folder(path: Path, model: keras.Model, converter: dict[str, Any] | None)
         ({}, (0,) * 3, (1,) * 3),
     ],
 )
-def test_a_folder_of_kerashub_tells_its_preprocessing(
+def test_the_preprocessing_is_read_from_a_folder_of_kerashub(
     tmp_path: Path, converter: dict[str, Any], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
     model = network(1, BOTTLENECK, input_shape=(32, 32, 3), classes=5)

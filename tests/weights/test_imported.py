@@ -65,7 +65,7 @@ def test_a_classifier_beside_the_network_is_found(prefix: str) -> None:
     assert set(found.tensors) == set(zeros(SMALL))
 
 
-def test_what_has_no_place_is_told_from_what_is_no_weight() -> None:
+def test_unexpected_weights_are_distinguished_from_what_is_no_weight() -> None:
     arrays = foreign(zeros(SMALL), "cifar")
     arrays |= {"bn1.num_batches_tracked": np.array(7), "fc.weight": random(10, 8), "ema.conv1.weight": random(1)}
     found = import_arrays(arrays, "x")
@@ -109,7 +109,7 @@ def test_a_bias_is_taken_off_the_mean_that_is_subtracted_after_it(library: str, 
 
 
 @pytest.mark.parametrize("number_type", ["float32", "float64", "float16", ml_dtypes.bfloat16])
-def test_a_folded_bias_leaves_the_function_as_it_was(number_type: Any) -> None:
+def test_a_folded_bias_does_not_change_the_function(number_type: Any) -> None:
     bias, mean = (random(6, seed=seed).astype(number_type) for seed in (1, 2))
     arrays = zeros(SMALL) | {"stem_conv/bias": bias[:4], "stem_conv_bn/moving_mean": mean[:4]}
     folded = import_arrays(arrays, "x").tensors["stem_conv_bn/moving_mean"]
@@ -158,7 +158,9 @@ def summary(conventions: Conventions) -> tuple[str | None, str | None, float | N
         ("KerasHub", ("3x3", None, 1e-5)),
     ],
 )
-def test_a_library_tells_what_its_weights_do_not(library: str, expected: tuple[Any, ...]) -> None:
+def test_conventions_of_a_library_apply_where_its_weights_do_not_show_them(
+    library: str, expected: tuple[Any, ...]
+) -> None:
     arrays = foreign(zeros(BOTTLENECK), library)
     assert summary(import_arrays(arrays, "x").conventions) == expected
     assert summary(import_arrays(arrays, "x", conventions=Conventions()).conventions) == expected

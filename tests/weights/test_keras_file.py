@@ -131,7 +131,7 @@ def test_numbers_of_any_precision_come_back_as_they_are(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
-def test_bfloat16_which_hdf5_does_not_know_comes_back(tmp_path: Path, suffix: str, policy: None) -> None:
+def test_bfloat16_which_hdf5_does_not_know_is_restored(tmp_path: Path, suffix: str, policy: None) -> None:
     keras.config.set_dtype_policy("bfloat16")
     saved = network(11)
     found = read_keras(write(saved, tmp_path / f"net{suffix}"))

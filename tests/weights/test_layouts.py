@@ -184,7 +184,7 @@ def test_every_name_of_every_depth_is_one_of_our_names(library: str, network_nam
     ],
     ids=lambda row: f"{row.name}{row.shortcut}",
 )
-def test_the_names_and_shapes_told_here_are_those_of_our_networks(row: Architecture) -> None:
+def test_the_names_and_shapes_listed_here_are_those_of_our_networks(row: Architecture) -> None:
     built = {name: array.shape for name, array in arrays_of_model(build(row, input_shape=(32, 32, 3))).items()}
     assert {name: array.shape for name, array in zeros(row).items()} == built
 
@@ -226,7 +226,7 @@ def test_what_later_networks_have_besides_has_our_names_or_none(library: str, na
 
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
-def test_deep_stems_and_pooled_shortcuts_are_told_by_their_names(pooled: bool, prefix: str) -> None:
+def test_deep_stems_and_pooled_shortcuts_are_recognized_by_their_names(pooled: bool, prefix: str) -> None:
     names = {"conv1.0.weight", "conv1.6.weight", "layer1.0.conv1.weight", "layer2.0.downsample.1.weight"}
     names |= {"layer2.0.downsample.2.weight"} if pooled else {"layer2.0.downsample.0.weight"}
     layout, found = recognize_layout([prefix + name for name in names])

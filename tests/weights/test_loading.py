@@ -145,7 +145,7 @@ def test_weights_under_other_names_arrive(library: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "library"), [("resnet18", "torchvision"), ("resnet50", "transformers")])
-def test_a_whole_network_of_another_library_is_matched(name: str, library: str) -> None:
+def test_a_full_network_of_another_library_is_matched(name: str, library: str) -> None:
     weights = foreign(zeros(ARCHITECTURES[name]), library)
     model = build_with_weights(name, weights=(found := import_arrays(weights, "x")), input_shape=(32, 32, 3))
     report = load_weights(model, found)
@@ -308,7 +308,7 @@ def test_file_of_another_width_names_the_layers_and_both_shapes(tmp_path: Path, 
     ]
 
 
-def test_shapes_that_differ_are_told_before_layers_that_are_missing(tmp_path: Path) -> None:
+def test_shape_mismatches_are_reported_before_missing_layers(tmp_path: Path) -> None:
     path = write(build("resnet32", input_shape=(32, 32, 1)), tmp_path / "net.weights.h5")
     message = refused(build("resnet20"), path, r"differs in\n  stem_conv/kernel: expected shape")
     assert message.count("\n") == 6
@@ -337,7 +337,7 @@ def test_a_damaged_file_changes_nothing(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_classifier_of_other_classes_leaves_ours_new_and_warns(tmp_path: Path, suffix: str) -> None:
+def test_a_classifier_of_other_classes_is_not_loaded_and_warns(tmp_path: Path, suffix: str) -> None:
     saved, model = network(1, classes=7), network(2)
     path = write(saved, tmp_path / f"net{suffix}")
     head = model.get_layer("logits").get_weights()
@@ -367,7 +367,7 @@ def test_a_classifier_of_another_library_is_ignored_under_its_name(library: str)
     assert_equal_weights(build_with_weights(PROJECTING, include_top=False, weights=model), model.get_weights()[:-2])
 
 
-def test_a_source_without_a_classifier_leaves_ours_new_and_warns(tmp_path: Path) -> None:
+def test_a_source_without_a_classifier_keeps_initial_weights_and_warns(tmp_path: Path) -> None:
     saved, model = network(1, include_top=False), network(2)
     head = model.get_layer("logits").get_weights()
     with pytest.warns(UserWarning, match="keeps its initial weights: .* has none"):
@@ -403,7 +403,7 @@ def test_half_a_classifier_of_the_right_number_is_missing(tmp_path: Path) -> Non
     )
 
 
-def test_a_warning_that_is_an_error_leaves_everything_as_it_was() -> None:
+def test_a_warning_that_is_an_error_changes_nothing() -> None:
     refused(network(2), ours(network(1, classes=7)), "keeps its initial weights", UserWarning)
 
 

@@ -33,7 +33,7 @@ def summary(conventions: Conventions) -> tuple[str | None, str | None, float | N
         (BOTTLENECK, {"bottleneck_stride": "3x3"}, ("3x3", None, 1e-5)),
     ],
 )
-def test_a_configuration_tells_strides_zeros_and_epsilon(
+def test_strides_zeros_and_epsilon_are_read_from_a_configuration(
     row: Architecture | str, options: dict[str, Any], expected: tuple[Any, ...]
 ) -> None:
     with shapes_only():
@@ -81,7 +81,7 @@ def test_epsilons_that_differ_tell_none() -> None:
 
 
 @pytest.mark.parametrize("config", [{}, [], None, "x", 3, {"layers": [1, "x", None]}, {"class_name": 3, "config": {}}])
-def test_a_configuration_of_nothing_tells_nothing(config: Any) -> None:
+def test_an_empty_configuration_gives_nothing(config: Any) -> None:
     assert conventions_of_config(config) == Conventions()
 
 
@@ -105,7 +105,7 @@ def test_a_network_without_shortcuts_is_plain() -> None:
         ("imagenet", "bottleneck", (1, 1, 1), "3x3", 8),
     ],
 )
-def test_an_output_stride_is_told_where_a_stage_does_not_halve(
+def test_an_output_stride_is_found_where_a_stage_does_not_halve(
     stem: Any, block: Any, repeats: tuple[int, ...], place: Any, stride: int
 ) -> None:
     row = Architecture(stem=stem, block=block, repeats=repeats, widths=(4, 4, 8)).replace(bottleneck_stride=place)

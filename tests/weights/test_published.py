@@ -170,7 +170,7 @@ def test_without_a_network_the_error_says_which_file_to_put_where(
 
 @pytest.mark.parametrize("network", ["resnet20", "plainnet18", None])
 @pytest.mark.parametrize("source", ["imagenet", "torchvision"])
-def test_a_network_without_published_weights_is_told_which_have_some(source: str, network: str | None) -> None:
+def test_an_error_names_networks_with_published_weights(source: str, network: str | None) -> None:
     with pytest.raises(ValueError, match=rf"one of resnet18, .*wide_resnet101_2\. Received: {network}") as raised:
         published.fetch(source, network)
     assert ("resnet50v2, " in str(raised.value)) == (source == "imagenet")
@@ -319,13 +319,13 @@ def test_offline_the_error_says_what_to_get(hub: Server, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow  # the hub's library tries for 20 seconds
-def test_a_repository_that_cannot_be_reached_is_told_with_what_to_get(hub: Server) -> None:
+def test_an_error_names_the_file_of_a_repository_that_cannot_be_reached(hub: Server) -> None:
     hub.http.shutdown()
     hub.http.server_close()
     with pytest.raises(FileNotFoundError, match=MISSING):
         published.fetch("hf://a/b")
 
 
-def test_a_repository_without_weights_is_told(hub: Server) -> None:
+def test_a_repository_without_weights_raises(hub: Server) -> None:
     with pytest.raises(FileNotFoundError, match=r"none of model\.safetensors, pytorch_model\.bin is in it"):
         published.fetch("hf://a/b")

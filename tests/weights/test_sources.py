@@ -265,7 +265,7 @@ def test_a_backbone_has_no_class_names(tmp_path: Path) -> None:
 # Our own files
 
 
-def test_a_classifier_s_file_tells_its_preprocessing_and_classes(tmp_path: Path) -> None:
+def test_preprocessing_and_classes_are_read_from_a_classifier_s_file(tmp_path: Path) -> None:
     model = network(1, zero_channels="both_sides", classifier_activation=None)
     Classifier(model, OURS, tuple("abcde")).save(tmp_path / "x.keras")
     Classifier(model, OURS, tuple("abcde")).save(tmp_path / "model.keras")

@@ -216,13 +216,13 @@ def test_tensors_are_those_that_pytorch_wrote(tmp_path: Path, torch: Any, zipped
 
 
 @FORMATS
-def test_a_module_s_state_comes_back(tmp_path: Path, torch: Any, zipped: bool) -> None:
+def test_a_module_s_state_is_read(tmp_path: Path, torch: Any, zipped: bool) -> None:
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2))
     torch.save(module.state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     assert_same(read_torch(tmp_path / "x.pth"), {name: value.numpy() for name, value in module.state_dict().items()})
 
 
-def test_a_whole_module_is_refused_by_its_class(tmp_path: Path, torch: Any) -> None:
+def test_a_pickled_module_is_refused_by_its_class(tmp_path: Path, torch: Any) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pth")
     refused(tmp_path / "x.pth", r"checkpoint of tensors alone.*names torch\.nn\.modules\.linear\.Linear; nothing of it")
 
