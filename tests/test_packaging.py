@@ -78,6 +78,14 @@ def test_photographs_in_the_repository_are_named_in_the_notices() -> None:
         assert f"`{path.relative_to(ROOT).as_posix()}`" in text("THIRD_PARTY_NOTICES.md")
 
 
+def test_every_extra_is_in_getting_started() -> None:
+    section = text("pyproject.toml").partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    extras = re.findall(r"^(\w+) = \[", section, re.MULTILINE)
+    table = re.findall(r"^\| (`\w+`.*?) \|", text("docs/getting_started.md"), re.MULTILINE)
+    assert {"export", "docs", "dev"} <= set(extras)
+    assert set(extras) <= {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
+
+
 def test_continuous_integration_runs_every_supported_python() -> None:
     named = re.findall(r"Python :: (3\.\d+)\"", text("pyproject.toml"))
     matrix = only(r"^ +python-version: \[(.*)\]$", ".github/workflows/ci.yml")
