@@ -35,7 +35,7 @@ def export(
     options: tyro.conf.OmitArgPrefixes[ExportOptions] = ExportOptions(),  # noqa: B008  (frozen)
     skip_broken: bool = False,
 ) -> int:
-    """Publishes a SavedModel and LiteRT files, after each has given the classifier's answers on real images.
+    """Publishes a SavedModel, LiteRT and ONNX files, after each has given the classifier's answers on real images.
 
     Args:
         source: Folder of a finished run, a file of weights, or a name of weights in the package: resnet20_digits.

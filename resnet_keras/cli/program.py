@@ -38,7 +38,7 @@ COMMANDS = {
     "predict": "Classifies images.",
     "explain": "Draws where in an image a network finds a class.",
     "convert": "Writes a .keras file from other libraries' weights, or theirs.",
-    "export": "Writes a SavedModel and LiteRT files and verifies them.",
+    "export": "Writes SavedModel, LiteRT, and ONNX files and verifies them.",
     "networks": "Prints parameters, multiply-adds and feature maps of networks.",
     "recipes": "Prints all recipes with their sources and published errors.",
     "runs": "Prints a table of finished and unfinished runs.",

@@ -16,6 +16,7 @@ from .exporter import export as export
 from .formats import FORMATS as FORMATS
 from .litert import convert_to_litert as convert_to_litert
 from .litert import operators as operators
+from .onnx_file import write_onnx as write_onnx
 from .options import ExportOptions as ExportOptions
 from .saved_model import write_saved_model as write_saved_model
 from .serving import probability_network as probability_network

@@ -93,7 +93,7 @@ def export_peers(network: str, folder: Path) -> list[Contender]:
         model.export(onnx, format="onnx", verbose=False)
         found.append(Contender("the same in ONNX Runtime", "onnx", onnx))
     else:
-        _log.warning("ONNX Runtime is not installed and not measured: pip install onnxruntime tf2onnx")
+        _log.warning("ONNX Runtime is not installed and not measured: pip install 'resnet_keras[onnx]'")
     return found
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from resnet_keras import files
@@ -19,18 +17,14 @@ from resnet_keras.applications.classifier import Classifier
 from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.data.opening import DataSource
 from resnet_keras.exporting.artifact_process import default_threads, measure_latencies
-from resnet_keras.exporting.formats import FORMATS, Format
-from resnet_keras.exporting.layer_errors import LayerError, largest_errors, layer_errors
-from resnet_keras.exporting.litert import convert_to_litert, litert_conversion
-from resnet_keras.exporting.litert_metadata import add_metadata
+from resnet_keras.exporting.artifacts import ExportJob, write_and_verify
+from resnet_keras.exporting.formats import FORMATS
 from resnet_keras.exporting.model_card import model_card
+from resnet_keras.exporting.onnx_file import require_onnx
 from resnet_keras.exporting.options import ExportOptions
-from resnet_keras.exporting.reference import Reference, read_reference
+from resnet_keras.exporting.reference import read_reference
 from resnet_keras.exporting.report import export_report
-from resnet_keras.exporting.saved_model import write_saved_model
-from resnet_keras.exporting.serving import probability_network, serving_network
-from resnet_keras.exporting.verification import Tolerance, Verification, verify, verifying_process
-from resnet_keras.exporting.warmup_requests import write_warmup_requests
+from resnet_keras.exporting.verification import Verification
 from resnet_keras.runs.folder import dataset_of
 from resnet_keras.surgery.quantization import is_quantized
 
@@ -38,8 +32,6 @@ REPORT = "export.json"
 CARD = "README.md"
 
 _log = logging.getLogger(__name__)
-_LAYER_IMAGES = 16
-_AGREEMENT_MARGIN = 0.01  # above the tolerance; up to there, the report has the errors of the layers
 _LATENCY_BATCHES, _LATENCY_SECONDS = (1, 8), 0.5
 
 
@@ -66,27 +58,6 @@ class ExportRefused(ValueError):
         self.verifications = tuple(verifications)
 
 
-@dataclass
-class _Job:
-    """An export in progress: what it writes, and what its artifacts are compared with."""
-
-    classifier: Classifier
-    formats: tuple[Format, ...]
-    options: ExportOptions
-    name: str
-    reference: Reference
-    layers: dict[Format, list[LayerError]] = field(default_factory=dict)
-
-    @property
-    def quantization_aware(self) -> bool:
-        return is_quantized(self.classifier.model)
-
-    def tolerance(self, name: Format) -> Tolerance:
-        # After quantization-aware training, a rounding to int8 may fall to the other side, with any difference.
-        difference = None if self.quantization_aware else self.options.tolerance_of(name)
-        return Tolerance(difference=difference, agreement=self.options.agreement)
-
-
 def export(
     source: str | Path | Classifier,
     to: str | Path = "saved_models",
@@ -98,7 +69,7 @@ def export(
     skip_broken: bool = False,
     **options: Any,
 ) -> Export:
-    """Publishes a classifier in `to/name/version`: a SavedModel, LiteRT files, a report and a model card.
+    """Publishes a classifier in `to/name/version`: a SavedModel, LiteRT or ONNX files, a report and a model card.
 
     Every artifact is run on real images, in a process without this package, and compared with the classifier. A
     version appears only when all of them have passed.
@@ -125,10 +96,13 @@ def export(
         OSError: The disk is full.
         ArtifactError: An artifact could not be made or run. Nothing is published or replaced.
         ExportRefused: An artifact is outside its tolerance. Nothing is published or replaced.
+        MissingExtra: A package for ONNX is not installed.
     """
     chosen = ExportOptions(**options)
     classifier = source if isinstance(source, Classifier) else Classifier.from_pretrained(source)
     formats = chosen.formats_for(quantization_aware=is_quantized(classifier.model))
+    if "onnx" in formats:
+        require_onnx()
     title = classifier.model.name if isinstance(source, Classifier) else str(source)
     dataset, data_dir = dataset_of(title, dataset, data_dir)
     home = Path(to) / (name or Path(title).resolve().stem)
@@ -137,9 +111,9 @@ def export(
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
     place = DataSource(data_dir=data_dir, on_corrupt="skip" if skip_broken else "raise")
     reference = read_reference(classifier, formats, chosen, dataset, place)
-    job = _Job(classifier, formats, chosen, home.name, reference)
+    job = ExportJob(classifier, formats, chosen, home.name, reference)
     with files.new_folder(folder) as aside, _explain_failures(folder):
-        verifications = _with_latencies(job, list(_write_and_verify(job, aside)), aside)
+        verifications = _with_latencies(job, list(write_and_verify(job, aside)), aside)
         calibrated = len(reference.calibration)
         report = export_report(
             title, classifier, dataset, chosen, verifications, job.layers, calibration_images=calibrated
@@ -162,81 +136,7 @@ def _write_report(report: dict[str, Any], verifications: list[Verification], fol
     refused.unlink(missing_ok=True)
 
 
-def _write_and_verify(job: _Job, folder: Path) -> Iterator[Verification]:
-    """Writes the artifacts into `folder` and yields the verification of each, while LiteRT converts the next."""
-    _log.info("writing %s", ", ".join(job.formats))
-    network = serving_network(job.classifier)
-    litert = {name: folder / f"{name}.tflite" for name in job.formats if FORMATS[name].runtime == "litert"}
-    with ExitStack() as stack:
-        converted: Iterator[Format] = iter(())
-        if litert:
-            converted = stack.enter_context(_conversion(job, network, litert))
-        if "saved_model" in job.formats:
-            with verifying_process("saved_model", folder) as process:
-                _write_saved_model(job, network, folder)
-                yield _verified(job, "saved_model", folder, process)
-        for name in converted:
-            add_metadata(litert[name], job.classifier)
-            verification = _verified(job, name, litert[name])
-            if FORMATS[name].integer and verification.agreement < job.options.agreement + _AGREEMENT_MARGIN:
-                verification = _with_layer_errors(job, network, litert, verification)
-            yield verification
-
-
-@contextmanager
-def _conversion(job: _Job, network: keras.Model, artifacts: Mapping[Format, Path]) -> Iterator[Iterator[Format]]:
-    options = job.options
-    with litert_conversion(
-        probability_network(network),
-        job.reference.calibration,
-        artifacts,
-        batch=options.batch,
-        int8_input=options.int8_input,
-        int8_output=options.int8_output,
-    ) as converted:
-        yield converted
-
-
-def _write_saved_model(job: _Job, network: keras.Model, folder: Path) -> None:
-    options = job.options
-    write_saved_model(
-        job.classifier,
-        folder,
-        network=network if options.precision == "float32" else None,
-        precision=options.precision,
-        pixels=options.pixels,
-        sizes=options.sizes,
-        top_k=options.top_k,
-    )
-    write_warmup_requests(folder, job.name, job.classifier.preprocessing, options.pixels)
-
-
-def _verified(job: _Job, name: Format, path: Path, process: Any = None) -> Verification:
-    verification = verify(name, path, job.reference, job.tolerance(name), process)
-    _log.info("%s", verification)
-    return verification
-
-
-def _with_layer_errors(
-    job: _Job, network: keras.Model, artifacts: Mapping[Format, Path], verification: Verification
-) -> Verification:
-    """Keeps the errors of the layers of an integer file, and names the largest of them if the file is refused."""
-    if job.quantization_aware:
-        return verification  # there is no float file to compare with
-    pixels = job.reference.pixels[:_LAYER_IMAGES]
-    with tempfile.TemporaryDirectory() as scratch:
-        reference = artifacts.get("float32")
-        if reference is None:
-            reference = Path(scratch) / "float32.tflite"
-            convert_to_litert(probability_network(network), pixels, {"float32": reference})
-        errors = layer_errors(reference, artifacts[verification.format], pixels)
-    job.layers[verification.format] = errors
-    if not verification.failures or not errors:
-        return verification
-    return replace(verification, failures=(*verification.failures, largest_errors(errors)))
-
-
-def _with_latencies(job: _Job, verifications: list[Verification], folder: Path) -> list[Verification]:
+def _with_latencies(job: ExportJob, verifications: list[Verification], folder: Path) -> list[Verification]:
     """Returns the verifications with latencies, if the options ask for them."""
     if not job.options.latency:
         return verifications

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8", "int16"]
-Runtime = Literal["saved_model", "litert"]
+Format = Literal["saved_model", "float32", "float16", "dynamic_range", "int8", "int16", "onnx"]
+Runtime = Literal["saved_model", "litert", "onnx"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class FormatInfo:
     """Properties of a format.
 
     Attributes:
-        runtime: Library that runs its artifacts: "saved_model" (TensorFlow) or "litert".
+        runtime: Library that runs its artifacts: "saved_model" (TensorFlow), "litert" or "onnx" (ONNX Runtime).
         default: Whether an export without `formats` writes it.
         quantization_aware: Whether a network from quantization-aware training can be written in it.
         integer: Whether activations are integers, so that calibration images set their scales.
@@ -35,4 +35,5 @@ FORMATS: dict[Format, FormatInfo] = {
     "dynamic_range": FormatInfo(),
     "int8": FormatInfo(quantization_aware=True, integer=True),
     "int16": FormatInfo(default=False, integer=True),  # XNNPACK has no kernels for it
+    "onnx": FormatInfo(runtime="onnx", default=False, tolerance="probability_tolerance"),  # its packages are an extra
 }

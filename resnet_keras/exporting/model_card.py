@@ -20,6 +20,7 @@ def model_card(report: dict[str, Any]) -> str:
         _measurements(artifacts),
         *_latencies(artifacts),
         *_signatures(report),
+        *_onnx(artifacts),
         "Classes, in the order of the probabilities: " + _classes(report["class_names"]) + ".",
         *_operators(artifacts),
         *_layers(artifacts),
@@ -116,6 +117,15 @@ def _signatures(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _onnx(artifacts: list[dict[str, Any]]) -> list[str]:
+    if not any(each["format"] == "onnx" for each in artifacts):
+        return []
+    return [
+        "The ONNX file takes `images` and returns `probabilities`, `logits` and `features` (input of the head). Its "
+        "metadata have the class names and the preprocessing in JSON (`class_names`, `preprocessing`)."
+    ]
+
+
 def _operators(artifacts: list[dict[str, Any]]) -> list[str]:
     lines = []
     for artifact in artifacts:
@@ -123,7 +133,8 @@ def _operators(artifacts: list[dict[str, Any]]) -> list[str]:
             used = ", ".join(f"{name} {count}" for name, count in artifact["operators"].items())
             left = Counter(artifact["undelegated"])
             others = ", ".join(f"{name} {count}" for name, count in sorted(left.items()))
-            where = f"; not in XNNPACK: {others}" if left else "; all in XNNPACK"
+            xnnpack = f"; not in XNNPACK: {others}" if left else "; all in XNNPACK"
+            where = "" if artifact["format"] == "onnx" else xnnpack
             lines.append(f"- `{_file(artifact)}`: {used}{where}")
     return ["Operators:\n\n" + "\n".join(lines)] if lines else []
 

@@ -19,17 +19,17 @@ class ExportOptions:
     """
 
     formats: tuple[Format, ...] | None = None
-    """Formats to write. All but int16 if None; saved_model and int8 after quantization-aware training."""
+    """Formats to write. All but int16 and onnx if None; saved_model and int8 after quantization-aware training."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the SavedModel's convolutions and of everything between the first and the last."""
     pixels: Literal["uint8", "float32"] = "uint8"
-    """Type of the pixels, 0 to 255, that the SavedModel takes."""
+    """Type of the pixels, 0 to 255, that the SavedModel and the ONNX file take."""
     sizes: Literal["any", "fixed"] = "any"
     """Image sizes that the SavedModel takes: any, which it resizes and crops, or the network's own."""
     top_k: int = 5
     """Number of classes that the SavedModel returns for an image file."""
     batch: int | None = None
-    """Images per call of the LiteRT files; any number if None."""
+    """Images per call of the LiteRT and ONNX files; any number if None."""
     int8_input: Literal["uint8", "float32"] = "uint8"
     """Type of the pixels that int8 takes."""
     int8_output: Literal["float32", "uint8"] = "float32"
@@ -41,7 +41,7 @@ class ExportOptions:
     latency: bool = False
     """Measure the latency of every artifact, too."""
     probability_tolerance: float = 1e-4
-    """Largest difference of a probability, for saved_model and float32."""
+    """Largest difference of a probability, for saved_model, float32, and onnx."""
     float16_tolerance: float = 1e-2
     """Largest difference of a probability, for float16."""
     bfloat16_tolerance: float = 1e-1

@@ -12,6 +12,7 @@ from typing import Any
 
 from resnet_keras.applications.classifier import RUN_MODEL, Classifier
 from resnet_keras.exporting.layer_errors import LayerError
+from resnet_keras.exporting.onnx_file import PACKAGES
 from resnet_keras.exporting.options import ExportOptions
 from resnet_keras.exporting.verification import Verification
 from resnet_keras.runs.machine import versions
@@ -39,6 +40,7 @@ def export_report(
         layers: Layer errors of the formats whose agreement is low.
         calibration_images: Number of images that set the scales of integers.
     """
+    packages = ("ai-edge-litert", *(PACKAGES if any(each.format == "onnx" for each in verifications) else ()))
     path = Path(source)
     recipe = path / "recipe.json"
     return {
@@ -52,7 +54,7 @@ def export_report(
         "preprocessing": classifier.preprocessing.to_json(),
         "options": asdict(options),
         "calibration_images": calibration_images,
-        "versions": {**versions(), "ai-edge-litert": metadata.version("ai-edge-litert")},
+        "versions": {**versions(), **{name: metadata.version(name) for name in packages}},
         "artifacts": [
             {**asdict(each), "layers": [asdict(layer) for layer in layers.get(each.format, ())]}
             for each in verifications

@@ -15,6 +15,7 @@ from resnet_keras.applications.outputs import log_probabilities, log_softmax
 from resnet_keras.exporting.artifact_process import ArtifactProcess, Latency, default_threads, run_artifact
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.litert import operators
+from resnet_keras.exporting.onnx_file import onnx_operators
 from resnet_keras.exporting.reference import Reference
 
 _LEAST_PROBABILITY = 1e-20  # smaller ones underflow in float32 on their way through the softmax
@@ -122,9 +123,10 @@ def verify(
     pixels, labels = reference.pixels, reference.labels
     with verifying_process(name, path) if process is None else nullcontext(process) as running:
         description = running.description
-        probabilities = _probabilities(running, pixels)
+        outputs = _outputs(running, pixels)
         memory = running.peak_memory()
-        log_probabilities = _log_probabilities(name, running, pixels, probabilities)
+        probabilities = outputs.get("probabilities", next(iter(outputs.values())))
+        log_probabilities = _log_probabilities(name, running, pixels, outputs, probabilities)
     expected_logs = log_softmax(reference.logits)
     wanted = np.exp(expected_logs)
     difference = float(np.abs(probabilities - wanted).max())
@@ -133,7 +135,8 @@ def verify(
     if log_probabilities is not None:
         logit_difference = float(np.abs(log_probabilities - expected_logs)[wanted > _LEAST_PROBABILITY].max())
     (pixel_input,) = description["inputs"].values()
-    used = description["operators"] if path.is_dir() else operators(path)
+    counted = {"litert": operators, "onnx": onnx_operators}.get(FORMATS[name].runtime)
+    used = description["operators"] if counted is None else counted(path)
     return Verification(
         format=name,
         file="." if path.is_dir() else path.name,
@@ -157,19 +160,25 @@ def verify(
     )
 
 
-def _probabilities(process: ArtifactProcess, pixels: np.ndarray) -> np.ndarray:
+def _outputs(process: ArtifactProcess, pixels: np.ndarray) -> dict[str, np.ndarray]:
     batch = process.fixed_batch or 64
     # A file for a fixed batch gets the first image again until the last batch is full.
     missing = -len(pixels) % batch if process.fixed_batch else 0
-    (found,) = process.outputs(np.concatenate([pixels, pixels[:1].repeat(missing, 0)]), batch).values()
-    return found[: len(pixels)]
+    found = process.outputs(np.concatenate([pixels, pixels[:1].repeat(missing, 0)]), batch)
+    return {name: values[: len(pixels)] for name, values in found.items()}
 
 
 def _log_probabilities(
-    name: Format, process: ArtifactProcess, pixels: np.ndarray, probabilities: np.ndarray
+    name: Format,
+    process: ArtifactProcess,
+    pixels: np.ndarray,
+    outputs: dict[str, np.ndarray],
+    probabilities: np.ndarray,
 ) -> np.ndarray | None:
     if FORMATS[name].runtime == "saved_model":
         return log_softmax(process.outputs(pixels, signature="features")["logits"])
+    if "logits" in outputs:
+        return log_softmax(outputs["logits"])
     if FORMATS[name].integer:
         return None  # the softmax has rounded them to multiples of 1/256
     return log_probabilities(probabilities)
@@ -191,6 +200,7 @@ def _deviations(probabilities: np.ndarray, difference: float, agreement: float, 
 
 
 def _size(path: Path) -> int:
-    """Returns the bytes of a file, or of a SavedModel's folder without the LiteRT files in it."""
+    """Returns the bytes of a file, or of a SavedModel's folder without the files of other formats in it."""
     files: Any = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file() and (file == path or file.suffix != ".tflite"))
+    others = (".tflite", ".onnx")
+    return sum(file.stat().st_size for file in files if file.is_file() and (file == path or file.suffix not in others))

@@ -22,7 +22,7 @@ from resnet_keras.applications.outputs import outputs_logits, softmax
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting import exporter, litert
+from resnet_keras.exporting import artifacts, exporter, litert
 from resnet_keras.exporting.artifact_worker import LiteRTModel
 from resnet_keras.exporting.child_process import ArtifactError, ChildProcess
 from resnet_keras.exporting.exporter import ExportRefused, export
@@ -163,7 +163,7 @@ def test_a_full_disk_is_told_in_one_line_and_nothing_published(
     def full(*arguments: Any, **options: Any) -> None:
         raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\nx.pb; No space left on device")
 
-    monkeypatch.setattr(exporter, "write_saved_model", full)
+    monkeypatch.setattr(artifacts, "write_saved_model", full)
     with pytest.raises(OSError, match=r"Expected space on the disk for .*1. Received: x.pb; No space left") as raised:
         export(small, tmp_path, dataset="digits", name="full", formats=("saved_model",), test_images=5)
     assert raised.value.errno == errno.ENOSPC
@@ -191,7 +191,7 @@ def test_a_wrong_artifact_is_found_out(small: Path, tmp_path: Path, monkeypatch:
         kernel.assign(-kernel)
         return model
 
-    monkeypatch.setattr(exporter, "serving_network", spoilt)
+    monkeypatch.setattr(artifacts, "serving_network", spoilt)
     with pytest.raises(ExportRefused, match="int8: the largest quantization errors") as refused:
         export(small, tmp_path, dataset="digits", formats=("saved_model", "int8"), test_images=50)
     assert all(each.failures for each in refused.value.verifications)

@@ -1,4 +1,4 @@
-"""Classifiers as LiteRT files, converted by one process."""
+"""Classifiers as LiteRT files; conversions to LiteRT and to ONNX share a process each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.exporting import litert
+from resnet_keras.exporting import litert, onnx_file
 from resnet_keras.exporting.child_process import ArtifactError, ChildProcess
 from resnet_keras.exporting.serving import probability_network, serving_network
 
@@ -68,9 +68,11 @@ class LastingProcess:
 
 @contextmanager
 def one_converter() -> Iterator[None]:
-    """Converts everything in one process, because to import TensorFlow takes longer than a conversion."""
-    lasting = LastingProcess()
+    """Converts in one process for each library, because to import TensorFlow takes longer than to convert."""
+    processes = {module: LastingProcess() for module in (litert, onnx_file)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(litert, "ChildProcess", lasting)
+        for module, process in processes.items():
+            patch.setattr(module, "ChildProcess", process)
         yield
-    lasting.end()
+    for process in processes.values():
+        process.end()
