@@ -124,7 +124,7 @@ def test_crops_of_random_area_have_the_areas_and_aspects_of_the_recipe() -> None
     areas, aspects = [], []
     for step in range(200):
         found = random_crop_of(image, recipe.augmentation, chosen, seed(step)).numpy()
-        # Of slopes of one gray level a pixel, the range tells the extent.
+        # Of slopes of one gray level a pixel, the range gives the extent.
         width, height = (np.ptp(found[..., axis]) * 32 / 31 for axis in (0, 1))
         areas.append(width * height / 14_000)
         aspects.append(width / height)

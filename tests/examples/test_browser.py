@@ -1,4 +1,4 @@
-"""The web page in `examples/browser`: in a real browser, a model answers as it does in Python."""
+"""The web page in `examples/browser`: in a real browser, a model predicts as it does in Python."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""examples/serving/classify.c: compiled as it says, it answers as `predict` does."""
+"""examples/serving/classify.c: compiled as it says, it predicts as `predict` does."""
 
 import math
 import os
@@ -22,7 +22,7 @@ SOURCE = Path(__file__).parents[2] / "examples" / "serving" / "classify.c"
 WHEEL = Path(tf.__file__).parent
 CLASS_NAMES = ("nil", "one", "two, a pair", "trois", "четыре", "five", "six", "sept", "huit", "neuf")
 
-Answer = list[tuple[str, float, float]]  # name, probability and score of each class
+Prediction = list[tuple[str, float, float]]  # name, probability and score of each class
 
 
 @pytest.fixture(scope="module")
@@ -71,27 +71,27 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def run(program: Path, *arguments: object) -> tuple[int, dict[str, Answer], str]:
-    """Returns the program's status, its answers, and what it said on standard error."""
+def run(program: Path, *arguments: object) -> tuple[int, dict[str, Prediction], str]:
+    """Returns the program's status, its predictions, and its standard error."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False)
-    answers: dict[str, Answer] = {}
+    predictions: dict[str, Prediction] = {}
     image = ""
     for line in done.stdout.decode().splitlines():
         if line.startswith("  "):
             probability, score, name = line.split(maxsplit=2)
-            answers[image].append((name, float(probability), float(score)))
+            predictions[image].append((name, float(probability), float(score)))
         else:
             image = re.fullmatch(r"(.*)  \d+\.\d ms", line)[1]
-            answers[image] = []
-    return done.returncode, answers, done.stderr.decode(errors="replace")
+            predictions[image] = []
+    return done.returncode, predictions, done.stderr.decode(errors="replace")
 
 
-def check(answers: dict[str, Answer], classifier: Classifier, images: Sequence[Path]) -> None:
-    assert list(answers) == list(map(str, images))
+def check(predictions: dict[str, Prediction], classifier: Classifier, images: Sequence[Path]) -> None:
+    assert list(predictions) == list(map(str, images))
     for prediction in predict(classifier, images, top_k=4):
-        answer = answers[prediction.path]
+        answer = predictions[prediction.path]
         assert [name for name, _, _ in answer] == [name for name, _ in prediction.classes]
         for (_, probability, score), (_, expected) in zip(answer, prediction.classes, strict=True):
             assert probability == pytest.approx(expected, abs=1e-4)
@@ -103,10 +103,10 @@ def check(answers: dict[str, Answer], classifier: Classifier, images: Sequence[P
 def test_it_predicts_as_predict_does(
     program: Path, saved_model: Path, classifier: Classifier, images: list[Path]
 ) -> None:
-    status, answers, _ = run(program, saved_model, *images)
+    status, predictions, _ = run(program, saved_model, *images)
     assert status == 0
-    check(answers, classifier, images)
-    assert len({answer[0][0] for answer in answers.values()}) >= 3
+    check(predictions, classifier, images)
+    assert len({answer[0][0] for answer in predictions.values()}) >= 3
 
 
 def test_files_that_cannot_be_classified_stop_none_of_the_others(
@@ -116,9 +116,9 @@ def test_files_that_cannot_be_classified_stop_none_of_the_others(
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
     files = [images[0], *(tmp_path / name for name in bad), tmp_path / "none.png", tmp_path, images[1]]
-    status, answers, errors = run(program, saved_model, *files)
+    status, predictions, errors = run(program, saved_model, *files)
     assert status == 1
-    check(answers, classifier, [images[0], images[1]])
+    check(predictions, classifier, [images[0], images[1]])
     no_image = "Expected a JPEG or PNG image. Received something else"
     reasons = {
         "broken.png": "Invalid PNG",
@@ -132,8 +132,8 @@ def test_files_that_cannot_be_classified_stop_none_of_the_others(
 
 
 def test_another_saved_model_is_an_error(program: Path, images: list[Path], tmp_path: Path) -> None:
-    status, answers, errors = run(program, tmp_path / "none", images[0])
-    assert (status, answers) == (1, {})
+    status, predictions, errors = run(program, tmp_path / "none", images[0])
+    assert (status, predictions) == (1, {})
     assert re.search(rf"^{re.escape(str(tmp_path / 'none'))}: Could not find SavedModel", errors, re.MULTILINE)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32)])
@@ -151,13 +151,13 @@ def test_another_saved_model_is_an_error(program: Path, images: list[Path], tmp_
     }
     for name, functions in signatures.items():
         tf.saved_model.save(tf.Module(), str(tmp_path / name), signatures=functions)
-        status, answers, errors = run(program, tmp_path / name, images[0])
-        assert (status, answers) == (1, {})
+        status, predictions, errors = run(program, tmp_path / name, images[0])
+        assert (status, predictions) == (1, {})
         expected = f"Expected a SavedModel with the signature serve_bytes. Received: {tmp_path / name}"
         assert expected in errors.splitlines()
 
 
 def test_it_says_how_it_is_called(program: Path, saved_model: Path) -> None:
-    status, answers, errors = run(program, saved_model)
-    assert (status, answers) == (2, {})
+    status, predictions, errors = run(program, saved_model)
+    assert (status, predictions) == (2, {})
     assert errors.splitlines()[-1] == f"usage: {program} SAVED_MODEL_FOLDER IMAGE..."

@@ -46,7 +46,7 @@ rest_client, grpc_client = example("rest_client"), example("grpc_client")
 
 
 class Refused(Exception):
-    """What a server answers instead: an HTTP status and a reason."""
+    """The response of a server instead: an HTTP status and a reason."""
 
 
 class Served:
@@ -87,7 +87,7 @@ def row(value: object, dtype: tf.DType) -> object:
 
 
 def predicted(model: Served, name: str, body: bytes) -> dict[str, object]:
-    """The answer to a predict request in rows, by the rules of TensorFlow Serving's REST API."""
+    """The response to a predict request in rows, by the rules of TensorFlow Serving's REST API."""
     request = json.loads(body)
     signature = request.get("signature_name", "serving_default")
     inputs = model.inputs(name, signature)

@@ -183,7 +183,7 @@ def test_the_images_of_a_batch_stay_in_order() -> None:
 
 
 def refused(function: Callable[[list], tf.Tensor], files: list[bytes], reason: str) -> None:
-    """Checks that a request is refused with a reason, in little memory, and that the next one is answered."""
+    """Checks that a request is refused with a reason, in little memory, and that the next one succeeds."""
     before = peak_memory()
     with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
         function(tf.constant(files, tf.string))
@@ -266,7 +266,7 @@ def test_a_file_cut_short_is_refused(name: str) -> None:
 
 
 def test_damaged_files_are_classified_or_refused() -> None:
-    answered = 0
+    classified = 0
     files = [SAME_AS_PILLOW[name] for name in ("JPEG", "JPEG, progressive", "PNG, palette", "PNG, interlaced")]
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -275,10 +275,10 @@ def test_damaged_files_are_classified_or_refused() -> None:
             file[place] = rng.integers(256)
         try:
             assert colors([bytes(file)]).shape == (1, *SIZE, 3)
-            answered += 1
+            classified += 1
         except tf.errors.InvalidArgumentError:
             pass
-    assert 20 < answered < 180
+    assert 20 < classified < 180
     assert colors([files[0]]).shape == (1, *SIZE, 3)
 
 

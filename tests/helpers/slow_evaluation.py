@@ -127,7 +127,7 @@ def convolutional(
 
 
 def probabilities(members: Sequence[Member], image: np.ndarray, views: Views) -> np.ndarray:
-    """Returns what several classifiers together answer for one image: (classes,)."""
+    """Returns the prediction of an ensemble for one image: (classes,)."""
     scores = []
     for member in members:
         chosen = member.classifier.preprocessing

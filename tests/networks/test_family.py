@@ -347,7 +347,7 @@ def test_keras_hub_has_ours(network: str, repeats: list[int], block: str, before
 
 
 def test_mlperf_tinys_network_is_resnet8() -> None:
-    keras.backend.clear_session()  # it tells its layers by Keras's own numbers
+    keras.backend.clear_session()  # it distinguishes its layers by Keras's own numbers
     layers = keras.layers
 
     def conv(x: Any, channels: int, kernel: int = 3, stride: int = 1) -> Any:

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, and all that training needs to go on."""
+"""Checkpoints: complete or absent, with all that training needs to resume."""
 
 import errno
 import json

@@ -25,7 +25,7 @@ BASE = RECIPES["cifar10"].replace(epochs=3)
 def write_run(
     path: Path, recipe: Recipe = BASE, error: float | None = 0.25, done: int | None = None, **data: Any
 ) -> Path:
-    """Writes what a run leaves after `done` epochs, of 10, 20, 30 ... seconds, at 1000, 1100, 1200 ... images/s."""
+    """Writes the files of a run after `done` epochs, of 10, 20, 30 ... seconds, at 1000, 1100, 1200 ... images/s."""
     folder = RunFolder(path)
     folder.begin(recipe, {"data_dir": None, "replicas": 1, **data})
     epochs = range(recipe.schedule.epochs if done is None else done)

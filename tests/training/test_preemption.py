@@ -1,4 +1,4 @@
-"""A SIGTERM ends a run where it can go on from."""
+"""A SIGTERM ends a run where it can resume."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Weights in our names: axes, folded biases, prefixes, what a configuration tells, and which network they belong to."""
+"""Weights in our names: axes, folded biases, prefixes, configurations, and which network they belong to."""
 
 from __future__ import annotations
 

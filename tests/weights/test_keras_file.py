@@ -57,7 +57,7 @@ def assert_same(received: dict[str, np.ndarray], expected: dict[str, np.ndarray]
 
 
 def refused(path: Path, match: str) -> str:
-    """Tells why a file is refused, which always names it."""
+    """Returns why a file is refused; the error always names it."""
     with pytest.raises(ValueError, match=match) as raised:
         read_keras(path)
     assert str(path) in str(raised.value)

@@ -41,12 +41,12 @@ def write(model: keras.Model, path: Path) -> Path:
 
 
 def ours(model: keras.Model, **changes: Any) -> ImportedWeights:
-    """The weights of a network without what its configuration tells, as a file of weights alone has them."""
+    """The weights of a network without its configuration, as a file of weights alone has them."""
     return import_arrays({name: a for name, a in (arrays_of_model(model) | changes).items() if a is not None}, "a/file")
 
 
 def refused(model: keras.Model, source: Any, match: str, error: type[Exception] = ValueError, **options: Any) -> str:
-    """Tells what `load_weights` says, and that it leaves every weight and every epsilon as they were."""
+    """Returns the error of `load_weights`, after a check that it changes no weight and no epsilon."""
     before = model.get_weights(), epsilons(model)
     with pytest.raises(error, match=match) as raised:
         load_weights(model, source, **options)

@@ -48,7 +48,7 @@ def torch() -> Any:
 
 
 def refused(path: Path, match: str) -> str:
-    """Tells why a file is refused, which always names it."""
+    """Returns why a file is refused; the error always names it."""
     with pytest.raises(ValueError, match=match) as raised:
         read_torch(path)
     assert str(path) in str(raised.value)
