@@ -130,11 +130,12 @@ def predict_split(
     if views.crops == "full":
         members = [replace(member, model=clone_for_any_size(member.model)) for member in members]
     batches = view_batches(split, [member.preprocessing for member in members], views, batch_size)
+    networks = [_EqualBatches(member, views) for member in members]
     columns: list[tuple[np.ndarray, ...]] = []
     progress = _Progress(len(split))
     with explain_broken_images(split):
         for positions, inputs, labels in batches:
-            probabilities = _probabilities(members, inputs, views, batch_size)
+            probabilities = _probabilities(networks, inputs, views, batch_size)
             right = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
             losses = -np.log(np.maximum(right.astype(np.float64), np.finfo(np.float32).tiny))
             rank = ranks(probabilities, labels)
@@ -185,25 +186,38 @@ def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
 
 
 def _probabilities(
-    members: list[Classifier], inputs: Iterable[Iterable[np.ndarray]], views: Views, batch_size: int
+    networks: list[_EqualBatches], inputs: Iterable[Iterable[np.ndarray]], views: Views, batch_size: int
 ) -> np.ndarray:
     """Returns the mean over all members, scales and views: (N, views, H, W, C) -> (N, classes)."""
     scores = []
-    for member, scales in zip(members, inputs, strict=True):
+    for network, scales in zip(networks, inputs, strict=True):
         for images in scales:
             flat = images.reshape(-1, *images.shape[2:])
-            outputs = np.concatenate(
-                [_outputs(member, flat[i : i + batch_size], views) for i in range(0, len(flat), batch_size)]
-            )
+            outputs = np.concatenate([network(flat[i : i + batch_size]) for i in range(0, len(flat), batch_size)])
             scores.append(outputs.reshape(*images.shape[:2], -1).mean(axis=1))
     mean = np.mean(scores, axis=0)
     return softmax(mean) if views.average == "logits" else mean
 
 
-def _outputs(member: Classifier, images: np.ndarray, views: Views) -> np.ndarray:
-    return (
-        member.probabilities_of_inputs(images) if views.average == "probabilities" else member.logits_of_inputs(images)
-    )
+class _EqualBatches:
+    """The scores of a classifier for batches of one size: the last one is filled up.
+
+    A network is traced again for a batch of another size, which takes longer than a batch.
+    """
+
+    def __init__(self, classifier: Classifier, views: Views) -> None:
+        probabilities = views.average == "probabilities"
+        self._scores = classifier.probabilities_of_inputs if probabilities else classifier.logits_of_inputs
+        self._fill = views.crops != "full"  # whole images have many sizes, each with few images
+        self._sizes: dict[tuple[int, ...], int] = {}  # by the shape of an image
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns the scores of normalized images: (N, H, W, C) -> (N, classes)."""
+        count, shape = len(images), images.shape[1:]
+        size = self._sizes.setdefault(shape, count)
+        if count < size and self._fill:
+            images = np.concatenate([images, np.broadcast_to(images[-1:], (size - count, *shape))])
+        return self._scores(images)[:count]
 
 
 class _Progress:

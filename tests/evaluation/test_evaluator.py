@@ -480,3 +480,12 @@ def test_an_evaluation_logs_no_more_often_than_it_should(
 ) -> None:
     assert [line.split()[0] for line in logged(files, monkeypatch, caplog, every=3.0)] == ["8"]
     assert logged(files, monkeypatch, caplog, every=60.0) == []
+
+
+def test_a_network_is_traced_once_although_the_last_batch_has_fewer_images() -> None:
+    member, split = classifier(), open_split("digits", "test")
+    by_seven = predict_split(member, stratified_sample(split, 20), batch_size=7)
+    assert member.model.predict_function.experimental_get_tracing_count() == 1
+    at_once = predict_split(classifier(), stratified_sample(split, 20), batch_size=20)
+    np.testing.assert_array_equal(by_seven.predicted, at_once.predicted)
+    np.testing.assert_allclose(by_seven.losses, at_once.losses, rtol=1e-6)
