@@ -293,7 +293,14 @@ def test_images_that_cannot_be_compared_are_an_error() -> None:
         quality.quality(image, image, shave=5)
 
 
-@pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
+@pytest.mark.parametrize(
+    ("scale", "psnr", "ssim"),
+    [
+        (2, 33.66, 0.9299),
+        pytest.param(3, 30.39, 0.8682, marks=pytest.mark.slow),
+        pytest.param(4, 28.42, 0.8104, marks=pytest.mark.slow),
+    ],
+)
 def test_bicubic_on_set5_is_as_published(test_data: Path, scale: int, psnr: float, ssim: float) -> None:
     folder = test_data / "superres" / "CSet5"
     if not folder.is_dir():

@@ -67,7 +67,7 @@ def test_a_backbone_computes_the_same_from_a_model_and_from_files(version: int, 
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("depth", [18, 50, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (34, 101, 152))])
+@pytest.mark.parametrize("depth", [18, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (34, 50, 101, 152))])
 def test_logits_of_a_classifier_are_those_of_keras_cv(version: int, depth: int, tmp_path: Path) -> None:
     block, repeats = DEPTHS[depth]
     classifier = keras_cv.models.ImageClassifier(backbone(version, repeats, block), num_classes=7, activation=None)
