@@ -98,6 +98,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return Result(folder)
 
 
+def test_the_seed_decides_the_result(plain: Result, tmp_path: Path) -> None:
+    train(PLAIN, tmp_path / "again")
+    plain.check(tmp_path / "again")
+    train(PLAIN.replace(seed=1), tmp_path / "other")
+    for one, other in zip(MODELS[-1].get_weights(), MODELS[-2].get_weights(), strict=True):
+        assert one.ndim == 1 or not np.array_equal(one, other)
+
+
 def killed_after(saves: int, recipe: Recipe, folder: Path, **options: Any) -> None:
     """Trains until a number of checkpoints are written, and ends there as by Ctrl-C."""
     save, done = Checkpoints.save, []

@@ -144,17 +144,6 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp
 
 
 @pytest.mark.usefixtures("short")
-def test_seeds_decide_the_result(tmp_path: Path) -> None:
-    one_epoch = SHORT.replace(epochs=1)
-    runs = {}
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(one_epoch.replace(seed=seed), tmp_path / name)
-        runs[name] = weights_of(tmp_path / name)
-    assert all(np.array_equal(a, b) for a, b in zip(runs["a"], runs["b"], strict=True))
-    assert not any(np.array_equal(a, c) for a, c in zip(runs["a"], runs["c"], strict=True) if a.ndim > 1)
-
-
-@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])
 def test_half_precision_trains_and_leaves_the_global_policy_alone(tmp_path: Path, precision: str) -> None:
     before = keras.config.dtype_policy().name
@@ -237,7 +226,7 @@ RICH = SHORT.replace(
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("loss", ["softmax", pytest.param("binary", marks=pytest.mark.slow)])
-def test_a_recipe_with_everything_learns_and_goes_on_to_the_same_weights(tmp_path: Path, loss: str) -> None:
+def test_a_recipe_with_everything_learns(tmp_path: Path, loss: str) -> None:
     recipe = RICH.replace(loss=loss)
     whole = train(recipe, tmp_path / "whole")
     with (tmp_path / "whole" / "history.csv").open() as file:
@@ -245,10 +234,6 @@ def test_a_recipe_with_everything_learns_and_goes_on_to_the_same_weights(tmp_pat
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     # Validation counts right answers as the final evaluation does, whatever labels the training had.
     assert float(rows[-1]["val_accuracy"]) == pytest.approx(1 - whole.top1_error, abs=1e-6)
-    interrupted_after(2, recipe, tmp_path / "parts")
-    train(recipe, tmp_path / "parts")
-    for one, other in zip(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"), strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 # Weights to begin with ----------------------------------------------------------------------------------------------
