@@ -7,6 +7,8 @@ network. It prints a line of JSON for each file: the seconds that it took.
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import os
 import sys
@@ -19,6 +21,7 @@ for _name in ("keras", "tf_keras"):
 import onnx  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tf2onnx  # noqa: E402
+from tf2onnx.optimizer.optimizer_base import GraphOptimizerBase  # noqa: E402
 
 
 def convert(job: dict[str, Any]) -> onnx.ModelProto:
@@ -39,11 +42,29 @@ def convert(job: dict[str, Any]) -> onnx.ModelProto:
     return model
 
 
+def collect_after_optimizers() -> None:
+    """Frees the graphs that tf2onnx copies for each of its optimizers.
+
+    They are in cycles of references, which Python collects by their number and not by their bytes: ResNet-50 took
+    8.3 GB instead of 3.2 GB.
+    """
+    optimize = GraphOptimizerBase.optimize
+
+    @functools.wraps(optimize)
+    def collected(self: Any, *arguments: Any) -> Any:
+        graph = optimize(self, *arguments)
+        gc.collect()
+        return graph
+
+    GraphOptimizerBase.optimize = collected
+
+
 def main() -> None:
     """Writes the file of each job."""
     # Libraries print to the standard output, too, where only answers may be.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    collect_after_optimizers()
     for line in sys.stdin:
         job, start = json.loads(line), time.monotonic()
         onnx.save(convert(job), job["path"])

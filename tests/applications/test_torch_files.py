@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.foreign_weights import network
 from helpers.small_networks import images
+from safetensors.numpy import load_file
 
 import resnet_keras
 from resnet_keras.applications.classifier import Classifier
@@ -19,6 +20,7 @@ from resnet_keras.applications.torch_files import save_for_torch
 from resnet_keras.cli import convert as command
 from resnet_keras.data.preprocessing import ChannelOrder, Preprocessing
 from resnet_keras.networks.architecture import Architecture
+from resnet_keras.weights.torch_file import read_torch
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 SMALL = Architecture(stem="imagenet", block="basic", repeats=(1, 1), widths=(8, 16))
@@ -133,6 +135,25 @@ def test_weights_that_compute_something_else_are_not_written(tmp_path: Path, mon
     with pytest.raises(ValueError, match=r"Expected the logits of resnet6, up to 1, .* nothing was written"):
         save_for_torch(changed, tmp_path / "out", "transformers")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "prefix"),
+    [
+        ("cifar10_resnet20_option_a.th", "pytorch_resnet_cifar10", "module."),
+        ("imagenet_resnet18_torchvision.safetensors", "torchvision", ""),
+    ],
+)
+def test_published_weights_come_back_bit_for_bit(
+    test_data: Path, tmp_path: Path, name: str, layout: str, prefix: str
+) -> None:
+    source = test_data / "pretrained" / name
+    read = read_torch if source.suffix == ".th" else load_file
+    resnet_keras.convert(source, to=tmp_path / "back.safetensors", layout=layout)
+    received, expected = load_file(tmp_path / "back.safetensors"), read(source)
+    for key, array in expected.items():
+        np.testing.assert_array_equal(received.pop(key.removeprefix(prefix)), array)
+    assert all(key.endswith("num_batches_tracked") for key in received)
 
 
 # The libraries themselves, in a process of their own: torchvision ends one in which TensorFlow has come first.
