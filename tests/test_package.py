@@ -51,7 +51,7 @@ ORDER = {
         *("formats", "options", "constant_weights", "serving", "image_bytes", "saved_model", "child_process"),
         *("artifact_worker", "artifact_process", "export_speed", "litert_converter", "litert", "litert_metadata"),
         *("onnx_converter", "onnx_file", "layer_errors", "warmup_requests", "reference", "verification", "report"),
-        *("model_card", "artifacts", "exporter"),
+        *("model_card", "reuse", "artifacts", "exporter"),
     ),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from resnet_keras.exporting.litert_metadata import add_metadata
 from resnet_keras.exporting.onnx_file import onnx_metadata, write_onnx
 from resnet_keras.exporting.options import ExportOptions
 from resnet_keras.exporting.reference import Reference
+from resnet_keras.exporting.reuse import reuse_artifact
 from resnet_keras.exporting.saved_model import write_saved_model
 from resnet_keras.exporting.serving import probability_network, serving_network
 from resnet_keras.exporting.verification import Tolerance, Verification, verify, verifying_process
@@ -38,8 +40,9 @@ class ExportJob:
     classifier: Classifier
     formats: tuple[Format, ...]
     options: ExportOptions
-    name: str
+    home: Path
     reference: Reference
+    hashes: Mapping[Format, str]
     layers: dict[Format, list[LayerError]] = field(default_factory=dict)
 
     @property
@@ -58,25 +61,29 @@ def write_and_verify(job: ExportJob, folder: Path) -> Iterator[Verification]:
     """Writes the artifacts into `folder` and yields the verification of each, while LiteRT converts the next."""
     _log.info("writing %s", ", ".join(job.formats))
     network = serving_network(job.classifier)
+    reused = [name for name in job.formats if reuse_artifact(name, job.hashes[name], job.home, folder)]
     litert = {name: folder / f"{name}.tflite" for name in job.formats if FORMATS[name].runtime == "litert"}
     with ExitStack() as stack:
         converted: Iterator[Format] = iter(())
-        if litert:
-            converted = stack.enter_context(_conversion(job, network, litert))
+        if new := {name: path for name, path in litert.items() if name not in reused}:
+            converted = stack.enter_context(_conversion(job, network, new))
         if "saved_model" in job.formats:
             with verifying_process("saved_model", folder) as process:
-                _write_saved_model(job, network, folder)
+                if "saved_model" not in reused:
+                    _write_saved_model(job, network, folder)
                 yield _verified(job, "saved_model", folder, process)
-        for name in converted:
-            add_metadata(litert[name], job.classifier)
+        for name in itertools.chain([name for name in litert if name in reused], converted):
+            if name not in reused:
+                add_metadata(litert[name], job.classifier)
             verification = _verified(job, name, litert[name])
             if FORMATS[name].integer and verification.agreement < job.options.agreement + _AGREEMENT_MARGIN:
                 verification = _with_layer_errors(job, network, litert, verification)
             yield verification
     if "onnx" in job.formats:
         path = folder / "float32.onnx"
-        options = job.options
-        write_onnx(network, path, pixels=options.pixels, batch=options.batch, metadata=onnx_metadata(job.classifier))
+        if "onnx" not in reused:
+            pixels, batch = job.options.pixels, job.options.batch
+            write_onnx(network, path, pixels=pixels, batch=batch, metadata=onnx_metadata(job.classifier))
         yield _verified(job, "onnx", path)
 
 
@@ -105,7 +112,7 @@ def _write_saved_model(job: ExportJob, network: keras.Model, folder: Path) -> No
         sizes=options.sizes,
         top_k=options.top_k,
     )
-    write_warmup_requests(folder, job.name, job.classifier.preprocessing, options.pixels)
+    write_warmup_requests(folder, job.home.name, job.classifier.preprocessing, options.pixels)
 
 
 def _verified(job: ExportJob, name: Format, path: Path, process: Any = None) -> Verification:

@@ -24,12 +24,10 @@ from resnet_keras.exporting.onnx_file import require_onnx
 from resnet_keras.exporting.options import ExportOptions
 from resnet_keras.exporting.reference import read_reference
 from resnet_keras.exporting.report import export_report
+from resnet_keras.exporting.reuse import CARD, REPORT, input_hashes, remove_artifacts
 from resnet_keras.exporting.verification import Verification
 from resnet_keras.runs.folder import dataset_of
 from resnet_keras.surgery.quantization import is_quantized
-
-REPORT = "export.json"
-CARD = "README.md"
 
 _log = logging.getLogger(__name__)
 _LATENCY_BATCHES, _LATENCY_SECONDS = (1, 8), 0.5
@@ -44,18 +42,27 @@ class Export:
 
 
 class ExportRefused(ValueError):
-    """An artifact is outside its tolerance; nothing was published."""
+    """An artifact is outside its tolerance and left out; the others are published.
 
-    def __init__(self, verifications: Sequence[Verification], report: Path) -> None:
+    Attributes:
+        verifications: Measurements of all artifacts.
+        published: The version with the artifacts that have passed; `None` if there are none.
+    """
+
+    def __init__(self, verifications: Sequence[Verification], report: Path, published: Export | None) -> None:
         failures = "\n".join(f"  {each.format}: {failure}" for each in verifications for failure in each.failures)
-        passed = [each.format for each in verifications if not each.failures]
-        advice = f"export --formats {' '.join(passed)}, which passed, or " if passed else ""
+        refused = " ".join(each.format for each in verifications if each.failures)
+        there, advice = "Nothing is published.", ""
+        if published is not None:
+            formats = ", ".join(each.format for each in published.verifications)
+            there = f"{formats} passed and {'are' if ',' in formats else 'is'} published in {published.path}."
+            advice = f"export --formats {refused} and "
         super().__init__(
-            "Expected artifacts that compute the same as their classifier. Nothing is published. Received:\n"
+            f"Expected artifacts that compute the same as their classifier. {there} Received:\n"
             f"{failures}\nThe report is in {report}. Next: {advice}allow more with --agreement or a tolerance; for "
             "integers, try more --calibration-images or quantization-aware training"
         )
-        self.verifications = tuple(verifications)
+        self.verifications, self.published = tuple(verifications), published
 
 
 def export(
@@ -72,7 +79,7 @@ def export(
     """Publishes a classifier in `to/name/version`: a SavedModel, LiteRT or ONNX files, a report and a model card.
 
     Every artifact is run on real images, in a process without this package, and compared with the classifier. A
-    version appears only when all of them have passed.
+    version has only artifacts that have passed; if none has, there is no version.
 
     Args:
         source: A run's folder, another source of `Classifier.from_pretrained`, or a classifier.
@@ -95,7 +102,8 @@ def export(
             comes without `dataset`.
         OSError: The disk is full.
         ArtifactError: An artifact could not be made or run. Nothing is published or replaced.
-        ExportRefused: An artifact is outside its tolerance. Nothing is published or replaced.
+        ExportRefused: An artifact is outside its tolerance. It is left out, and the others are published. Nothing is
+            replaced.
         MissingExtra: A package for ONNX is not installed.
     """
     chosen = ExportOptions(**options)
@@ -111,29 +119,41 @@ def export(
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
     place = DataSource(data_dir=data_dir, on_corrupt="skip" if skip_broken else "raise")
     reference = read_reference(classifier, formats, chosen, dataset, place)
-    job = ExportJob(classifier, formats, chosen, home.name, reference)
+    _tell_few_images(len(reference.pixels), chosen.agreement)
+    hashes = input_hashes(classifier, formats, chosen, reference, home.name)
+    job = ExportJob(classifier, formats, chosen, home, reference, hashes)
+    refused = home / f"refused-{folder.name}.json"
     with files.new_folder(folder) as aside, _explain_failures(folder):
         verifications = _with_latencies(job, list(write_and_verify(job, aside)), aside)
-        calibrated = len(reference.calibration)
-        report = export_report(
-            title, classifier, dataset, chosen, verifications, job.layers, calibration_images=calibrated
+
+        def report(shown: list[Verification]) -> dict[str, Any]:
+            calibrated = len(reference.calibration)
+            return export_report(
+                title, classifier, dataset, chosen, shown, job.layers, hashes, calibration_images=calibrated
+            )
+
+        passed = [each for each in verifications if not each.failures]
+        refused.unlink(missing_ok=True)
+        if len(passed) < len(verifications):
+            files.write_json(refused, report(verifications))
+        if not passed:
+            raise ExportRefused(verifications, refused, None)
+        remove_artifacts(aside, {each.format for each in passed})
+        files.write_json(aside / REPORT, report(passed))
+        files.write_text(aside / CARD, model_card(report(passed)))
+    published = Export(folder, tuple(passed))
+    if len(passed) < len(verifications):
+        raise ExportRefused(verifications, refused, published)
+    return published
+
+
+def _tell_few_images(images: int, agreement: float) -> None:
+    """Logs that a verification has so few images that one of them is beyond the tolerance."""
+    if agreement < 1 and images * (1 - agreement) < 1:
+        _log.warning(
+            f"{images} test images decide little: the top-1 of each is {1 / images:.1%} of the agreement, so one may "
+            "differ"
         )
-        _write_report(report, verifications, aside, home / f"refused-{folder.name}.json")
-    return Export(folder, tuple(verifications))
-
-
-def _write_report(report: dict[str, Any], verifications: list[Verification], folder: Path, refused: Path) -> None:
-    """Writes the report and the model card into `folder`, or the report into `refused`.
-
-    Raises:
-        ExportRefused: An artifact is outside its tolerance.
-    """
-    if any(each.failures for each in verifications):
-        files.write_json(refused, report)
-        raise ExportRefused(verifications, refused)
-    files.write_json(folder / REPORT, report)
-    files.write_text(folder / CARD, model_card(report))
-    refused.unlink(missing_ok=True)
 
 
 def _with_latencies(job: ExportJob, verifications: list[Verification], folder: Path) -> list[Verification]:

@@ -26,6 +26,7 @@ def export_report(
     options: ExportOptions,
     verifications: Sequence[Verification],
     layers: Mapping[Any, Sequence[LayerError]],
+    hashes: Mapping[Any, str],
     *,
     calibration_images: int,
 ) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def export_report(
         options: Options of the export.
         verifications: Measurements of each artifact.
         layers: Layer errors of the formats whose agreement is low.
+        hashes: For each format, a hash of what its artifact is made from.
         calibration_images: Number of images that set the scales of integers.
     """
     packages = ("ai-edge-litert", *(PACKAGES if any(each.format == "onnx" for each in verifications) else ()))
@@ -56,7 +58,11 @@ def export_report(
         "calibration_images": calibration_images,
         "versions": {**versions(), **{name: metadata.version(name) for name in packages}},
         "artifacts": [
-            {**asdict(each), "layers": [asdict(layer) for layer in layers.get(each.format, ())]}
+            {
+                **asdict(each),
+                "inputs_sha256": hashes[each.format],
+                "layers": [asdict(layer) for layer in layers.get(each.format, ())],
+            }
             for each in verifications
         ],
     }

@@ -22,12 +22,13 @@ from resnet_keras.applications.outputs import outputs_logits, softmax
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting import artifacts, exporter, litert
+from resnet_keras.exporting import artifacts, exporter, litert, verification
 from resnet_keras.exporting.artifact_worker import LiteRTModel
 from resnet_keras.exporting.child_process import ArtifactError, ChildProcess
 from resnet_keras.exporting.exporter import ExportRefused, export
 from resnet_keras.exporting.formats import FORMATS
 from resnet_keras.exporting.litert import convert_to_litert, operators
+from resnet_keras.exporting.options import allowed_changes
 from resnet_keras.exporting.reference import Reference
 from resnet_keras.exporting.saved_model import write_saved_model
 from resnet_keras.exporting.serving import probability_network, serving_network
@@ -155,6 +156,78 @@ def test_an_artifact_outside_its_tolerance_is_refused_and_nothing_published(
     assert {path: path.read_bytes() for path in good.rglob("*") if path.is_file()} == before
     assert export(small, tmp_path, **options).path.name == "2"
     assert not (tmp_path / "digits" / "refused-2.json").exists()
+
+
+def test_what_passes_is_published_and_what_fails_is_left_out(small: Path, tmp_path: Path) -> None:
+    options = {"name": "digits", "dataset": "digits", "formats": ("float32", "float16"), "test_images": 50}
+    with pytest.raises(ExportRefused, match="float16: a probability differs by") as refused:
+        export(small, tmp_path, float16_tolerance=1e-12, **options)
+    published = refused.value.published
+    assert published is not None and published.path == tmp_path / "digits" / "1"
+    assert f"float32 passed and is published in {published.path}. Received" in str(refused.value)
+    assert "Next: export --formats float16 and allow more" in str(refused.value)
+    assert [each.format for each in published.verifications] == ["float32"]
+    assert sorted(path.name for path in published.path.iterdir()) == ["README.md", "export.json", "float32.tflite"]
+    report = json.loads((published.path / "export.json").read_text())
+    assert [each["format"] for each in report["artifacts"]] == ["float32"]
+    assert "float16" not in (published.path / "README.md").read_text()
+    refusal = json.loads((tmp_path / "digits" / "refused-1.json").read_text())
+    assert [bool(each["failures"]) for each in refusal["artifacts"]] == [False, True]
+
+
+def test_a_retry_converts_only_what_is_not_there(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"name": "digits", "dataset": "digits", "test_images": 50}
+    first = export(small, tmp_path, formats=("float32", "float16"), **options)
+    asked: list[list[str]] = []
+
+    def counted(*arguments: Any, **others: Any) -> Any:
+        asked.append(list(arguments[2]))
+        return litert.litert_conversion(*arguments, **others)
+
+    monkeypatch.setattr(artifacts, "litert_conversion", counted)
+    formats = ("float32", "float16", "dynamic_range")
+    second = export(small, tmp_path, formats=formats, agreement=0.5, **options)
+    assert asked == [["dynamic_range"]]
+    assert [each.format for each in second.verifications] == list(formats)
+    for name in ("float32.tflite", "float16.tflite"):
+        assert (second.path / name).read_bytes() == (first.path / name).read_bytes()
+    # A damaged file, or another setting, is made again.
+    (first.path / "float32.tflite").write_bytes(b"damaged")
+    (second.path / "float32.tflite").write_bytes(b"damaged")
+    export(small, tmp_path, formats=("float32",), **options)
+    export(small, tmp_path, formats=("float16",), batch=2, **options)
+    assert asked[1:] == [["float32"], ["float16"]]
+
+
+@pytest.mark.parametrize(
+    ("images", "agreement", "allowed"),
+    [(14, 0.98, 1), (3, 0.98, 1), (2, 0.98, 0), (1, 0.98, 0), (1000, 0.98, 20), (100, 0.98, 2), (14, 1.0, 0)],
+)
+def test_one_image_of_a_few_may_differ(images: int, agreement: float, allowed: int) -> None:
+    assert allowed_changes(agreement, images) == allowed
+
+
+def test_few_test_images_are_told(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    honest = verification.log_softmax
+
+    def one_changed(logits: np.ndarray) -> np.ndarray:
+        """Swaps the two most probable classes of the first image."""
+        found = honest(logits)
+        first, second = found[0].argsort()[::-1][:2]
+        found[0, [first, second]] = found[0, [second, first]]
+        return found
+
+    monkeypatch.setattr(verification, "log_softmax", one_changed)
+    options = {"name": "few", "dataset": "digits", "formats": ("dynamic_range",)}
+    published = export(small, tmp_path, test_images=14, **options)
+    assert "14 test images decide little: the top-1 of each is 7.1% of the agreement" in caplog.text
+    assert published.verifications[0].agreement == pytest.approx(13 / 14)
+    with pytest.raises(ExportRefused, match=r"less than 100.00%: it differs on 1 of 14, and may on 0"):
+        export(small, tmp_path, test_images=14, agreement=1.0, **options)
 
 
 def test_a_full_disk_is_told_in_one_line_and_nothing_published(
