@@ -49,7 +49,7 @@ def sizes(paths: Sequence[Path]) -> np.ndarray:
     broken = [str(path) for index, path in enumerate(paths) if index not in found]
     if broken:
         more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-        raise ValueError(f"Expected whole JPEG or PNG images. Received: {', '.join(broken[:_NAMED])}{more}")
+        raise ValueError(f"Expected whole images. Received: {', '.join(broken[:_NAMED])}{more}")
     return np.array([found[index] for index in range(len(paths))], np.int32)
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import tensorflow as tf
 
+from resnet_keras.data.exif import orientation, turn, turned_window
 from resnet_keras.data.image_ops import by_rows, decode, normalize
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 from resnet_keras.data.settings import Augmentation
@@ -89,7 +90,9 @@ def rectangle(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tens
 def random_crop(
     encoded: tf.Tensor, augmentation: Augmentation, preprocessing: Preprocessing, seed: tf.Tensor
 ) -> tf.Tensor:
-    """Decodes a random crop: bytes -> float32 (*image_size, C), pixels 0–255; see `random_crop_of`.
+    """Decodes a random crop of the upright image: bytes -> float32 (*image_size, C), pixels 0–255.
+
+    See `random_crop_of` for the crop.
 
     Only the crop of a JPEG is decoded. If the crop is reduced by 2, 4 or 8 or more, it is decoded at half, a quarter or
     an eighth of its size, as by Pillow's `draft`, and then resized. On 125 photographs such crops differ from fully
@@ -97,8 +100,14 @@ def random_crop(
     """
 
     def from_jpeg() -> tf.Tensor:
-        where = _window(tf.io.extract_jpeg_shape(encoded)[:2], augmentation, preprocessing, seed)
-        reduction = tf.reduce_min(where[2:] // preprocessing.image_size)
+        stored = tf.io.extract_jpeg_shape(encoded)[:2]
+        turned = orientation(encoded)
+        size = tf.where(turned >= 5, stored[::-1], stored)
+        upright = _window(size, augmentation, preprocessing, seed)
+        corner, extent = turned_window(upright[:2], upright[2:], size, turned)
+        where = tf.concat([corner, extent], 0)
+        lengths = tf.where(turned >= 5, preprocessing.image_size[::-1], preprocessing.image_size)
+        reduction = tf.reduce_min(extent // lengths)
         chosen = tf.reduce_sum(tf.cast(reduction >= _JPEG_RATIOS[1:], tf.int32))
         ratio = tf.gather(_JPEG_RATIOS, chosen)
         first = where[:2] // ratio
@@ -107,9 +116,11 @@ def random_crop(
         # Only the decoder's call is repeated for each ratio: the ratio is an attribute of the operation.
         image = tf.switch_case(chosen, [partial(decode_window, window, ratio) for ratio in _JPEG_RATIOS])
         begin, extent = where[:2] / ratio - tf.cast(first, tf.float64), where[2:] / ratio
-        for axis, length in enumerate(preprocessing.image_size):
-            image = _resized_and_transposed(image, begin[axis], extent[axis], length, preprocessing.interpolation)
-        return image
+        for axis in range(2):
+            image = _resized_and_transposed(
+                image, begin[axis], extent[axis], lengths[axis], preprocessing.interpolation
+            )
+        return turn(image, turned)
 
     def decode_window(window: tf.Tensor, ratio: int) -> tf.Tensor:
         return tf.io.decode_and_crop_jpeg(
@@ -125,7 +136,7 @@ def random_crop(
 
 
 def _resized_and_transposed(
-    image: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor, length: int, interpolation: Interpolation
+    image: tf.Tensor, begin: tf.Tensor, extent: tf.Tensor, length: tf.Tensor, interpolation: Interpolation
 ) -> tf.Tensor:
     """Resizes a part of an image's columns to `length` pixels and swaps the axes: (H, W, C) -> float32 (W, length, C).
 
@@ -133,7 +144,7 @@ def _resized_and_transposed(
     slow for pixels of few channels, so a whole row is passed as one pixel.
     """
     width, channels = tf.shape(image)[1], image.shape[-1]
-    scale = length / tf.cast(extent, tf.float32)
+    scale = tf.cast(length, tf.float32) / tf.cast(extent, tf.float32)
     resized = tf.raw_ops.ScaleAndTranslate(
         images=tf.reshape(image, (1, -1, 1, width * channels)),
         size=(length, 1),

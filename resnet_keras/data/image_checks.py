@@ -10,6 +10,8 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras.data.image_files import KINDS
+from resnet_keras.data.image_ops import decode
 from resnet_keras.data.sampling import subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
@@ -32,7 +34,7 @@ def broken_images(split: Split) -> list[int]:
     def tried(index: tf.Tensor, record: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         image, label = record
         encoded = tf.io.read_file(image) if isinstance(split, FileSplit) else image
-        pixels = tf.io.decode_image(encoded, expand_animations=False)
+        pixels = decode(encoded, 3)
         # tf.data does not compute what the result does not need.
         return tf.where((tf.size(pixels) > 0) & (label >= 0) & (label < classes), index, -1)
 
@@ -76,7 +78,6 @@ def explain_broken_images(*splits: Split) -> Iterator[None]:
                 names = ", ".join(split.name_of(index) for index in broken[:_NAMED])
                 more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
                 raise ValueError(
-                    "Expected whole JPEG or PNG images of known classes (others can be skipped). "
-                    f"Received: {names}{more}"
+                    f"Expected whole images ({KINDS}) of known classes (others can be skipped). Received: {names}{more}"
                 ) from error
         raise

@@ -1,86 +1,135 @@
-"""Image files in folders, with or without a folder for each class."""
+"""Image files: the formats, the names that are taken for images, and the files that are passed over."""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 OnCorrupt = Literal["raise", "skip"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-TEST_FOLDERS = ("test", "val", "validation")
+FORMATS: dict[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WebP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+}
+"""Suffixes of the image formats that are read. A file that is found is read by its content, whatever its suffix."""
 
-_TEST_FRACTION = 0.2
+IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+KINDS = f"{', '.join(tuple(FORMATS)[:-1])} or {tuple(FORMATS)[-1]}"
+"""The formats, in words."""
+
+_HIDDEN_PREFIXES = (".", "@", "$")  # @eaDir is of Synology's file server, $RECYCLE.BIN of Windows
+_HIDDEN_NAMES = ("__macosx", "lost+found", "system volume information", "#recycle", "thumbs.db", "desktop.ini")
+_MOST_REASONS = 6
+
 _log = logging.getLogger(__name__)
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Returns the image files of a folder, at any depth, in the order of their names."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(found, key=str)
+@dataclass(frozen=True)
+class FoundFiles:
+    """Files below a folder.
+
+    Attributes:
+        images: Image files, in the order of their names.
+        passed_over: Numbers of other files, hidden folders, and links, by the reason.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
-def class_files(folder: str | Path | None, split: str, on_corrupt: OnCorrupt = "raise") -> dict[str, list[Path]]:
-    """Returns the image files of each class, by the name of its folder.
+def is_hidden(name: str) -> bool:
+    """Returns whether a file or folder is made by a program for itself: `._1.jpg`, `.ipynb_checkpoints`, `@eaDir`."""
+    return name.startswith(_HIDDEN_PREFIXES) or name.lower() in _HIDDEN_NAMES
 
-    Args:
-        folder: Holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or class folders alone, of which every fifth image, by
-            a fixed seed, becomes the test part.
-        split: "train", "test" or "all".
-        on_corrupt: Class folders without images are an error ("raise"), or skipped with a warning ("skip").
+
+def check_name(path: str | Path) -> None:
+    """Checks that the name of a file or folder is UTF-8, as TensorFlow needs it.
 
     Raises:
-        FileNotFoundError: There is no such folder, or no test part beside `train`.
-        ValueError: No classes, a class without images or with too few to split, or other classes in the test part.
+        ValueError: It is not.
     """
-    layout = "train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg alone"
-    if folder is None or not Path(folder).is_dir():
-        raise FileNotFoundError(f"Expected a folder of images, with {layout}, as data_dir. Received: {folder}")
-    root = Path(folder)
-    parted = (root / "train").is_dir()
-    training = {each.name: files_below(each) for each in _class_folders(root / "train" if parted else root)}
-    files = _test_files(root, training) if parted and split != "train" else training
-    if parted and split == "all":
-        files = {name: training[name] + files[name] for name in training}
-    for name, found in files.items():
-        if not found:
-            if on_corrupt == "raise":
-                kinds = ", ".join(IMAGE_SUFFIXES)
-                raise ValueError(f"Expected images ({kinds}) in every class folder of {root}. Received: {name}, empty")
-            _log.warning(f"class {name} of {root} has no {split} images and is skipped")
-    names = [name for name, found in training.items() if found]
-    if not names:
-        raise ValueError(f"Expected class folders: {layout}. Received: {root}, which holds none")
-    return {name: files[name] if parted or split == "all" else _part(files[name], split) for name in names}
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _test_files(root: Path, training: dict[str, list[Path]]) -> dict[str, list[Path]]:
-    """Returns the images in the test folder beside `train`, which must have the same class folders."""
-    tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
-    if not tests:
-        raise FileNotFoundError(f"Expected one of {', '.join(TEST_FOLDERS)} beside train. Received: {root}")
-    there = {folder.name for folder in _class_folders(tests[0])}
-    if strangers := sorted(there - training.keys()):
-        raise ValueError(f"Expected in {tests[0]} the classes of train alone. Received: {', '.join(strangers)}")
-    if missing := sorted(training.keys() - there):
-        raise ValueError(f"Expected in {tests[0]} all the classes of train. Received none of: {', '.join(missing)}")
-    return {name: files_below(tests[0] / name) for name in training}
-
-
-def _part(files: list[Path], split: str) -> list[Path]:
-    """Returns a class's test images, a fifth by a fixed seed, or the others."""
-    count = round(_TEST_FRACTION * len(files))
-    if not 0 < count < len(files):
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
         raise ValueError(
-            f"Expected at least 3 images in a class folder that is split into train and test. "
-            f"Received: {files[0].parent}, with {len(files)}"
-        )
-    test = set(np.random.default_rng(0).permutation(len(files))[:count])
-    return [path for i, path in enumerate(files) if (i in test) == (split == "test")]
+            f"Expected names of files and folders in UTF-8; rename it. Received: {os.fsencode(str(path))!r}"
+        ) from error
+
+
+def find_images(folder: str | Path) -> FoundFiles:
+    """Returns the image files of a folder, at any depth, and what was passed over.
+
+    Hidden files and folders, and links to folders, are passed over.
+
+    Raises:
+        ValueError: The name of an image is not UTF-8; the message shows it.
+    """
+    found = FoundFiles()
+    for place, folders, files in os.walk(folder):
+        hidden = {name for name in folders if is_hidden(name)}
+        links = {name for name in folders if name not in hidden and os.path.islink(os.path.join(place, name))}
+        found.passed_over["in a hidden folder"] += sum(map(len, (_below(os.path.join(place, each)) for each in hidden)))
+        found.passed_over["links to folders"] += len(links)
+        folders[:] = [name for name in folders if name not in hidden | links]
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            path = os.path.join(place, name)
+            if is_hidden(name):
+                found.passed_over["hidden"] += 1
+            elif suffix not in IMAGE_SUFFIXES:
+                found.passed_over[suffix or "without a suffix"] += 1
+            elif os.path.isfile(path):
+                check_name(path)
+                found.images.append(Path(path))
+            else:
+                found.passed_over["broken links"] += 1
+    found.images.sort(key=str)
+    return found
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """Returns the image files of a folder, at any depth, in the order of their names.
+
+    Hidden files and folders are passed over. A line of the log says how many files were, and why.
+
+    Raises:
+        ValueError: The name of an image is not UTF-8; the message shows it.
+    """
+    found = find_images(folder)
+    report_passed_over(folder, found.passed_over)
+    return found.images
+
+
+def report_passed_over(folder: str | Path, passed_over: Mapping[str, int]) -> None:
+    """Logs how many files below a folder are not taken for images, and why, in a line; nothing if there are none."""
+    reasons = [(why, count) for why, count in Counter(passed_over).most_common() if count]
+    if not reasons:
+        return
+    others = sum(count for _, count in reasons[_MOST_REASONS:])
+    listed = [f"{count:,} {why}" for why, count in reasons[:_MOST_REASONS]] + [f"{others:,} others"] * bool(others)
+    total = sum(count for _, count in reasons)
+    log_once(
+        f"{total:,} file{'s' * (total > 1)} below {folder} passed over: {', '.join(listed)} "
+        f"(images are {', '.join(IMAGE_SUFFIXES)})"
+    )
+
+
+@lru_cache(maxsize=1000)
+def log_once(message: str) -> None:
+    """Logs a message unless it has been logged: the parts of a folder are opened one after the other."""
+    _log.info(message)
+
+
+def _below(folder: str) -> list[str]:
+    return [name for _, _, files in os.walk(folder) for name in files]

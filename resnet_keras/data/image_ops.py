@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
+from resnet_keras.data.exif import apply_orientation
+from resnet_keras.data.pillow_files import PNG, decode_with_pillow
 from resnet_keras.data.preprocessing import Preprocessing
 
 
@@ -32,7 +35,39 @@ def by_rows(operation: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], images: tf.T
 
 
 def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-    """Decodes a JPEG, PNG, GIF (first frame) or BMP: bytes -> uint8 (H, W, channels).
+    """Decodes an image file and turns it upright by its Exif orientation: bytes -> uint8 (H, W, channels).
+
+    JPEG and PNG are decoded by TensorFlow, GIF (first frame), BMP, WebP, TIFF and AVIF by Pillow, because TensorFlow
+    reads no TIFF or AVIF, the palette of a BMP as gray levels, and of WebP only what has as many channels as are asked
+    for. So a graph with `decode` cannot be saved; see `decode_jpeg_or_png`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The bytes are not such an image, or are truncated.
+    """
+
+    def by_pillow() -> tf.Tensor:
+        if tf.executing_eagerly():  # where `numpy_function` would cut off the zeros at the end of the bytes
+            return tf.constant(_by_pillow(tf.convert_to_tensor(encoded).numpy(), channels))
+        decoded = tf.numpy_function(
+            lambda content: decode_with_pillow(content, channels), [encoded], tf.uint8, stateful=False
+        )
+        return tf.ensure_shape(decoded, (None, None, channels))
+
+    in_graph = tf.io.is_jpeg(encoded) | (tf.strings.substr(encoded, 0, len(PNG)) == PNG)
+    image = tf.cond(in_graph, lambda: decode_jpeg_or_png(encoded, channels), by_pillow)
+    image.set_shape((None, None, channels))
+    return image
+
+
+def _by_pillow(content: bytes, channels: int) -> np.ndarray:
+    try:
+        return decode_with_pillow(content, channels)
+    except ValueError as error:
+        raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
+
+
+def decode_jpeg_or_png(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    """Decodes a JPEG or PNG and turns it upright, with operations of TensorFlow alone; see `decode`.
 
     Raises:
         tf.errors.InvalidArgumentError: The bytes are not such an image, or are truncated.
@@ -42,10 +77,10 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     image = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_jpeg(encoded, channels=channels, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=channels, expand_animations=False),
+        lambda: tf.io.decode_png(encoded, channels=channels),
     )
     image.set_shape((None, None, channels))
-    return image
+    return apply_orientation(image, encoded)
 
 
 def with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:

@@ -6,12 +6,12 @@ import struct
 
 import tensorflow as tf
 
+from resnet_keras.data.image_files import KINDS
+from resnet_keras.data.pillow_files import JPEG, PNG, size_with_pillow
 from resnet_keras.data.preprocessing import Preprocessing
 
 MOST_PIXELS = 178_956_970
 """Largest number of pixels of one image, 512 MiB in RGB: twice `PIL.Image.MAX_IMAGE_PIXELS`, as in Pillow."""
-
-KINDS = "JPEG, PNG, GIF or BMP"
 
 
 def size_in_header(encoded: bytes, what: str) -> tuple[int, int]:
@@ -26,19 +26,15 @@ def size_in_header(encoded: bytes, what: str) -> tuple[int, int]:
     """
     damaged = ValueError(f"Expected a whole {KINDS} image. Received: {what}")
     try:
-        if encoded.startswith(b"\xff\xd8\xff"):
-            height, width, _ = tf.io.extract_jpeg_shape(encoded).numpy()
-        elif encoded.startswith(b"\x89PNG\r\n\x1a\n"):
+        if encoded.startswith(JPEG):
+            height, width, _ = map(int, tf.io.extract_jpeg_shape(encoded).numpy())
+        elif encoded.startswith(PNG):
             width, height = struct.unpack_from(">II", encoded, 16)
-        elif encoded.startswith((b"GIF87a", b"GIF89a")):
-            width, height = struct.unpack_from("<HH", encoded, 6)
-        elif encoded.startswith(b"BM"):
-            width, height = struct.unpack_from("<ii", encoded, 18)  # a negative height stands for rows from the top
         else:
-            raise damaged
-    except (struct.error, tf.errors.InvalidArgumentError) as error:
+            height, width = size_with_pillow(encoded)
+    except (struct.error, tf.errors.InvalidArgumentError, ValueError) as error:
         raise damaged from error
-    return abs(int(height)), int(width)
+    return height, width
 
 
 def check_size(height: int, width: int, what: str) -> None:

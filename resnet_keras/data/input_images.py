@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.exif import apply_orientation
-from resnet_keras.data.image_files import IMAGE_SUFFIXES, files_below
+from resnet_keras.data.image_files import IMAGE_SUFFIXES, KINDS, files_below
 from resnet_keras.data.image_ops import crop, decode, normalize, with_channels
-from resnet_keras.data.image_sizes import KINDS, check_resized, check_size, size_in_header
+from resnet_keras.data.image_sizes import check_resized, check_size, size_in_header
 from resnet_keras.data.preprocessing import Preprocessing
 
 BATCH = 32
@@ -164,9 +163,8 @@ def _from_file(path: Path, channels: int) -> InputImage:
 
 def _decoded(content: bytes, channels: int, what: str) -> np.ndarray:
     check_size(*size_in_header(content, what), what)
-    encoded = tf.constant(content)
     try:
-        return apply_orientation(decode(encoded, channels), encoded).numpy()
+        return decode(tf.constant(content), channels).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"Expected a whole {KINDS} image. Received: {what}") from error
 

@@ -15,7 +15,8 @@ import tensorflow_datasets as tfds
 from resnet_keras.checks.fields import check_fields
 from resnet_keras.data.datasets import DATASETS, Dataset, dataset
 from resnet_keras.data.image_checks import skip_broken_images
-from resnet_keras.data.image_files import OnCorrupt, class_files
+from resnet_keras.data.image_files import OnCorrupt
+from resnet_keras.data.image_folders import class_files
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 _log = logging.getLogger(__name__)
@@ -61,11 +62,11 @@ def open_split(
 
     Args:
         name: A key of `DATASETS`, or a TFDS set with the features `image` and `label`.
-        split: "train" or "test", which means the set's own `train_split` or `test_split`; of a folder also "all"; of a
-            TFDS set, any of its splits.
+        split: "train" or "test", which means the set's own `train_split` or `test_split`; of a folder also "all", and
+            "validation" if it has `val/CLASS/*.jpg`; of a TFDS set, any of its splits.
         data_dir: For TFDS, the folder that holds the prepared sets, `~/tensorflow_datasets` if `None`. For "folder",
-            the folder that holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or class folders alone, of which every
-            fifth image, by a fixed seed, becomes the test part.
+            the folder that holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or class folders alone, of which about a
+            fifth, by the names of the images, becomes the test part.
         download: Whether TFDS may download and prepare a missing set.
         on_corrupt: "raise" stops at class folders without images and at labels outside the classes; an image that does
             not decode is an error when it is read. "skip" decodes every image now, and skips all these with a warning.
@@ -104,6 +105,9 @@ def with_classes(split: ArraySplit, what: str, on_corrupt: OnCorrupt = "raise") 
     return replace(split, images=np.delete(split.images, outside, axis=0), labels=np.delete(split.labels, outside))
 
 
+_ALIASES = {"val": "validation", "valid": "validation"}
+
+
 def _expect_split(split: str, known: Sequence[str], what: str) -> None:
     if split not in known:
         raise ValueError(f"Expected a split of {what}, one of {', '.join(known)}. Received: {split!r}")
@@ -121,7 +125,8 @@ def _digits(info: Dataset, split: str) -> ArraySplit:
 
 
 def _folder(info: Dataset, split: str, data_dir: str | Path | None, on_corrupt: OnCorrupt) -> FileSplit:
-    _expect_split(split, ("train", "test", "all"), "a folder")
+    split = _ALIASES.get(split, split)
+    _expect_split(split, ("train", "validation", "test", "all"), "a folder")
     found = class_files(data_dir, split, on_corrupt)
     labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
     return FileSplit(tuple(str(path) for files in found.values() for path in files), labels, tuple(found), info)

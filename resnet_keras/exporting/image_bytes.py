@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from resnet_keras.data.exif import apply_orientation
-from resnet_keras.data.image_ops import crop, decode
+from resnet_keras.data.image_ops import crop, decode_jpeg_or_png
 from resnet_keras.data.preprocessing import Preprocessing
 
 MOST_PIXELS = 89_478_485
@@ -30,7 +29,7 @@ def decode_images(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor
         with tf.control_dependencies([_known(file, number)]):
             size = _size(tf.identity(file))
         with tf.control_dependencies([_not_too_large(size, preprocessing)]):
-            image = apply_orientation(decode(tf.identity(file), preprocessing.channels), file)
+            image = decode_jpeg_or_png(tf.identity(file), preprocessing.channels)
         return tf.ensure_shape(tf.cast(crop(image, preprocessing), tf.float32), shape)
 
     with tf.control_dependencies([_some(encoded)]):
@@ -66,7 +65,7 @@ def _some(images: tf.Tensor) -> tf.Operation:
 
 def _known(file: tf.Tensor, number: tf.Tensor) -> tf.Operation:
     """Returns an operation that fails for a file that is neither JPEG nor PNG."""
-    # GIFs may have more and larger frames than the header says, and TensorFlow ignores the palettes of BMPs.
+    # The other formats that classifiers take are decoded by Pillow, which a graph cannot hold.
     return tf.debugging.Assert(
         _begins(file, _JPEG) | _begins(file, _PNG),
         ["Expected a JPEG or PNG image. Received something else, as image number", number],

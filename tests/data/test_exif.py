@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from resnet_keras.data.exif import apply_orientation, orientation
+from resnet_keras.data import exif as exif_module
+from resnet_keras.data.exif import apply_orientation, orientation, turn, turned_window
 from resnet_keras.data.image_ops import decode
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
@@ -19,7 +20,7 @@ read = tf.function(orientation, input_signature=[FILE])
 
 @tf.function(input_signature=[FILE])
 def upright(file: tf.Tensor) -> tf.Tensor:
-    return apply_orientation(decode(file, 3), file)
+    return decode(file, 3)
 
 
 def encoded(form: str, **options: object) -> bytes:
@@ -162,10 +163,10 @@ def test_nothing_behind_the_scan_is_taken_for_a_header() -> None:
     assert read(PLAIN[:2] + segment(0xD9, b"") + exif(6)) == 1
 
 
-def test_what_is_no_jpeg_is_upright() -> None:
+def test_what_is_neither_jpeg_nor_png_is_upright() -> None:
     about = Image.Exif()
     about[0x0112] = 6
-    for file in (encoded("PNG", exif=about), encoded("GIF"), encoded("BMP")):
+    for file in (encoded("PNG"), encoded("WEBP", exif=about), encoded("GIF"), encoded("BMP")):
         assert read(file) == 1
         np.testing.assert_array_equal(upright(file), decode(tf.constant(file), 3))
     for file in (b"", b"\xff", b"\xff\xd8", b"II*\0", exif(6)):
@@ -184,3 +185,24 @@ def test_the_number_of_channels_is_known() -> None:
 
         assert turned(jpeg(exif(6))).shape == (5, 2, channels)
         assert turned(PLAIN).shape == (2, 5, channels)
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+def test_a_window_of_the_upright_image_is_found_in_the_stored_one(value: int) -> None:
+    stored = np.arange(5 * 7).reshape(5, 7, 1)
+    upright = turn(tf.constant(stored), tf.constant(value)).numpy()
+    corner, extent = turned_window(tf.constant([1, 2]), tf.constant([3, 2]), tf.shape(upright)[:2], tf.constant(value))
+    (top, left), (height, width) = corner.numpy(), extent.numpy()
+    part = turn(tf.constant(stored[top : top + height, left : left + width]), tf.constant(value))
+    np.testing.assert_array_equal(part, upright[1:4, 2:4])
+
+
+def test_only_files_that_carry_exif_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[bytes] = []
+    monkeypatch.setattr(exif_module, "_found", lambda file: searched.append(file.numpy()) or tf.constant(1))
+    for file in (PLAIN, encoded("JPEG", progressive=True), encoded("JPEG", subsampling=0), encoded("PNG")):
+        assert orientation(tf.constant(file)) == 1
+    assert searched == []
+    for file in (jpeg(exif(1)), jpeg(segment(0xE2, b"ICC_PROFILE" + bytes(9000)), exif(1))):
+        orientation(tf.constant(file))
+        assert searched.pop() == file

@@ -135,7 +135,10 @@ def test_batches_are_cropped_and_normalized_in_their_order() -> None:
         (None, "Received: NoneType None"),
         ({"a": PIXELS}, "Received: dict"),
         ([[PIXELS]], "Expected in a list of images: .* Received: list"),
-        (b"no image", "Expected a whole JPEG, PNG, GIF or BMP image. Received: bytes of no such image"),
+        (
+            b"no image",
+            "Expected a whole JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF image. Received: bytes of no such image",
+        ),
         (png(PIXELS)[:60], "Expected a whole JPEG"),
         (b"\xff\xd8\xff", "Expected a whole JPEG"),
         (b"BM", "Expected a whole JPEG"),

@@ -1,6 +1,7 @@
 """Random crops of JPEGs, decoded smaller where they are to be much reduced."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,21 @@ def test_what_is_no_jpeg_is_decoded_in_full(decoded: list[tuple[int, tf.Tensor]]
     wanted = random_crop_of(decode(encoded, 3), RECIPES["crop_area"].augmentation, chosen, seed(0))
     np.testing.assert_array_equal(found, wanted)
     assert not decoded
+
+
+@pytest.mark.parametrize("value", [2, 3, 6, 8])
+@pytest.mark.parametrize("by", RECIPES)
+def test_a_crop_of_a_turned_jpeg_is_that_of_the_upright_image(by: str, value: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    file = io.BytesIO()
+    Image.open(io.BytesIO(encode(90, 120).numpy())).save(file, "JPEG", quality=95, exif=exif.tobytes(), subsampling=0)
+    encoded = tf.constant(file.getvalue())
+    chosen = replace(preprocessing(), image_size=(64, 48))
+    for step in range(4):
+        found = random_crop(encoded, RECIPES[by].augmentation, chosen, seed(step))
+        wanted = random_crop_of(decode(encoded, 3), RECIPES[by].augmentation, chosen, seed(step))
+        np.testing.assert_allclose(found, wanted, atol=1e-2)
 
 
 def test_half_a_jpeg_raises() -> None:

@@ -1,0 +1,73 @@
+"""Image files that Pillow decodes, because TensorFlow does not or not as the files mean it."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from resnet_keras.data.image_files import FORMATS, KINDS
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
+
+_FORMATS = [name.upper() for name in FORMATS if name not in ("JPEG", "PNG")]  # no others: EPS would start a program
+_FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def decode_with_pillow(content: bytes, channels: int) -> np.ndarray:
+    """Returns the first frame of a GIF, BMP, WebP, TIFF or AVIF, upright: uint8 (H, W, channels), as Pillow has it.
+
+    An alpha channel is dropped. Of 16 bits, the upper 8 count.
+
+    Args:
+        content: The bytes of the file.
+        channels: 3 for RGB, 1 for gray.
+
+    Raises:
+        ValueError: The bytes are not such an image, are truncated, or have more than 2 x `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except _FAILURES as error:
+        raise ValueError(f"Expected a whole {KINDS} image. Received: {error}") from error
+    if upright.mode.startswith("I"):
+        upright = Image.fromarray(_upper_byte(np.asarray(upright)))
+    elif upright.mode in ("P", "PA"):
+        upright = upright.convert("RGBA")  # Pillow warns if it converts a palette with transparency to RGB
+    elif upright.mode == "F":
+        raise ValueError(f"Expected an image of 8 or 16 bits. Received: one of floats, of {upright.size} pixels")
+    pixels = np.asarray(upright.convert("RGB" if channels == 3 else "L"))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def size_with_pillow(content: bytes) -> tuple[int, int]:
+    """Returns the height and width in the header of such a file.
+
+    Raises:
+        ValueError: The bytes are not such a file.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            return image.height, image.width
+    except _FAILURES as error:
+        raise ValueError(f"Expected a whole {KINDS} image. Received: {error}") from error
+
+
+def _upper_byte(pixels: np.ndarray) -> np.ndarray:
+    if pixels.min() < 0 or pixels.max() >= 2**16:
+        raise ValueError(f"Expected pixels of 8 or 16 bits. Received: {pixels.min()} to {pixels.max()}")
+    return (pixels >> 8).astype(np.uint8)
