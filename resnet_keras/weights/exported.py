@@ -121,10 +121,11 @@ def export_weights(found: ImportedWeights, layout: str) -> ExportedWeights:
             and which layouts fit).
     """
     check_layout(layout)
+    row = _with_option_b(recognize_architecture(found))
     try:
-        return _exported(found, layout)
+        return _exported(found, row, layout)
     except ValueError as error:
-        others = [name for name in TARGETS if name != layout and _fits(found, name)]
+        others = [name for name in TARGETS if name != layout and _fits(found, row, name)]
         fitting = f"Layouts that fit: {', '.join(others)}" if others else "No layout fits"
         raise ValueError(
             f"Expected a network that {layout} has, {error}. {fitting}. Received: {found.source}"
@@ -139,16 +140,16 @@ def check_layout(layout: str) -> None:
         )
 
 
-def _fits(found: ImportedWeights, layout: str) -> bool:
+def _fits(found: ImportedWeights, row: Architecture, layout: str) -> bool:
     try:
-        _exported(found, layout)
+        _exported(found, row, layout)
     except ValueError:
         return False
     return True
 
 
-def _exported(found: ImportedWeights, name: str) -> ExportedWeights:
-    target, row = TARGETS[name], _with_option_b(recognize_architecture(found))
+def _exported(found: ImportedWeights, row: Architecture, name: str) -> ExportedWeights:
+    target = TARGETS[name]
     for problem in _misfits(found, row, target):
         raise ValueError(problem)
     preprocessing, class_names = _checked_metadata(found, target)

@@ -20,6 +20,8 @@ from resnet_keras.applications.torch_files import save_for_torch
 from resnet_keras.cli import convert as command
 from resnet_keras.data.preprocessing import ChannelOrder, Preprocessing
 from resnet_keras.networks.architecture import Architecture
+from resnet_keras.surgery.folding import fold
+from resnet_keras.surgery.quantization import quantize
 from resnet_keras.weights.torch_file import read_torch
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
@@ -123,6 +125,18 @@ def test_settings_of_something_else_are_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"without settings of something else. Received: .*config\.json, which exists"):
         save_for_torch(classifier(SMALL), tmp_path, "transformers")
     assert (tmp_path / "config.json").read_text() == "{}"
+
+
+def test_quantized_and_folded_networks_are_refused(tmp_path: Path) -> None:
+    original = classifier(CIFAR, side=8)
+    for model, said in (
+        (quantize(original.model), "in floating point: pytorch_resnet_cifar10 has no integers. Received: resnet10"),
+        (fold(original.model), "with conv_bias=False, instead of True. No layout fits. Received: resnet10"),
+    ):
+        changed = Classifier(model, original.preprocessing, CLASSES)
+        with pytest.raises(ValueError, match=said):
+            save_for_torch(changed, tmp_path / "x.safetensors", "pytorch_resnet_cifar10")
+    assert names(tmp_path) == []
 
 
 def test_weights_that_compute_something_else_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
