@@ -444,7 +444,7 @@ def test_a_broken_image_is_named(tmp_path: Path, views: Views, convolutional: li
     (tmp_path / "cow" / "broken.png").write_bytes((tmp_path / "cow" / "whole.png").read_bytes()[:60])
     (tmp_path / "fly" / "empty.jpg").write_bytes(b"")
     split = open_split("folder", "all", data_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"whole JPEG or PNG images.*cow/broken\.png, .*fly/empty\.jpg"):
+    with pytest.raises(ValueError, match=r"whole images \(JPEG, PNG, WebP.*cow/broken\.png, .*fly/empty\.jpg"):
         predict_split(convolutional[0].classifier, split, views=views, batch_size=2)
 
 
