@@ -30,7 +30,7 @@ ORDER = {
         *("published", "hub_settings", "model_conventions", "sources", "loading"),
         *("equivalents", "library_networks", "exported"),
     ),
-    "surgery": (*("folding", "quantization", "cloning", "feature_maps", "freezing", "recalibration"),),
+    "surgery": (*("folding", "quantization", "cloning", "feature_maps", "linear_probe", "freezing", "recalibration"),),
     "recipes": ("settings", "recipe", "catalog", "published_errors"),
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": (
@@ -45,7 +45,7 @@ ORDER = {
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
         *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data", "model"),
-        *("inputs", "tensorboard_log", "run_plan", "state", "loop", "trainer"),
+        *("inputs", "tensorboard_log", "run_warnings", "run_plan", "state", "loop", "trainer"),
     ),
     "exporting": (
         *("formats", "options", "constant_weights", "serving", "image_bytes", "saved_model", "child_process"),

@@ -112,16 +112,21 @@ def errors_name_flags(flags: Sequence[Flag]) -> Iterator[None]:
     Raises:
         ValueError: With the message of the original error, where names of flags are replaced.
     """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(naming_flags(str(error), flags)) from error
+
+
+def naming_flags(message: str, flags: Sequence[Flag]) -> str:
+    """Returns a message of the library with the names of flags, `--batch-size`, instead of arguments, `batch_size`."""
     known = {flag.name for flag in flags}
 
     def as_flag(match: re.Match[str]) -> str:
         name = f"--{match[1].replace('_', '-')}"
         return name if name in known else match[0]
 
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(re.sub(r"`(\w+)`", as_flag, str(error))) from error
+    return re.sub(r"`(\w+)`", as_flag, message)
 
 
 def _is_flag(argument: str) -> bool:

@@ -84,7 +84,7 @@ def run(
         progress: Where the library's log messages go.
         parsed: Function that is called instead, with the same flags as parameters; `function` describes them.
     """
-    from resnet_keras.cli.flags import check, errors_name_flags, flags_of
+    from resnet_keras.cli.flags import check, errors_name_flags, flags_of, naming_flags
     from resnet_keras.cli.help_text import command_help
 
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -96,7 +96,8 @@ def run(
         flags = flags_of(function)
         check(arguments, flags)
         with errors_name_flags(flags):
-            return _call(parsed or function, name, arguments, progress)
+            worded = functools.partial(naming_flags, flags=flags)
+            return _call(parsed or function, name, arguments, progress, worded)
     return ended.status
 
 
@@ -136,7 +137,13 @@ def _dispatch(arguments: Sequence[str]) -> int:
     return status
 
 
-def _call(function: Callable[..., int | None], name: str, arguments: list[str], progress: str) -> int:
+def _call(
+    function: Callable[..., int | None],
+    name: str,
+    arguments: list[str],
+    progress: str,
+    worded: Callable[[str], str],
+) -> int:
     import tyro
 
     @functools.wraps(function)
@@ -150,7 +157,7 @@ def _call(function: Callable[..., int | None], name: str, arguments: list[str], 
     except SystemExit:  # a mistake that `check` does not know, of which tyro prints a box
         raise ValueError(f"Expected arguments as in {name} --help. Received: {' '.join(arguments)}") from None
     _start_tensorflow()
-    with print_progress(progress):
+    with print_progress(progress, worded):
         return call() or 0
 
 

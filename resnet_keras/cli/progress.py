@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ class ProgressHandler(logging.Handler):
 
     Args:
         name: Name of the stream in `sys`, "stdout" or "stderr".
+        worded: Returns a message as the user of the program reads it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, worded: Callable[[str], str] = str) -> None:
         super().__init__()
-        self._name = name
+        self._name, self._worded = name, worded
         self._bar: tuple[Progress, TaskID] | None = None
 
     @property
@@ -42,7 +43,7 @@ class ProgressHandler(logging.Handler):
             self._draw(step)
             return
         self.erase()
-        self.stream.write(self.format(record) + "\n")
+        self.stream.write(self._worded(self.format(record)) + "\n")
         self.stream.flush()
 
     def erase(self) -> None:
@@ -79,9 +80,15 @@ class ProgressHandler(logging.Handler):
 
 
 @contextlib.contextmanager
-def print_progress(stream: str) -> Iterator[None]:
-    """Prints the library's messages from INFO on, inside the context, to `sys.stdout` or `sys.stderr` by name."""
-    logger, steps, handler = logging.getLogger("resnet_keras"), logging.getLogger(_STEPS), ProgressHandler(stream)
+def print_progress(stream: str, worded: Callable[[str], str] = str) -> Iterator[None]:
+    """Prints the library's messages from INFO on, inside the context, to `sys.stdout` or `sys.stderr` by name.
+
+    Args:
+        stream: "stdout" or "stderr".
+        worded: Returns a message as the user of the program reads it.
+    """
+    logger, steps = logging.getLogger("resnet_keras"), logging.getLogger(_STEPS)
+    handler = ProgressHandler(stream, worded)
     levels, propagate = (logger.level, steps.level), logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -13,6 +13,7 @@ from typing import Any
 
 import resnet_keras
 from resnet_keras.checks.fields import nearest
+from resnet_keras.cli.flags import flags_of, naming_flags
 from resnet_keras.cli.program import fail, run
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
@@ -60,7 +61,8 @@ def train(name: str, recipe: Recipe, options: RunOptions) -> None:
     workdir = arguments.pop("workdir") or Path("runs") / f"{name}_{recipe.network.model}"
     if arguments.pop("dry_run"):
         source = {field: arguments[field] for field in ("data_dir", "download", "cpu_replicas", "skip_broken")}
-        print(resnet_keras.training.dry_run(recipe, workdir, **source))
+        plan = resnet_keras.training.dry_run(recipe, workdir, **source)
+        print(naming_flags(str(plan), flags_of(_described(name))))
         return
     evaluation = resnet_keras.train(recipe, workdir, **arguments)
     print(f"{evaluation}; see {workdir}")

@@ -30,6 +30,10 @@ class DataSettings:
     """Height and width in training, if not image_size (arXiv:1906.06423): one, or several for as many equal phases."""
     batch_size: Annotated[int, at_least(1)] = 256
     """Images per step, over all replicas."""
+    batch_fraction: Annotated[float | None, between(0, 1, open_low=True)] = None
+    """Largest fraction of the training images in a batch: few images are trained in smaller batches."""
+    carry_over: bool = False
+    """Fill the last batch of an epoch with images of the next; otherwise images that fill no batch are left out."""
     test_shorter_side: Annotated[int | None, at_least(1)] = None
     """Shorter side of test images in pixels before the center crop; that of the weights or the image size if None."""
     interpolation: Interpolation | None = None

@@ -25,12 +25,19 @@ SHUFFLE_IMAGES = 10_000
 _Triple = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels or bytes, label, and index in the split
 
 
-def steps_per_epoch(split: Split, batch_size: int) -> int:
+def steps_per_epoch(split: Split, batch_size: int, *, carry_over: bool = False) -> int:
     """Returns the number of full batches in the split; the images left over differ from epoch to epoch.
+
+    Args:
+        split: Images to train on.
+        batch_size: Images per step.
+        carry_over: Whether the next epoch fills the last batch, so that no images are left over.
 
     Raises:
         ValueError: The split does not fill a batch.
     """
+    if carry_over:
+        return -(-len(split) // batch_size)
     if len(split) < batch_size:
         raise ValueError(
             f"Expected `batch_size` to be at most {len(split)}, all training images. Received: {batch_size}"
@@ -51,6 +58,7 @@ def training_batches(
     last_step: int | None = None,
     deterministic: bool = True,
     rows: range | None = None,
+    carry_over: bool = False,
 ) -> tf.data.Dataset:
     """Returns the shuffled and augmented batches of a run, from step `first_step` up to `last_step`.
 
@@ -68,6 +76,8 @@ def training_batches(
             a slow one.
         rows: Rows of each batch that are used; all if `None`. Other rows are not decoded, unless images are mixed,
             and may hold anything.
+        carry_over: Whether images that do not fill the last batch of an epoch are trained with the first images of
+            the next, instead of being left out.
 
     Returns:
         A data set of float32 (batch, *image_size, C), and int64 (batch,) or, for one-hot or soft labels, float32
@@ -76,13 +86,12 @@ def training_batches(
     Raises:
         ValueError: The split does not fill a batch.
     """
-    steps = steps_per_epoch(split, batch_size)
+    steps = steps_per_epoch(split, batch_size, carry_over=carry_over)
     stream = _Stream(
         preprocessing=preprocessing,
         augmentation=augmentation or Augmentation(),
         batch_size=batch_size,
-        epochs=epochs,
-        steps=steps,
+        epoch_images=len(split) if carry_over else steps * batch_size,
         seed=seed,
         first_step=first_step,
         last_step=epochs * steps if last_step is None else last_step,
@@ -115,16 +124,10 @@ class _Stream:
     preprocessing: Preprocessing
     augmentation: Augmentation
     batch_size: int
-    epochs: int
-    steps: int  # per epoch
+    epoch_images: int  # from one permutation of the images
     seed: int
     first_step: int
     last_step: int
-
-    @property
-    def epoch_images(self) -> int:
-        """Images of an epoch that fill its batches."""
-        return self.steps * self.batch_size
 
     @property
     def positions(self) -> range:
@@ -139,10 +142,15 @@ class _Stream:
         """Returns the index of the image at a position, of `images`: another permutation in each epoch."""
         epoch = position // self.epoch_images
         place = position % self.epoch_images // self.augmentation.repeated_augmentation
-        epoch = tf.reshape(epoch, (-1,))[0]  # a batch lies in one epoch
-        return tf.random.experimental.index_shuffle(
-            place, seed=tf.stack([tf.cast(self.seed, tf.int64), epoch]), max_index=tf.constant(images - 1, tf.int64)
-        )
+        last = tf.constant(images - 1, tf.int64)
+
+        def permuted(place: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+            seed = tf.stack([tf.cast(self.seed, tf.int64), epoch])
+            return tf.random.experimental.index_shuffle(place, seed=seed, max_index=last)
+
+        if position.shape.rank and self.epoch_images % self.batch_size:
+            return tf.map_fn(lambda one: permuted(*one), (place, epoch), fn_output_signature=tf.int64)
+        return permuted(place, tf.reshape(epoch, (-1,))[0])  # a batch lies in one epoch
 
     def auto_augmented(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Applies RandAugment or TrivialAugment to one image of pixels 0–255 (H, W, C), as the augmentation says."""
@@ -240,5 +248,6 @@ def _record_images(split: RecordSplit, stream: _Stream) -> tf.data.Dataset:
         return shuffled.take(stream.epoch_images)
 
     done_epochs, done_images = divmod(stream.positions.start, stream.epoch_images)
-    images = tf.data.Dataset.range(done_epochs, stream.epochs).flat_map(epoch_of).skip(done_images)
+    epochs = -(-stream.positions.stop // stream.epoch_images)
+    images = tf.data.Dataset.range(done_epochs, epochs).flat_map(epoch_of).skip(done_images)
     return images.take(len(stream.positions))

@@ -53,6 +53,8 @@ class Recipe:
             self._expect(value is None or value >= size, name, f"no shorter than the image size, {size}")
         batch = self.data.batch_size
         self._expect(batch % self.optimization.accumulate == 0, "accumulate", f"a divisor of `batch_size`, {batch}")
+        copies = self.augmentation.repeated_augmentation
+        self._expect(copies == 1 or not self.data.carry_over, "carry_over", "False with `repeated_augmentation`")
         in_floats = not self.network.quantization_aware or self.optimization.precision == "float32"
         self._expect(in_floats, "precision", "float32 with `quantization_aware`, which rounds by itself")
 

@@ -5,6 +5,7 @@ from .feature_maps import with_head as with_head
 from .folding import fold as fold
 from .freezing import Freezing as Freezing
 from .freezing import freeze as freeze
+from .linear_probe import fit_head as fit_head
 from .quantization import calibrate as calibrate
 from .quantization import quantize as quantize
 from .recalibration import recalibrate as recalibrate

@@ -64,8 +64,10 @@ class TrainingData(Protocol):
     def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
         """Returns about `count` training images as the network sees them, without augmentation: (N, H, W, C)."""
 
-    def sample_batches(self, count: int, batch_size: int, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-        """Yields the same images in batches, without rounding their pixels."""
+    def sample_batches(
+        self, count: int, batch_size: int, preprocessing: Preprocessing
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the same images in batches, without rounding their pixels, and their labels."""
 
     def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
         """Returns the errors on the test images."""
@@ -107,7 +109,7 @@ class SplitData:
         Raises:
             ValueError: There is none.
         """
-        return steps_per_epoch(self.train_split, recipe.data.batch_size)
+        return steps_per_epoch(self.train_split, recipe.data.batch_size, carry_over=recipe.data.carry_over)
 
     def batches(
         self, recipe: Recipe, preprocessing: Preprocessing, phase: Phase, strategy: Strategy, *, deterministic: bool
@@ -125,6 +127,7 @@ class SplitData:
             last_step=phase.last_step,
             deterministic=deterministic,
             rows=own_rows(strategy, recipe.data.batch_size),
+            carry_over=recipe.data.carry_over,
         )
         return training_part(strategy, batches, recipe.data.batch_size)
 
@@ -145,10 +148,12 @@ class SplitData:
         pixels, _ = pixel_array(stratified_sample(self.train_split, count), preprocessing)
         return normalize(pixels, preprocessing).numpy()
 
-    def sample_batches(self, count: int, batch_size: int, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-        """Yields the same images in batches, without rounding their pixels after a resize."""
+    def sample_batches(
+        self, count: int, batch_size: int, preprocessing: Preprocessing
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the same images in batches, without rounding their pixels after a resize, and their labels (N,)."""
         batches = evaluation_batches(stratified_sample(self.train_split, count), preprocessing, batch_size)
-        return (images for images, _ in batches.as_numpy_iterator())
+        return iter(batches.as_numpy_iterator())
 
     def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
         """Returns the errors on the test split."""

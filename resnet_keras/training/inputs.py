@@ -38,6 +38,14 @@ class TrainingInputs:
     steps: int
     weights: ImportedWeights | None
 
+    @property
+    def fits_head(self) -> bool:
+        """Whether the classifier is fitted to features first: the weights have another one, or none."""
+        if not self.recipe.network.fit_head or self.weights is None:
+            return False
+        same = self.weights.classes == len(self.data.class_names)
+        return not (same and self.weights.class_names in (None, self.data.class_names))
+
     def summary(self, replicas: int, parameters: int) -> str:
         """Returns a line on the network, its data and the length of the run."""
         recipe = self.recipe
@@ -62,7 +70,7 @@ def check_batch(recipe: Recipe, replicas: int) -> None:
 
 
 def prepare_inputs(
-    recipe: Recipe, source: DataSource | None = None, own_data: TrainingData | None = None
+    recipe: Recipe, source: DataSource | None = None, own_data: TrainingData | None = None, *, replicas: int = 1
 ) -> TrainingInputs:
     """Opens a recipe's images and weights.
 
@@ -70,6 +78,7 @@ def prepare_inputs(
         recipe: Recipe of the run.
         source: Place of the data; the default one if `None`.
         own_data: The caller's own images; `None` opens the recipe's data set.
+        replicas: Number of replicas that share a batch.
 
     Raises:
         ValueError: The data are broken, too few, or do not fit the recipe.
@@ -86,6 +95,7 @@ def prepare_inputs(
         train_split, test_split = (source.open(recipe.data.dataset, split) for split in ("train", "test"))
     if recipe.data.train_images:
         train_split = stratified_sample(train_split, recipe.data.train_images)
+    recipe = _with_smaller_batches(recipe, len(train_split), replicas)
     steps = SplitData(train_split, test_split, recipe.soft_labels).steps(recipe)  # before weights are downloaded
     weights = open_weights(recipe.network.weights, recipe.network.model) if recipe.network.weights else None
     if _starts_from_floats(recipe) and weights and weights.class_names:
@@ -97,6 +107,15 @@ def prepare_inputs(
     data = SplitData(train_split, test_split, recipe.soft_labels)
     _check_weights(recipe, weights, len(data.class_names))
     return TrainingInputs(recipe, data, preprocessing, steps, weights)
+
+
+def _with_smaller_batches(recipe: Recipe, images: int, replicas: int) -> Recipe:
+    """Returns the recipe with batches of no more than its fraction of the images, which the replicas can share."""
+    if recipe.data.batch_fraction is None:
+        return recipe
+    shares = replicas * recipe.optimization.accumulate
+    most = max(int(recipe.data.batch_fraction * images) // shares, 1) * shares
+    return recipe.replace(batch_size=min(recipe.data.batch_size, most))
 
 
 def _starts_from_floats(recipe: Recipe) -> bool:

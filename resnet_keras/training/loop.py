@@ -28,6 +28,7 @@ from resnet_keras.training.inputs import TrainingInputs, precision
 from resnet_keras.training.model import build_network
 from resnet_keras.training.preemption import PreemptionHandler
 from resnet_keras.training.progress import ProgressMessages
+from resnet_keras.training.run_warnings import run_warnings
 from resnet_keras.training.state import TrainingState, create_state
 from resnet_keras.training.tensorboard_log import write_start
 from resnet_keras.training.user_callbacks import UserCallbacks
@@ -80,6 +81,9 @@ def run_training(
     multi_worker.broadcast_variables(strategy, state.variables.values())
     summary = inputs.summary(distribution.replicas(strategy), state.model.count_params())
     _log.info(summary + _resumed(progress, inputs.steps))
+    if not progress.step:
+        for warning in run_warnings(inputs, distribution.replicas(strategy)):
+            _log.warning("warning: %s", warning)
     tracker = ProgressTracker(progress, inputs.recipe, inputs.steps, state.counters, checkpoints)
     callbacks = _create_callbacks(tracker, state, folder, strategy, options, preemption, tensors)
     with preemption.deferred(), closing(callbacks.watchdog):

@@ -72,12 +72,14 @@ class BatchData:
 
     def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
         """Returns about `count` training images, from the first batches: float32 (N, H, W, C)."""
-        return np.concatenate(list(self.sample_batches(count, 0, preprocessing)))[:count]
+        return np.concatenate([images for images, _ in self.sample_batches(count, 0, preprocessing)])[:count]
 
-    def sample_batches(self, count: int, batch_size: int, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+    def sample_batches(
+        self, count: int, batch_size: int, preprocessing: Preprocessing
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the first batches, in the size that they have."""
         batches = self.train.take(-(-count // self._batch_size)).as_numpy_iterator()
-        return (images.astype(np.float32) for images, _ in batches)
+        return ((images.astype(np.float32), labels) for images, labels in batches)
 
     def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
         """Returns the errors on the test batches."""

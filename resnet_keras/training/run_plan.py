@@ -28,6 +28,7 @@ from resnet_keras.training.image_size_phases import Phase, phases
 from resnet_keras.training.inputs import TrainingInputs, check_batch, precision, prepare_inputs
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.rematerialization import groups
+from resnet_keras.training.run_warnings import run_warnings
 from resnet_keras.training.schedules import learning_rate_schedule
 from resnet_keras.training.tensorboard_log import unnormalized
 
@@ -49,6 +50,7 @@ class RunPlan:
         memory: Estimated bytes on each device: of weights, gradients and optimizer; of the activations of a step.
         multiply_adds: Multiply-adds of the whole run: those of the forward pass, and twice as many backward.
         files: Pictures that were drawn.
+        warnings: What looks wrong, in sentences; see `run_warnings`.
     """
 
     summary: str
@@ -57,6 +59,7 @@ class RunPlan:
     memory: tuple[int, int]
     multiply_adds: float
     files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Returns the lines."""
@@ -72,6 +75,7 @@ class RunPlan:
                 f"estimated memory of each device: {held} of weights, gradients and optimizer, {activations} of "
                 "activations",
                 f"compute: {self.multiply_adds:.2e} multiply-adds in all",
+                *(f"warning: {warning}" for warning in self.warnings),
                 *(f"see {file}" for file in self.files),
             ]
         )
@@ -107,7 +111,9 @@ def dry_run(
     check_batch(recipe, replicas)
     RunFolder(workdir).check(recipe)
     on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
-    inputs = prepare_inputs(recipe, DataSource(data_dir=data_dir, download=download, on_corrupt=on_corrupt))
+    source = DataSource(data_dir=data_dir, download=download, on_corrupt=on_corrupt)
+    inputs = prepare_inputs(recipe, source, replicas=replicas)
+    recipe = inputs.recipe
     classes = len(inputs.data.class_names)
     largest = max((*recipe.data.train_sizes, *inputs.preprocessing.image_size)) if recipe.data.train_sizes else None
     preprocessing = inputs.preprocessing.at(largest) if largest else inputs.preprocessing
@@ -126,6 +132,7 @@ def dry_run(
         memory(model, recipe, replicas),
         3.0 * multiply_adds(model) * inputs.steps * recipe.data.batch_size * sum(relative),
         (Path(workdir) / "schedule.png", Path(workdir) / "batch.png"),
+        run_warnings(inputs, replicas),
     )
     _draw_schedule(plan, inputs, plan.files[0])
     first = inputs.preprocessing.at(sizes[0]) if recipe.data.train_sizes else inputs.preprocessing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints, training_variables
+from resnet_keras.surgery.linear_probe import fit_head
 from resnet_keras.surgery.quantization import calibrate
 from resnet_keras.surgery.recalibration import has_folded_statistics
 from resnet_keras.training.ema import WeightAverage
@@ -23,8 +25,11 @@ from resnet_keras.training.rematerialization import rematerialize
 from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients, distill_from
 from resnet_keras.training.whitening import whiten
 
+_log = logging.getLogger(__name__)
+
 _SAMPLE_IMAGES = 2_000
 _CALIBRATION_BATCH = 100
+_HEAD_BATCH = 32
 _SKIPS = "skips"
 
 
@@ -66,11 +71,17 @@ class TrainingState:
         checkpoints.restore(tensors, variables)
 
     def initialize(self, inputs: TrainingInputs) -> None:
-        """Initializes what depends on the images, at the start of a run: a whitening stem, ranges of fake quantization.
+        """Initializes what depends on the images, at the start of a run: classifier, stem, ranges of fake quantization.
 
         The moving average then starts from the network as it is.
         """
         recipe = inputs.recipe
+        if inputs.fits_head:
+            batches = inputs.data.sample_batches(_SAMPLE_IMAGES, _HEAD_BATCH, inputs.preprocessing)
+            count = fit_head(self.model, batches, mirrored=recipe.augmentation.flip)
+            _log.info(f"the classifier is fitted to the features of {count:,} training images")
+            if self.average:
+                self.average.reset()
         if not (recipe.network.whiten_stem or recipe.network.quantization_aware):
             return
         images = inputs.data.images(_SAMPLE_IMAGES, inputs.preprocessing)
@@ -106,7 +117,7 @@ def create_state(
 ) -> TrainingState:
     """Returns the state at the start of a run, before `TrainingState.initialize`."""
     recipe, weights, classes = inputs.recipe, inputs.weights, len(inputs.data.class_names)
-    if weights and has_folded_statistics(weights):
+    if weights and has_folded_statistics(weights) and not recipe.network.freeze_batch_norms:
         weights = restore_folded_statistics(weights, recipe, inputs.data, inputs.preprocessing)
     keras.utils.set_random_seed(recipe.seed)
     with precision(recipe.optimization.precision), distribution.scope(strategy):

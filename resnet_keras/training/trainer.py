@@ -179,7 +179,7 @@ def _train(
     if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:
         _log.info(f"{folder.path} is finished")
         return result
-    inputs = prepare_inputs(recipe, source, own_data)
+    inputs = prepare_inputs(recipe, source, own_data, replicas=distribution.replicas(strategy))
     with lock_run(folder.path):
         if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:  # by another process, meanwhile
             return result

@@ -262,3 +262,41 @@ def test_arrays_and_files_have_one_order(splits: dict[str, Split], plain_runs: d
     for recipe in (PLAIN.replace(repeated_augmentation=3), PLAIN.replace(batch_size=5, repeated_augmentation=2)):
         array, files = (which_of_all(batches_of(splits[kind], recipe)) for kind in ("array", "files"))
         assert array == files
+
+
+# Leftovers ----------------------------------------------------------------------------------------------------------
+
+OVER = PLAIN.replace(batch_size=5, carry_over=True)
+"""Twelve images in batches of five: an epoch has three batches, 2.5 of which are one permutation."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_that_fill_no_batch_are_carried_over_to_the_next_epoch(splits: dict[str, Split], kind: str) -> None:
+    batches = batches_of(splits[kind], OVER, carry_over=True)
+    assert len(batches) == 4 * 3
+    seen = [image for pixels, _ in batches for image in which(pixels)]
+    passes = [seen[i : i + IMAGES] for i in range(0, len(seen), IMAGES)]
+    assert [sorted(each) for each in passes] == [list(range(IMAGES))] * 5
+    assert len({tuple(each) for each in passes}) == 5
+    for pixels, labels in batches:
+        assert labels.tolist() == [image % 2 for image in which(pixels)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_carries_images_over_resumes_at_any_step(splits: dict[str, Split], kind: str) -> None:
+    batches = batches_of(splits[kind], OVER, carry_over=True)
+    assert_same(batches_of(splits[kind], OVER, carry_over=True, first_step=4), batches[4:])
+    assert_same(batches_of(splits[kind], OVER, carry_over=True, last_step=4), batches[:4])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_epoch_without_leftovers_is_the_same(
+    splits: dict[str, Split], plain_runs: dict[str, list[Any]], kind: str
+) -> None:
+    assert_same(batches_of(splits[kind], PLAIN, carry_over=True), plain_runs[kind])
+
+
+def test_a_batch_larger_than_the_split_has_images_several_times(splits: dict[str, Split]) -> None:
+    (first, _), *_ = batches_of(splits["array"], PLAIN.replace(batch_size=30), carry_over=True)
+    assert sorted(which(first)[:24]) == sorted([*range(IMAGES)] * 2)
+    assert len(set(which(first)[24:])) == 6
