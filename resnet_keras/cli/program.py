@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -151,10 +152,15 @@ def _call(
         return functools.partial(function, *args, **kwargs)
 
     settings = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(box):
             call = tyro.cli(deferred, args=arguments, prog=name, config=settings, use_underscores=False)
     except SystemExit:  # a mistake that `check` does not know, of which tyro prints a box
+        # The box holds the message of a dataclass that refused its fields, broken into lines.
+        text = " ".join(re.sub(r"[│╭╮╰╯─]|-{4,}", " ", box.getvalue()).split())
+        if found := re.search(r"Expected .+?Received: .+?(?= For full helptext|$)", text):
+            raise ValueError(found[0]) from None
         raise ValueError(f"Expected arguments as in {name} --help. Received: {' '.join(arguments)}") from None
     _start_tensorflow()
     with print_progress(progress, worded):

@@ -382,10 +382,10 @@ def test_an_interrupted_run_resumes_to_the_same_result(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--steps", "150"], "Expected `steps` to be a multiple of 100. Received: 150"),
-        (["--batch-size", "6"], "Expected `batch_size` to be a multiple of 4. Received: 6"),
-        (["--patch-size", "0"], "Expected `patch_size` of at least 1. Received: 0"),
-        (["--peak-lr", "0"], "Expected `peak_lr` above 0"),
+        (["--steps", "150"], "Expected --steps to be a multiple of 100. Received: 150"),
+        (["--batch-size", "6"], "Expected --batch-size to be a multiple of 4. Received: 6"),
+        (["--patch-size", "0"], "Expected --patch-size of at least 1. Received: 0"),
+        (["--peak-lr", "0"], "Expected --peak-lr above 0"),
         (["--weights", "nowhere"], "Expected the folder of a finished run. Received: nowhere, without model.keras"),
         (["--patch-size", "64"], "Expected photographs of at least 128 x 128 pixels. Received: none in"),
         (["--test", "nowhere"], "Expected a folder of images. Received: nowhere, which does not exist"),
