@@ -1,9 +1,11 @@
-"""Packages that only some features need: `pip install 'resnet_keras[EXTRA]'` installs them."""
+"""Packages that only some features need: the extras of this package."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from importlib import metadata
 
 
 class MissingExtra(ImportError):
@@ -29,7 +31,26 @@ def required(extra: str, feature: str) -> Iterator[None]:
         yield
     except ImportError as error:
         package = (error.name or "a package").partition(".")[0]
+        packages = " ".join(packages_of(extra) or (package,))
         raise MissingExtra(
-            f"Expected the package {package}, for {feature}: pip install 'resnet_keras[{extra}]'. Received: {error}",
+            f"Expected the package {package}, for {feature}: pip install {packages} (the extra {extra}). "
+            f"Received: {error}",
             name=error.name,
         ) from error
+
+
+def packages_of(extra: str) -> tuple[str, ...]:
+    """Returns the packages of an extra by their names on the index; none if this package or the extra is unknown."""
+    try:
+        requirements = metadata.requires("resnet_keras") or []
+    except metadata.PackageNotFoundError:
+        return ()
+    found: dict[str, None] = {}
+    for requirement in requirements:
+        if not re.search(rf"""extra == ['"]{re.escape(extra)}['"]""", requirement):
+            continue
+        if other := re.match(r"resnet[_-]keras\[([\w,-]+)\]", requirement):
+            found |= dict.fromkeys(name for each in other[1].split(",") for name in packages_of(each))
+        elif name := re.match(r"[\w.-]+", requirement):
+            found[name[0]] = None
+    return tuple(found)

@@ -82,11 +82,18 @@ def check_counts(**counts: Any) -> None:
             raise ValueError(f"Expected `{name}` of at least 1. Received: {value!r}")
 
 
-def nearest(name: Any, known: Iterable[Any]) -> str:
-    """Returns a question with the nearest of the known names, to end an error message; "" if none is near."""
+def nearest(name: Any, known: Iterable[Any], count: int = 1) -> str:
+    """Returns a question with the nearest of the known names, to end an error message; "" if none is near.
+
+    Args:
+        name: The name that was given.
+        known: All names.
+        count: Largest number of names in the question.
+    """
     names = [each for each in known if isinstance(each, str)]
-    found = difflib.get_close_matches(name, names, 1, 0.5) if isinstance(name, str) else []
-    return f" Did you mean {found[0]}?" if found else ""
+    found = difflib.get_close_matches(name, names, count, 0.5) if isinstance(name, str) else []
+    choice = " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
+    return f" Did you mean {choice}?" if found else ""
 
 
 @functools.cache

@@ -18,6 +18,22 @@ from typing import Any, Literal
 from resnet_keras.checks.fields import nearest
 from resnet_keras.cli.values import expected, most_values, takes
 
+_SYNONYMS = {
+    **dict.fromkeys(("--learning-rate", "--lr", "--base-lr", "--max-lr"), ("--peak-lr",)),
+    **dict.fromkeys(("--arch", "--architecture", "--network", "--net", "--backbone"), ("--model", "--network")),
+    **dict.fromkeys(("--batch", "--bs", "-b"), ("--batch-size", "--batch")),
+    **dict.fromkeys(("--data", "--data-path", "--data-root", "--root", "--folder"), ("--data-dir",)),
+    **dict.fromkeys(("--out", "--output", "--output-dir", "--save-dir", "-o"), ("--workdir", "--to")),
+    **dict.fromkeys(("--pretrained", "--checkpoint", "--ckpt", "--init"), ("--weights",)),
+    **dict.fromkeys(("--img-size", "--imgsz", "--input-size", "--resolution"), ("--image-size",)),
+    **dict.fromkeys(("--scheduler", "--lr-scheduler", "--sched"), ("--lr-schedule",)),
+    **dict.fromkeys(("--wd", "--decay"), ("--weight-decay",)),
+    **dict.fromkeys(("--amp", "--fp16", "--bf16", "--half", "--dtype"), ("--precision",)),
+    **dict.fromkeys(("--opt",), ("--optimizer",)),
+    **dict.fromkeys(("--format", "--include"), ("--formats",)),
+}
+"""Names that flags have in other programs of the field: the flags here, of which the first that the command has."""
+
 _VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
@@ -88,9 +104,9 @@ def check(arguments: Sequence[str], flags: Sequence[Flag]) -> None:
         name, is_assigned, value = argument.partition("=")
         name = name.replace("_", "-")
         if name not in known:
-            raise ValueError(
-                f"Expected a flag of this command. Received: {name}.{nearest(name, known)} See --help-all."
-            )
+            meant = next((each for each in _SYNONYMS.get(name, ()) if each in known), None)
+            near = f" Did you mean {meant}?" if meant else nearest(name, known)
+            raise ValueError(f"Expected a flag of this command. Received: {name}.{near} See --help-all.")
         flag = known[name]
         given.add(flag)
         values = [value] if is_assigned else []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_keras.checks.extras import packages_of
 from resnet_keras.exporting.artifact_process import Latency, default_threads, measure_latencies
 from resnet_keras.tables import markdown_table
 
@@ -93,7 +94,7 @@ def export_peers(network: str, folder: Path) -> list[Contender]:
         model.export(onnx, format="onnx", verbose=False)
         found.append(Contender("the same in ONNX Runtime", "onnx", onnx))
     else:
-        _log.warning("ONNX Runtime is not installed and not measured: pip install 'resnet_keras[onnx]'")
+        _log.warning("ONNX Runtime is not installed and not measured: pip install %s", " ".join(packages_of("onnx")))
     return found
 
 

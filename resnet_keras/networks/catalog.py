@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any
 
 from resnet_keras.checks.fields import nearest
@@ -98,12 +100,34 @@ FAMILY: dict[str, Architecture] = {
 
 
 def architecture(name: str) -> Architecture:
-    """Returns the row of `ARCHITECTURES` or of `FAMILY` called `name`.
+    """Returns the row of `ARCHITECTURES` or of `FAMILY` called `name`, in any spelling of `network_name`.
 
     Raises:
-        ValueError: There is no network of that name; the message lists all, and the nearest.
+        ValueError: There is no network of that name; the message has the nearest.
+    """
+    return (ARCHITECTURES | FAMILY)[network_name(name)]
+
+
+def network_name(name: str) -> str:
+    """Returns the name of a network in the tables for a usual spelling of it.
+
+    Capitals, hyphens, and underscores do not matter, nor does an ending that only one network has: "ResNet50",
+    "resnet-50", "resnext50" for resnext50_32x4d, "WRN-28-10" for wide_resnet28_10.
+
+    Raises:
+        ValueError: There is no network of that name, or several; the message has the nearest.
     """
     known = ARCHITECTURES | FAMILY
-    if name not in known:
-        raise ValueError(f"Expected one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}")
-    return known[name]
+    if name in known:
+        return name
+    spelling = re.sub(r"[\s_-]", "", str(name).lower())
+    spelling = re.sub(r"^wrn", "wideresnet", spelling)
+    found = [each for each in known if each.replace("_", "") == spelling]
+    if not found:
+        found = [each for each in known if spelling in itertools.accumulate(each.split("_"))]
+    if len(found) == 1:
+        return found[0]
+    near = f" Did you mean {' or '.join(found)}?" if 0 < len(found) <= 3 else nearest(name, known, 3)
+    raise ValueError(
+        f"Expected the name of a network; `resnet networks` prints all {len(known)}. Received: {name!r}.{near}"
+    )

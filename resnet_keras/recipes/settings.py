@@ -12,7 +12,7 @@ from resnet_keras.networks.architecture import (
     Part,
     Shortcut,
 )
-from resnet_keras.networks.catalog import architecture
+from resnet_keras.networks.catalog import architecture, network_name
 from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
 
 LRSchedule = Literal["step", "cosine", "one_cycle"]
@@ -61,7 +61,8 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self.architecture  # noqa: B018  (raises for an unknown network or option)
+        object.__setattr__(self, "model", network_name(self.model))
+        self.architecture  # noqa: B018  (raises for an option that it lacks)
         if self.whiten_stem and self.weights is not None:
             raise ValueError(
                 f"Expected `whiten_stem` to be False, as `weights` are given. Received: {self.whiten_stem}"

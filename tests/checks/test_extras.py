@@ -17,7 +17,7 @@ NEEDED = {
 def test_the_error_names_package_feature_and_extra() -> None:
     with (
         pytest.raises(
-            extras.MissingExtra, match=r"Expected the package no_such, for magic: pip install 'resnet_keras\[m\]'"
+            extras.MissingExtra, match=r"Expected the package no_such, for magic: pip install no_such \(the extra m\)\."
         ),
         extras.required("m", "magic"),
     ):
@@ -44,4 +44,10 @@ def test_a_feature_without_its_package_names_the_extra() -> None:
         assert last.startswith(f"resnet_keras.checks.extras.MissingExtra: Expected the package {package}, for "), (
             package
         )
-        assert f"pip install 'resnet_keras[{extra}]'" in last, package
+        assert f"pip install {' '.join(extras.packages_of(extra))} (the extra {extra})" in last, package
+
+
+def test_packages_of_an_extra_are_named_as_the_index_has_them() -> None:
+    assert extras.packages_of("hub") == ("huggingface_hub",)
+    assert extras.packages_of("export") == ("ai-edge-litert", "tensorflow-serving-api")
+    assert extras.packages_of("none") == ()

@@ -74,7 +74,9 @@ def test_short_helps_of_training_fit_a_screen(capsys: pytest.CaptureFixture[str]
     ("arguments", "said"),
     [
         (["cifar11"], "Received: cifar11. Did you mean cifar10?"),
-        (["digits", "--model", "resnet57"], "Received: 'resnet57'. Did you mean resnet56?"),
+        (["digits", "--model", "resnet57"], "Received: 'resnet57'. Did you mean resnet56, resnet50 or resnet152?"),
+        (["finetune", "--learning-rate", "0.1"], "Received: --learning-rate. Did you mean --peak-lr?"),
+        (["finetune", "--arch", "resnet50"], "Received: --arch. Did you mean --model?"),
         (["digits", "--epoch", "5"], "Received: --epoch. Did you mean --epochs?"),
         (["digits", "--precision", "mixed_float61"], "Received: mixed_float61. Did you mean mixed_float16?"),
     ],
@@ -248,7 +250,7 @@ def test_networks_are_printed_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     assert networks.main(["resnet20"]) == 0
     assert "| resnet20 | 20 | 269,722 |" in unpadded(capsys.readouterr().out)
     assert networks.main(["resnet21"]) == 2
-    assert "Expected one of resnet18" in capsys.readouterr().err
+    assert "Expected the name of a network; `resnet networks` prints all" in capsys.readouterr().err
 
 
 def test_a_program_starts_without_tensorflows_greeting(run: Path, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from resnet_keras.networks.architecture import EXPANSION, Architecture, PlannedBlock
-from resnet_keras.networks.catalog import ARCHITECTURES, architecture
+from resnet_keras.networks.catalog import ARCHITECTURES, architecture, network_name
 from resnet_keras.networks.conventions import PAPER, Conventions
+from resnet_keras.recipes.catalog import RECIPES
 
 # Table 1: depth, the blocks of its columns, and how often each is repeated in conv2_x to conv5_x.
 TABLE_1 = [
@@ -61,14 +62,6 @@ def test_depth_is_the_number_in_the_name(name: str) -> None:
     row = architecture(name)
     assert row.name == name
     assert row.depth == int(name.removeprefix("plain").removeprefix("res").removeprefix("net"))
-
-
-@pytest.mark.parametrize("name", ["resnet51", "ResNet50", "", "50"])
-def test_unknown_name_raises_and_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match=r"Expected one of .*Received: ") as raised:
-        architecture(name)
-    assert repr(name) in str(raised.value)
-    assert all(known in str(raised.value) for known in ARCHITECTURES)
 
 
 @pytest.mark.parametrize(
@@ -206,3 +199,46 @@ def test_a_probability_out_of_its_range_raises(fields: dict[str, float]) -> None
 def test_a_plain_network_has_no_residuals_to_leave_out(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="without shortcuts"):
         dataclasses.replace(ARCHITECTURES["plainnet20"], **fields)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("ResNet50", "resnet50"),
+        ("resnet-50", "resnet50"),
+        ("resnet_50", "resnet50"),
+        ("ResNet50V2", "resnet50v2"),
+        ("resnext50", "resnext50_32x4d"),
+        ("ResNeXt-101-64x4d", "resnext101_64x4d"),
+        ("wide_resnet50", "wide_resnet50_2"),
+        ("WRN-28-10", "wide_resnet28_10"),
+        ("seresnet50", "se_resnet50"),
+        ("resnetrs50", "resnet_rs50"),
+    ],
+)
+def test_networks_are_known_by_usual_spellings(spelling: str, name: str) -> None:
+    assert network_name(spelling) == name
+    assert architecture(spelling) == architecture(name)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "near"),
+    [
+        ("resnext101", "resnext101_32x8d or resnext101_64x4d?"),
+        ("resnet5", "resnet56, resnet50 or resnet152?"),
+        ("resnet100", "resnet110, resnet101 or resnet1001v2?"),
+        ("wide", None),
+        ("", None),
+        ("50", None),
+    ],
+)
+def test_other_names_get_at_most_three(spelling: str, near: str | None) -> None:
+    with pytest.raises(ValueError, match=f"Received: '{spelling}'") as raised:
+        network_name(spelling)
+    message = str(raised.value)
+    assert len(message) < 200
+    assert near is None or f"Did you mean {near}" in message
+
+
+def test_a_recipe_holds_the_name_of_the_table() -> None:
+    assert RECIPES["cifar10"].replace(model="WRN-28-10").network.model == "wide_resnet28_10"

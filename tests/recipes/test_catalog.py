@@ -215,8 +215,8 @@ def test_a_range_that_is_no_pair_raises_with_its_field(wrong: tuple[int, ...]) -
         RECIPES["cifar10"].replace(shorter_side=wrong)  # type: ignore[arg-type]
 
 
-def test_an_unknown_network_raises_and_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"resnet18, .*resnet1202.*Received: 'resnet51'"):
+def test_an_unknown_network_raises_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"Received: 'resnet51'. Did you mean resnet56, resnet50 or resnet18\?"):
         Recipe.from_flat(model="resnet51", dataset="cifar10")
 
 
