@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,9 +12,12 @@ import keras
 
 from resnet_keras.layers.traversal import flat_layers, parameter_count
 from resnet_keras.networks.builder import build
-from resnet_keras.networks.catalog import ARCHITECTURES, architecture
+from resnet_keras.networks.catalog import ARCHITECTURES, architecture, network_name
 from resnet_keras.networks.published_sizes import SIZES
 from resnet_keras.tables import markdown_table
+
+_log = logging.getLogger(__name__)
+_MESSAGE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,21 @@ def complexity(name: str) -> Complexity:
 
 
 def complexity_table(names: Iterable[str] = tuple(ARCHITECTURES)) -> str:
-    """Returns a Markdown table of networks, computed from the networks themselves, beside published counts."""
+    """Returns a Markdown table of networks, computed from the networks themselves, beside published counts.
+
+    The largest networks take seconds each; progress is logged every two seconds.
+
+    Raises:
+        ValueError: A network is unknown.
+    """
+    known = [network_name(name) for name in names]
+    logged = time.monotonic()
     head = ("network", "layers", "parameters", "published", "multiply-adds", "feature maps by stage")
     rows = []
-    for name in names:
+    for done, name in enumerate(known):
+        if time.monotonic() - logged > _MESSAGE_SECONDS:
+            logged = time.monotonic()
+            _log.info("%d of %d networks, now %s", done, len(known), name)
         row = complexity(name)
         sizes = ", ".join(f"{height}x{width}x{channels}" for height, width, channels in row.stages)
         size = SIZES.get(name)

@@ -34,7 +34,7 @@ class StepProgress:
         loss: Mean over the epoch so far.
         accuracy: Mean over the epoch so far, as a fraction.
         images_per_second: Mean over the epoch so far, in this process.
-        seconds_left: Estimated time to the end of the run, without validation.
+        seconds_left: Estimated time to the end of the run, without validation; `None` before it can be told.
     """
 
     epoch: int
@@ -44,7 +44,7 @@ class StepProgress:
     loss: float
     accuracy: float
     images_per_second: float
-    seconds_left: float
+    seconds_left: float | None
 
     def __str__(self) -> str:
         return f"  step {self.step}/{self.steps}: {self.measures}"
@@ -52,10 +52,17 @@ class StepProgress:
     @property
     def measures(self) -> str:
         """Loss, accuracy, rate and time left."""
-        return (
-            f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}, {self.images_per_second:,.0f} images/s, "
-            f"{clock(self.seconds_left)} left"
-        )
+        left = "" if self.seconds_left is None else f", {clock(self.seconds_left)} left"
+        return f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}, {self.images_per_second:,.0f} images/s{left}"
+
+
+@dataclass(frozen=True)
+class _FirstCall:
+    """The first call of the training function in a process: its epoch, steps and seconds."""
+
+    epoch: int
+    steps: int
+    seconds: float
 
 
 class ProgressMessages(keras.callbacks.Callback):
@@ -69,6 +76,8 @@ class ProgressMessages(keras.callbacks.Callback):
         super().__init__()
         self.tracker = tracker
         self._logged = self._updated = time.monotonic()
+        # The first call of a process traces the graph, which can take longer than the rest of the run.
+        self._first: _FirstCall | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Waits for the first message of the epoch."""
@@ -77,6 +86,8 @@ class ProgressMessages(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Logs the progress within the epoch, if it is time."""
         now = time.monotonic()
+        if self._first is None:
+            self._first = _FirstCall(len(self.tracker.progress.history), batch + 1, self.tracker.epoch_seconds)
         if self.tracker.complete:
             return
         if now - self._logged >= _MESSAGE_SECONDS:
@@ -94,16 +105,30 @@ class ProgressMessages(keras.callbacks.Callback):
         epochs = tracker.recipe.schedule.epochs
         validated = f", test accuracy {row['val_accuracy']:.2%}" if "val_accuracy" in row else ""
         counted = "".join(f", {row[name]} steps {name}" for name in tracker.counters if row[name])
-        left = (epochs - epoch - 1) * row["seconds"]
+        seconds = self._later_epoch_seconds(epoch, row["seconds"])
+        left = "" if seconds is None else f", {clock((epochs - epoch - 1) * seconds)} left"
         _log.info(
             f"epoch {epoch + 1}/{epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.2%}{validated}, "
-            f"rate {row['learning_rate']:.2g}, {row['images_per_second']:,.0f} images/s{counted}, {clock(left)} left"
+            f"rate {row['learning_rate']:.2g}, {row['images_per_second']:,.0f} images/s{counted}{left}"
         )
+
+    def _later_epoch_seconds(self, epoch: int, seconds: float) -> float | None:
+        """Returns the time of an epoch without the start of the process; `None` if the epoch was nothing else."""
+        first, steps = self._first, self.tracker.steps
+        if first is None or first.epoch != epoch or epoch + 1 == self.tracker.recipe.schedule.epochs:
+            return seconds
+        if first.steps >= steps:
+            return None
+        return max(seconds - first.seconds, 0.0) * steps / (steps - first.steps)
 
     def _log_step(self, level: int, batch: int, logs: Any) -> None:
         tracker = self.tracker
         images = tracker.recipe.data.batch_size
-        rate = (batch + 1) * images / tracker.epoch_seconds
+        seconds, done = tracker.epoch_seconds, batch + 1
+        rate = done * images / seconds
+        steps_left = tracker.recipe.schedule.epochs * tracker.steps - tracker.position().step
+        if self._first is not None and self._first.epoch == len(tracker.progress.history):
+            seconds, done = seconds - self._first.seconds, done - self._first.steps
         progress = StepProgress(
             epoch=len(tracker.progress.history) + 1,
             epochs=tracker.recipe.schedule.epochs,
@@ -112,7 +137,7 @@ class ProgressMessages(keras.callbacks.Callback):
             loss=float(logs["loss"]),
             accuracy=float(logs["accuracy"]),
             images_per_second=rate,
-            seconds_left=(tracker.recipe.schedule.epochs * tracker.steps - tracker.position().step) * images / rate,
+            seconds_left=steps_left * seconds / done if done else None,
         )
         _log.log(level, str(progress), extra={"step_progress": progress})
 

@@ -66,3 +66,18 @@ def test_parameters_are_those_that_learn() -> None:
     assert parameters(model) == parameters(build("resnet20", output_stride=1)) == complexity("resnet20").parameters
     model.get_layer("logits").trainable = False
     assert parameters(model) == 269_722 - 650
+
+
+def test_a_table_that_takes_long_tells_its_progress(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = iter([0.0, 1.0, 3.0, 3.0, 4.0])
+    monkeypatch.setattr("resnet_keras.networks.complexity.time.monotonic", lambda: next(seconds))
+    with caplog.at_level("INFO", "resnet_keras"):
+        complexity_table(["ResNet20", "resnet32", "plainnet20"])
+    assert caplog.messages == ["1 of 3 networks, now resnet32"]
+
+
+def test_a_table_checks_all_names_first(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ValueError, match="Received: 'resnet21'"):
+        complexity_table(["resnet1001v2", "resnet21"])
