@@ -18,6 +18,7 @@ from .image_ops import decode as decode
 from .image_ops import normalize as normalize
 from .image_ops import resize as resize
 from .image_ops import whole as whole
+from .input_images import image_paths as image_paths
 from .opening import DataSource as DataSource
 from .opening import open_split as open_split
 from .preprocessing import Preprocessing as Preprocessing

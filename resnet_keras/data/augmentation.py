@@ -8,7 +8,7 @@ from functools import partial
 import tensorflow as tf
 
 from resnet_keras.data.exif import orientation, turn, turned_window
-from resnet_keras.data.image_ops import by_rows, decode, normalize
+from resnet_keras.data.image_ops import KERNELS, by_rows, decode, normalize
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 from resnet_keras.data.settings import Augmentation
 
@@ -18,7 +18,6 @@ _COLOR_STD = (0.2175, 0.0188, 0.0045)
 _COLOR_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 _JPEG_RATIOS = (1, 2, 4, 8)  # reductions that a JPEG decoder offers
-_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 
 
 def augment(
@@ -150,7 +149,7 @@ def _resized_and_transposed(
         size=(length, 1),
         scale=tf.stack([scale, 1.0]),
         translation=tf.stack([-scale * tf.cast(begin, tf.float32), 0.0]),
-        kernel_type=_KERNELS[interpolation],
+        kernel_type=KERNELS[interpolation],
         antialias=True,
     )
     return tf.transpose(tf.reshape(resized, (length, width, channels)), (1, 0, 2))

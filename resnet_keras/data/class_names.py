@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -56,15 +57,47 @@ def assumed_class_names(classes: int) -> tuple[tuple[str, ...], str | None]:
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """Returns the class names in a text file, one a line, in the order of the network's outputs.
+    """Returns the class names in a file, in the order of the network's outputs.
+
+    Args:
+        path: A text file with a name in each line; or JSON: a list of names, names by index as in Keras's
+            `imagenet_class_index.json` ({"0": ["n01440764", "tench"], ...}), or indices by name as in `class_indices`
+            of Keras's image generators ({"cat": 0, "dog": 1}).
 
     Raises:
-        ValueError: The file is not text, or is empty.
+        ValueError: The file is not text, is empty, or is JSON of another form.
     """
+    content = Path(path).read_bytes()
     try:
-        names = tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip())
+        # Windows marks the encoding of text by its first bytes.
+        text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"Expected a text file of class names. Received: {path}, which is not text") from error
+    if text.lstrip().startswith(("[", "{")):
+        names = _names_in_json(text, path)
+    else:
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not names:
         raise ValueError(f"Expected class names, one a line. Received: {path}, which holds none")
+    return names
+
+
+def _names_in_json(text: str, path: str | Path) -> tuple[str, ...]:
+    refused = ValueError(
+        'Expected JSON of class names: ["cat", "dog"], {"0": "cat", "1": "dog"} or {"cat": 0, "dog": 1}. '
+        f"Received: {path}"
+    )
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise refused from error
+    if isinstance(content, dict) and all(isinstance(value, int) for value in content.values()):
+        content = {str(index): name for name, index in content.items()}
+    if isinstance(content, dict):
+        if set(content) != {str(index) for index in range(len(content))}:
+            raise refused
+        content = [content[str(index)] for index in range(len(content))]
+    names = tuple(each[-1] if isinstance(each, list) and each else each for each in content)
+    if not all(isinstance(name, str) for name in names):
+        raise refused
     return names

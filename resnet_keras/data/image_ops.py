@@ -11,6 +11,11 @@ from resnet_keras.data.exif import apply_orientation
 from resnet_keras.data.pillow_files import PNG, decode_with_pillow
 from resnet_keras.data.preprocessing import Preprocessing
 
+KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
+"""The kernels of `tf.image.resize`, antialiased."""
+
+_LONGEST = 32  # times the shorter side; longer images are resized only in part
+
 
 def normalize(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Returns (pixels - mean) / std: RGB 0–255 of any type (..., C) -> float32 (..., C) in the network's order."""
@@ -127,10 +132,38 @@ def center(size: tf.Tensor, cropped: tuple[int, int]) -> tf.Tensor:
 def window(image: tf.Tensor, size: tf.Tensor, corner: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Returns the crop of `image_size` at `corner` of the image resized to `size`, whole pixels in float32."""
     height, width = preprocessing.image_size
-    image = resize(image, size, preprocessing, columns=(corner[1], width))
-    image = image[..., corner[0] : corner[0] + height, :, :]
+
+    def usual() -> tf.Tensor:
+        resized = resize(image, size, preprocessing, columns=(corner[1], width))
+        return resized[..., corner[0] : corner[0] + height, :, :]
+
+    sides = tf.shape(image)[-3:-1]
+    long = tf.reduce_max(sides) > _LONGEST * tf.reduce_min(sides)
+    image = tf.cond(long, lambda: _window_of_long(image, size, corner, preprocessing), usual)
     image.set_shape((*image.shape[:-3], height, width, preprocessing.channels))
     return image
+
+
+def _window_of_long(image: tf.Tensor, size: tf.Tensor, corner: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Returns the same window, rounded once, without the rest of a resized image of thousands of times its pixels."""
+    images = tf.cast(image if image.shape.rank == 4 else image[None], tf.float32)
+    sides = tf.shape(images)[1:3]
+    scale, translation = tf.cast(size / sides, tf.float32), -tf.cast(corner, tf.float32)
+    length = tf.constant(preprocessing.image_size)
+    # The kernel begins with the rows, which have to be along the longer side.
+    wide = sides[1] > sides[0]
+    images = tf.cond(wide, lambda: tf.transpose(images, (0, 2, 1, 3)), lambda: images)
+    scale, translation, length = (tf.where(wide, each[::-1], each) for each in (scale, translation, length))
+    result = tf.raw_ops.ScaleAndTranslate(
+        images=images,
+        size=length,
+        scale=scale,
+        translation=translation,
+        kernel_type=KERNELS[preprocessing.interpolation],
+        antialias=True,
+    )
+    result = whole(tf.cond(wide, lambda: tf.transpose(result, (0, 2, 1, 3)), lambda: result))
+    return result if image.shape.rank == 4 else result[0]
 
 
 def resize(

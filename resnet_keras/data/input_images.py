@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import reprlib
 import sys
@@ -13,13 +14,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.image_files import IMAGE_SUFFIXES, KINDS, files_below
+from resnet_keras.data.image_files import IMAGE_SUFFIXES, KINDS, OnCorrupt, files_below
 from resnet_keras.data.image_ops import crop, decode, normalize, with_channels
 from resnet_keras.data.image_sizes import check_resized, check_size, size_in_header
 from resnet_keras.data.preprocessing import Preprocessing
 
 BATCH = 32
 """Images of a batch; no more are decoded at once."""
+
+_log = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**30
 _FORMS = (
@@ -42,7 +45,7 @@ class InputImage:
 
 
 def input_batches(
-    images: Any, preprocessing: Preprocessing, batch_size: int = BATCH
+    images: Any, preprocessing: Preprocessing, batch_size: int = BATCH, on_corrupt: OnCorrupt = "raise"
 ) -> Iterator[tuple[list[str | None], np.ndarray]]:
     """Yields batches of normalized images, and the path of each: float32 (≤ batch_size, *image_size, C).
 
@@ -50,6 +53,7 @@ def input_batches(
         images: See `read_images`.
         preprocessing: Size and normalization of the network's input.
         batch_size: Images in each batch; the last may have fewer.
+        on_corrupt: Image files among `images` that cannot be read are an error ("raise"), or skipped with a warning.
 
     Raises:
         FileNotFoundError: A path does not exist, or a folder contains no image.
@@ -57,7 +61,9 @@ def input_batches(
     """
     paths: list[str | None] = []
     cropped: list[np.ndarray] = []
-    for image in read_images(images, preprocessing.channels):
+    for image in (
+        _readable(images, preprocessing) if on_corrupt == "skip" else read_images(images, preprocessing.channels)
+    ):
         height, width = image.pixels.shape[:2]
         check_resized(height, width, preprocessing, image.path or "an image")
         cropped.append(np.asarray(crop(image.pixels, preprocessing), np.float32))
@@ -67,6 +73,23 @@ def input_batches(
             paths, cropped = [], []
     if cropped:
         yield paths, normalize(np.stack(cropped), preprocessing).numpy()
+
+
+def _readable(images: Any, preprocessing: Preprocessing) -> Iterator[InputImage]:
+    """Yields the images that can be read, and warns of the files that cannot."""
+    paths = [images] if _is_path(images) else images
+    if not (isinstance(paths, (list, tuple)) and all(_is_path(each) for each in paths)):
+        yield from read_images(images, preprocessing.channels)
+        return
+    for path in image_paths(paths):
+        try:
+            image = _from_file(path, preprocessing.channels)
+            height, width = image.pixels.shape[:2]
+            check_resized(height, width, preprocessing, str(path))
+        except (ValueError, OSError) as error:
+            _log.warning(f"skipped: {error}")
+        else:
+            yield image
 
 
 def read_images(images: Any, channels: int) -> Iterator[InputImage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -16,10 +17,13 @@ from resnet_keras.checks.fields import check_fields
 from resnet_keras.data.datasets import DATASETS, Dataset, dataset
 from resnet_keras.data.image_checks import skip_broken_images
 from resnet_keras.data.image_files import OnCorrupt
-from resnet_keras.data.image_folders import class_files
+from resnet_keras.data.image_folders import class_files, has_validation
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 _log = logging.getLogger(__name__)
+
+_ALIASES = {"val": "validation", "valid": "validation"}
+_PARTS_OF_TRAIN = {"train": "train[:80%]", "test": "train[80%:]"}  # of a set without a test split
 
 IN_MEMORY_BYTES = 2**31
 """Decoded images of one known size are held in memory up to this; larger sets are read as they are needed."""
@@ -49,6 +53,16 @@ class DataSource:
         """Opens a split of a data set at this place; see `open_split` for arguments and errors."""
         return open_split(name, split, data_dir=self.data_dir, download=self.download, on_corrupt=self.on_corrupt)
 
+    def open_validation(self, name: str) -> Split | None:
+        """Opens the part that is neither for training nor for the test; `None` if there is none."""
+        info = dataset(name)
+        if info.source == "folder":
+            return self.open(name, "validation") if has_validation(self.data_dir) else None
+        if info.source != "tfds" or name in DATASETS:
+            return None
+        splits = _prepared(name, self.data_dir, self.download).info.splits
+        return self.open(name, "validation") if {"validation", info.test_split} <= splits.keys() else None
+
 
 def open_split(
     name: str,
@@ -61,9 +75,10 @@ def open_split(
     """Opens the "train" or the "test" part of a data set.
 
     Args:
-        name: A key of `DATASETS`, or a TFDS set with the features `image` and `label`.
+        name: A key of `DATASETS`, or a TFDS set with the features `image` and `label`: NAME, or NAME/CONFIGURATION.
         split: "train" or "test", which means the set's own `train_split` or `test_split`; of a folder also "all", and
-            "validation" if it has `val/CLASS/*.jpg`; of a TFDS set, any of its splits.
+            "validation" if it has `val/CLASS/*.jpg`; of a TFDS set, any of its splits, also in part: "train[:80%]".
+            Without a test split, the last fifth of `train` is the test part.
         data_dir: For TFDS, the folder that holds the prepared sets, `~/tensorflow_datasets` if `None`. For "folder",
             the folder that holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or class folders alone, of which about a
             fifth, by the names of the images, becomes the test part.
@@ -103,9 +118,6 @@ def with_classes(split: ArraySplit, what: str, on_corrupt: OnCorrupt = "raise") 
         raise ValueError(f"Expected labels from 0 to {classes - 1} in {what}. Received: {found}")
     _log.warning(f"labels outside the classes of {what} are skipped: {found}")
     return replace(split, images=np.delete(split.images, outside, axis=0), labels=np.delete(split.labels, outside))
-
-
-_ALIASES = {"val": "validation", "valid": "validation"}
 
 
 def _expect_split(split: str, known: Sequence[str], what: str) -> None:
@@ -148,14 +160,16 @@ def _tfds(
     known = list(builder.info.splits)
     if info.test_split not in known and name not in DATASETS and "validation" in known:
         info = replace(info, test_split="validation")
-    split = {"train": info.train_split, "test": info.test_split}.get(split, split)
-    _expect_split(split, known, name)
+    if {info.test_split, "validation"}.isdisjoint(known) and name not in DATASETS and "train" in known:
+        split = _PARTS_OF_TRAIN.get(split, split)
+    split = {"train": info.train_split, "test": info.test_split}.get(split, _ALIASES.get(split, split))
+    _expect_split(re.split(r"[\[+]", split)[0], known, name)
     shape, names = features["image"].shape, tuple(features["label"].names)
     channels = info.channels or shape[-1] or 3
     if channels != len(info.mean):
         info = replace(info, mean=(127.5,) * channels, std=(63.75,) * channels)
     info = replace(info, channels=channels, classes=len(names))
-    count = builder.info.splits[split].num_examples
+    count = _examples(builder, split, name)
     if None in shape or count * int(np.prod(shape)) > IN_MEMORY_BYTES:
         return RecordSplit(builder, split, names, info)
     whole = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
@@ -164,11 +178,29 @@ def _tfds(
     return with_classes(ArraySplit(images, labels, names, info), f"{name}/{split}", on_corrupt)
 
 
+def _examples(builder: tfds.core.DatasetBuilder, split: str, name: str) -> int:
+    try:
+        count = builder.info.splits[split].num_examples
+    except (AssertionError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"Expected a split of {name} or a part of one, such as train[:80%]. Received: {split!r}"
+        ) from error
+    if not count:
+        raise ValueError(f"Expected a split of {name} with images. Received: {split!r}, which has none")
+    return int(count)
+
+
 def _prepared(name: str, data_dir: str | Path | None, download: bool) -> tfds.core.DatasetBuilder:
     """Returns the newest prepared version of a TFDS set, from its files alone: without its code or the network."""
     root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     found = sorted(root.glob(f"{name}/**/dataset_info.json"), key=lambda path: _version(path.parent.name))
     if found:
+        places = {path.parent.parent if _version(path.parent.name) else path.parent for path in found}
+        configurations = sorted(str(place.relative_to(root)) for place in places)
+        if len(configurations) > 1:
+            raise ValueError(
+                f"Expected one of the prepared configurations of {name}: {', '.join(configurations)}. Received: {name}"
+            )
         return tfds.builder_from_directory(found[-1].parent)
     if not download:
         raise FileNotFoundError(

@@ -12,7 +12,7 @@ import numpy as np
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.outputs import softmax
 from resnet_keras.checks.fields import check_counts
-from resnet_keras.data.class_names import class_indices
+from resnet_keras.data.class_names import class_indices, wordnet_ids
 from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.splits import RecordSplit, Split
 from resnet_keras.evaluation.view_batches import view_batches
@@ -21,6 +21,7 @@ from resnet_keras.surgery.cloning import clone_for_any_size
 
 _log = logging.getLogger(__name__)
 
+_NAMED = 3  # classes in a message
 _REPORT_SECONDS = 10.0
 
 
@@ -176,6 +177,7 @@ def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
     """
     found = class_indices(split.class_names, class_names)
     if len(split.class_names) == len(class_names) and found in (None, list(range(len(class_names)))):
+        _check_places(split.class_names, class_names)
         return split
     if found is None or isinstance(split, RecordSplit):
         raise ValueError(
@@ -183,6 +185,22 @@ def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
             f"names. Received: one of {len(split.class_names)}"
         )
     return replace(split, labels=np.array(found)[split.labels], class_names=class_names)
+
+
+def _check_places(names: tuple[str, ...], class_names: tuple[str, ...]) -> None:
+    """Refuses class names that a classifier has at other places, and warns of names that it does not have."""
+    if names == class_names or tuple(names) == wordnet_ids():
+        return
+    pairs = [(name, known) for name, known in zip(names, class_names, strict=True) if name != known]
+    known_elsewhere = [name for name, _ in pairs if name in class_names]
+    numbered = tuple(map(str, range(len(names))))
+    if known_elsewhere and numbered not in (names, class_names):
+        raise ValueError(
+            "Expected the classifier's classes, or none of them. Received: classes of other names beside "
+            f"{known_elsewhere[0]}, such as {next(name for name in names if name not in class_names)}"
+        )
+    shown = ", ".join(f"{name} as {known}" for name, known in pairs[:_NAMED]) + ", ..." * (len(pairs) > _NAMED)
+    _log.warning(f"the data have other class names than the classifier; they are matched by their order: {shown}")
 
 
 def _probabilities(

@@ -78,6 +78,16 @@ class ProgressTracker(keras.callbacks.Callback):
                 f"{self.checkpoints.summary()}"
             )
 
+    def _expect_taken_steps(self, counted: Mapping[str, int]) -> None:
+        before = self.progress.history[-1] if self.progress.history else {}
+        skipped = counted.get("skipped", 0) - before.get("skipped", 0)
+        if skipped >= self.steps:
+            raise FloatingPointError(
+                "Expected steps with a finite loss and result. Received: none in epoch "
+                f"{len(self.progress.history) + 1}: all {self.steps} steps were skipped. Lower the learning rate; "
+                f"{self.checkpoints.summary()}"
+            )
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock of the epoch, or of the rest of it after a checkpoint mid-epoch."""
         self.offset = self.done = self.progress.step - epoch * self.steps
@@ -102,10 +112,12 @@ class ProgressTracker(keras.callbacks.Callback):
             )
         self.complete = False
         values = {key: float(value) for key, value in (logs or {}).items()}
+        counted = {name: int(keras.ops.convert_to_numpy(counter)) for name, counter in self.counters.items()}
+        self._expect_taken_steps(counted)
         self.expect_finite(values)
         progress, images = self.progress, self.steps * self.recipe.data.batch_size
         self.row = {"epoch": epoch + 1, "learning_rate": float(self.model.optimizer.learning_rate), **values}
-        self.row |= {name: int(keras.ops.convert_to_numpy(counter)) for name, counter in self.counters.items()}
+        self.row |= counted
         self.row |= {
             "images_per_second": round(images / progress.seconds, 1),
             "seconds": round(progress.seconds + self.epoch_seconds, 2),

@@ -33,6 +33,7 @@ from resnet_keras.training.image_size_phases import Phase
 _log = logging.getLogger(__name__)
 
 _SAMPLES = 10
+_NAMED = 10  # classes in a message
 
 
 class TrainingData(Protocol):
@@ -85,13 +86,28 @@ class SplitData:
 
     Attributes:
         train_split: Images to train on.
-        test_split: Images to validate and evaluate on.
+        test_split: Images to evaluate on at the end.
         soft_labels: Whether the recipe's labels are probabilities of all classes.
+        validation_split: Images to validate epochs on; the test images if `None`.
     """
 
     train_split: Split
     test_split: Split
     soft_labels: bool
+    validation_split: Split | None = None
+
+    @property
+    def description(self) -> str:
+        """Classes, numbers of images, and what epochs are validated on, in words."""
+        names = self.class_names
+        listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        validated = "the test images, too: there are no others"
+        if self.validation_split is not None:
+            validated = f"{len(self.validation_split):,} others"
+        return (
+            f"{len(names):,} classes ({listed}); {len(self.train_split):,} images for training, "
+            f"{len(self.test_split):,} for the test at the end; epochs are validated on {validated}"
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -137,10 +153,11 @@ class SplitData:
         def batches_of(split: Split, size: int) -> tf.data.Dataset:
             return evaluation_batches(split, preprocessing, size, one_hot=self.soft_labels)
 
-        count = len(self.test_split)
+        split = self.test_split if self.validation_split is None else self.validation_split
+        count = len(split)
         if distribution.can_share(count):
-            return validation_part(strategy, self.test_split, batches_of, recipe.data.batch_size)
-        _log.info(f"no validation before the end: JAX's devices cannot share {count:,} test images equally")
+            return validation_part(strategy, split, batches_of, recipe.data.batch_size)
+        _log.info(f"no validation before the end: JAX's devices cannot share {count:,} images equally")
         return None
 
     def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
@@ -181,4 +198,5 @@ class SplitData:
 
     def explain_errors(self) -> AbstractContextManager[None]:
         """Returns a context that names broken images in TensorFlow's errors."""
-        return explain_broken_images(self.train_split, self.test_split)
+        others = [] if self.validation_split is None else [self.validation_split]
+        return explain_broken_images(self.train_split, self.test_split, *others)

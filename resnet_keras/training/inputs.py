@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 
+from resnet_keras.data.datasets import dataset
 from resnet_keras.data.evaluation_input import preprocessing_of
 from resnet_keras.data.opening import DataSource
 from resnet_keras.data.preprocessing import Preprocessing
@@ -18,6 +20,8 @@ from resnet_keras.training.data import SplitData, TrainingData
 from resnet_keras.training.own_batches import BatchData
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.sources import open_weights
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,22 +93,25 @@ def prepare_inputs(
         _check_weights(recipe, weights, len(own_data.class_names))
         return TrainingInputs(recipe, own_data, own_data.preprocessing, own_data.steps(recipe), weights)
     if isinstance(own_data, SplitData):
-        train_split, test_split = own_data.train_split, own_data.test_split
+        data = own_data
     else:
-        source = source or DataSource()
-        train_split, test_split = (source.open(recipe.data.dataset, split) for split in ("train", "test"))
+        source, name = source or DataSource(), recipe.data.dataset
+        train_split, test_split = (source.open(name, split) for split in ("train", "test"))
+        data = SplitData(train_split, test_split, recipe.soft_labels, source.open_validation(name))
+        _check_classes(data)
     if recipe.data.train_images:
-        train_split = stratified_sample(train_split, recipe.data.train_images)
-    recipe = _with_smaller_batches(recipe, len(train_split), replicas)
-    steps = SplitData(train_split, test_split, recipe.soft_labels).steps(recipe)  # before weights are downloaded
+        data = replace(data, train_split=stratified_sample(data.train_split, recipe.data.train_images))
+    if own_data is None and dataset(recipe.data.dataset).classes is None:  # what is not known before it is opened
+        _log.info(f"{recipe.data.dataset}: {data.description}")
+    recipe = _with_smaller_batches(recipe, len(data.train_split), replicas)
+    steps = data.steps(recipe)  # before weights are downloaded
     weights = open_weights(recipe.network.weights, recipe.network.model) if recipe.network.weights else None
     if _starts_from_floats(recipe) and weights and weights.class_names:
         # A folder of some of the classes of the weights trains the head as it is.
-        train_split, test_split = (align_classes(split, weights.class_names) for split in (train_split, test_split))
+        data = _aligned(data, weights.class_names)
     preprocessing = preprocessing_of(
-        recipe.data, train_split, recipe.architecture.image_size, weights.preprocessing if weights else None
+        recipe.data, data.train_split, recipe.architecture.image_size, weights.preprocessing if weights else None
     )
-    data = SplitData(train_split, test_split, recipe.soft_labels)
     _check_weights(recipe, weights, len(data.class_names))
     return TrainingInputs(recipe, data, preprocessing, steps, weights)
 
@@ -116,6 +123,25 @@ def _with_smaller_batches(recipe: Recipe, images: int, replicas: int) -> Recipe:
     shares = replicas * recipe.optimization.accumulate
     most = max(int(recipe.data.batch_fraction * images) // shares, 1) * shares
     return recipe.replace(batch_size=min(recipe.data.batch_size, most))
+
+
+def _check_classes(data: SplitData) -> None:
+    names = data.class_names
+    if len(names) < 2:
+        raise ValueError(
+            "Expected images of at least 2 classes, each in a folder of its own. "
+            f"Received: {len(names)}, {', '.join(names)}"
+        )
+
+
+def _aligned(data: SplitData, class_names: tuple[str, ...]) -> SplitData:
+    validation = data.validation_split
+    return replace(
+        data,
+        train_split=align_classes(data.train_split, class_names),
+        test_split=align_classes(data.test_split, class_names),
+        validation_split=None if validation is None else align_classes(validation, class_names),
+    )
 
 
 def _starts_from_floats(recipe: Recipe) -> bool:

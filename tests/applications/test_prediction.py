@@ -40,6 +40,19 @@ def test_a_broken_image_is_named(digits_run: Path, tmp_path: Path) -> None:
         list(predict(Classifier.load(digits_run), [tmp_path / "no.png"]))
 
 
+def test_a_broken_image_among_others_can_be_skipped(
+    digits_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for i in range(4):
+        content = tf.io.encode_png(np.full((8, 8, 1), 40 * i, np.uint8)).numpy()
+        (tmp_path / f"{i}.png").write_bytes(content[:60] if i == 2 else content)
+    found = list(predict(Classifier.load(digits_run), [tmp_path], on_corrupt="skip"))
+    assert [Path(prediction.path or "").name for prediction in found] == ["0.png", "1.png", "3.png"]
+    (said,) = caplog.messages
+    assert said.startswith("skipped: Expected a whole JPEG")
+    assert said.endswith("2.png")
+
+
 def test_missing_paths_and_empty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.png, which does not exist"):
         image_paths([tmp_path / "nowhere.png"])

@@ -100,3 +100,26 @@ def test_a_file_of_no_names_is_refused(tmp_path: Path, content: bytes, message: 
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"names\.txt"):
         read_class_names(tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfcat\r\ndog\r\n",  # as Windows saves UTF-8
+        "cat\ndog\n".encode("utf-16"),
+        b'["cat", "dog"]',
+        b'{"0": ["n02123045", "cat"], "1": ["n02084071", "dog"]}',  # as keras.applications has it
+        b'{"1": "dog", "0": "cat"}',
+        b'{"dog": 1, "cat": 0}',  # class_indices of Keras's generators
+    ],
+)
+def test_class_names_are_read_as_they_are_meant(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "names").write_bytes(content)
+    assert read_class_names(tmp_path / "names") == ("cat", "dog")
+
+
+@pytest.mark.parametrize("content", ["[cat]", '{"0": "cat", "2": "dog"}', '[["a"], 3]', "{}"])
+def test_json_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "names.json").write_text(content)
+    with pytest.raises(ValueError, match=r"Received: .*names\.json"):
+        read_class_names(tmp_path / "names.json")

@@ -24,7 +24,7 @@ from resnet_keras.data.image_ops import (
     window,
     with_channels,
 )
-from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -523,3 +523,32 @@ def test_gray_images_become_colors_and_colors_gray(shape: tuple[int, ...]) -> No
 def test_images_of_the_right_channels_stay_as_they_are(channels: int) -> None:
     images = tf.zeros((60, 80, channels), tf.uint8)
     assert with_channels(images, channels) is images
+
+
+# Long images -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(200, 5), (5, 200), (3, 100)])
+def test_the_window_of_a_long_image_is_that_of_the_whole_resized_image(
+    size: tuple[int, int], interpolation: Interpolation
+) -> None:
+    # Of little contrast: between its two steps `resize` cuts off what bicubic weights add above white.
+    image = np.random.default_rng(0).integers(96, 160, (*size, 3), dtype=np.uint8)
+    chosen = Preprocessing(
+        image_size=(24, 20), channels=3, mean=(0,) * 3, std=(1,) * 3, shorter_side=30, interpolation=interpolation
+    )
+    scaled = scaled_size(tf.constant(size), chosen)
+    whole_image = resize(tf.constant(image), scaled, chosen)
+    top, left = center(scaled, chosen.image_size).numpy()
+    found = crop(tf.constant(image), chosen)
+    assert np.abs(found - whole_image[top : top + 24, left : left + 20]).max() <= 1  # which is rounded twice
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000)])
+def test_a_line_of_pixels_takes_no_gigabytes(size: tuple[int, int]) -> None:
+    resource = pytest.importorskip("resource")
+    chosen = Preprocessing(image_size=(224, 224), channels=3, mean=(0,) * 3, std=(1,) * 3, shorter_side=256)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert crop(tf.zeros((*size, 3), tf.uint8), chosen).shape == (224, 224, 3)  # of 256 x 5,120,000: 16 GB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000

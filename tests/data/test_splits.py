@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from resnet_keras.data.datasets import DATASETS, Dataset
-from resnet_keras.data.opening import open_split, with_classes
+from resnet_keras.data.opening import DataSource, open_split, with_classes
 from resnet_keras.data.sampling import class_balanced_sample, stratified_sample, subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
@@ -496,3 +496,33 @@ def test_a_balanced_sample_has_as_many_of_each_class_as_there_are() -> None:
         assert len(np.unique(found.images)) == len(found)
     everyday = stratified_sample(split, 9)
     assert np.bincount(everyday.labels, minlength=3)[1] < 3
+
+
+def test_of_several_configurations_one_has_to_be_named(tmp_path: Path) -> None:
+    for place in ("large", "small"):
+        prepare(tmp_path / place, {"train": images(SIZES), "test": images(SIZES[:3])})
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        shutil.move(tmp_path / place / "tiny_photos", tmp_path / "photos" / place)
+    with pytest.raises(ValueError, match=r"configurations of photos: photos/large, photos/small\. Received: photos"):
+        open_split("photos", "train", data_dir=tmp_path)
+    assert len(open_split("photos/small", "train", data_dir=tmp_path)) == 7
+
+
+def test_of_a_set_with_a_train_split_alone_the_last_fifth_is_the_test_part(tmp_path: Path) -> None:
+    prepare(tmp_path, {"train": images([(8, 8)] * 10)}, shape=(8, 8, 3), encoding="png")
+    parts = {split: open_split("tiny_photos", split, data_dir=tmp_path) for split in ("train", "test", "train[50%:]")}
+    assert {split: len(part) for split, part in parts.items()} == {"train": 8, "test": 2, "train[50%:]": 5}
+    assert isinstance(parts["test"], ArraySplit)
+    assert parts["test"].images[:, 0, 0, 0].tolist() == [160, 180]
+    with pytest.raises(ValueError, match=r"part of one, such as train\[:80%\]\. Received: 'train\[half\]'"):
+        open_split("tiny_photos", "train[half]", data_dir=tmp_path)
+
+
+def test_validation_is_a_part_of_its_own_only_beside_a_test_part(tmp_path: Path) -> None:
+    prepare(tmp_path, {"train": images(SIZES), "validation": images(SIZES[:2]), "test": images(SIZES[:3])})
+    prepare(tmp_path, {"train": images(SIZES), "validation": images(SIZES[:2])}, name="two_parts")
+    source = DataSource(data_dir=tmp_path)
+    validation = source.open_validation("tiny_photos")
+    assert validation is not None
+    assert len(validation) == 2
+    assert source.open_validation("two_parts") is None

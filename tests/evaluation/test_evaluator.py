@@ -23,7 +23,7 @@ from resnet_keras.data.sampling import stratified_sample, subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 from resnet_keras.evaluation import evaluator as evaluation
 from resnet_keras.evaluation import view_batches
-from resnet_keras.evaluation.evaluator import Evaluation, evaluate, predict_split, ranks
+from resnet_keras.evaluation.evaluator import Evaluation, align_classes, evaluate, predict_split, ranks
 from resnet_keras.evaluation.views import Views
 
 CHOSEN = Preprocessing(image_size=(8, 8), channels=1, mean=(77.9,), std=(95.9,))
@@ -489,3 +489,27 @@ def test_a_network_is_traced_once_although_the_last_batch_has_fewer_images() -> 
     at_once = predict_split(classifier(), stratified_sample(split, 20), batch_size=20)
     np.testing.assert_array_equal(by_seven.predicted, at_once.predicted)
     np.testing.assert_allclose(by_seven.losses, at_once.losses, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "warned"),
+    [
+        (("cat", "dog"), ("cat", "dog"), False),
+        (("horse", "cow"), ("cat", "dog"), True),
+        (("0", "1"), ("cat", "dog"), True),
+        (("cat", "dog"), ("0", "1"), True),
+    ],
+)
+def test_classes_of_other_names_are_never_taken_by_place_without_a_word(
+    names: tuple[str, ...], known: tuple[str, ...], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = ArraySplit(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]), names, Dataset(source="folder"))
+    assert align_classes(split, known).labels.tolist() == [0, 1]
+    said = f"they are matched by their order: {names[0]} as {known[0]}, {names[1]} as {known[1]}"
+    assert [message.endswith(said) for message in caplog.messages] == [True] * warned
+
+
+def test_classes_that_a_classifier_has_at_other_places_are_refused_beside_strangers() -> None:
+    split = ArraySplit(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]), ("dog", "fox"), Dataset(source="folder"))
+    with pytest.raises(ValueError, match=r"or none of them\. Received: .* dog, such as fox"):
+        align_classes(split, ("cat", "dog"))

@@ -16,7 +16,7 @@ from helpers.recipe_batches import recipe_batches
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.datasets import DATASETS
-from resnet_keras.data.opening import open_split
+from resnet_keras.data.opening import DataSource, open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.distributed.sharding import shared_batch
 from resnet_keras.evaluation.evaluator import evaluate
@@ -26,6 +26,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES, Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training import state
+from resnet_keras.training.inputs import prepare_inputs
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train
 from resnet_keras.weights.loading import load_weights
@@ -381,3 +382,59 @@ def test_resnet20_learns_cifar10_from_tfds(tmp_path: Path, test_data: Path) -> N
     assert result.images == 10_000
     assert result.top1_error < 0.65
     assert DATASETS["cifar10"].classes == 10
+
+
+def test_a_run_whose_every_step_is_skipped_ends_with_an_error(short: None, tmp_path: Path) -> None:
+    recipe = SHORT.replace(epochs=1, peak_lr=1e30, warmup_steps=0)
+    images = np.full((256, 8, 8, 1), np.nan, np.float32)
+    with pytest.raises(FloatingPointError, match="none in epoch 1: all 2 steps were skipped"):
+        train(
+            recipe,
+            tmp_path / "run",
+            train_data=batches_of(images),
+            test_data=batches_of(images),
+            class_names=10,
+            skip_broken_steps=True,
+        )
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def batches_of(images: np.ndarray) -> tf.data.Dataset:
+    labels = np.arange(len(images)) % 10
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(128)
+
+
+def image_folder(root: Path, parts: dict[str, int], classes: str = "ab") -> Path:
+    """Writes gray images of 8x8 pixels, so many of each class in each part."""
+    for part, count in parts.items():
+        for label in classes:
+            (root / part / label).mkdir(parents=True)
+            for i in range(count):
+                content = tf.io.encode_png(np.full((8, 8, 1), 10 * i + 100 * (label == "b"), np.uint8)).numpy()
+                (root / part / label / f"{i}.png").write_bytes(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("parts", "validated"),
+    [
+        ({"train": 8, "val": 3, "test": 2}, "4 for the test at the end; epochs are validated on 6 others"),
+        ({"train": 8, "test": 2}, "4 for the test at the end; epochs are validated on the test images, too"),
+    ],
+)
+def test_validation_images_are_for_the_epochs_and_test_images_for_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parts: dict[str, int], validated: str
+) -> None:
+    caplog.set_level("INFO", "resnet_keras")
+    source = DataSource(data_dir=image_folder(tmp_path, parts))
+    inputs = prepare_inputs(SHORT.replace(dataset="folder", batch_size=4), source)
+    assert caplog.messages[0].startswith(f"folder: 2 classes (a, b); 16 images for training, {validated}")
+    batches = list(inputs.data.validation(inputs.recipe, inputs.preprocessing, None))
+    assert sum(len(labels) for _, labels in batches) == 2 * parts.get("val", 2)
+    assert len(inputs.data.test_split) == 4
+
+
+def test_images_of_one_class_are_not_trained_on(tmp_path: Path) -> None:
+    source = DataSource(data_dir=image_folder(tmp_path, {"train": 4, "test": 2}, classes="a"))
+    with pytest.raises(ValueError, match="at least 2 classes.*Received: 1, a"):
+        prepare_inputs(SHORT.replace(dataset="folder", batch_size=4), source)
