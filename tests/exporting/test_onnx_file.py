@@ -133,7 +133,7 @@ def test_an_export_verifies_its_onnx_file(onnx: Any, tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"package onnx, for ONNX: pip install 'resnet_keras\[onnx\]'"):
+    with pytest.raises(MissingExtra, match=r"package onnx, for ONNX: pip install onnx .*\(the extra onnx\)"):
         require_onnx()
     with pytest.raises(MissingExtra):
         export(classifier(CIFAR), tmp_path, dataset="digits", formats=("onnx",))

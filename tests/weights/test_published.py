@@ -217,7 +217,7 @@ def test_without_the_hubs_library_the_error_says_what_to_install(monkeypatch: py
     import sys
 
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", None)
-    with pytest.raises(ImportError, match=r"pip install 'resnet_keras\[hub\]'"):
+    with pytest.raises(ImportError, match=r"pip install huggingface_hub \(the extra hub\)"):
         published.fetch("hf://timm/resnet18.tv_in1k")
 
 
