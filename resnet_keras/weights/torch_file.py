@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 import struct
 import zipfile
 import zlib
@@ -19,6 +18,8 @@ from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
+
+from resnet_keras.weights.bounded_pickle import MOST_BYTES, BoundedUnpickler, check_key, shown
 
 SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt")
 
@@ -37,6 +38,7 @@ _NUMBER_TYPES: dict[str, Any] = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
+_MOST_DIMENSIONS = 32
 _WRAPPED_TIMES = 3
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 
@@ -52,12 +54,12 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             content = _from_zip(file) if file.read(4) == _ZIP_MAGIC else _from_legacy(file)
-        found = {str(name): tensor.array() for name, tensor in _state(content).items()}
+        found = {_text(name): tensor.array() for name, tensor in _state(content).items()}
     except ForbiddenGlobal as error:
         raise ValueError(f"Expected a checkpoint of tensors alone. Received: {path}, which {error}") from error
     except (
         OSError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, MemoryError,
-        RuntimeError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
+        RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise ValueError(
             f"Expected a whole checkpoint of PyTorch. Received: {path}, which can't be read: {error or type(error)}"
@@ -73,32 +75,25 @@ class ForbiddenGlobal(ValueError):
     """A pickle names something that tensors do not need."""
 
 
-class _Closed:
-    """Refuses changes of its state: a pickle could change how the next file is read."""
-
-    def __setstate__(self, state: Any) -> None:
-        raise ValueError("it sets the state of a part of a tensor")
-
-
-class _Storage(_Closed):
+class _Storage:
     """The flat array of one or more tensors; a legacy file has the numbers at its end."""
 
     def __init__(self, dtype: np.dtype, count: int, array: np.ndarray | None = None) -> None:
         self.dtype, self.count, self.array = dtype, count, array
 
 
-class _NumberType(_Closed):
+class _NumberType:
     """Stands for a class of storages, e.g. `torch.FloatStorage`."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
 
 
-class _Tensor(_Closed):
+class _Tensor:
     """A view of a storage, resolved once the numbers have been read."""
 
     def __init__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
-        self.storage, self.offset, self.size, self.stride = storage, offset, tuple(size), tuple(stride)
+        self.storage, self.offset, self.size, self.stride = storage, offset, _numbers(size), _numbers(stride)
 
     def array(self) -> np.ndarray:
         """Returns the numbers, after checking that all are inside the storage."""
@@ -118,7 +113,14 @@ class _Tensor(_Closed):
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.size, strides, writeable=False)
 
 
-class _RebuildTensor(_Closed):
+def _numbers(values: Any) -> tuple[int, ...]:
+    """Returns sizes or steps, after checking that they are numbers: a message could show nested ones at any length."""
+    if type(values) not in (tuple, list) or len(values) > _MOST_DIMENSIONS or any(type(n) is not int for n in values):
+        raise ValueError(f"a tensor has {shown(values)} for its size or its stride")
+    return tuple(values)
+
+
+class _RebuildTensor:
     """Stands for `torch._utils._rebuild_tensor_v2`."""
 
     def __call__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> _Tensor:
@@ -127,15 +129,24 @@ class _RebuildTensor(_Closed):
         return _Tensor(storage, offset, size, stride)
 
 
-class _RebuildParameter(_Closed):
+class _RebuildParameter:
     """Stands for `torch._utils._rebuild_parameter`."""
 
     def __call__(self, data: _Tensor, *_: Any) -> _Tensor:
         return data
 
 
+def _ordered_dict(*pairs: Any) -> OrderedDict[Any, Any]:
+    """Stands for `collections.OrderedDict`, which Python 2 gives a list of lists and Python 3 nothing."""
+    content: OrderedDict[Any, Any] = OrderedDict()
+    for key, value in pairs[0] if len(pairs) == 1 and type(pairs[0]) is list else pairs:
+        check_key(key)
+        content[key] = value
+    return content
+
+
 _KNOWN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _ordered_dict,
     ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
@@ -144,24 +155,9 @@ _KNOWN: dict[tuple[str, str], Any] = {
 }
 
 
-class _WholeLines:
-    """A file that raises an error at an incomplete last line, since names are lines."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self.read = file, file.read
-
-    def readline(self) -> bytes:
-        line = self._file.readline()
-        if not line.endswith(b"\n"):
-            raise EOFError("it ends within a line")
-        return line
-
-
-class _Unpickler(pickle._Unpickler):
-    # The Python one: the C one allocates as many objects as the highest index in a pickle.
-
-    def __init__(self, file: Any, storage: Callable[[tuple[Any, ...]], _Storage]) -> None:
-        super().__init__(_WholeLines(file), encoding="utf-8")
+class _Unpickler(BoundedUnpickler):
+    def __init__(self, file: BinaryIO, size: int, storage: Callable[[tuple[Any, ...]], _Storage]) -> None:
+        super().__init__(file, size)
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
@@ -170,15 +166,18 @@ class _Unpickler(pickle._Unpickler):
         except KeyError:
             raise ForbiddenGlobal(f"names {module}.{name}; nothing of it was run") from None
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, number_type, *rest = pid
-        if kind != "storage" or not isinstance(number_type, _NumberType):
-            raise ValueError(f"it refers to {kind!r}, which is not a storage")
-        return self._storage((number_type.dtype, *rest))
+    def persistent_load(self, identity: Any) -> _Storage:
+        kind, number_type, key, device, count, *view = identity
+        if type(kind) is not str or kind != "storage" or not isinstance(number_type, _NumberType):
+            raise ValueError(f"it refers to {shown(kind)}, which is not a storage")
+        if type(key) is not str or type(count) is not int or count < 0:
+            raise ValueError(f"it refers to the storage {shown(key)} of {shown(count)} numbers")
+        return self._storage((number_type.dtype, key, device, count, *view))
 
 
 def _from_zip(file: BinaryIO) -> Any:
     """Reads the format since PyTorch 1.6: an archive of one pickle and a file of numbers for each storage."""
+    length = file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if len(names) != 1:
@@ -187,6 +186,9 @@ def _from_zip(file: BinaryIO) -> Any:
         order = f"{folder}byteorder"
         if order in archive.namelist() and archive.read(_stored(archive, order)) != b"little":
             raise ValueError("its numbers are big-endian")
+        data = _stored(archive, names[0])
+        if data.file_size > MOST_BYTES:
+            raise ValueError(f"its pickle has more than {MOST_BYTES:,} bytes")
         storages: dict[str, _Storage] = {}
 
         def storage(fields: tuple[Any, ...]) -> _Storage:
@@ -195,13 +197,16 @@ def _from_zip(file: BinaryIO) -> Any:
                 member = _stored(archive, f"{folder}data/{key}")
                 if member.file_size != count * dtype.itemsize:
                     raise ValueError(f"storage {key} has {member.file_size} bytes for {count} numbers of {dtype}")
+                # Members may lie over the same bytes.
+                if member.file_size + sum(each.count * each.dtype.itemsize for each in storages.values()) > length:
+                    raise ValueError("its storages have more bytes than the file")
                 content = archive.read(member)
                 storages[key] = _Storage(dtype, count, np.frombuffer(content, dtype))
             if storages[key].dtype != dtype:
                 raise ValueError(f"storage {key} has two types")
             return storages[key]
 
-        return _Unpickler(io.BytesIO(archive.read(_stored(archive, names[0]))), storage).load()
+        return _Unpickler(io.BytesIO(archive.read(data)), data.file_size, storage).load()
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
@@ -227,13 +232,18 @@ def _from_legacy(file: BinaryIO) -> Any:
             raise ValueError(f"storage {key} is a view of another, as in files older than PyTorch 0.4")
         return storages.setdefault(key, _Storage(dtype, count))
 
-    if _Unpickler(file, no_storage).load() != _LEGACY_MAGIC or _Unpickler(file, no_storage).load() != _LEGACY_PROTOCOL:
+    def load(storage: Callable[[tuple[Any, ...]], _Storage] = no_storage) -> Any:
+        return _Unpickler(file, length - file.tell(), storage).load()
+
+    if load() != _LEGACY_MAGIC or load() != _LEGACY_PROTOCOL:
         raise ValueError("its format is not known")
-    system = _Unpickler(file, no_storage).load()
-    if not system.get("little_endian", True):
+    system = load()
+    if not isinstance(system, Mapping) or not system.get("little_endian", True):
         raise ValueError("its numbers are big-endian")
-    content = _Unpickler(file, storage).load()
-    for key in _Unpickler(file, no_storage).load():
+    content = load(storage)
+    for key in load():
+        if type(key) is not str:
+            raise ValueError("it lists a storage without a name")
         pending = storages[key]
         count = int.from_bytes(file.read(8), "little")
         if count != pending.count:
@@ -243,6 +253,12 @@ def _from_legacy(file: BinaryIO) -> Any:
             raise EOFError(f"the file ends within storage {key}")
         pending.array = np.frombuffer(file.read(size), pending.dtype)
     return content
+
+
+def _text(name: Any) -> str:
+    if type(name) not in (str, int):
+        raise ValueError(f"a tensor is called {shown(name)}")
+    return str(name)
 
 
 def _state(content: Any) -> dict[str, _Tensor]:

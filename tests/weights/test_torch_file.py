@@ -362,7 +362,8 @@ def test_an_object_that_writes_a_file_where_it_is_read_writes_none(tmp_path: Pat
     assert marker.exists(), "the object does what it is here for"
     marker.unlink()
     (tmp_path / "x.pth").write_bytes(zip_bytes(data, {}) if zipped else legacy_bytes(data, {}))
-    refused(tmp_path / "x.pth", r"checkpoint of tensors alone.*names \w+\.\w+")
+    # Protocol 0 is text, which no checkpoint is.
+    refused(tmp_path / "x.pth", r"checkpoint of tensors alone.*names \w+\.\w+" if protocol else "has the opcode b'd'")
     assert not marker.exists()
 
 
