@@ -45,7 +45,7 @@ ORDER = {
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
         *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data", "model"),
-        *("inputs", "tensorboard_log", "run_warnings", "run_plan", "state", "loop", "trainer"),
+        *("continuation", "inputs", "tensorboard_log", "run_warnings", "run_plan", "state", "loop", "trainer"),
     ),
     "exporting": (
         *("formats", "options", "constant_weights", "serving", "image_bytes", "saved_model", "child_process"),

@@ -22,7 +22,7 @@ NAME = "resnet train"
 
 EVERYDAY = (
     *("model", "data-dir", "workdir", "weights", "epochs", "batch-size", "peak-lr", "precision", "seed"),
-    *("train-images", "download", "dry-run"),
+    *("continue-from", "train-images", "download", "dry-run"),
 )
 """Flags of the short help."""
 

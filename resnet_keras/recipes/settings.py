@@ -141,6 +141,8 @@ class Schedule:
 
     epochs: Annotated[int, at_least(1)] = 120
     """Passes over the training images."""
+    continue_from: str | None = None
+    """Folder of a finished run to train on: its epochs count, and the rest have the rates of one run of all epochs."""
     lr_schedule: LRSchedule = "step"
     """Learning rate after the warm-up: lowered at each of lr_drops, half a cosine to 0, or linear to 0 (one cycle)."""
     peak_lr: Annotated[float, above(0)] = 0.1

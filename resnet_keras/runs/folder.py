@@ -13,7 +13,7 @@ from typing import Any
 from resnet_keras import files
 from resnet_keras.applications.classifier import RUN_MODEL
 from resnet_keras.evaluation.evaluator import Evaluation
-from resnet_keras.recipes.recipe import Recipe, flatten
+from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
 from resnet_keras.runs.checkpoints import History
 from resnet_keras.runs.curves import draw_curves
 from resnet_keras.runs.machine import versions
@@ -74,8 +74,12 @@ class RunFolder:
         differing = [key for key in wanted | there if wanted.get(key) != there.get(key)]
         if differing and (self.model.is_file() or any(self.checkpoints.glob("*"))):
             changes = ", ".join(f"{key}={wanted.get(key)} (begun with {there.get(key)})" for key in differing)
+            finished = self.model.is_file() and (self.path / "evaluation.json").is_file()
+            longer = finished and all(PART_OF.get(key) == "schedule" for key in differing)
+            advice = f". To train it on, set `continue_from` to {self.path} and name another `workdir`."
             raise ValueError(
                 f"Expected the recipe that {self.path} was begun with, or another folder. Received: {changes}"
+                f"{advice if longer else ''}"
             )
         return not differing
 

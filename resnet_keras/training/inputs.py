@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import keras
 
@@ -16,9 +17,11 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.training.continuation import Continuation, open_continuation
 from resnet_keras.training.data import SplitData, TrainingData
 from resnet_keras.training.own_batches import BatchData
 from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.pretrained_files import is_pretrained
 from resnet_keras.weights.sources import open_weights
 
 _log = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ class TrainingInputs:
         preprocessing: Preprocessing that the trained network expects.
         steps: Steps in an epoch.
         weights: Initial weights; `None` draws them.
+        continuation: Finished run whose network and epochs come before this run; `None` without.
     """
 
     recipe: Recipe
@@ -41,6 +45,12 @@ class TrainingInputs:
     preprocessing: Preprocessing
     steps: int
     weights: ImportedWeights | None
+    continuation: Continuation | None = None
+
+    @property
+    def first_step(self) -> int:
+        """First step of this run; not 0 if it continues another."""
+        return len(self.continuation.history) * self.steps if self.continuation else 0
 
     @property
     def fits_head(self) -> bool:
@@ -58,6 +68,14 @@ class TrainingInputs:
             f"{recipe.schedule.epochs} epochs of {self.steps} steps of {recipe.data.batch_size}, "
             f"{replicas} replica{'s' if replicas > 1 else ''}"
         )
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Returns a recipe that means the same files and folders wherever it is read."""
+    weights, source = recipe.network.weights, recipe.schedule.continue_from
+    if weights and not is_pretrained(weights, recipe.network.model) and Path(weights).expanduser().exists():
+        recipe = recipe.replace(weights=str(Path(weights).expanduser().resolve()))
+    return recipe.replace(continue_from=str(Path(source).expanduser().resolve())) if source else recipe
 
 
 def check_batch(recipe: Recipe, replicas: int) -> None:
@@ -91,7 +109,8 @@ def prepare_inputs(
     if isinstance(own_data, BatchData):
         weights = open_weights(recipe.network.weights, recipe.network.model) if recipe.network.weights else None
         _check_weights(recipe, weights, len(own_data.class_names))
-        return TrainingInputs(recipe, own_data, own_data.preprocessing, own_data.steps(recipe), weights)
+        continuation = open_continuation(recipe, own_data.class_names)
+        return TrainingInputs(recipe, own_data, own_data.preprocessing, own_data.steps(recipe), weights, continuation)
     if isinstance(own_data, SplitData):
         data = own_data
     else:
@@ -103,7 +122,7 @@ def prepare_inputs(
         data = replace(data, train_split=stratified_sample(data.train_split, recipe.data.train_images))
     if own_data is None and dataset(recipe.data.dataset).classes is None:  # what is not known before it is opened
         _log.info(f"{recipe.data.dataset}: {data.description}")
-    recipe = _with_smaller_batches(recipe, len(data.train_split), replicas)
+    whole, recipe = recipe, _with_smaller_batches(recipe, len(data.train_split), replicas)
     steps = data.steps(recipe)  # before weights are downloaded
     weights = open_weights(recipe.network.weights, recipe.network.model) if recipe.network.weights else None
     if _starts_from_floats(recipe) and weights and weights.class_names:
@@ -113,7 +132,7 @@ def prepare_inputs(
         recipe.data, data.train_split, recipe.architecture.image_size, weights.preprocessing if weights else None
     )
     _check_weights(recipe, weights, len(data.class_names))
-    return TrainingInputs(recipe, data, preprocessing, steps, weights)
+    return TrainingInputs(recipe, data, preprocessing, steps, weights, open_continuation(whole, data.class_names))
 
 
 def _with_smaller_batches(recipe: Recipe, images: int, replicas: int) -> Recipe:

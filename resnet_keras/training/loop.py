@@ -66,7 +66,8 @@ def run_training(
 ) -> Evaluation:
     """Trains from the last checkpoint, or from the start, and returns the result, which `folder` then holds."""
     checkpoints = Checkpoints(folder.checkpoints, distribution.replica_values(strategy))
-    progress, tensors = checkpoints.read() or (Progress(), {})
+    history = list(inputs.continuation.history) if inputs.continuation else []
+    progress, tensors = checkpoints.read() or (Progress(inputs.first_step, history), {})
     progress = Progress(**json.loads(multi_worker.broadcast(strategy, json.dumps(asdict(progress)).encode())))
     state = create_state(
         inputs,
@@ -76,12 +77,15 @@ def run_training(
     )
     if tensors:
         state.restore(checkpoints, tensors)
-    elif not progress.step:
+    elif progress.step == inputs.first_step:
         state.initialize(inputs)
     multi_worker.broadcast_variables(strategy, state.variables.values())
     summary = inputs.summary(distribution.replicas(strategy), state.model.count_params())
-    _log.info(summary + _resumed(progress, inputs.steps))
-    if not progress.step:
+    resumed = progress.step > inputs.first_step
+    _log.info(summary + (_resumed(progress, inputs.steps) if resumed else ""))
+    if not resumed:
+        if inputs.continuation:
+            _log.info(inputs.continuation.summary(inputs.recipe))
         for warning in run_warnings(inputs, distribution.replicas(strategy)):
             _log.warning("warning: %s", warning)
     tracker = ProgressTracker(progress, inputs.recipe, inputs.steps, state.counters, checkpoints)
@@ -177,7 +181,7 @@ def _fit(
             batches = inputs.data.batches(
                 inputs.recipe, inputs.preprocessing, phase, strategy, deterministic=options.deterministic
             )
-            if not phase.first_step:
+            if phase.first_step == inputs.first_step:
                 write_start(folder.tensorboard, inputs, phase, batches)
             model.fit(
                 batches,
@@ -246,9 +250,7 @@ def _steps_per_execution(options: LoopOptions, steps: int, done: int) -> int:
 
 
 def _resumed(progress: Progress, steps: int) -> str:
-    """Returns where a run resumes, in words; nothing at its start."""
-    if not progress.step:
-        return ""
+    """Returns where a run resumes, in words."""
     epochs, step = divmod(progress.step, steps)
     if progress.logs:
         return f", resumed before the validation of epoch {epochs}"

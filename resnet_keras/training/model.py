@@ -37,6 +37,7 @@ def compile_network(
     weights: ImportedWeights | None = None,
     steps_per_execution: int = 1,
     soft_labels: bool | None = None,
+    first_step: int = 0,
 ) -> keras.Model:
     """Returns the recipe's network with its initial weights, compiled. It returns logits.
 
@@ -48,6 +49,7 @@ def compile_network(
         weights: Initial weights; `None` draws them.
         steps_per_execution: See `keras.Model.compile`.
         soft_labels: Whether labels are probabilities of all classes; the recipe's own if `None`.
+        first_step: First step of the run; not 0 if it continues another.
     """
     soft_labels = recipe.soft_labels if soft_labels is None else soft_labels
     with warnings.catch_warnings(record=True) as caught:
@@ -62,7 +64,7 @@ def compile_network(
         kernel.assign(keras.ops.zeros_like(kernel))
     if recipe.network.freeze or recipe.network.freeze_batch_norms:
         _log.info(str(freeze(model, recipe.network.freeze, batch_norms=recipe.network.freeze_batch_norms)))
-    optimizer = create_optimizer(recipe.optimization, learning_rate_schedule(recipe, steps))
+    optimizer = create_optimizer(recipe.optimization, learning_rate_schedule(recipe, steps, first_step))
     model.compile(
         optimizer=LossScale(optimizer) if recipe.optimization.precision == "mixed_float16" else optimizer,
         loss=_loss(recipe, soft_labels),

@@ -25,7 +25,7 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.image_grid import DPI, image_grid
 from resnet_keras.training.image_size_phases import Phase, phases
-from resnet_keras.training.inputs import TrainingInputs, check_batch, precision, prepare_inputs
+from resnet_keras.training.inputs import TrainingInputs, check_batch, precision, prepare_inputs, with_absolute_paths
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.rematerialization import groups
 from resnet_keras.training.run_warnings import run_warnings
@@ -44,7 +44,7 @@ class RunPlan:
     """The plan of a run; as text, a few lines.
 
     Attributes:
-        summary: Network, images, epochs and steps, in a line.
+        summary: Network, images, epochs and steps, in a line; in another, the run that is continued.
         rates: Learning rate by step: (steps, rates).
         sizes: Epochs and image size of each phase.
         memory: Estimated bytes on each device: of weights, gradients and optimizer; of the activations of a step.
@@ -109,6 +109,7 @@ def dry_run(
     """
     replicas = distribution.replicas(distribution.create_strategy(cpu_replicas))
     check_batch(recipe, replicas)
+    recipe = with_absolute_paths(recipe)
     RunFolder(workdir).check(recipe)
     on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
     source = DataSource(data_dir=data_dir, download=download, on_corrupt=on_corrupt)
@@ -121,13 +122,14 @@ def dry_run(
         model = compile_network(
             recipe.replace(train_sizes=()), preprocessing, classes, inputs.steps, weights=inputs.weights
         )
-    parts = list(phases(recipe.data, recipe.schedule.epochs, inputs.steps))
+    parts = list(phases(recipe.data, recipe.schedule.epochs, inputs.steps, inputs.first_step))
     sizes = [part.image_size or preprocessing.image_size[0] for part in parts]
     epochs = [(part.last_step - part.first_step) // inputs.steps for part in parts]
     relative = [e * (size / preprocessing.image_size[0]) ** 2 for e, size in zip(epochs, sizes, strict=True)]
+    continued = [inputs.continuation.summary(recipe)] if inputs.continuation else []
     plan = RunPlan(
-        inputs.summary(replicas, model.count_params()),
-        _rates(recipe, inputs.steps),
+        "\n".join([inputs.summary(replicas, model.count_params()), *continued]),
+        _rates(recipe, inputs.steps, inputs.first_step),
         tuple(zip(epochs, sizes, strict=True)),
         memory(model, recipe, replicas),
         3.0 * multiply_adds(model) * inputs.steps * recipe.data.batch_size * sum(relative),
@@ -169,10 +171,10 @@ def _bytes(tensor: Any, dtype: str | None = None) -> int:
     return math.prod(tensor.shape[1:]) * (4 if (dtype or tensor.dtype) == "float32" else 2)
 
 
-def _rates(recipe: Recipe, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _rates(recipe: Recipe, steps: int, first_step: int = 0) -> tuple[np.ndarray, np.ndarray]:
     total = recipe.schedule.epochs * steps
     schedule = learning_rate_schedule(recipe, steps)
-    drawn = np.unique(np.linspace(0, total - 1, min(total, _DRAWN_STEPS)).astype(int))
+    drawn = np.unique(np.linspace(first_step, total - 1, min(total - first_step, _DRAWN_STEPS)).astype(int))
     return drawn, np.array([float(keras.ops.convert_to_numpy(schedule(int(step)))) for step in drawn])
 
 

@@ -9,14 +9,26 @@ import keras
 from resnet_keras.recipes.recipe import Recipe
 
 
-def learning_rate_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+def learning_rate_schedule(
+    recipe: Recipe, steps_per_epoch: int, first_step: int = 0
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning rate schedule of a recipe. Steps count from 0.
 
     The steps of the warm-up have `warmup_lr`. A "step" schedule then has `peak_lr`, which is multiplied by `lr_factor`
     at each of `lr_drops`. A "cosine" schedule rises from `warmup_lr` to `peak_lr` during the warm-up and then falls
     along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A "one_cycle" schedule rises and falls
     along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in proportion to the batch size.
+
+    Args:
+        recipe: Its schedule, batch size and depth apply.
+        steps_per_epoch: Steps in an epoch.
+        first_step: Step of the run that the optimizer's first step is, for a run that continues another.
     """
+    schedule = _whole_schedule(recipe, steps_per_epoch)
+    return LaterSteps(schedule, first_step) if first_step else schedule
+
+
+def _whole_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
     schedule = recipe.schedule
     peak, first = schedule.peak_lr * recipe.lr_scale, schedule.warmup_lr * recipe.lr_scale
     total = schedule.epochs * steps_per_epoch
@@ -63,3 +75,24 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""
         return {"first": self.first, "peak": self.peak, "rise": self.rise, "total": self.total}
+
+
+class LaterSteps(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule from a later step on.
+
+    Args:
+        schedule: The whole schedule.
+        first_step: Its step that is step 0 here.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, first_step: int) -> None:
+        super().__init__()
+        self.schedule, self.first_step = schedule, first_step
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the rate of a step, counted from 0."""
+        return self.schedule(step + self.first_step)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {"schedule": self.schedule, "first_step": self.first_step}

@@ -18,6 +18,7 @@ from resnet_keras.runs.checkpoints import Checkpoints, training_variables
 from resnet_keras.surgery.linear_probe import fit_head
 from resnet_keras.surgery.quantization import calibrate
 from resnet_keras.surgery.recalibration import has_folded_statistics
+from resnet_keras.training.continuation import Continuation
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.inputs import TrainingInputs, precision
 from resnet_keras.training.model import build_teacher, compile_network, restore_folded_statistics
@@ -73,9 +74,12 @@ class TrainingState:
     def initialize(self, inputs: TrainingInputs) -> None:
         """Initializes what depends on the images, at the start of a run: classifier, stem, ranges of fake quantization.
 
-        The moving average then starts from the network as it is.
+        A run that continues another takes its network. The moving average then starts from the network as it is.
         """
         recipe = inputs.recipe
+        if inputs.continuation:
+            self._continue(inputs.continuation)
+            return
         if inputs.fits_head:
             batches = inputs.data.sample_batches(_SAMPLE_IMAGES, _HEAD_BATCH, inputs.preprocessing)
             count = fit_head(self.model, batches, mirrored=recipe.augmentation.flip)
@@ -91,6 +95,13 @@ class TrainingState:
             calibrate(self.model, np.array_split(images, -(-len(images) // _CALIBRATION_BATCH)))
         if self.average:
             self.average.reset()
+
+    def _continue(self, continuation: Continuation) -> None:
+        self.model.set_weights(continuation.classifier.model.get_weights())
+        if self.average:
+            self.average.reset()
+        if self.skips and continuation.history:
+            self.skips.count.assign(int(continuation.history[-1].get(next(iter(self.counters)), 0)))
 
     @contextmanager
     def training_step(self, recipe: Recipe) -> Iterator[None]:
@@ -117,7 +128,8 @@ def create_state(
 ) -> TrainingState:
     """Returns the state at the start of a run, before `TrainingState.initialize`."""
     recipe, weights, classes = inputs.recipe, inputs.weights, len(inputs.data.class_names)
-    if weights and has_folded_statistics(weights) and not recipe.network.freeze_batch_norms:
+    folded = weights and not inputs.continuation and not recipe.network.freeze_batch_norms
+    if folded and weights and has_folded_statistics(weights):
         weights = restore_folded_statistics(weights, recipe, inputs.data, inputs.preprocessing)
     keras.utils.set_random_seed(recipe.seed)
     with precision(recipe.optimization.precision), distribution.scope(strategy):
@@ -129,6 +141,7 @@ def create_state(
             weights=weights,
             steps_per_execution=steps_per_execution,
             soft_labels=inputs.data.soft_labels,
+            first_step=inputs.first_step,
         )
         teacher = build_teacher(recipe, inputs.preprocessing, classes, weights)
         average = WeightAverage(model, recipe.optimization.ema) if recipe.optimization.ema else None

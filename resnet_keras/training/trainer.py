@@ -21,11 +21,10 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.lock import lock_run
 from resnet_keras.training.errors import explain_failures
-from resnet_keras.training.inputs import check_batch, prepare_inputs
+from resnet_keras.training.inputs import check_batch, prepare_inputs, with_absolute_paths
 from resnet_keras.training.loop import LoopOptions, broadcast_evaluation, run_training
 from resnet_keras.training.own_data import OwnData, identity
 from resnet_keras.training.preemption import PreemptionHandler
-from resnet_keras.weights.pretrained_files import is_pretrained
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +52,8 @@ def train(
     """Trains one network by a recipe and returns its errors on the test images, after the last epoch.
 
     Everything that the run writes is in `workdir` (see `RunFolder`). The same call again resumes a run that was
-    interrupted, however it ended, from its last checkpoint, and returns the result of a run that is finished.
+    interrupted, however it ended, from its last checkpoint, and returns the result of a run that is finished. More
+    epochs after that are a run in another folder, whose recipe has the finished one as `continue_from`.
     `batch_size` is the number of images in a step over all devices: one device, several GPUs or logical CPUs. On
     several machines (see `cluster`) each makes the same call; only the first writes to and reads from `workdir`, and
     all return its result.
@@ -119,9 +119,7 @@ def train(
     check_counts(
         checkpoint_steps=checkpoint_steps, steps_per_execution=steps_per_execution, validate_epochs=validate_epochs
     )
-    named = recipe.network.weights or ""
-    if named and not is_pretrained(named, recipe.network.model) and Path(named).expanduser().exists():
-        recipe = recipe.replace(weights=str(Path(named).expanduser().resolve()))
+    recipe = with_absolute_paths(recipe)
     own = None
     if any(value is not None for value in (train_data, test_data, class_names, steps_per_epoch, test_steps)):
         own = OwnData(train_data, test_data, class_names, steps_per_epoch, test_steps)
