@@ -15,7 +15,17 @@ ORDER = {
     "checks": ("fields", "extras", "tensorflow_errors"),
     "layers": ("keras_internals", "traversal", "grouped_conv", "fake_quant", "batch_norm"),
     "data": (
-        *("class_names", "datasets", "preprocessing", "settings", "exif", "image_files", "pillow_files", "image_ops"),
+        *(
+            "class_names",
+            "datasets",
+            "preprocessing",
+            "settings",
+            "mapping",
+            "exif",
+            "image_files",
+            "pillow_files",
+            "image_ops",
+        ),
         *("image_folders", "image_sizes", "input_images", "splits"),
         *("sampling", "image_checks", "opening", "augmentation", "mixup", "auto_augment"),
         *("evaluation_input", "training_input", "input_speed"),

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras.data.image_ops import crop, decode, normalize, with_channels
+from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.settings import DataSettings
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
@@ -64,33 +65,33 @@ def evaluation_batches(
         (≤ batch_size, classes).
     """
     batches = pixel_batches(split, preprocessing, batch_size)
-    batches = batches.map(lambda pixels, labels: (normalize(pixels, preprocessing), labels), tf.data.AUTOTUNE)
+    batches = mapped(batches, lambda pixels, labels: (normalize(pixels, preprocessing), labels))
     if len(split) * int(np.prod(preprocessing.image_size)) * preprocessing.channels * 4 <= CACHE_BYTES:
         batches = batches.cache()
     batches = batches.with_options(options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
     if not one_hot:
         return batches
-    return batches.map(lambda images, labels: (images, tf.one_hot(labels, len(split.class_names))), tf.data.AUTOTUNE)
+    return mapped(batches, lambda images, labels: (images, tf.one_hot(labels, len(split.class_names))))
 
 
 def pixel_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
     """Returns every image of a split once, cropped but not normalized: pixels 0–255 (≤ batch_size, *image_size, C)."""
     if isinstance(split, ArraySplit):
         batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
-        return batches.map(lambda images, labels: (fitted(images, preprocessing), labels), tf.data.AUTOTUNE)
+        return mapped(batches, lambda images, labels: (fitted(images, preprocessing), labels))
 
     def cropped(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return crop(decode(encoded, preprocessing.channels), preprocessing), label
 
-    return encoded(split).map(cropped, tf.data.AUTOTUNE).batch(batch_size)
+    return mapped(encoded(split), cropped).batch(batch_size)
 
 
 def whole_images(split: Split, channels: int) -> tf.data.Dataset:
     """Returns every image of a split once, in order, uncropped: uint8 (H, W, channels), and its label."""
     if isinstance(split, ArraySplit):
         pairs = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
-        return pairs.map(lambda image, label: (with_channels(image, channels), label), tf.data.AUTOTUNE)
-    return encoded(split).map(lambda image, label: (decode(image, channels), label), tf.data.AUTOTUNE)
+        return mapped(pairs, lambda image, label: (with_channels(image, channels), label))
+    return mapped(encoded(split), lambda image, label: (decode(image, channels), label))
 
 
 def pixel_array(split: Split, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +119,7 @@ def encoded(split: FileSplit | RecordSplit) -> tf.data.Dataset:
     """Returns (bytes, label) of every image in order."""
     if isinstance(split, FileSplit):
         files = tf.data.Dataset.from_tensor_slices((list(split.paths), split.labels))
-        return files.map(lambda path, label: (tf.io.read_file(path), label), tf.data.AUTOTUNE)
+        return mapped(files, lambda path, label: (tf.io.read_file(path), label))
     classes = len(split.class_names)
 
     def checked(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -129,4 +130,4 @@ def encoded(split: FileSplit | RecordSplit) -> tf.data.Dataset:
         with tf.control_dependencies([inside]):
             return tf.identity(encoded), label
 
-    return split.records().map(checked, tf.data.AUTOTUNE)
+    return mapped(split.records(), checked)

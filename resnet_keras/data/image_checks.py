@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from resnet_keras.data.image_files import KINDS
 from resnet_keras.data.image_ops import decode
+from resnet_keras.data.mapping import mapped
 from resnet_keras.data.sampling import subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
@@ -38,7 +39,7 @@ def broken_images(split: Split) -> list[int]:
         # tf.data does not compute what the result does not need.
         return tf.where((tf.size(pixels) > 0) & (label >= 0) & (label < classes), index, -1)
 
-    whole = images.enumerate().map(tried, tf.data.AUTOTUNE).ignore_errors()
+    whole = mapped(images.enumerate(), tried).ignore_errors()
     return sorted(set(range(len(split))) - {int(index) for index in whole.as_numpy_iterator()})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.exif import apply_orientation
+from resnet_keras.data.exif import orientation, turn
 from resnet_keras.data.pillow_files import PNG, decode_with_pillow
 from resnet_keras.data.preprocessing import Preprocessing
 
@@ -59,7 +59,7 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
         return tf.ensure_shape(decoded, (None, None, channels))
 
     in_graph = tf.io.is_jpeg(encoded) | (tf.strings.substr(encoded, 0, len(PNG)) == PNG)
-    image = tf.cond(in_graph, lambda: decode_jpeg_or_png(encoded, channels), by_pillow)
+    image = tf.cond(in_graph, lambda: _upright_jpeg_or_png(encoded, channels, saveable=False), by_pillow)
     image.set_shape((None, None, channels))
     return image
 
@@ -77,6 +77,10 @@ def decode_jpeg_or_png(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: The bytes are not such an image, or are truncated.
     """
+    return _upright_jpeg_or_png(encoded, channels, saveable=True)
+
+
+def _upright_jpeg_or_png(encoded: tf.Tensor, channels: int, *, saveable: bool) -> tf.Tensor:
     # The accurate transform equals Pillow's, bit for bit, in the same time; TensorFlow's default differs by up to 20
     # gray levels.
     image = tf.cond(
@@ -85,7 +89,7 @@ def decode_jpeg_or_png(encoded: tf.Tensor, channels: int) -> tf.Tensor:
         lambda: tf.io.decode_png(encoded, channels=channels),
     )
     image.set_shape((None, None, channels))
-    return apply_orientation(image, encoded)
+    return turn(image, orientation(encoded, saveable=saveable))
 
 
 def with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:

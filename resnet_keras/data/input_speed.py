@@ -14,6 +14,7 @@ import tensorflow as tf
 from resnet_keras.checks.fields import check_counts
 from resnet_keras.data.datasets import dataset
 from resnet_keras.data.evaluation_input import preprocessing_of, whole_images
+from resnet_keras.data.mapping import mapped
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
@@ -222,7 +223,7 @@ def naive_batches(
             image = tf.image.random_crop(tf.pad(image, ((pad, pad), (pad, pad), (0, 0))), shape)
         return image, label
 
-    images = _shuffled(split).repeat().map(varied, tf.data.AUTOTUNE)
+    images = mapped(_shuffled(split).repeat(), varied)
     return images.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
@@ -238,7 +239,7 @@ def _shuffled(split: Split) -> tf.data.Dataset:
 
 def _decoded_whole(split: FileSplit | RecordSplit, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
     images = whole_images(split, preprocessing.channels).repeat()
-    corners = images.map(lambda image, label: (image[:1, :1], label), tf.data.AUTOTUNE)
+    corners = mapped(images, lambda image, label: (image[:1, :1], label))
     return corners.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from resnet_keras.data.datasets import Dataset
+from resnet_keras.data.mapping import as_written, mapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +64,11 @@ class RecordSplit:
         examples = self.builder.as_dataset(
             split=self.split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
         )
-        records = examples.map(lambda example: (example["image"], example["label"]), tf.data.AUTOTUNE)
+        records = mapped(examples, lambda example: (example["image"], example["label"]))
         if self.left_out:
             left_out = tf.constant(self.left_out, tf.int64)
-            records = (
-                records.enumerate().filter(lambda i, _: tf.reduce_all(i != left_out)).map(lambda _, record: record)
-            )
+            kept = records.enumerate().filter(as_written(lambda index, _: tf.reduce_all(index != left_out)))
+            records = mapped(kept, lambda _, record: record)
         records = records if self.limit is None else records.take(self.limit)
         return records if self.shard == (0, 1) else records.shard(self.shard[1], self.shard[0])
 

@@ -14,6 +14,7 @@ from resnet_keras.data.augmentation import augment, random_crop, random_crop_of
 from resnet_keras.data.auto_augment import rand_augment, trivial_augment
 from resnet_keras.data.evaluation_input import encoded, fitted, options
 from resnet_keras.data.image_ops import crop, decode, with_channels
+from resnet_keras.data.mapping import mapped
 from resnet_keras.data.mixup import mix_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.settings import Augmentation
@@ -111,9 +112,8 @@ def training_batches(
             return images, labels
         return mix_images(images, labels, len(split.class_names), stream.augmentation, tf.random.fold_in(step_seed, 2))
 
-    batches = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first_step, tf.int64)), batches).map(
-        lambda step, batch: augmented(step, *batch), tf.data.AUTOTUNE
-    )
+    numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(first_step, tf.int64)), batches)
+    batches = mapped(numbered, lambda step, batch: augmented(step, *batch))
     return batches.with_options(options(deterministic)).prefetch(tf.data.AUTOTUNE)
 
 
@@ -195,8 +195,8 @@ def _array_batches(split: ArraySplit, stream: _Stream) -> tf.data.Dataset:
 
     positions = tf.data.Dataset.range(stream.positions.start, stream.positions.stop)
     if augmentation.crops_each_image or augmentation.auto_augment:
-        return positions.map(augmented, tf.data.AUTOTUNE).batch(stream.batch_size, drop_remainder=True)
-    return positions.batch(stream.batch_size, drop_remainder=True).map(gathered, tf.data.AUTOTUNE)
+        return mapped(positions, augmented).batch(stream.batch_size, drop_remainder=True)
+    return mapped(positions.batch(stream.batch_size, drop_remainder=True), gathered)
 
 
 def _encoded_batches(split: FileSplit | RecordSplit, stream: _Stream, rows: range) -> tf.data.Dataset:
@@ -220,7 +220,7 @@ def _encoded_batches(split: FileSplit | RecordSplit, stream: _Stream, rows: rang
 
     numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(tf.constant(stream.positions.start, tf.int64)), images)
     view = augmented if len(rows) == stream.batch_size else used_alone
-    views = numbered.map(lambda position, image: view(position, *image), tf.data.AUTOTUNE)
+    views = mapped(numbered, lambda position, image: view(position, *image))
     return views.batch(stream.batch_size, drop_remainder=True)
 
 
@@ -232,12 +232,12 @@ def _file_images(split: FileSplit, stream: _Stream) -> tf.data.Dataset:
         chosen = stream.shuffled(position, len(split))
         return tf.io.read_file(paths[chosen]), labels[chosen], chosen
 
-    return tf.data.Dataset.range(stream.positions.start, stream.positions.stop).map(picked, tf.data.AUTOTUNE)
+    return mapped(tf.data.Dataset.range(stream.positions.start, stream.positions.stop), picked)
 
 
 def _record_images(split: RecordSplit, stream: _Stream) -> tf.data.Dataset:
     """Returns bytes, label and index of each image of the run."""
-    records = encoded(split).enumerate().map(lambda index, record: (*record, index), tf.data.AUTOTUNE)
+    records = mapped(encoded(split).enumerate(), lambda index, record: (*record, index))
     copies = stream.augmentation.repeated_augmentation
 
     def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from resnet_keras.data.mapping import mapped
 from resnet_keras.data.sampling import shard
 from resnet_keras.data.splits import Split
 from resnet_keras.distributed.multi_worker import spans_workers, worker_rank
@@ -29,7 +30,7 @@ def training_part(
     rows, workers, replicas = own_rows(strategy, batch_size), worker_rank(strategy)[1], strategy.num_replicas_in_sync
 
     def own(_: tf.distribute.InputContext) -> tf.data.Dataset:
-        parts = batches.map(lambda *parts: tuple(shard[rows.start : rows.stop] for shard in parts), tf.data.AUTOTUNE)
+        parts = mapped(batches, lambda *parts: tuple(shard[rows.start : rows.stop] for shard in parts))
         if replicas > workers:  # a batch for each GPU
             parts = parts.rebatch(batch_size // replicas, drop_remainder=True)
         # With an endless data set the workers need not agree before each step that there is another batch.

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from resnet_keras.data.evaluation_input import evaluation_batches, whole_images
 from resnet_keras.data.image_ops import with_channels
+from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import Split
 from resnet_keras.evaluation.views import Views
@@ -58,12 +59,8 @@ def _crops(split: Split, preprocessings: Sequence[Preprocessing], views: Views, 
     def cropped(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(tuple(_views(image, preprocessing, views)) for preprocessing in preprocessings), label
 
-    batches = (
-        whole_images(split, max(each.channels for each in preprocessings))
-        .map(cropped, tf.data.AUTOTUNE)
-        .batch(max(1, batch_size // views.count))
-        .prefetch(1)
-    )
+    images = whole_images(split, max(each.channels for each in preprocessings))
+    batches = mapped(images, cropped).batch(max(1, batch_size // views.count)).prefetch(1)
     start = 0
     for inputs, labels in batches.as_numpy_iterator():
         yield ViewBatch(np.arange(start, start + len(labels)), inputs, labels)

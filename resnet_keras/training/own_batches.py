@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.evaluation.evaluator import Evaluation, SplitPredictions, ranks
@@ -185,4 +186,4 @@ def with_labels(batches: tf.data.Dataset, classes: int, one_hot: bool) -> tf.dat
         with tf.control_dependencies([tf.debugging.Assert(inside, [message])]):
             return tf.identity(images), tf.one_hot(labels, classes) if one_hot else tf.identity(labels)
 
-    return batches.map(checked, tf.data.AUTOTUNE)
+    return mapped(batches, checked)

@@ -3,6 +3,7 @@
 import io
 import struct
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from resnet_keras.data import exif as exif_module
-from resnet_keras.data.exif import apply_orientation, orientation, turn, turned_window
+from resnet_keras.data.exif import orientation, turn, turned_window
 from resnet_keras.data.image_ops import decode
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
 FILE = tf.TensorSpec((), tf.string)
-read = tf.function(orientation, input_signature=[FILE])
+read = tf.function(partial(orientation, saveable=True), input_signature=[FILE])
+read_by_python = tf.function(orientation, input_signature=[FILE])
 
 
 @tf.function(input_signature=[FILE])
@@ -179,7 +181,7 @@ def test_the_number_of_channels_is_known() -> None:
 
         @tf.function(input_signature=[FILE])
         def turned(file: tf.Tensor, image: tf.Tensor = image, channels: int = channels) -> tf.Tensor:
-            result = apply_orientation(image, file)
+            result = turn(image, orientation(file))
             assert result.shape.as_list() == [None, None, channels]
             return result
 
@@ -195,6 +197,19 @@ def test_a_window_of_the_upright_image_is_found_in_the_stored_one(value: int) ->
     (top, left), (height, width) = corner.numpy(), extent.numpy()
     part = turn(tf.constant(stored[top : top + height, left : left + width]), tf.constant(value))
     np.testing.assert_array_equal(part, upright[1:4, 2:4])
+
+
+def test_pipelines_and_saved_graphs_find_the_same_orientation() -> None:
+    files = [jpeg(exif(value, order=order)) for value in range(1, 9) for order in ("<", ">")]
+    rng = np.random.default_rng(1)
+    for file in files[:]:
+        damaged = bytearray(file)
+        damaged[rng.integers(2, 60)] = rng.integers(256)
+        files.append(bytes(damaged))
+    files.append(jpeg(exif(6)) + b"\0\0")
+    found = [int(read_by_python(file)) for file in files]
+    assert found == [int(read(file)) for file in files] == [int(orientation(tf.constant(file))) for file in files]
+    assert found[:16:2] == list(range(1, 9))
 
 
 def test_only_files_that_carry_exif_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:

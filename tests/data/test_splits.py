@@ -356,7 +356,7 @@ def test_a_prepared_set_of_images_of_one_size_is_held_in_memory(tmp_path: Path, 
 
 def test_images_that_are_no_squares_have_no_image_size(tmp_path: Path) -> None:
     prepare(tmp_path, {"train": images([(6, 9)] * 5)}, shape=(6, 9, 3), encoding="png")
-    split = open_split("tiny_photos", "train", data_dir=tmp_path)
+    split = open_split("tiny_photos", "train[:100%]", data_dir=tmp_path)
     assert isinstance(split, ArraySplit)
     assert split.images.shape == (5, 6, 9, 3)
     assert split.info.image_size is None
@@ -371,7 +371,7 @@ def test_validation_stands_in_where_a_set_has_no_test_split(tmp_path: Path) -> N
 def test_a_split_that_a_prepared_set_does_not_have_raises_and_lists_those_it_has(tmp_path: Path) -> None:
     prepare(tmp_path, {"train": images(SIZES), "extra": images(SIZES[:3])})
     assert len(open_split("tiny_photos", "extra", data_dir=tmp_path)) == 3
-    for missing in ("unheard", "test"):
+    for missing in ("unheard", "validation"):
         with pytest.raises(
             ValueError, match=rf"tiny_photos, one of (train, extra|extra, train)\. Received: '{missing}'"
         ):
@@ -381,7 +381,7 @@ def test_a_split_that_a_prepared_set_does_not_have_raises_and_lists_those_it_has
 def test_the_newest_version_is_opened(tmp_path: Path) -> None:
     prepare(tmp_path, {"train": images(SIZES[:3])}, version="1.9.0")
     prepare(tmp_path, {"train": images(SIZES[:4])}, version="1.10.0")
-    assert len(open_split("tiny_photos", "train", data_dir=tmp_path)) == 4
+    assert len(open_split("tiny_photos", "train[:100%]", data_dir=tmp_path)) == 4
 
 
 def test_a_missing_set_raises_and_says_where_to_put_it(tmp_path: Path) -> None:
@@ -473,7 +473,7 @@ def test_a_sample_of_more_than_there_are_is_the_split(count: int) -> None:
 
 def test_a_sample_of_records_is_the_first_of_them(tmp_path: Path) -> None:
     prepare(tmp_path, {"train": images(SIZES)})
-    split: Split = open_split("tiny_photos", "train", data_dir=tmp_path)
+    split: Split = open_split("tiny_photos", "train[:100%]", data_dir=tmp_path)
     assert isinstance(split, RecordSplit)
     whole = [encoded.numpy() for encoded, _ in split.records()]
     for count in (3, 7, 100):
