@@ -26,6 +26,9 @@ def convert(
     class_names: Sequence[str] | None = None,
     bottleneck_stride: BottleneckStride | None = None,
     zero_channels: ZeroChannels | None = None,
+    prefix: str | None = None,
+    averaged: bool = True,
+    skip_unexpected: bool = False,
     to: str | Path | None = None,
     layout: str | None = None,
 ) -> tuple[Classifier, LoadReport]:
@@ -44,6 +47,9 @@ def convert(
         class_names: Names of the outputs, in their order; the source's if `None`.
         bottleneck_stride: Convolution of its bottlenecks that has the stride; its library's usual if `None`.
         zero_channels: Place of its zero channels under option A; its library's usual if `None`.
+        prefix: What the names of the network begin with, where a file has several.
+        averaged: Whether to take the moving average of the weights where a file has both.
+        skip_unexpected: Whether to pass over tensors that have no place in the network; a note names them.
         to: A `.keras` file to write; with `layout`, see `resnet_keras.applications.save_for_torch`.
         layout: The library for PyTorch whose names, shapes and settings are written.
 
@@ -60,6 +66,9 @@ def convert(
         class_names=class_names,
         bottleneck_stride=bottleneck_stride,
         zero_channels=zero_channels,
+        prefix=prefix,
+        averaged=averaged,
+        skip_unexpected=skip_unexpected,
     )
     classifier = Classifier(loaded.model, loaded.preprocessing, loaded.class_names)
     if to is not None and layout is not None:

@@ -12,6 +12,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
 from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.leftovers import modules_of
 from resnet_keras.weights.loading import LoadReport, load_weights
 from resnet_keras.weights.recognition import recognize_architecture
 from resnet_keras.weights.sources import open_weights
@@ -42,19 +43,38 @@ def load_network(
     class_names: Sequence[str] | None = None,
     bottleneck_stride: BottleneckStride | None = None,
     zero_channels: ZeroChannels | None = None,
+    prefix: str | None = None,
+    averaged: bool = True,
+    skip_unexpected: bool = False,
 ) -> LoadedNetwork:
     """Returns the network that weights belong to by their names and shapes; see `convert` for arguments and errors."""
-    found = source if isinstance(source, ImportedWeights) else open_weights(source, network)
+    found = source
+    if not isinstance(found, ImportedWeights):
+        found = open_weights(found, network, prefix=prefix, averaged=averaged)
     if found.classes is None:
-        raise ValueError(f"Expected weights with a classifier. Received: {found.source}, a backbone alone")
+        others = f" with {modules_of(found.beside)}" if found.beside else ""
+        raise ValueError(
+            "Expected weights with a classifier, one linear layer; a backbone can be fine-tuned (`resnet train "
+            "finetune --weights`), or loaded by `weights=` with `include_top=False`. "
+            f"Received: {found.source}, a backbone{others or ' alone'}"
+        )
     chosen = preprocessing or found.preprocessing
     if chosen is None:
-        raise ValueError(f"Expected `preprocessing`, which {found.source} does not say. Received: None")
+        raise ValueError(
+            "Expected `preprocessing`, or a source that says it; `resnet convert --image-size --mean --std` writes "
+            f"one. Received: {found.source}, without"
+        )
     row = recognize_architecture(found)
     stated = Conventions(bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
     row = replace(row, conventions=row.conventions.merged(stated))
     model = build(
         row, input_shape=(*chosen.image_size, chosen.channels), classes=found.classes, classifier_activation=None
     )
-    report = load_weights(model, found, bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
+    report = load_weights(
+        model,
+        found,
+        skip_unexpected=skip_unexpected,
+        bottleneck_stride=bottleneck_stride,
+        zero_channels=zero_channels,
+    )
     return LoadedNetwork(model, chosen, tuple(class_names or found.class_names or ()), report)

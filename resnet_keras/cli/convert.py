@@ -15,7 +15,7 @@ from resnet_keras.data.class_names import read_class_names
 
 SECTIONS = {
     "Output": ("to", "layout", "class-names"),
-    "Network": ("network", "bottleneck-stride", "zero-channels"),
+    "Network": ("network", "prefix", "averaged", "skip-unexpected", "bottleneck-stride", "zero-channels"),
     "Preprocessing": ("image-size", "crop-ratio", "interpolation", "channel-order", "mean", "std"),
 }
 
@@ -38,6 +38,9 @@ def convert(
     std: tuple[float, ...] | None = None,
     bottleneck_stride: Literal["1x1", "3x3"] | None = None,
     zero_channels: Literal["end", "both_sides"] | None = None,
+    prefix: str | None = None,
+    averaged: bool = True,
+    skip_unexpected: bool = False,
     data_dir: Path | None = None,
 ) -> None:
     """Writes a .keras file from the weights of any library, or weights of a library for PyTorch.
@@ -60,13 +63,16 @@ def convert(
         std: Standard deviation of each channel, in pixel values.
         bottleneck_stride: Convolution of a bottleneck that has the stride; as in the library if it is not given.
         zero_channels: Position of option A's zero channels; as in the library if it is not given.
+        prefix: Beginning of the names of the network's tensors, if a file has several networks.
+        averaged: Take the moving average of the weights, if a file has both.
+        skip_unexpected: Pass over tensors that have no place in the network.
         data_dir: Folder of a run's data set, for --layout resnet_keras; that of the training if it is not given.
     """
     if layout == "resnet_keras":
         others = {
             "network": network, "class_names": class_names, "image_size": image_size, "crop_ratio": crop_ratio,
             "interpolation": interpolation, "channel_order": channel_order, "mean": mean, "std": std,
-            "bottleneck_stride": bottleneck_stride, "zero_channels": zero_channels,
+            "bottleneck_stride": bottleneck_stride, "zero_channels": zero_channels, "prefix": prefix,
         }  # fmt: skip
         if given := [f"`{name}`" for name, value in others.items() if value is not None]:
             raise ValueError(
@@ -75,26 +81,33 @@ def convert(
         _write_run_weights(source, to, data_dir)
         return
     resnet_keras.applications.check_destination(to, layout)
-    imported = resnet_keras.weights.open_weights(source, network)
+    imported = resnet_keras.weights.open_weights(source, network, prefix=prefix, averaged=averaged)
     chosen = imported.preprocessing
     if chosen is None and mean and std and image_size:
         chosen = resnet_keras.Preprocessing(image_size=(image_size, image_size), channels=len(mean), mean=mean, std=std)
-    if chosen is not None:
-        changes: dict[str, Any] = {
-            "interpolation": interpolation,
-            "channel_order": channel_order,
-            "mean": mean,
-            "std": std,
-        }
-        chosen = replace(chosen, **{field: value for field, value in changes.items() if value is not None})
-        if image_size or crop_ratio:
-            chosen = chosen.at(image_size or chosen.image_size, crop_ratio)
+    if chosen is None:
+        stated = {"image_size": image_size, "mean": mean, "std": std}
+        lacking = [f"`{name}`" for name, value in stated.items() if not value]
+        raise ValueError(
+            "Expected `image_size`, `mean` and `std` of the network's input, of pixels 0-255, because "
+            f"{imported.source} does not say its preprocessing. Received: no {' and no '.join(lacking)}"
+        )
+    changes: dict[str, Any] = {
+        "interpolation": interpolation,
+        "channel_order": channel_order,
+        "mean": mean,
+        "std": std,
+    }
+    chosen = replace(chosen, **{field: value for field, value in changes.items() if value is not None})
+    if image_size or crop_ratio:
+        chosen = chosen.at(image_size or chosen.image_size, crop_ratio)
     classifier, report = resnet_keras.convert(
         imported,
         preprocessing=chosen,
         class_names=read_class_names(class_names) if class_names else None,
         bottleneck_stride=bottleneck_stride,
         zero_channels=zero_channels,
+        skip_unexpected=skip_unexpected,
     )
     print(report)
     if layout is not None:

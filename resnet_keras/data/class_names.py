@@ -47,11 +47,16 @@ def class_indices(names: Sequence[str], among: Sequence[str]) -> list[int] | Non
     return [known[name] for name in names] if all(name in known for name in names) else None
 
 
-def assumed_class_names(classes: int) -> tuple[tuple[str, ...], str | None]:
-    """Returns names for a number of classes, and the assumption about them as a sentence, if any."""
+def assumed_class_names(classes: int, *, is_cifar: bool) -> tuple[tuple[str, ...], str | None]:
+    """Returns names for a number of classes, and the assumption about them as a sentence, if any.
+
+    Args:
+        classes: Number of classes.
+        is_cifar: Whether the network is one of CIFAR's images.
+    """
     if classes == 1000:
         return imagenet_class_names(), "1000 classes are taken for ImageNet's"
-    if classes == 10:
+    if classes == 10 and is_cifar:
         return _CIFAR10, "10 classes are taken for CIFAR-10's"
     return tuple(map(str, range(classes))), f"the names of the {classes} classes are not known: they are numbered"
 

@@ -17,12 +17,28 @@ MOST_BYTES = 2**26
 
 _MOST_OBJECTS = 2**20  # on the stack or copied by a call; each takes about 100 bytes
 _MOST_LINE = 1000
+_MOST_NAME = 100
 _MOST_IN_KEY = 16
 _TUPLE_AS_KEY = 1000  # objects that it counts for: their hashes can be made to collide
 _MOST_LONG = 2**31  # likewise those of longer integers
 _short = reprlib.Repr()
 _short.maxlevel = 2
-_SCALARS = (str, int, float, bool, bytes, type(None))
+
+
+class Inert:
+    """Stands for something that is not known, and for all that a pickle makes of it; nothing is ever run.
+
+    Attributes:
+        name: What the pickle names, e.g. `argparse.Namespace`; a long name is cut.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name[:_MOST_NAME]
+
+
+_KEYS = (str, int, float, bool, bytes, type(None), Inert)
 
 
 def shown(value: Any) -> str:
@@ -34,10 +50,10 @@ def check_key(key: Any) -> None:
     """Checks what a dictionary is to hash: the hash of nested tuples takes any time.
 
     Raises:
-        ValueError: It is not a text, a number, or a tuple of a few of them.
+        ValueError: It is not a text, a number, an `Inert`, or a tuple of a few of them.
     """
     parts = key[: _MOST_IN_KEY + 1] if type(key) is tuple else (key,)
-    known = all(type(part) in _SCALARS and (type(part) is not int or abs(part) < _MOST_LONG) for part in parts)
+    known = all(type(part) in _KEYS and (type(part) is not int or abs(part) < _MOST_LONG) for part in parts)
     if len(parts) > _MOST_IN_KEY or not known:
         raise ValueError(f"it has a key that is neither text nor a number: {shown(key)}")
 
@@ -63,7 +79,7 @@ class BoundedUnpickler:
         self._callable: dict[int, Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what a name of the pickle stands for, which the pickle may call."""
+        """Returns what a name of the pickle stands for, which the pickle may call; or an `Inert`."""
         raise NotImplementedError
 
     def persistent_load(self, identity: Any) -> Any:
@@ -72,7 +88,7 @@ class BoundedUnpickler:
 
     def build(self, instance: Any, state: Any) -> None:
         """Sets the state of an object; by default nothing has any, and the attributes of a dictionary are ignored."""
-        if not isinstance(instance, OrderedDict):
+        if not isinstance(instance, (OrderedDict, Inert)):
             raise ValueError("it sets the state of a part of a tensor")
 
     def load(self) -> Any:
@@ -120,7 +136,7 @@ class BoundedUnpickler:
         return self._stack.pop()
 
     def _top(self, *types: type) -> Any:
-        if len(self._stack) <= (self._marks[-1] if self._marks else 0) or type(self._stack[-1]) not in types:
+        if len(self._stack) <= (self._marks[-1] if self._marks else 0) or type(self._stack[-1]) not in (*types, Inert):
             raise ValueError("it adds to what is no collection")
         return self._stack[-1]
 
@@ -164,22 +180,29 @@ class BoundedUnpickler:
 
     def _append(self) -> None:
         value = self._pop()
-        self._top(list).append(value)
+        self._extend([value])
 
     def _appends(self) -> None:
-        values = self._marked()
-        self._top(list).extend(values)
+        self._extend(self._marked())
+
+    def _extend(self, values: list[Any]) -> None:
+        into = self._top(list)
+        if not isinstance(into, Inert):
+            into.extend(values)
 
     def _set_item(self) -> None:
         value, key = self._pop(), self._pop()
-        self._check_key(key)
-        self._top(dict, OrderedDict)[key] = value
+        self._update([key, value])
 
     def _set_items(self) -> None:
-        items = self._marked()
+        self._update(self._marked())
+
+    def _update(self, items: list[Any]) -> None:
         if len(items) % 2:
             raise ValueError("it has a key without a value")
         into = self._top(dict, OrderedDict)
+        if isinstance(into, Inert):
+            return
         for key, value in zip(items[::2], items[1::2], strict=True):
             self._check_key(key)
             into[key] = value
@@ -187,7 +210,7 @@ class BoundedUnpickler:
     def _add_items(self) -> None:
         values = self._marked()
         into = self._top(set)
-        for value in values:
+        for value in values if isinstance(into, set) else ():
             self._check_key(value)
             into.add(value)
 
@@ -207,8 +230,17 @@ class BoundedUnpickler:
         self._push(self._found(module, name))
 
     def _instance(self) -> None:
-        self.find_class(self._line(), self._line())
-        raise ValueError("it has the opcode b'i', which no tensor needs")
+        self._push_inert(self.find_class(self._line(), self._line()), self._marked())
+
+    def _object(self) -> None:
+        made, *arguments = self._marked() or [None]
+        self._push_inert(made, arguments)
+
+    def _push_inert(self, made: Any, arguments: list[Any]) -> None:
+        """Pushes what an older opcode makes of something that is not known; nothing else is made so."""
+        if not isinstance(made, Inert):
+            raise ValueError(f"it makes an object of {len(arguments)} arguments, which no tensor needs")
+        self._push(Inert(made.name))
 
     def _found(self, module: str, name: str) -> Any:
         found = self.find_class(module, name)
@@ -217,11 +249,18 @@ class BoundedUnpickler:
 
     def _call(self) -> None:
         arguments, function = self._pop(), self._pop()
+        if isinstance(function, Inert):
+            self._push(Inert(function.name))
+            return
         if self._callable.get(id(function)) is not function or not callable(function) or type(arguments) is not tuple:
             raise ValueError("it calls what is no function")
         # A call may copy what it is given, and the same can be given to any number of calls.
         self._charge(len(arguments) + sum(len(each) for each in arguments if isinstance(each, Sized)))
         self._push(function(*arguments))
+
+    def _call_with_names(self) -> None:
+        names, _, function = self._pop(), self._pop(), self._pop()
+        self._push_inert(function, [names])
 
     def _build(self) -> None:
         state = self._pop()
@@ -282,8 +321,10 @@ class BoundedUnpickler:
         b"c": _global,
         b"\x93": _stack_global,
         b"i": _instance,
+        b"o": _object,
         b"R": _call,
         b"\x81": _call,
+        b"\x92": _call_with_names,
         b"b": _build,
         b"Q": _persistent,
         b"h": lambda self: self._get(1),

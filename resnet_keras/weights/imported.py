@@ -14,6 +14,7 @@ from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.layout import Layout
 from resnet_keras.weights.layouts import recognize_layout
+from resnet_keras.weights.leftovers import linear_head, sort_leftovers, without_prefix
 from resnet_keras.weights.usual_preprocessing import UsualPreprocessing
 
 
@@ -26,7 +27,8 @@ class ImportedWeights:
         layout: Name of the layout that its names have.
         tensors: Arrays in Keras's order of axes, by `layer/weight` of our networks.
         names: The source's names of each of `tensors`; a folded bias is listed with the tensor it was folded into.
-        unexpected: Names in the source that our networks do not have.
+        unexpected: Names in the source's network that our networks do not have.
+        beside: Names of other parts of the source: other heads, a detector's parts, another network.
         ignored: Names that are not weights, such as counters of batches.
         conventions: What the weights do not show, as far as it is known.
         preprocessing: The network's preprocessing, if the source says or `open_weights` assumes it.
@@ -40,6 +42,7 @@ class ImportedWeights:
     tensors: Mapping[str, np.ndarray]
     names: Mapping[str, tuple[str, ...]]
     unexpected: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     conventions: Conventions = field(default_factory=Conventions)
     preprocessing: Preprocessing | None = None
@@ -55,7 +58,12 @@ class ImportedWeights:
 
 
 def import_arrays(
-    arrays: Mapping[str, np.ndarray], source: str, *, conventions: Conventions | None = None, **metadata: Any
+    arrays: Mapping[str, np.ndarray],
+    source: str,
+    *,
+    conventions: Conventions | None = None,
+    prefix: str | None = None,
+    **metadata: Any,
 ) -> ImportedWeights:
     """Returns `arrays` under our names.
 
@@ -63,6 +71,7 @@ def import_arrays(
         arrays: Arrays with the source's names and order of axes.
         source: The name of the source in messages.
         conventions: What the source says of itself; for what is `None` in it, its library's usual conventions hold.
+        prefix: What the names of the network begin with, if there are several networks.
         **metadata: Further fields of `ImportedWeights`.
 
     Raises:
@@ -70,16 +79,18 @@ def import_arrays(
             into.
     """
     try:
-        layout, prefix = recognize_layout(arrays)
+        layout, prefix = recognize_layout(arrays, prefix)
     except ValueError as error:
         raise ValueError(f"{error} in {source}") from None
     tensors: dict[str, np.ndarray] = {}
     names: dict[str, tuple[str, ...]] = {}
-    unexpected: list[str] = []
-    for name, array in arrays.items():
-        target = layout.ours(_without(name, prefix))
-        if target is None or target in tensors:
-            unexpected.append(name)
+    left: list[str] = []
+    for name in sorted(arrays, key=lambda name: not name.startswith(prefix)):  # a head may be beside the network
+        array = arrays[name]
+        target = layout.ours(without_prefix(name, prefix))
+        is_elsewhere = not name.startswith(prefix) and not (target or "").startswith(f"{HEAD}/")
+        if target is None or target in tensors or is_elsewhere:
+            left.append(name)
         elif target == f"{HEAD}/kernel" and array.ndim == 4 and array.shape[2:] == (1, 1):
             # A classifier written as a convolution of one pixel.
             tensors[target] = layout.to_keras(array[:, :, 0, 0])
@@ -89,7 +100,11 @@ def import_arrays(
         else:
             tensors[target] = layout.to_keras(array)
             names[target] = (name,)
-    ignored = [name for name in unexpected if layout.ignores(name)]
+    heads = linear_head({name: arrays[name] for name in left}, tensors, prefix)
+    for target, name in heads.items():
+        tensors[target], names[target] = layout.to_keras(arrays[name]), (name,)
+        left.remove(name)
+    leftovers = sort_leftovers(left, names, prefix, layout)
     _fold_biases(tensors, names, source)
     _add_zero_biases(tensors, names, layout)
     return ImportedWeights(
@@ -97,12 +112,25 @@ def import_arrays(
         layout=layout.name,
         tensors=tensors,
         names=names,
-        unexpected=tuple(name for name in unexpected if name not in ignored),
-        ignored=tuple(ignored),
+        unexpected=leftovers.unexpected,
+        beside=leftovers.beside,
+        ignored=leftovers.ignored,
         conventions=_conventions(tensors, conventions or Conventions(), layout),
         usual_preprocessing=_usual_preprocessing(tensors, layout),
+        notes=(*leftovers.notes, *_notes(tensors, heads, layout), *metadata.pop("notes", ())),
         **metadata,
     )
+
+
+def _notes(tensors: Mapping[str, np.ndarray], heads: Mapping[str, str], layout: Layout) -> tuple[str, ...]:
+    """Returns sentences about what names and shapes leave open."""
+    notes = [f"{heads[f'{HEAD}/kernel']} is taken for the classifier"] if heads else []
+    stem = tensors.get("stem_conv/kernel")
+    small = stem is not None and stem.ndim == 4 and stem.shape[0] == 3
+    if small and layout.axes == "torch" and any(name.startswith("stage4_") for name in tensors):
+        # CIFAR's own networks have three stages; these are ImageNet's with a stem that their users have changed.
+        notes.append("not seen in weights, so assumed: a 3x3 stem has stride 1 and no pool behind it; epsilon is 1e-5")
+    return tuple(notes)
 
 
 def _conventions(tensors: Mapping[str, np.ndarray], stated: Conventions, layout: Layout) -> Conventions:
@@ -155,14 +183,6 @@ def _add_zero_biases(tensors: dict[str, np.ndarray], names: dict[str, tuple[str,
             bias = f"{layer}/bias"
             if bias not in tensors:
                 tensors[bias], names[bias] = np.zeros(tensors[name].shape[-1], np.float32), ()
-
-
-def _without(name: str, prefix: str) -> str:
-    """Returns a name without the prefix; a head may be beside the network that has the prefix."""
-    while prefix and not name.startswith(prefix):
-        outer, separator, _ = prefix[:-1].rpartition(prefix[-1])
-        prefix = outer + separator
-    return name.removeprefix(prefix)
 
 
 def _fold_biases(tensors: dict[str, np.ndarray], names: dict[str, tuple[str, ...]], source: str) -> None:

@@ -8,7 +8,8 @@ from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.layout import PREACTIVATED, Layout
 from resnet_keras.weights.usual_preprocessing import KERAS_PHOTOS, KERAS_V2_PHOTOS, for_photos, for_small_images
 
-_BATCH_COUNTERS = r".*\.num_batches_tracked"
+# Counters of batch normalization, torch.optim.swa_utils and thop.
+_COUNTERS = r"(.*\.)?(num_batches_tracked|n_averaged|total_ops|total_params)"
 
 _FRAMEWORK = Conventions(strided_block="first", padding="symmetric", pool_border="edge")
 # Code for PyTorch that pads channels pads them on both sides.
@@ -50,7 +51,7 @@ def _torchvision(*, deep: bool, pooled: bool) -> Layout:
             (r"fc|linear", "logits"),
         ),
         first=(1, 0, 1),
-        ignored=_BATCH_COUNTERS,
+        ignored=_COUNTERS,
         conventions=_TORCH.merged(Conventions(projection="pooled" if pooled else "normalized")),
     )
 
@@ -117,7 +118,7 @@ LAYOUTS = (
             (r"head\.fc", "logits"),
         ),
         first=(0, 0, 1),
-        ignored=_BATCH_COUNTERS,
+        ignored=_COUNTERS,
         conventions=_TORCH,
         head_is_convolution=True,
     ),
@@ -135,7 +136,7 @@ LAYOUTS = (
             (r"classifier\.1", "logits"),
         ),
         first=(0, 0, 0),
-        ignored=_BATCH_COUNTERS,
+        ignored=_COUNTERS,
         conventions=_TORCH.merged(Conventions(projection="normalized")),
     ),
     Layout(
@@ -201,25 +202,45 @@ LAYOUTS = (
 """The layouts that are recognized, in the order in which they are tried."""
 
 
-def recognize_layout(names: Iterable[str]) -> tuple[Layout, str]:
+def recognize_layout(names: Iterable[str], prefix: str | None = None) -> tuple[Layout, str]:
     """Returns the layout of a file that holds `names`, and the prefix before all of its names.
+
+    Args:
+        names: Names of tensors.
+        prefix: The prefix of the network among several; `None` if there is one network.
 
     Raises:
         ValueError: No layout, or more than one network.
     """
     names = set(names)
+    others_found: list[str] = []
     for layout in LAYOUTS:
         first, *others = layout.anchors
         ends = (name.removesuffix(first) for name in names if name.endswith(first))
         prefixes = sorted(
             p for p in ends if (not p or p[-1] in "./") and all(f"{p}{other}" in names for other in others)
         )
-        if len(prefixes) > 1:
-            raise ValueError(f"Expected the weights of one network. Received: {len(prefixes)}, {', '.join(prefixes)}")
-        if prefixes:
+        if not prefixes:
+            continue
+        if prefix is not None:
+            if chosen := [p for p in prefixes if p.rstrip("./") == prefix.rstrip("./")]:
+                return layout, chosen[0]
+            others_found += prefixes
+        elif len(prefixes) > 1:
+            raise ValueError(
+                "Expected the weights of one network. `resnet convert --prefix`, or the argument `prefix`, chooses "
+                f"one. Received: {len(prefixes)}, {_shown(prefixes)}"
+            )
+        else:
             return layout, prefixes[0]
+    if others_found:
+        raise ValueError(f"Expected `prefix` of a network, one of {_shown(others_found)}. Received: {prefix!r}")
     known = "; ".join(dict.fromkeys(f"{layout.name} ({layout.anchors[-1]})" for layout in LAYOUTS))
     shown = ", ".join(sorted(names)[:5])
     raise ValueError(
         f"Expected the names of one of these layouts: {known}. Received: {shown}{', ...' if len(names) > 5 else ''}"
     )
+
+
+def _shown(prefixes: list[str]) -> str:
+    return ", ".join(repr(prefix.rstrip("./")) for prefix in prefixes)

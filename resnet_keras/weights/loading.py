@@ -13,6 +13,7 @@ from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.leftovers import modules_of
 from resnet_keras.weights.model_conventions import conventions_of_model
 from resnet_keras.weights.sources import open_weights
 
@@ -75,6 +76,7 @@ def load_weights(
     source: str | Path | keras.Model | ImportedWeights,
     *,
     strict: bool = True,
+    skip_unexpected: bool = False,
     bottleneck_stride: str | None = None,
     zero_channels: str | None = None,
 ) -> LoadReport:
@@ -88,6 +90,9 @@ def load_weights(
         model: A network of this package.
         source: See `open_weights`: a file, a folder, a Keras model, or the name of published weights.
         strict: Whether missing and unexpected weights and shape mismatches are errors. If not, all others are loaded.
+        skip_unexpected: Whether to pass over tensors of the source that the network does not have, with a note. Those
+            beside a backbone (other heads, a detector's parts) are passed over in any case if its classifier is not
+            loaded.
         bottleneck_stride: Convolution of the source's bottlenecks that has the stride; its library's usual if `None`.
         zero_channels: Place of the source's zero channels under option A; its library's usual if `None`.
 
@@ -103,12 +108,12 @@ def load_weights(
     weights = {
         f"{layer.name}/{weight.name}": (layer, weight) for layer in flat_layers(model) for weight in layer.weights
     }
-    report = _compared(weights, found)
+    report = _compared(weights, found, skip_unexpected)
     if strict and report.problems:
         raise ValueError(
             f"Expected weights that fit {model.name!r} ({len(weights)} weights). Received: {found.source} "
-            f"({len(found.tensors) + len(found.unexpected)} tensors, {found.layout}), which differs in\n  "
-            + "\n  ".join(_shown(report.problems))
+            f"({len((*found.tensors, *found.unexpected, *found.beside))} tensors, {found.layout}), which differs in\n  "
+            + "\n  ".join([*_shown(report.problems), *_way_on(report)])
         )
     stated = Conventions(bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)  # type: ignore[arg-type]
     _check_conventions(model, found, found.conventions.merged(stated))
@@ -123,7 +128,14 @@ def load_weights(
     return report
 
 
-def _compared(weights: dict, found: ImportedWeights) -> LoadReport:
+def _way_on(report: LoadReport) -> list[str]:
+    """Returns what to do about problems, if they are only tensors without a place."""
+    if len(report.unexpected) < len(report.problems):
+        return []
+    return ["`resnet convert --skip-unexpected`, or `skip_unexpected=True`, passes over what has no place"]
+
+
+def _compared(weights: dict, found: ImportedWeights, skip_unexpected: bool) -> LoadReport:
     matched: list[str] = []
     missing: list[str] = []
     shape_mismatch: list[str] = []
@@ -142,19 +154,20 @@ def _compared(weights: dict, found: ImportedWeights) -> LoadReport:
             matched.extend(found.names[name])
     extra = [name for name in found.tensors if name not in shapes]
     heads = [name for name in found.tensors if name.startswith(f"{HEAD}/") and not same_head]
+    unexpected = (*(_called(found, name) for name in extra if name not in heads), *found.unexpected)
+    beside = found.beside if same_head else ()
+    skipped = (*unexpected, *beside) if skip_unexpected else () if same_head else found.beside
+    notes = [f"passed over, without a place in the network: {modules_of(skipped)}"] if skipped else []
     return LoadReport(
         source=found.source,
         layout=found.layout,
         matched=tuple(matched),
         missing=tuple(missing),
-        unexpected=(
-            *(_called(found, name) for name in extra if name not in heads),
-            *found.unexpected,
-        ),
+        unexpected=() if skip_unexpected else (*unexpected, *beside),
         shape_mismatch=tuple(shape_mismatch),
         new_head=tuple(name for name in shapes if name.startswith(f"{HEAD}/")) if has_head and not same_head else (),
-        ignored=(*found.ignored, *(called for name in heads for called in found.names[name])),
-        notes=found.notes,
+        ignored=(*found.ignored, *skipped, *(called for name in heads for called in found.names[name])),
+        notes=(*found.notes, *notes),
     )
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import ml_dtypes
-import numpy as np
-import safetensors
 
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data import class_names
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.conventions import Conventions
-from resnet_keras.weights import keras_file, pretrained_files, published, torch_file
+from resnet_keras.weights import keras_file, pretrained_files, published, safetensors_file, torch_file
 from resnet_keras.weights.hub_settings import (
     MALFORMED,
     check_keras_cv,
@@ -31,48 +28,69 @@ from resnet_keras.weights.hub_settings import (
 )
 from resnet_keras.weights.imported import ImportedWeights, import_arrays
 from resnet_keras.weights.model_conventions import conventions_of_config, conventions_of_model
+from resnet_keras.weights.torch_checkpoint import TorchCheckpoint, open_torch
 from resnet_keras.weights.weights_file import check_hash, read_facts
 
 CLASSIFIER_MEMBER = "classifier.json"
 """The member of our `.keras` files that Keras does not write: preprocessing and class names."""
 
-_SAFETENSORS = ".safetensors"
-_SUFFIXES = (_SAFETENSORS, *torch_file.SUFFIXES, *keras_file.SUFFIXES)
-_FOLDER_FILES = ("model.keras", "model.safetensors", "pytorch_model.bin", "model.weights.h5", "task.weights.h5")
+_SAFETENSORS = safetensors_file.SUFFIX
+_SUFFIXES = (_SAFETENSORS, *torch_file.SUFFIXES, *keras_file.SUFFIXES, safetensors_file.INDEX_SUFFIX)
+_FOLDER_FILES = (
+    *("model.keras", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
+    *("model.weights.h5", "task.weights.h5"),
+)
+_CIFAR_SIZE = (32, 32)
 _KERAS_CV_SETTINGS = ("stackwise_strides", "stackwise_dilations", "num_classes", "pooling")
-_NUMBER_TYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64,
-    "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
-}  # fmt: skip
 
 
-def open_weights(source: str | Path | keras.Model, network: str | None = None) -> ImportedWeights:
+@dataclass(frozen=True)
+class _Choice:
+    """Choice among the weights of one source; see `open_weights`."""
+
+    prefix: str | None = None
+    averaged: bool = True
+
+
+def open_weights(
+    source: str | Path | keras.Model,
+    network: str | None = None,
+    *,
+    prefix: str | None = None,
+    averaged: bool = True,
+) -> ImportedWeights:
     """Returns the weights of a source under our names, with preprocessing and class names where they are known.
 
     Args:
-        source: A file (`.safetensors`; `.pth`, `.pt`, `.th`, `.bin`, `.ckpt` of PyTorch; `.keras`, `.weights.h5` or
-            `.h5` of Keras); a folder of the Hugging Face hub, of KerasHub or of a finished run; a Keras model of this
-            package, of `keras.applications`, KerasHub or KerasCV; the name of weights in the package, one of
-            `list_pretrained`, or its data set, "digits"; or the name of published weights: "imagenet", "torchvision" or
-            "hf://OWNER/NAME". Names come before files that are called the same.
+        source: A file (`.safetensors` or the `.safetensors.index.json` of its shards; `.pth`, `.pth.tar`, `.pt`, `.th`,
+            `.bin`, `.ckpt` of PyTorch; `.keras`, `.weights.h5` or `.h5` of Keras); a folder of the Hugging Face hub, of
+            KerasHub or of a finished run; a Keras model of this package, of `keras.applications`, KerasHub or KerasCV;
+            the name of weights in the package, one of `list_pretrained`, or its data set, "digits"; or the name of
+            published weights: "imagenet", "torchvision" or "hf://OWNER/NAME". Names come before files that are called
+            the same.
         network: Name of the network, which "imagenet", "torchvision" and data sets need.
+        prefix: What the names of the network begin with, where a file has several: "encoder_q" of MoCo, "teacher" of a
+            distillation.
+        averaged: Whether to take the moving average of the weights where a training program wrote both, as timm does.
 
     Raises:
         FileNotFoundError: There is no such file, or published weights can't be fetched.
-        ValueError: The file is damaged, malicious or not a weights file; or its weights have no known layout.
+        ValueError: The file is damaged, malicious or not a weights file; its weights have no known layout; or it has
+            several networks, or none of this prefix.
     """
+    choice = _Choice(prefix, averaged)
     if isinstance(source, keras.Model):
         _check_keras_cv_model(source)
         return _completed(
             import_arrays(keras_file.arrays_of_model(source), source.name, conventions=_conventions_of_model(source))
         )
     if published.is_published(str(source)):
-        return open_weights(published.fetch(str(source), network))
+        return open_weights(published.fetch(str(source), network), prefix=prefix, averaged=averaged)
     if pretrained_files.is_pretrained(str(source), network):
         return open_weights(pretrained_files.pretrained_file(str(source), network))
     path = Path(source)
     if path.is_dir():
-        return _from_folder(path)
+        return _from_folder(path, choice)
     if not path.name.endswith(_SUFFIXES):
         names = pretrained_files.list_pretrained()
         of_network = (
@@ -88,37 +106,29 @@ def open_weights(source: str | Path | keras.Model, network: str | None = None) -
     if path.suffix == ".keras":
         return _from_archive(path)
     if path.suffix in keras_file.SUFFIXES:
-        return _completed(import_arrays(keras_file.read_keras(path), str(path)))
+        return _completed(import_arrays(keras_file.read_keras(path), str(path), prefix=prefix))
     if path.name in _FOLDER_FILES and (path.parent / "config.json").is_file():
-        return _from_hub_files(path)
-    return _from_tensors(path)
+        return _from_hub_files(path, choice)
+    return _from_tensors(path, choice)
 
 
-def _from_tensors(path: Path) -> ImportedWeights:
+def _from_tensors(path: Path, choice: _Choice) -> ImportedWeights:
     """Opens a safetensors file, which may be our own, or a PyTorch checkpoint."""
-    tensors = _tensors(path)
+    content = _tensors(path, choice)
     facts = read_facts(path) if path.suffix == _SAFETENSORS else None
     if facts is None:
-        return _completed(import_arrays(tensors, str(path)))
-    check_hash(tensors, facts, path)
-    found = import_arrays(tensors, str(path), conventions=facts.architecture.conventions)
+        found = import_arrays(content.tensors, str(path), prefix=choice.prefix, notes=content.notes)
+        return _completed(found, names=content.class_names)
+    check_hash(content.tensors, facts, path)
+    found = import_arrays(content.tensors, str(path), conventions=facts.architecture.conventions)
     return _completed(found, preprocessing=facts.preprocessing, names=facts.class_names)
 
 
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a safetensors file or of a PyTorch checkpoint."""
-    if path.suffix != _SAFETENSORS:
-        return torch_file.read_torch(path)
-    try:
-        content = safetensors.deserialize(path.read_bytes())
-        return {
-            name: np.frombuffer(metadata["data"], _NUMBER_TYPES[metadata["dtype"]]).reshape(metadata["shape"])
-            for name, metadata in content
-        }
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"Expected a whole safetensors file. Received: {path}, which can't be read: {error}"
-        ) from error
+def _tensors(path: Path, choice: _Choice) -> TorchCheckpoint:
+    """Returns the tensors of a safetensors file, of its shards, or of a PyTorch checkpoint."""
+    if path.name.endswith((_SAFETENSORS, safetensors_file.INDEX_SUFFIX)):
+        return TorchCheckpoint(safetensors_file.read_safetensors(path))
+    return open_torch(path, averaged=choice.averaged)
 
 
 def _from_archive(path: Path) -> ImportedWeights:
@@ -162,7 +172,7 @@ def _check_keras_cv_config(config: Any, source: str) -> None:
             _check_keras_cv_config(value, source)
 
 
-def _from_folder(folder: Path) -> ImportedWeights:
+def _from_folder(folder: Path, choice: _Choice) -> ImportedWeights:
     """Opens a folder of a hub: weights beside settings in JSON."""
     files = [folder / name for name in _FOLDER_FILES if (folder / name).is_file()]
     if not files:
@@ -173,7 +183,7 @@ def _from_folder(folder: Path) -> ImportedWeights:
     if files[0].suffix == ".keras":
         return _from_archive(files[0])
     if files[0].suffix != ".h5":
-        return _from_hub_files(files[0])
+        return _from_hub_files(files[0], choice)
     try:
         conventions = conventions_of_keras_hub(folder)
     except MALFORMED as error:
@@ -185,18 +195,23 @@ def _from_folder(folder: Path) -> ImportedWeights:
     )
 
 
-def _from_hub_files(path: Path) -> ImportedWeights:
+def _from_hub_files(path: Path, choice: _Choice) -> ImportedWeights:
     """Opens a folder of timm or transformers: tensors beside settings in JSON."""
     settings = path.parent / "config.json"
     check_other_networks(settings)
     preprocessing = read_settings(preprocessing_of_timm, settings) or read_settings(
         preprocessing_of_transformers, path.parent / "preprocessor_config.json"
     )
-    return _completed(
-        import_arrays(_tensors(path), str(path), conventions=read_settings(conventions_of_transformers, settings)),
-        preprocessing=preprocessing,
-        names=read_settings(class_names_of, settings),
+    content = _tensors(path, choice)
+    found = import_arrays(
+        content.tensors,
+        str(path),
+        conventions=read_settings(conventions_of_transformers, settings),
+        prefix=choice.prefix,
+        notes=content.notes,
     )
+    names = read_settings(class_names_of, settings) or content.class_names
+    return _completed(found, preprocessing=preprocessing, names=names)
 
 
 def _completed(
@@ -208,7 +223,11 @@ def _completed(
     if preprocessing is None and usual is not None:
         preprocessing = usual.preprocessing
         notes.append(usual.note)
-    if found.classes is not None and (names is None or len(names) != found.classes):
-        names, unknown = class_names.assumed_class_names(found.classes)
+    if found.classes is not None and names is not None and len(names) != found.classes:
+        notes.append(f"the source names {len(names)} classes, and its classifier has {found.classes}")
+        names = None
+    if found.classes is not None and names is None:
+        small = preprocessing is not None and preprocessing.image_size == _CIFAR_SIZE
+        names, unknown = class_names.assumed_class_names(found.classes, is_cifar=small)
         notes += [unknown] if unknown else []
     return replace(found, preprocessing=preprocessing, class_names=names, notes=tuple(notes))

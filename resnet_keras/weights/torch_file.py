@@ -1,7 +1,7 @@
-"""Reads tensors from PyTorch's checkpoints without PyTorch and without running their contents.
+"""Reads the content of PyTorch's checkpoints without PyTorch and without running it.
 
 A checkpoint is a pickle, a program that may call any function of the machine that reads it. The unpickler here knows
-the few names that tensors need, creates NumPy arrays, and refuses every other name.
+the few names that tensors need. Whatever else a pickle names is an `Inert`, which nothing is done with.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import struct
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
-from resnet_keras.weights.bounded_pickle import MOST_BYTES, BoundedUnpickler, check_key, shown
+from resnet_keras.weights.bounded_pickle import MOST_BYTES, BoundedUnpickler, Inert, check_key, shown
 
-SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt")
+SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # of files that PyTorch wrote before 1.6
 _LEGACY_PROTOCOL = 1001
@@ -39,24 +40,27 @@ _NUMBER_TYPES: dict[str, Any] = {
     "BoolStorage": np.bool_,
 }
 _MOST_DIMENSIONS = 32
-_WRAPPED_TIMES = 3
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 
 
-def read_torch(path: str | Path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a checkpoint by their names: those under `state_dict` or a similar key, if any.
+def read_content(path: Path) -> Any:
+    """Returns what a checkpoint holds: dictionaries, lists, numbers, texts, `StoredTensor`s, and `Inert`s.
 
     Raises:
-        ValueError: The file is damaged, truncated or not a checkpoint; contains a global that is not part of a tensor
-            (the message names it); or contains no tensors.
+        ValueError: The file is damaged, truncated or not a checkpoint.
     """
-    path = Path(path)
+    with whole_file(path), path.open("rb") as file:
+        return _from_zip(file) if file.read(4) == _ZIP_MAGIC else _from_legacy(file)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[None]:
+    """Turns the errors of reading a damaged checkpoint into one.
+
+    Raises:
+        ValueError: Instead of them; the message names the file.
+    """
     try:
-        with path.open("rb") as file:
-            content = _from_zip(file) if file.read(4) == _ZIP_MAGIC else _from_legacy(file)
-        found = {_text(name): tensor.array() for name, tensor in _state(content).items()}
-    except ForbiddenGlobal as error:
-        raise ValueError(f"Expected a checkpoint of tensors alone. Received: {path}, which {error}") from error
+        yield
     except (
         OSError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, MemoryError,
         RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
@@ -64,15 +68,6 @@ def read_torch(path: str | Path) -> dict[str, np.ndarray]:
         raise ValueError(
             f"Expected a whole checkpoint of PyTorch. Received: {path}, which can't be read: {error or type(error)}"
         ) from error
-    if not found:
-        raise ValueError(
-            f"Expected tensors by name, alone or under {', '.join(_WRAPPERS)}. Received: {path}, which holds none"
-        )
-    return found
-
-
-class ForbiddenGlobal(ValueError):
-    """A pickle names something that tensors do not need."""
 
 
 class _Storage:
@@ -89,7 +84,7 @@ class _NumberType:
         self.dtype = np.dtype(dtype)
 
 
-class _Tensor:
+class StoredTensor:
     """A view of a storage, resolved once the numbers have been read."""
 
     def __init__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
@@ -123,17 +118,30 @@ def _numbers(values: Any) -> tuple[int, ...]:
 class _RebuildTensor:
     """Stands for `torch._utils._rebuild_tensor_v2`."""
 
-    def __call__(self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> _Tensor:
+    def __call__(
+        self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+    ) -> StoredTensor | Inert:
+        if isinstance(storage, Inert):
+            return storage
         if not isinstance(storage, _Storage):
             raise ValueError("a tensor has no storage")
-        return _Tensor(storage, offset, size, stride)
+        return StoredTensor(storage, offset, size, stride)
 
 
 class _RebuildParameter:
     """Stands for `torch._utils._rebuild_parameter`."""
 
-    def __call__(self, data: _Tensor, *_: Any) -> _Tensor:
+    def __call__(self, data: StoredTensor, *_: Any) -> StoredTensor:
         return data
+
+
+class _RebuildWithAttributes:
+    """Stands for `torch._tensor._rebuild_from_type_v2`, of tensors with attributes of their own."""
+
+    def __call__(self, function: Any, kind: Any, arguments: tuple[Any, ...], *_: Any) -> Any:
+        if not isinstance(function, (_RebuildTensor, _RebuildParameter)) or type(arguments) is not tuple:
+            return Inert("torch._tensor._rebuild_from_type_v2")
+        return function(*arguments)
 
 
 def _ordered_dict(*pairs: Any) -> OrderedDict[Any, Any]:
@@ -151,6 +159,8 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+    ("torch._utils", "_rebuild_parameter_with_state"): _RebuildParameter(),
+    ("torch._tensor", "_rebuild_from_type_v2"): _RebuildWithAttributes(),
     **{("torch", name): _NumberType(dtype) for name, dtype in _NUMBER_TYPES.items()},
 }
 
@@ -161,13 +171,12 @@ class _Unpickler(BoundedUnpickler):
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _KNOWN[module, name]
-        except KeyError:
-            raise ForbiddenGlobal(f"names {module}.{name}; nothing of it was run") from None
+        return _KNOWN.get((module, name)) or Inert(f"{module}.{name}")
 
-    def persistent_load(self, identity: Any) -> _Storage:
+    def persistent_load(self, identity: Any) -> _Storage | Inert:
         kind, number_type, key, device, count, *view = identity
+        if isinstance(number_type, Inert):  # numbers of a kind that no weights have
+            return number_type
         if type(kind) is not str or kind != "storage" or not isinstance(number_type, _NumberType):
             raise ValueError(f"it refers to {shown(kind)}, which is not a storage")
         if type(key) is not str or type(count) is not int or count < 0:
@@ -244,6 +253,8 @@ def _from_legacy(file: BinaryIO) -> Any:
     for key in load():
         if type(key) is not str:
             raise ValueError("it lists a storage without a name")
+        if key not in storages:
+            raise ValueError(f"storage {shown(key)} is of numbers of an unknown kind")
         pending = storages[key]
         count = int.from_bytes(file.read(8), "little")
         if count != pending.count:
@@ -253,22 +264,3 @@ def _from_legacy(file: BinaryIO) -> Any:
             raise EOFError(f"the file ends within storage {key}")
         pending.array = np.frombuffer(file.read(size), pending.dtype)
     return content
-
-
-def _text(name: Any) -> str:
-    if type(name) not in (str, int):
-        raise ValueError(f"a tensor is called {shown(name)}")
-    return str(name)
-
-
-def _state(content: Any) -> dict[str, _Tensor]:
-    """Returns the tensors of a checkpoint: those of the outermost dictionary, or of the one that it wraps."""
-    for _ in range(_WRAPPED_TIMES):
-        if not isinstance(content, Mapping):
-            break
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        tensors = {key: value for key, value in content.items() if isinstance(value, _Tensor)}
-        if inner is None and tensors:
-            return tensors
-        content = inner
-    return {}

@@ -182,7 +182,7 @@ def test_a_folder_of_kerashub_computes_the_same(tmp_path: Path, keras_hub: Any) 
     assert difference(classifier.model(pixels(64)), model(pixels(64))) < 1e-4
 
     model.backbone.save_to_preset(str(tmp_path / "backbone"))
-    with pytest.raises(ValueError, match="Expected weights with a classifier. Received: .*backbone, a backbone alone"):
+    with pytest.raises(ValueError, match="Expected weights with a classifier.*Received: .*backbone, a backbone alone"):
         convert(tmp_path / "backbone")
     features = build_with_weights("resnet18", include_top=False, weights=tmp_path / "backbone", input_shape=(64, 64, 3))
     assert difference(features(pixels(64)), model.backbone(pixels(64))) < 1e-4
@@ -454,9 +454,9 @@ def test_what_is_said_goes_before_what_is_told_and_assumed() -> None:
 
 def test_what_can_not_be_converted_says_why() -> None:
     backbone = import_arrays({n: a for n, a in zeros(SMALL).items() if not n.startswith("logits")}, "x")
-    with pytest.raises(ValueError, match="Expected weights with a classifier. Received: x, a backbone alone"):
+    with pytest.raises(ValueError, match="Expected weights with a classifier.*Received: x, a backbone alone"):
         convert(backbone)
-    with pytest.raises(ValueError, match="Expected `preprocessing`, which resnet6 does not say. Received: None"):
+    with pytest.raises(ValueError, match=r"Expected `preprocessing`, or a source that.*Received: resnet6, without"):
         convert(network(1))
     whole = import_arrays(zeros(SMALL), "x")
     with pytest.raises(ValueError, match="(?s)Expected weights that fit 'resnet6'.*stem_conv/kernel: expected shape"):

@@ -22,7 +22,7 @@ from resnet_keras.data.preprocessing import ChannelOrder, Preprocessing
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.surgery.folding import fold
 from resnet_keras.surgery.quantization import quantize
-from resnet_keras.weights.torch_file import read_torch
+from resnet_keras.weights.torch_checkpoint import read_torch
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 SMALL = Architecture(stem="imagenet", block="basic", repeats=(1, 1), widths=(8, 16))

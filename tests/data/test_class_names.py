@@ -54,16 +54,22 @@ def test_photographs_are_filed_under_classes_of_ours(test_data: Path) -> None:
 
 
 def test_numbers_of_classes_are_taken_for_what_they_usually_are_and_that_is_said() -> None:
-    assert assumed_class_names(1000) == (imagenet_class_names(), "1000 classes are taken for ImageNet's")
-    names, note = assumed_class_names(10)
+    assert assumed_class_names(1000, is_cifar=False) == (
+        imagenet_class_names(),
+        "1000 classes are taken for ImageNet's",
+    )
+    names, note = assumed_class_names(10, is_cifar=True)
     assert names == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     assert note == "10 classes are taken for CIFAR-10's"
-    assert assumed_class_names(3) == (("0", "1", "2"), "the names of the 3 classes are not known: they are numbered")
+    assert assumed_class_names(3, is_cifar=True) == (
+        ("0", "1", "2"),
+        "the names of the 3 classes are not known: they are numbered",
+    )
 
 
 def test_cifar_10_s_classes_are_in_the_order_of_its_labels(test_data: Path) -> None:
     (file,) = (test_data / "tensorflow_datasets" / "cifar10").glob("*/label.labels.txt")
-    assert assumed_class_names(10)[0] == read_class_names(file)
+    assert assumed_class_names(10, is_cifar=True)[0] == read_class_names(file)
 
 
 def test_classes_are_placed_among_others_by_name_and_imagenet_s_by_id() -> None:

@@ -130,7 +130,7 @@ def test_random_opcodes_are_read_or_refused() -> None:
 
 _MEASURE = """
 import resource, sys, time
-from resnet_keras.weights.torch_file import read_torch
+from resnet_keras.weights.torch_checkpoint import read_torch
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 for path in sys.argv[1:]:
     before, begun, said = peak(), time.process_time(), "read"

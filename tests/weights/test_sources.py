@@ -119,7 +119,7 @@ def test_an_empty_tensor_and_a_counter_do_no_harm(tmp_path: Path) -> None:
         "bn1.num_batches_tracked": np.array(3),
     }
     found = open_weights(write_safetensors(arrays, tmp_path / "x.safetensors"))
-    assert found.unexpected == ("empty",)
+    assert found.beside == ("empty",)
     assert found.ignored == ("bn1.num_batches_tracked",)
 
 
