@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 
 import numpy as np
 import tensorflow as tf
@@ -143,14 +144,29 @@ def window(image: tf.Tensor, size: tf.Tensor, corner: tf.Tensor, preprocessing: 
 
     sides = tf.shape(image)[-3:-1]
     long = tf.reduce_max(sides) > _LONGEST * tf.reduce_min(sides)
-    image = tf.cond(long, lambda: _window_of_long(image, size, corner, preprocessing), usual)
+
+    def of_long() -> tf.Tensor:
+        images = tf.cast(image if image.shape.rank == 4 else image[None], tf.float32)
+        result = _window_of_long(preprocessing)(images, size, corner)
+        return result if image.shape.rank == 4 else result[0]
+
+    image = tf.cond(long, of_long, usual)
     image.set_shape((*image.shape[:-3], height, width, preprocessing.channels))
     return image
 
 
-def _window_of_long(image: tf.Tensor, size: tf.Tensor, corner: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+@lru_cache(maxsize=64)
+def _window_of_long(preprocessing: Preprocessing) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns the function of `_resized_window`, which is traced once and not for each pipeline."""
+    signature = [
+        tf.TensorSpec((None, None, None, preprocessing.channels), tf.float32),
+        *[tf.TensorSpec((2,), tf.int32)] * 2,
+    ]
+    return tf.function(partial(_resized_window, preprocessing), input_signature=signature, autograph=False)
+
+
+def _resized_window(preprocessing: Preprocessing, images: tf.Tensor, size: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
     """Returns the same window, rounded once, without the rest of a resized image of thousands of times its pixels."""
-    images = tf.cast(image if image.shape.rank == 4 else image[None], tf.float32)
     sides = tf.shape(images)[1:3]
     scale, translation = tf.cast(size / sides, tf.float32), -tf.cast(corner, tf.float32)
     length = tf.constant(preprocessing.image_size)
@@ -166,8 +182,7 @@ def _window_of_long(image: tf.Tensor, size: tf.Tensor, corner: tf.Tensor, prepro
         kernel_type=KERNELS[preprocessing.interpolation],
         antialias=True,
     )
-    result = whole(tf.cond(wide, lambda: tf.transpose(result, (0, 2, 1, 3)), lambda: result))
-    return result if image.shape.rank == 4 else result[0]
+    return whole(tf.cond(wide, lambda: tf.transpose(result, (0, 2, 1, 3)), lambda: result))
 
 
 def resize(

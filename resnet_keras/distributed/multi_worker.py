@@ -4,7 +4,8 @@ Keras 3.15 does not support `tf.distribute.MultiWorkerMirroredStrategy`: `Model.
 (https://github.com/keras-team/keras/issues/20585) in two places of its TensorFlow trainer:
 
 1. Before the first step it builds the metrics from a batch, for which it takes the mean over all replicas' batches.
-   That fails for a `PerReplica` of several inputs. Here it takes the batch of its first replica; only shapes matter.
+   That fails for a `PerReplica` of several inputs, and, on one machine as well, where replicas share a batch of an odd
+   number of images. Here it takes the batch of its first replica; only shapes matter.
 2. After each step it averages the metrics over the replicas along axis 0, which scalars do not have. Here the step
    returns them in the shape (1,).
 
@@ -55,19 +56,19 @@ def worker_rank(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
 
 @contextmanager
 def patched_fit(model: keras.Model, strategy: tf.distribute.Strategy | None) -> Iterator[None]:
-    """Makes `model.fit` and `model.evaluate` work with several workers, see above; otherwise it does nothing.
+    """Makes `model.fit` and `model.evaluate` work with several replicas or workers, see above.
 
     Raises:
         RuntimeError: Keras's trainer is not the one that the patches are for.
     """
-    if strategy is None or not spans_workers(strategy):
+    if strategy is None:
         yield
         return
     build_fails, metrics_fail = faults()
     patches: dict[str, Callable] = {}
     if build_fails:
         patches[FIRST_BUILD] = _building_from_own_batch(model, strategy)
-    if metrics_fail:
+    if metrics_fail and spans_workers(strategy):
         patches |= {name: _with_axis(getattr(model, name)) for name in ("train_step", "test_step")}
     with patch_methods(model, **patches):
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, TypeAlias
 
 import keras
@@ -45,7 +46,7 @@ def create_strategy(cpu_replicas: int | None = None) -> Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy(machines.resolver)
     if cpu_replicas is None:
         gpus = tf.config.list_physical_devices("GPU")
-        return tf.distribute.MirroredStrategy() if len(gpus) > 1 else None
+        return _mirrored() if len(gpus) > 1 else None
     if cpu_replicas < 1:
         raise ValueError(f"Expected at least 1 CPU replica. Received: {cpu_replicas}")
     if cpu_replicas == 1:
@@ -60,7 +61,17 @@ def create_strategy(cpu_replicas: int | None = None) -> Strategy:
                 f"Expected TensorFlow not to have started before its CPU is divided into {cpu_replicas}. "
                 f"Received: {len(tf.config.list_logical_devices('CPU'))} logical CPUs, in use"
             ) from error
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(cpu_replicas)])
+    return _mirrored(*(f"CPU:{i}" for i in range(cpu_replicas)))
+
+
+@cache
+def _mirrored(*devices: str) -> tf.distribute.MirroredStrategy:
+    """Returns the strategy over these devices, or over all GPUs: the same for all trainings of a process.
+
+    A second strategy over the same devices numbers its collective operations from the beginning, and TensorFlow then
+    expects of each the shape that it had under the first.
+    """
+    return tf.distribute.MirroredStrategy(list(devices) or None)
 
 
 def on_one_device() -> None:

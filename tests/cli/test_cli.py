@@ -266,6 +266,7 @@ def test_a_program_starts_without_tensorflows_greeting(run: Path, tmp_path: Path
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("recent_keras")
 def test_programs_run_on_openvino(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")

@@ -2,9 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from helpers.recipe_batches import recipe_batches, recipe_preprocessing
+from helpers.two_devices import run_on_two_devices
 from PIL import Image
 
 from resnet_keras.data.augmentation import augment, random_crop
@@ -721,10 +719,7 @@ print(json.dumps(found))
 
 
 def test_two_replicas_share_each_batch_by_halves() -> None:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    ran = subprocess.run([sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True, env=environment)
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout.splitlines()[-1])
+    found = json.loads(run_on_two_devices(TWO_REPLICAS))
     assert [len(batch) for batch in found["training"]] == [8] * 4
     assert found["evaluation"] == [list(range(8)), list(range(8, 16)), list(range(16, 20))]
     for name in ("training", "evaluation"):

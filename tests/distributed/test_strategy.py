@@ -1,24 +1,13 @@
 """Several devices compute what one would."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.distributed import strategy as distribution
-
-
-def run(script: str) -> dict:
-    """Returns what a script prints last, as JSON; a new process may divide its CPU again."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.splitlines()[-1])
-
 
 ONE_AND_TWO = """
 import json
@@ -79,7 +68,7 @@ print(json.dumps(found))
 
 
 def test_a_step_on_two_replicas_is_the_step_on_one_device() -> None:
-    found = run(ONE_AND_TWO)
+    found = json.loads(run_on_two_devices(ONE_AND_TWO))
     assert found["replicas"] == [1, 2]
     for name in ("one step", "three steps", "kernels alone"):
         assert found[name]["moved"] > 1e-3, name
@@ -117,8 +106,32 @@ def test_without_several_gpus_there_is_no_strategy(monkeypatch: pytest.MonkeyPat
 
 def test_several_gpus_mirror_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a device"] * 4)
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored over all")
-    assert distribution.create_strategy() == "mirrored over all"
+    asked: list[object] = []
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: asked.append(devices) or "mirrored over all")
+    distribution._mirrored.cache_clear()
+    assert distribution.create_strategy() == distribution.create_strategy() == "mirrored over all"
+    distribution._mirrored.cache_clear()
+    assert asked == [None]  # all GPUs, once for a process
+
+
+TWO_RUNS = """
+import json, sys
+from resnet_keras.networks.architecture import Architecture
+from resnet_keras.networks.catalog import ARCHITECTURES
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.training.trainer import train
+
+found = []
+for width in (2, 3):
+    ARCHITECTURES["narrow"] = Architecture(stem="cifar", block="basic", repeats=(1,), widths=(width,), shortcut="A")
+    recipe = RECIPES["digits"].replace(model="narrow", epochs=1, batch_size=512)
+    found.append(train(recipe, f"{sys.argv[1]}/{width}", cpu_replicas=2).images)
+print(json.dumps(found))
+"""
+
+
+def test_a_process_trains_one_network_on_two_devices_after_another(tmp_path: Path) -> None:
+    assert json.loads(run_on_two_devices(TWO_RUNS, tmp_path).splitlines()[-1]) == [359, 359]
 
 
 def test_without_a_strategy_the_scope_changes_nothing() -> None:
@@ -144,12 +157,9 @@ assert evaluate.main([str(run), "--json", "--batch-size", "64"]) == 0
 
 def test_a_complete_run_on_two_replicas_ends_in_a_file_for_one(tmp_path: Path) -> None:
     """Its last validation batch is one of 39 images, which two replicas do not share evenly."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", WHOLE_RUN, str(tmp_path / "run")]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert "2 replicas" in ran.stdout
-    evaluated = json.loads(ran.stdout.splitlines()[-1])
+    printed = run_on_two_devices(WHOLE_RUN, tmp_path / "run")
+    assert "2 replicas" in printed
+    evaluated = json.loads(printed.splitlines()[-1])
     assert evaluated == json.loads((tmp_path / "run" / "evaluation.json").read_text())
     last = (tmp_path / "run" / "history.csv").read_text().splitlines()[-1]
     validated = float(last.split(",")[history_column(tmp_path / "run", "val_accuracy")])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.layers.batch_norm import BatchNormalization, fuse
 from resnet_keras.layers.traversal import flat_layers
@@ -339,10 +337,9 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
+from resnet_keras.distributed.strategy import create_strategy
 from resnet_keras.layers.batch_norm import BatchNormalization
 
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 images = np.load(sys.argv[1])["images"]  # (replica, N, H, W, C)
 found = {}
 for name, layer_class, synchronized in (
@@ -351,7 +348,7 @@ for name, layer_class, synchronized in (
     ("keras_synchronized", keras.layers.BatchNormalization, True),
     ("ours_synchronized", BatchNormalization, True),
 ):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = create_strategy(2)
     assert strategy.num_replicas_in_sync == 2
     with strategy.scope():
         layer = layer_class(momentum=0.75, synchronized=synchronized)
@@ -372,13 +369,10 @@ np.savez(sys.argv[2], **found)
 
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """What two replicas make of the images of `replica_images`, in a process of its own: devices are set up once."""
+    """What two replicas make of the images of `replica_images`."""
     folder = tmp_path_factory.mktemp("replicas")
     np.savez(folder / "images.npz", images=replica_images())
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", REPLICAS, str(folder / "images.npz"), str(folder / "found.npz")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_on_two_devices(REPLICAS, folder / "images.npz", folder / "found.npz")
     with np.load(folder / "found.npz") as found:
         return dict(found)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.two_devices import run_on_two_devices
 from keras import layers
 
 from resnet_keras.exporting.artifact_worker import LiteRTModel
@@ -271,10 +269,9 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
+from resnet_keras.distributed.strategy import create_strategy, scope
 from resnet_keras.networks import ODEBlock
 
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 rng = np.random.default_rng(0)
 data = tf.data.Dataset.from_tensor_slices((rng.normal(size=(8, 4, 4, 4)).astype("float32"), np.arange(8) % 2)).batch(8)
 found = {}
@@ -282,7 +279,7 @@ adaptive = {"rtol": 1e-5, "atol": 1e-5, "gradient": "adjoint"}
 for name, settings in {"euler": {"solver": "euler", "steps": 2}, "dopri5": adaptive}.items():
     for replicas in (1, 2):
         keras.utils.set_random_seed(0)
-        with tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)]).scope():
+        with scope(create_strategy(replicas)):
             inputs = keras.Input((4, 4, 4))
             x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(ODEBlock(**settings, name="ode")(inputs)))
             model = keras.Model(inputs, keras.layers.Dense(2)(x))
@@ -298,10 +295,7 @@ np.savez(sys.argv[1], **found)
 
 @pytest.mark.slow
 def test_two_replicas_learn_what_one_does(tmp_path: Path) -> None:
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", REPLICAS, str(tmp_path / "found.npz")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_on_two_devices(REPLICAS, tmp_path / "found.npz")
     found = np.load(tmp_path / "found.npz")
     np.testing.assert_allclose(found["euler2"], found["euler1"], atol=1e-6)
     # Each replica chooses its own steps.

@@ -1,11 +1,13 @@
 """The moving average of a network's weights, against NumPy."""
 
+import json
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from helpers.little_steps import batch, fit, largest_difference, network, of, run
+from helpers.little_steps import batch, fit, largest_difference, network, of
+from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.training.ema import ValidateAverage, WeightAverage
@@ -195,7 +197,7 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_two_replicas_have_the_averages_of_one() -> None:
-    found = run(TWO_DEVICES)
+    found = json.loads(run_on_two_devices(TWO_DEVICES))
     assert found["moved"] > 1e-3
     assert found["steps"] == [4, 4]
     assert found["difference"] < 1e-6

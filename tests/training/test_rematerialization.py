@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ import tensorflow as tf
 from helpers.little_steps import largest_difference, of, run
 from helpers.short_recipes import EVERYTHING
 from helpers.small_networks import TWO_STAGES, images
+from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.layers.keras_internals import patch_methods
@@ -183,7 +185,7 @@ print(json.dumps(found))
 
 @pytest.mark.slow
 def test_two_devices_train_the_same_bit_for_bit() -> None:
-    found = run(TWO_DEVICES)
+    found = json.loads(run_on_two_devices(TWO_DEVICES))
     for kind in ("per_replica", "synchronized"):
         difference, moved = found[kind]
         assert difference == 0

@@ -1,12 +1,14 @@
 """What a step does besides Keras's own: a batch in parts, and no step from numbers that are none."""
 
+import json
 from collections.abc import Iterator
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.little_steps import IMAGES, batch, broken, fit, largest_difference, network, of, run
+from helpers.little_steps import IMAGES, batch, broken, fit, largest_difference, network, of
+from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.training.ema import WeightAverage
@@ -267,7 +269,7 @@ print(json.dumps(found))
 
 
 def test_two_devices_take_parts_and_leave_out_together() -> None:
-    found = run(TWO_DEVICES)
+    found = json.loads(run_on_two_devices(TWO_DEVICES))
     assert found["parts"]["moved"] > 1e-3
     assert found["parts"]["difference"] < 2e-6
     assert found["parts"]["loss"] < 2e-6
