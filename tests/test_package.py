@@ -23,6 +23,7 @@ ORDER = {
             "mapping",
             "exif",
             "image_files",
+            "image_limits",
             "pillow_files",
             "image_ops",
         ),

@@ -8,6 +8,7 @@ from functools import partial
 import tensorflow as tf
 
 from resnet_keras.data.exif import orientation, turn, turned_window
+from resnet_keras.data.image_limits import header_size, within_limits
 from resnet_keras.data.image_ops import KERNELS, by_rows, decode, normalize
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 from resnet_keras.data.settings import Augmentation
@@ -99,7 +100,7 @@ def random_crop(
     """
 
     def from_jpeg() -> tf.Tensor:
-        stored = tf.io.extract_jpeg_shape(encoded)[:2]
+        stored = tf.cast(header_size(within_limits(encoded)), tf.int32)
         turned = orientation(encoded)
         size = tf.where(turned >= 5, stored[::-1], stored)
         upright = _window(size, augmentation, preprocessing, seed)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.image_files import KINDS
+from resnet_keras.data.image_files import KINDS, MOST_PIXELS
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.sampling import subset
@@ -79,6 +79,7 @@ def explain_broken_images(*splits: Split) -> Iterator[None]:
                 names = ", ".join(split.name_of(index) for index in broken[:_NAMED])
                 more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
                 raise ValueError(
-                    f"Expected whole images ({KINDS}) of known classes (others can be skipped). Received: {names}{more}"
+                    f"Expected whole images ({KINDS}) of at most {MOST_PIXELS:,} pixels and of known classes (others "
+                    f"can be skipped). Received: {names}{more}"
                 ) from error
         raise

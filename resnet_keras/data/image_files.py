@@ -28,6 +28,12 @@ IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suf
 KINDS = f"{', '.join(tuple(FORMATS)[:-1])} or {tuple(FORMATS)[-1]}"
 """The formats, in words."""
 
+MOST_PIXELS = 178_956_970
+"""Largest number of pixels of one image, 512 MiB in RGB: twice `PIL.Image.MAX_IMAGE_PIXELS`, as in Pillow."""
+
+MOST_SCANS = 100
+"""Most scans of a JPEG; a progressive one has about 10. Each takes the time of an image, and a few bytes."""
+
 _HIDDEN_PREFIXES = (".", "@", "$")  # @eaDir is of Synology's file server, $RECYCLE.BIN of Windows
 _HIDDEN_NAMES = ("__macosx", "lost+found", "system volume information", "#recycle", "thumbs.db", "desktop.ini")
 _MOST_REASONS = 6

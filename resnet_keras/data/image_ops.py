@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras.data.exif import orientation, turn
+from resnet_keras.data.image_limits import within_limits
 from resnet_keras.data.pillow_files import PNG, decode_with_pillow
 from resnet_keras.data.preprocessing import Preprocessing
 
@@ -48,7 +49,8 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     for. So a graph with `decode` cannot be saved; see `decode_jpeg_or_png`.
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes are not such an image, or are truncated.
+        tf.errors.InvalidArgumentError: The bytes are not such an image, are truncated, or have more than
+            `image_files.MOST_PIXELS` or, in a JPEG, `MOST_SCANS`.
     """
 
     def by_pillow() -> tf.Tensor:
@@ -60,7 +62,7 @@ def decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
         return tf.ensure_shape(decoded, (None, None, channels))
 
     in_graph = tf.io.is_jpeg(encoded) | (tf.strings.substr(encoded, 0, len(PNG)) == PNG)
-    image = tf.cond(in_graph, lambda: _upright_jpeg_or_png(encoded, channels, saveable=False), by_pillow)
+    image = tf.cond(in_graph, lambda: _upright_jpeg_or_png(within_limits(encoded), channels, saveable=False), by_pillow)
     image.set_shape((None, None, channels))
     return image
 
@@ -76,7 +78,7 @@ def decode_jpeg_or_png(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     """Decodes a JPEG or PNG and turns it upright, with operations of TensorFlow alone; see `decode`.
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes are not such an image, or are truncated.
+        tf.errors.InvalidArgumentError: The bytes are not such an image, or are truncated. There is no limit of pixels.
     """
     return _upright_jpeg_or_png(encoded, channels, saveable=True)
 

@@ -6,12 +6,10 @@ import struct
 
 import tensorflow as tf
 
-from resnet_keras.data.image_files import KINDS
+from resnet_keras.data.image_files import KINDS, MOST_PIXELS, MOST_SCANS
+from resnet_keras.data.image_limits import SCAN
 from resnet_keras.data.pillow_files import JPEG, PNG, size_with_pillow
 from resnet_keras.data.preprocessing import Preprocessing
-
-MOST_PIXELS = 178_956_970
-"""Largest number of pixels of one image, 512 MiB in RGB: twice `PIL.Image.MAX_IMAGE_PIXELS`, as in Pillow."""
 
 
 def size_in_header(encoded: bytes, what: str) -> tuple[int, int]:
@@ -22,18 +20,22 @@ def size_in_header(encoded: bytes, what: str) -> tuple[int, int]:
         what: Name of the image in messages.
 
     Raises:
-        ValueError: The bytes are not such a file, or its header is damaged.
+        ValueError: The bytes are not such a file, its header is damaged, or a JPEG has more than `MOST_SCANS`.
     """
     damaged = ValueError(f"Expected a whole {KINDS} image. Received: {what}")
     try:
         if encoded.startswith(JPEG):
             height, width, _ = map(int, tf.io.extract_jpeg_shape(encoded).numpy())
         elif encoded.startswith(PNG):
+            if encoded[12:16] != b"IHDR":  # decoders pass over unknown chunks before it
+                raise damaged
             width, height = struct.unpack_from(">II", encoded, 16)
         else:
             height, width = size_with_pillow(encoded)
     except (struct.error, tf.errors.InvalidArgumentError, ValueError) as error:
         raise damaged from error
+    if encoded.startswith(JPEG) and encoded.count(SCAN) > MOST_SCANS:
+        raise ValueError(f"Expected a JPEG of at most {MOST_SCANS} scans. Received: {what}")
     return height, width
 
 

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 from PIL import Image, ImageOps
 
-from resnet_keras.data.image_files import FORMATS, KINDS
+from resnet_keras.data.image_files import FORMATS, KINDS, MOST_PIXELS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
@@ -40,6 +40,8 @@ def decode_with_pillow(content: bytes, channels: int) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:  # whatever the process has set for Pillow
+                raise ValueError(f"one of {image.width * image.height:,} pixels, of which {MOST_PIXELS:,} are decoded")
             image.load()
             upright = ImageOps.exif_transpose(image)
     except _FAILURES as error:

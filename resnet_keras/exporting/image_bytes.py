@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from resnet_keras.data.image_limits import few_scans, header_size
 from resnet_keras.data.image_ops import crop, decode_jpeg_or_png
 from resnet_keras.data.preprocessing import Preprocessing
 
 MOST_PIXELS = 89_478_485
 """Largest number of pixels of an image, before and after resizing. Pillow warns from here; resizing takes 1.2 GB."""
+
+MOST_PIXELS_OF_REQUEST = 4 * MOST_PIXELS
+"""Most pixels of all files in a request, before or while resizing: 29 photographs of 12 megapixels."""
+
+MOST_IMAGES = 256
+"""Most image files in a request."""
+
+_AT_ONCE = 10
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
@@ -16,25 +25,40 @@ _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 def decode_images(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Returns image files as the network takes them: bytes (N,) -> whole pixels in float32 (N, *image_size, C).
 
-    Each is decoded, turned upright, resized and cropped as the classifier's preprocessing does it.
+    Each is decoded, turned upright, resized and cropped as the classifier's preprocessing does it. Images of together
+    at most `MOST_PIXELS` are decoded at the same time, others one after the other.
 
     Raises:
-        tf.errors.InvalidArgumentError: When the graph runs: there are no files, one is not a whole JPEG or PNG, or
-            has more than `MOST_PIXELS`.
+        tf.errors.InvalidArgumentError: When the graph runs: there are no files or more than `MOST_IMAGES`; one is not a
+            whole JPEG or PNG, has more than `MOST_PIXELS`, or more than 100 scans; or all have more than
+            `MOST_PIXELS_OF_REQUEST`.
     """
     shape = (*preprocessing.image_size, preprocessing.channels)
 
-    def one(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def pixels(numbered: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         number, file = numbered
         with tf.control_dependencies([_known(file, number)]):
-            size = _size(tf.identity(file))
-        with tf.control_dependencies([_not_too_large(size, preprocessing)]):
-            image = decode_jpeg_or_png(tf.identity(file), preprocessing.channels)
-        return tf.ensure_shape(tf.cast(crop(image, preprocessing), tf.float32), shape)
+            size = header_size(tf.identity(file))
+        with tf.control_dependencies([_not_too_large(size, preprocessing), few_scans(file)]):
+            return tf.reduce_max(_pixels(tf.identity(size), preprocessing))
 
-    with tf.control_dependencies([_some(encoded)]):
+    # As a call of its own: it occurs in both ways of decoding.
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+    def image(file: tf.Tensor) -> tf.Tensor:
+        decoded = decode_jpeg_or_png(file, preprocessing.channels)
+        return tf.ensure_shape(tf.cast(crop(decoded, preprocessing), tf.float32), shape)
+
+    def images(at_once: int) -> tf.Tensor:
+        return tf.map_fn(
+            image, encoded, parallel_iterations=at_once, fn_output_signature=tf.TensorSpec(shape, tf.float32)
+        )
+
+    with tf.control_dependencies([_some(encoded), _few(encoded)]):
         numbers = tf.range(tf.size(encoded))
-    return tf.map_fn(one, (numbers, encoded), fn_output_signature=tf.TensorSpec(shape, tf.float32))
+    total = tf.reduce_sum(tf.map_fn(pixels, (numbers, encoded), fn_output_signature=tf.float64))
+    with tf.control_dependencies([_together(total)]):
+        small = total <= MOST_PIXELS
+    return tf.ensure_shape(tf.cond(small, lambda: images(_AT_ONCE), lambda: images(1)), (None, *shape))
 
 
 def fit_images(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -72,34 +96,44 @@ def _known(file: tf.Tensor, number: tf.Tensor) -> tf.Operation:
     )
 
 
-def _not_too_large(size: tf.Tensor, preprocessing: Preprocessing) -> tf.Operation:
-    """Returns an operation that fails for a height and width (2,) that would take too much memory."""
+def _few(files: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for a request of so many files that the network would run out of memory."""
+    return tf.debugging.Assert(
+        tf.size(files) <= MOST_IMAGES, [f"Expected at most {MOST_IMAGES} images in a request. Received", tf.size(files)]
+    )
+
+
+def _together(total: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for a request whose images take too much time together."""
+    return tf.debugging.Assert(
+        total <= MOST_PIXELS_OF_REQUEST,
+        [
+            f"Expected images of together at most {MOST_PIXELS_OF_REQUEST} pixels, also where they are resized; send "
+            "some of them in the next request. Received",
+            tf.cast(total, tf.int64),
+        ],
+    )
+
+
+def _pixels(size: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Returns the pixels of an image of a height and width (2,), and those while it is resized: float64 (2,)."""
     shorter, longer = (tf.cast(reduce(size), tf.float64) for reduce in (tf.reduce_min, tf.reduce_max))
     side = max(preprocessing.shorter_side or 0, *preprocessing.image_size)
     resized = side * longer / tf.maximum(shorter, 1.0) * tf.maximum(shorter, side)
+    return tf.stack([shorter * longer, resized])
+
+
+def _not_too_large(size: tf.Tensor, preprocessing: Preprocessing) -> tf.Operation:
+    """Returns an operation that fails for a height and width (2,) that would take too much memory."""
+    side = max(preprocessing.shorter_side or 0, *preprocessing.image_size)
     return tf.debugging.Assert(
-        (shorter > 0) & (shorter * longer <= MOST_PIXELS) & (resized <= MOST_PIXELS),
+        (tf.reduce_min(size) > 0) & tf.reduce_all(_pixels(size, preprocessing) <= MOST_PIXELS),
         [
             f"Expected images of 1 to {MOST_PIXELS} pixels, also where their shorter side is resized to {side}. "
             "Received a height and width of",
             size,
         ],
     )
-
-
-def _size(file: tf.Tensor) -> tf.Tensor:
-    """Returns height and width, int64 (2,), from the header of the file."""
-    return tf.cond(
-        _begins(file, _JPEG), lambda: tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64), lambda: _png_size(file)
-    )
-
-
-def _png_size(file: tf.Tensor) -> tf.Tensor:
-    header = tf.cast(tf.io.decode_raw(tf.strings.substr(file, 0, 24), tf.uint8), tf.int64)
-    header = tf.concat([header, tf.zeros([24], tf.int64)], 0)
-    width, height = (tf.reduce_sum(header[at : at + 4] * [1 << 24, 1 << 16, 1 << 8, 1]) for at in (16, 20))
-    # The decoder refuses a header that is cut short.
-    return tf.maximum(tf.stack([height, width]), 1)
 
 
 def _begins(file: tf.Tensor, magic: bytes) -> tf.Tensor:

@@ -8,11 +8,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.hostile_images import jpeg_of_scans, png_of_hidden_size
 from PIL import Image
 
 from resnet_keras.data.image_ops import crop, decode
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting.image_bytes import MOST_PIXELS, decode_images, fit_images
+from resnet_keras.exporting import image_bytes
+from resnet_keras.exporting.image_bytes import (
+    MOST_IMAGES,
+    MOST_PIXELS,
+    MOST_PIXELS_OF_REQUEST,
+    decode_images,
+    fit_images,
+)
 from resnet_keras.runs.process_memory import peak_memory
 
 SIZE = (24, 32)
@@ -234,6 +242,32 @@ def test_what_is_just_within_the_limit_comes_to_the_decoder() -> None:
 @pytest.mark.parametrize("file", [png(0, 10), png(10, 0), jpeg_of(0, 0), jpeg_of(65_535, 65_535)])
 def test_sizes_that_no_image_has_are_refused(file: bytes) -> None:
     refused(colors, [file], "Invalid PNG|Invalid JPEG")
+
+
+def test_a_png_that_hides_its_size_is_refused() -> None:
+    refused(colors, [png_of_hidden_size(9_000, 9_000)], "Invalid PNG. Expected IHDR as its first chunk")
+
+
+def test_a_jpeg_of_many_scans_is_refused() -> None:
+    refused(colors, [jpeg_of_scans(101)], "Expected a JPEG of at most 100 scans")
+
+
+def test_a_request_of_many_large_images_is_refused_before_there_is_room_for_one() -> None:
+    refused(colors, [png(9_459, 9_459)] * 5, r"together at most 357913940 pixels.*Received\] \[447363405\]")
+    refused(colors, [png(1, 100)] * 257, r"Expected at most 256 images in a request\. Received\] \[257\]")
+    assert MOST_PIXELS_OF_REQUEST == 4 * MOST_PIXELS
+    assert MOST_IMAGES == 256
+
+
+def test_images_that_are_decoded_one_after_the_other_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_bytes, "MOST_PIXELS", 1366 * 2)
+    monkeypatch.setattr(image_bytes, "MOST_PIXELS_OF_REQUEST", 1366 * 4)
+    limited = tf.function(lambda files: decode_images(files, RGB), input_signature=[FILES], autograph=False)
+    for count in (2, 3, 4):
+        files = [SAME_AS_PILLOW["PNG"], SAME_AS_PILLOW["JPEG"]] * 2
+        np.testing.assert_array_equal(limited(files[:count]), np.stack([by_pillow(file) for file in files[:count]]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="together at most 5464 pixels"):
+        limited([SAME_AS_PILLOW["PNG"]] * 5)
 
 
 NO_IMAGE = r"Expected a JPEG or PNG image\. Received something else, as image number\] \[{}\]"
