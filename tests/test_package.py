@@ -12,7 +12,7 @@ PACKAGE = Path(resnet_keras.__file__).parent
 # A folder imports only folders that stand above it, and a module only modules of its folder that stand before it.
 ORDER = {
     "": ("files", "tables"),
-    "checks": ("fields", "extras", "tensorflow_errors"),
+    "checks": ("fields", "extras", "public_names", "tensorflow_errors"),
     "layers": ("keras_internals", "traversal", "grouped_conv", "fake_quant", "batch_norm"),
     "data": (
         *(
@@ -45,7 +45,16 @@ ORDER = {
     "recipes": ("settings", "recipe", "catalog", "published_errors"),
     "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": (
-        *("named_networks", "outputs", "top_classes", "class_map", "loaded_network", "classifier", "torch_files"),
+        *(
+            "pixel_warning",
+            "named_networks",
+            "outputs",
+            "top_classes",
+            "class_map",
+            "loaded_network",
+            "classifier",
+            "torch_files",
+        ),
         *("conversion", "prediction", "keras_functions"),
     ),
     "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
@@ -94,6 +103,7 @@ WITHOUT_KERAS = (
     "checks.fields",
     "tables",
     "checks.extras",
+    "checks.public_names",
     "networks.conventions",
     "networks.architecture",
     "networks.catalog",
@@ -121,6 +131,7 @@ WITHOUT_TENSORFLOW = (
     "networks.blocks",
     "networks.builder",
     "networks.complexity",
+    "applications.pixel_warning",
     "applications.named_networks",
     "applications.outputs",
     "applications.top_classes",

@@ -10,6 +10,8 @@ from typing import Any, Concatenate, Literal, ParamSpec
 
 import keras
 
+from resnet_keras.applications.pixel_warning import warn_of_pixels
+from resnet_keras.checks.fields import suggest_arguments
 from resnet_keras.networks.architecture import Architecture, BatchNorm, Shortcut
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture
@@ -22,6 +24,7 @@ from resnet_keras.weights.sources import open_weights
 P = ParamSpec("P")
 
 
+@suggest_arguments
 def build_with_weights(
     network: Architecture | str,
     include_top: bool = True,
@@ -44,8 +47,9 @@ def build_with_weights(
     """Returns {what} with the weights of a source, or with random initial weights (arXiv:1502.01852).
 
     The positional arguments are those of `keras.applications.ResNet50`, in their order. One default differs: `weights`
-    is `None` here and "imagenet" in `keras.applications`. The keyword arguments replace fields of the network's
-    `Architecture`. The network follows Keras's precision policy; its head computes in float32 under every policy.
+    is `None` here, so that `ResNet50()` is random, and "imagenet" in `keras.applications`. The keyword arguments
+    replace fields of the network's `Architecture`. The network follows Keras's precision policy; its head computes in
+    float32 under every policy.
 
     Example:
         >>> model = resnet_keras.build_with_weights("resnet50v2", weights="imagenet")
@@ -57,8 +61,10 @@ def build_with_weights(
         include_top: Whether the network ends in its classifier: average pooling, "logits", `classifier_activation`.
         weights: A file, a folder or a model of this package or of another library, or the name of published weights,
             such as "imagenet", or of weights in the package, such as "digits"; see
-            `resnet_keras.weights.open_weights`. If they classify another number of classes
-            than `classes`, the network has a new classifier, and a warning says so. `None` initializes at random.
+            `resnet_keras.weights.open_weights`. If they classify another number of classes than `classes`, the network
+            has a new classifier, and a warning says so. They expect images normalized by
+            `resnet_keras.preprocess_input(images, model=model)`. `None`, the default here, initializes at random;
+            the default of `keras.applications` is "imagenet".
         input_tensor: A Keras tensor (N, H, W, C) to build the network on, instead of a new input.
         input_shape: Height and width in pixels, and channels. `None` leaves a height or width free. Without
             `input_shape`, both are the paper's with the classifier, or those of weights in the package, and free
@@ -115,6 +121,8 @@ def build_with_weights(
         load_weights(model, imported, bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
         # What these weights expect, for `preprocess_input`: another library's of the same network expect other pixels.
         model.preprocessing = getattr(imported, "preprocessing", None)
+        if not isinstance(weights, ImportedWeights):  # opened by `train`, which normalizes
+            warn_of_pixels(model, model.preprocessing)
     return model
 
 
@@ -151,7 +159,7 @@ def _named(
     first = next((i for i, line in enumerate(lines) if line.startswith("    network:")), 0)
     after = next((i for i, line in enumerate(lines) if line.startswith("    include_top:")), 0)
     named.__doc__ = "".join(lines[:first] + lines[after:])
-    return named
+    return suggest_arguments(named)
 
 
 ResNet18 = _named(build_with_weights, "resnet18")

@@ -39,6 +39,23 @@ def required(extra: str, feature: str) -> Iterator[None]:
         ) from error
 
 
+_BACKENDS = {"jax": "jax", "jaxlib": "jax", "torch": "torch", "openvino": "openvino"}
+"""Extra of a backend of Keras, by the module that it lacks."""
+
+
+def missing_backend(error: ModuleNotFoundError) -> MissingExtra | None:
+    """Returns what to install if Keras's backend is not installed; `None` if something else is missing."""
+    module = (error.name or "").partition(".")[0]
+    if (extra := _BACKENDS.get(module)) is None:
+        return None
+    packages = " ".join(packages_of(extra) or (module,))
+    return MissingExtra(
+        f"Expected the package {module}, for KERAS_BACKEND={extra}: pip install {packages} (the extra {extra}), or "
+        f"unset KERAS_BACKEND for TensorFlow. Received: {error}",
+        name=error.name,
+    )
+
+
 def packages_of(extra: str) -> tuple[str, ...]:
     """Returns the packages of an extra by their names on the index; none if this package or the extra is unknown."""
     try:

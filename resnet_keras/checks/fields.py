@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,23 @@ def check_counts(**counts: Any) -> None:
     for name, value in counts.items():
         if value is not None and not (_matches(value, int) and value >= 1):
             raise ValueError(f"Expected `{name}` of at least 1. Received: {value!r}")
+
+
+def suggest_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Returns a function whose error for an unknown keyword argument has the nearest, as that of Python 3.13 does."""
+    known = [name for name, each in inspect.signature(function).parameters.items() if each.kind is not each.VAR_KEYWORD]
+
+    @functools.wraps(function)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for name in kwargs:
+            if name not in known:
+                near = nearest(name, known)
+                raise TypeError(
+                    f"{checked.__name__}() got an unexpected keyword argument {name!r}{near and '.' + near}"
+                )
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def nearest(name: Any, known: Iterable[Any], count: int = 1) -> str:

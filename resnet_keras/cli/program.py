@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from resnet_keras.checks.extras import MissingExtra
+from resnet_keras.checks.extras import MissingExtra, missing_backend
 from resnet_keras.cli.progress import print_progress
 from resnet_keras.training.preemption import Preempted
 
@@ -196,6 +196,10 @@ def ended_in_one_line(name: str) -> Iterator[Ended]:
         ended.status = fail(name, error if error.filename is not None else error.strerror or error)
     except (ValueError, FloatingPointError, MemoryError, MissingExtra) as error:
         ended.status = fail(name, error)
+    except ModuleNotFoundError as error:
+        if (missing := missing_backend(error)) is None:
+            raise
+        ended.status = fail(name, missing)
 
 
 def _start_tensorflow() -> None:

@@ -1,5 +1,5 @@
 """Layers that the networks are made of, and how to walk through those of a model."""
 
-import lazy_loader
+from resnet_keras.checks.public_names import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

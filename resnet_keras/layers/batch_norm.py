@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -13,6 +14,36 @@ from resnet_keras.layers.traversal import flat_layers
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+
+
+class FoldedStatistics:
+    """A warning, given once, that a network with folded statistics is trained.
+
+    Args:
+        source: Where its weights are from.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source, self._warned = source, False
+
+    def warn(self) -> None:
+        """Warns, the first time."""
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"The statistics of batch normalization are folded into scale and offset in {self.source}: training "
+                "uses those of each batch instead, which changes what the network computes at once. Before `fit`, call "
+                "`resnet_keras.surgery.restore_statistics(model, batches)` on some training images",
+                stacklevel=2,
+            )
+
+
+def note_folded_statistics(model: keras.Model, source: str | None) -> None:
+    """Notes that all statistics of a network are folded in the weights of a source; `None`: that they are not."""
+    folded = FoldedStatistics(source) if source else None
+    for layer in flat_layers(model):
+        if isinstance(layer, BatchNormalization):
+            layer.folded = folded
 
 
 @saved_as_keras_layer
@@ -27,8 +58,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Keras saves the layer as `keras.layers.BatchNormalization`; see `saved_as_keras_layer`.
     """
 
+    folded: FoldedStatistics | None = None
+    """Set where moving statistics are folded into scale and offset, which training must not replace."""
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Returns normalized `inputs` (N, H, W, C); in training, by the mean and variance of the batch."""
+        if self.folded and training and self.trainable:
+            self.folded.warn()
         if mask is not None or not self._fuses(inputs):
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]

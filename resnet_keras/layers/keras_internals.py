@@ -7,6 +7,7 @@ fails by name when a release drops one; no other module of the package uses a pr
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -160,6 +161,19 @@ def patch_methods(layer: keras.layers.Layer, **methods: Callable) -> Iterator[No
             else:
                 object.__delattr__(layer, name)
         _discard_traces(layer)
+
+
+def replace_method_once(layer: keras.layers.Layer, name: str, method: Callable) -> None:
+    """Replaces a method of one layer or model for its next call; after that it has the one of its class.
+
+    See `patch_methods` for what stays as it is.
+    """
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        vars(layer).pop(name, None)
+        return method(*args, **kwargs)
+
+    object.__setattr__(layer, name, functools.wraps(method)(called))
 
 
 def _discard_traces(layer: keras.layers.Layer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from resnet_keras.layers.batch_norm import BatchNormalization
 from resnet_keras.layers.grouped_conv import Conv2D
@@ -140,13 +140,21 @@ def max_pool(x: Any, architecture: Architecture) -> Any:
     if architecture.conventions.padding == "same_tf":
         pool = layers.MaxPooling2D(3, strides=2, padding="same", data_format="channels_last", name="stem_pool")
         return pool(x)
-    if architecture.conventions.pool_border == "zeros":
-        # After a ReLU, zeros are as good a border for a maximum as minus infinity.
-        x = layers.ZeroPadding2D(1, data_format="channels_last", name="stem_pool_pad")(x)
-    else:
-        # Repeats the border's pixels, which are in its windows anyway.
-        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
+    if architecture.conventions.pool_border != "zeros":
+        # Without padding, whose border would need an operation that Keras does not read from HDF5.
+        x = layers.MaxPooling2D(3, strides=1, padding="same", data_format="channels_last", name="stem_pool_edge")(x)
+        return subsample(x, 2, name="stem_pool")
+    # After a ReLU, zeros are as good a border for a maximum as minus infinity.
+    x = layers.ZeroPadding2D(1, data_format="channels_last", name="stem_pool_pad")(x)
     return layers.MaxPooling2D(3, strides=2, data_format="channels_last", name="stem_pool")(x)
+
+
+def subsample(x: Any, stride: int, *, name: str) -> Any:
+    """Takes each `stride`-th row and column: (N, H, W, C) -> (N, ⌈H/s⌉, ⌈W/s⌉, C).
+
+    As a layer, because a slice is an operation, which Keras writes to HDF5 and does not read.
+    """
+    return layers.MaxPooling2D(1, strides=stride, data_format="channels_last", name=name)(x)
 
 
 def shortcut(x: Any, activated: Any, channels: int, plan: PlannedBlock, architecture: Architecture) -> Any:
@@ -161,12 +169,14 @@ def shortcut(x: Any, activated: Any, channels: int, plan: PlannedBlock, architec
         if stride == 1:
             return x  # the identity of Eqn. (1)
         if architecture.conventions.strided_block != "first":
-            return x[:, ::stride, ::stride, :]
+            return subsample(x, stride, name=f"{name}_shortcut_stride")
     if option == "A":
         missing = channels - x.shape[-1]
         front = missing // 2 if architecture.conventions.zero_channels == "both_sides" else 0
-        x = x[:, ::stride, ::stride, :]
-        return ops.pad(x, ((0, 0), (0, 0), (0, 0), (front, missing - front)))
+        x = subsample(x, stride, name=f"{name}_shortcut_stride") if stride > 1 else x
+        # A layer, as above: "channels_first" makes width and channels, the last two axes, those that it pads.
+        zeros = ((0, 0), (front, missing - front))
+        return layers.ZeroPadding2D(zeros, data_format="channels_first", name=f"{name}_shortcut_zeros")(x)
     name = f"{name}_projection"
     if architecture.conventions.projection == "bare":
         return conv(activated, channels, 1, stride, architecture, name=name)
@@ -256,9 +266,7 @@ def block(x: Any, plan: PlannedBlock, architecture: Architecture) -> Any:
 
 
 def head(x: Any, classes: int, activation: Any) -> Any:
-    """Returns the logits, or their activation: (N, channels) -> float32 (N, classes)."""
+    """Returns the logits, or their activation, from one layer: (N, channels) -> float32 (N, classes)."""
     # In float32: a logit in half precision would lose digits that the loss and top-1 need.
-    x = layers.Dense(classes, kernel_initializer=he_normal(), dtype="float32", name=HEAD)(x)
-    if activation is None or activation == "linear":
-        return x
-    return layers.Activation(activation, dtype="float32", name="predictions")(x)
+    dense = layers.Dense(classes, activation, kernel_initializer=he_normal(), dtype="float32", name=HEAD)
+    return dense(x)

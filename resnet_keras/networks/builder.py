@@ -8,6 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
+from resnet_keras.checks.fields import suggest_arguments
 from resnet_keras.networks.architecture import (
     Architecture,
     BatchNorm,
@@ -26,6 +27,7 @@ not open again in a program that has not raised that limit.
 """
 
 
+@suggest_arguments
 def build(
     network: Architecture | str,
     include_top: bool = True,

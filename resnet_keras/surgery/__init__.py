@@ -1,5 +1,5 @@
 """Changes to a model: a model goes in, a model comes out."""
 
-import lazy_loader
+from resnet_keras.checks.public_names import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -62,4 +62,7 @@ def with_head(
     if not isinstance(classes, int) or classes < 1:
         raise ValueError(f"Expected `classes` to be a positive integer. Received: {classes!r}")
     x = head(model.get_layer(HEAD).input, classes, classifier_activation)
-    return keras.Model(model.input, x, name=model.name)
+    changed = keras.Model(model.input, x, name=model.name)
+    if (preprocessing := getattr(model, "preprocessing", None)) is not None:
+        changed.preprocessing = preprocessing  # for `preprocess_input`
+    return changed

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from resnet_keras.layers.batch_norm import note_folded_statistics
 from resnet_keras.layers.traversal import flat_layers
-from resnet_keras.weights.imported import ImportedWeights
 
 
 def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
@@ -33,6 +33,7 @@ def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
     sums = [(np.zeros(len(mean)), np.zeros(len(mean))) for mean, _ in statistics]
     images = 0
     try:
+        note_folded_statistics(model, None)
         for layer in layers:  # moving statistics become those of the last batch
             layer.momentum, layer.trainable = 0.0, True
             # A statistic that is NaN would stay NaN, also times 0.
@@ -68,14 +69,6 @@ def _statistics(layer: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.
     return mean, variance
 
 
-def has_folded_statistics(checkpoint: ImportedWeights) -> bool:
-    """Returns whether all statistics are folded into scale and offset: means of 0, variances of 1."""
-    neutral = {"moving_mean": 0.0, "moving_variance": 1.0}
-    kinds = [(name.rpartition("/")[2], array) for name, array in checkpoint.tensors.items()]
-    found = [(array == neutral[kind]).all() for kind, array in kinds if kind in neutral]
-    return bool(found) and all(found)
-
-
 def restore_statistics(model: keras.Model, batches: Iterable[Any]) -> int:
     """Sets the statistics of every batch normalization without changing the outputs of the network.
 
@@ -106,6 +99,7 @@ def restore_statistics(model: keras.Model, batches: Iterable[Any]) -> int:
             total += len(inputs) * np.stack([value.mean((0, 1, 2)), (value**2).mean((0, 1, 2))])
     if not images:
         raise ValueError("Expected at least one batch of images. Received: none")
+    note_folded_statistics(model, None)
     for layer, (first, second) in zip(layers, sums, strict=True):
         mean = first / images
         variance = np.maximum(second / images - mean**2, 0.0)

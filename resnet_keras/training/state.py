@@ -17,7 +17,6 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints, training_variables
 from resnet_keras.surgery.linear_probe import fit_head
 from resnet_keras.surgery.quantization import calibrate
-from resnet_keras.surgery.recalibration import has_folded_statistics
 from resnet_keras.training.continuation import Continuation
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.inputs import TrainingInputs, precision
@@ -128,8 +127,8 @@ def create_state(
 ) -> TrainingState:
     """Returns the state at the start of a run, before `TrainingState.initialize`."""
     recipe, weights, classes = inputs.recipe, inputs.weights, len(inputs.data.class_names)
-    folded = weights and not inputs.continuation and not recipe.network.freeze_batch_norms
-    if folded and weights and has_folded_statistics(weights):
+    trains_norms = not recipe.network.freeze_batch_norms and not inputs.continuation
+    if weights and trains_norms and weights.has_folded_statistics:
         weights = restore_folded_statistics(weights, recipe, inputs.data, inputs.preprocessing)
     keras.utils.set_random_seed(recipe.seed)
     with precision(recipe.optimization.precision), distribution.scope(strategy):

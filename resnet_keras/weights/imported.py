@@ -56,6 +56,18 @@ class ImportedWeights:
         kernel = self.tensors.get(f"{HEAD}/kernel")
         return None if kernel is None else kernel.shape[-1]
 
+    @property
+    def has_folded_statistics(self) -> bool:
+        """Whether all statistics are folded into scale and offset: means of 0, variances of 1.
+
+        Those of a new network are the same, but its offsets are 0, and its scales 1, or 0 at the end of a block.
+        """
+        new = {"moving_mean": (0.0,), "moving_variance": (1.0,), "beta": (0.0,), "gamma": (0.0, 1.0)}
+        kinds = [(name.rpartition("/")[2], array) for name, array in self.tensors.items()]
+        found = {kind: [bool(np.isin(a, new[kind]).all()) for k, a in kinds if k == kind] for kind in new}
+        statistics = found["moving_mean"] + found["moving_variance"]
+        return bool(statistics) and all(statistics) and not all(found["beta"] + found["gamma"])
+
 
 def import_arrays(
     arrays: Mapping[str, np.ndarray],

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from resnet_keras.layers.batch_norm import note_folded_statistics
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
@@ -84,7 +85,9 @@ def load_weights(
 
     Nothing is assigned unless everything fits, conventions included: with the stride in another convolution, for
     example, the same weights are another function. Batch normalization gets the source's epsilon. If the source's
-    classifier has another number of classes, or the source has none, the rest is loaded, and a warning says so.
+    classifier has another number of classes, or the source has none, the rest is loaded, and a warning says so. If
+    the statistics of batch normalization are folded into the weights, training warns once; see
+    `resnet_keras.surgery.restore_statistics`.
 
     Args:
         model: A network of this package.
@@ -125,6 +128,7 @@ def load_weights(
         )
     _assign(weights, found, report)
     _set_epsilon(model, found.conventions.epsilon)
+    note_folded_statistics(model, found.source if found.has_folded_statistics else None)
     return report
 
 

@@ -37,11 +37,13 @@ def conventions_of_config(config: Any) -> Conventions:
         for layer in _layers(config):
             kind, fields = layer["class_name"], layer["config"]
             if kind in ("Conv2D", "MaxPooling2D"):
-                strides[str(fields["name"])] = int(max(fields["strides"]))
+                if "_shortcut_" not in fields["name"]:
+                    strides[str(fields["name"])] = int(max(fields["strides"]))
                 if kind == "Conv2D" and max(fields["strides"]) > 1 and max(fields["kernel_size"]) > 1:
                     paddings.add("same_tf" if fields["padding"] == "same" else "symmetric")
-            elif kind == "Pad":
-                before, after = fields["pad_width"][-1]
+            elif kind == "Pad" or str(fields.get("name", "")).endswith("_shortcut_zeros"):
+                # Files of earlier versions have an operation instead of the layer.
+                before, after = fields["pad_width" if kind == "Pad" else "padding"][-1]
                 zeros |= {"both_sides"} if before else {"end"} if after > 1 else set()
                 borders |= {"edge"} if fields.get("mode") == "symmetric" else set()
             elif kind == "BatchNormalization":
@@ -50,6 +52,7 @@ def conventions_of_config(config: Any) -> Conventions:
             adds |= kind == "Add"
             pools |= kind == "AveragePooling2D"
             borders |= {"zeros"} if fields.get("name") == "stem_pool_pad" else set()
+            borders |= {"edge"} if fields.get("name") == "stem_pool_edge" else set()
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"Expected a configuration as Keras writes it. Received: {type(error).__name__}, {error}"

@@ -99,7 +99,7 @@ def open_weights(
         raise ValueError(
             f"Expected weights in a file ending in {', '.join(_SUFFIXES)}, a folder, or by the name 'imagenet', "
             f"'torchvision', 'hf://OWNER/NAME', {', '.join(map(repr, names))}. Received: {str(source)!r}."
-            f"{of_network or nearest(str(source), names)}"
+            f"{of_network or nearest(str(source), (*names, *_published_names()))}"
         )
     if not path.is_file():
         raise FileNotFoundError(f"Expected a weights file. Received: {path}, which does not exist")
@@ -110,6 +110,10 @@ def open_weights(
     if path.name in _FOLDER_FILES and (path.parent / "config.json").is_file():
         return _from_hub_files(path, choice)
     return _from_tensors(path, choice)
+
+
+def _published_names() -> list[str]:
+    return sorted({name for sources in published.PUBLISHED.values() for name in sources})
 
 
 def _from_tensors(path: Path, choice: _Choice) -> ImportedWeights:

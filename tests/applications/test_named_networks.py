@@ -84,3 +84,12 @@ def test_weights_that_nobody_published_raise_before_anything_is_built() -> None:
         ValueError, match=r"with published weights called 'imagenet', one of resnet18, .* Received: resnet20"
     ):
         named_networks.build_with_weights("resnet20", weights="imagenet")
+
+
+def test_a_mistyped_argument_or_source_of_weights_gets_the_nearest() -> None:
+    with pytest.raises(
+        TypeError, match=r"^ResNet20\(\) got an unexpected .* 'inputshape'\. Did you mean input_shape\?$"
+    ):
+        named_networks.ResNet20(inputshape=(8, 8, 1))  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"Received: 'imagnet'\. Did you mean imagenet\?$"):
+        named_networks.ResNet50(weights="imagnet")

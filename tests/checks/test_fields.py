@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from resnet_keras.checks.fields import check_counts, check_fields
+from resnet_keras.checks.fields import check_counts, check_fields, suggest_arguments
 
 Color = Literal["red", "green"]
 
@@ -51,3 +52,19 @@ def test_a_count_is_an_integer_of_at_least_one_or_none(value: Any) -> None:
     check_counts(turns=1, batch_size=np.int64(7), top_k=None)
     with pytest.raises(ValueError, match=f"Expected `turns` of at least 1. Received: {value!r}"):
         check_counts(batch_size=1, turns=value)
+
+
+def test_an_unknown_argument_gets_the_nearest() -> None:
+    @suggest_arguments
+    def network(include_top: bool = True, *, input_shape: int = 0) -> int:
+        return input_shape
+
+    assert network(input_shape=3) == 3
+    assert list(inspect.signature(network).parameters) == ["include_top", "input_shape"]
+    with pytest.raises(
+        TypeError,
+        match=r"^network\(\) got an unexpected keyword argument 'inputshape'\. Did you mean input_shape\?$",
+    ):
+        network(inputshape=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^network\(\) got an unexpected keyword argument 'xyzzy'$"):
+        network(xyzzy=3)  # type: ignore[call-arg]

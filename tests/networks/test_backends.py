@@ -17,7 +17,7 @@ import pytest
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 
-NEEDS = {"openvino": ("openvino", "scipy"), "jax": ("jax",)}
+NEEDS = {"openvino": ("openvino", "scipy"), "jax": ("jax",), "torch": ("torch",)}
 
 BOTTLENECK = {"stem": "imagenet", "block": "bottleneck", "repeats": (1, 2), "widths": (8, 16)}
 CIFAR = {"stem": "cifar", "block": "basic", "repeats": (2, 1, 1), "widths": (8, 16, 32), "shortcut": "A"}

@@ -493,3 +493,44 @@ def test_blocks_of_zeroed_residuals_begin_as_their_shortcuts(name: str) -> None:
     for layer in norms:
         assert (np.asarray(layer.gamma) == (0.0 if layer.name.endswith(last) else 1.0)).all(), layer.name
     assert sum(layer.name.endswith(last) for layer in norms) == sum(ARCHITECTURES[name].repeats)
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("resnet20", {}),
+        ("resnet20", {"zero_channels": "both_sides"}),
+        (
+            Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(2, 3)),
+            {"bottleneck_stride": "3x3"},
+        ),
+        (
+            Architecture(
+                stem="imagenet", block="bottleneck", repeats=(2, 2), widths=(2, 3), activation="before"
+            ).replace(first_activation="block", pool_border="edge", projection="bare", strided_block="last"),
+            {},
+        ),
+    ],
+)
+def test_a_network_in_hdf5_opens_and_computes_the_same(network: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    model = build(network, input_shape=(17, 12, 3), classes=3, **options)
+    assert all(isinstance(operation, keras.layers.Layer) for operation in model.operations)
+    model.save(tmp_path / "network.h5")
+    opened = keras.saving.load_model(tmp_path / "network.h5", compile=False)
+    x = np.random.default_rng(0).normal(size=(2, 17, 12, 3)).astype("float32")
+    np.testing.assert_allclose(opened.predict_on_batch(x), model.predict_on_batch(x), rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_layers_are_those_of_keras_applications() -> None:
+    """The last but one has the features, and the last one's activation can be taken away, as for Grad-CAM."""
+    theirs = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3))
+    ours = build("resnet20", input_shape=(8, 8, 3))
+    for model in (theirs, ours):
+        assert isinstance(model.layers[-1], keras.layers.Dense)
+        assert isinstance(model.layers[-2], keras.layers.GlobalAveragePooling2D)
+    x = np.ones((1, 8, 8, 3), "float32")
+    probabilities = keras.ops.convert_to_numpy(ours(x))
+    ours.layers[-1].activation = None
+    logits = keras.ops.convert_to_numpy(ours(x))
+    np.testing.assert_allclose(probabilities, np.exp(logits) / np.exp(logits).sum(), rtol=1e-5)
+    assert not np.allclose(logits, probabilities)

@@ -244,9 +244,7 @@ def test_a_new_head_is_a_classifier_of_the_last_feature_map(before: str | None, 
     kernel, bias = new.get_layer("logits").get_weights()
     expected = keras.activations.get(after)(pooled @ kernel + bias)
     np.testing.assert_allclose(logits(new, x), expected, rtol=1e-4, atol=1e-5)
-    assert [layer.name for layer in new.layers[-2:]] == (
-        ["pool", "logits"] if after is None else ["logits", "predictions"]
-    )
+    assert [layer.name for layer in new.layers[-2:]] == ["pool", "logits"]
 
 
 def test_a_network_in_segments_gets_a_new_head_and_learns(monkeypatch: pytest.MonkeyPatch) -> None:

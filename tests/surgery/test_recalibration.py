@@ -16,7 +16,7 @@ from resnet_keras.layers.batch_norm import BatchNormalization
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.builder import build
-from resnet_keras.surgery.recalibration import has_folded_statistics, recalibrate, restore_statistics
+from resnet_keras.surgery.recalibration import recalibrate, restore_statistics
 from resnet_keras.weights.sources import open_weights
 
 STATISTICS = ("moving_mean", "moving_variance")
@@ -237,20 +237,25 @@ def folded(model: keras.Model) -> keras.Model:
 
 def test_folded_statistics_are_means_of_zero_and_variances_of_one_throughout() -> None:
     model = folded(drawn(build(TWO_STAGES, input_shape=(16, 16, 3))))
-    assert has_folded_statistics(open_weights(model))
+    assert open_weights(model).has_folded_statistics
     for name in STATISTICS:
         weight = getattr(model.get_layer("stage2_block2_conv1_bn"), name)
         kept = weight.numpy()
         weight.assign(kept + np.eye(len(kept))[3] * 1e-3)
-        assert not has_folded_statistics(open_weights(model))
+        assert not open_weights(model).has_folded_statistics
         weight.assign(kept)
-    assert not has_folded_statistics(open_weights(drawn(model)))
+    assert not open_weights(drawn(model)).has_folded_statistics
+
+
+def test_new_weights_are_not_folded() -> None:
+    model = build(TWO_STAGES, input_shape=(16, 16, 3), zero_init_residual=True)
+    assert not open_weights(model).has_folded_statistics
 
 
 def test_weights_without_statistics_are_not_folded() -> None:
     found = open_weights(folded(drawn(build(TWO_STAGES, input_shape=(16, 16, 3)))))
     bare = {name: array for name, array in found.tensors.items() if not name.endswith(STATISTICS)}
-    assert not has_folded_statistics(replace(found, tensors=bare))
+    assert not replace(found, tensors=bare).has_folded_statistics
 
 
 @pytest.mark.parametrize("of", [folded, lambda model: model])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from helpers.foreign_weights import SMALL, assert_equal_weights, foreign, network, write_torch, zeros
-from helpers.small_networks import drawn
+from helpers.small_networks import TWO_STAGES, drawn
 
 from resnet_keras.applications import named_networks
 from resnet_keras.applications.named_networks import build_with_weights
@@ -23,6 +24,8 @@ from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.networks.conventions import Conventions
+from resnet_keras.surgery.freezing import freeze
+from resnet_keras.surgery.recalibration import restore_statistics
 from resnet_keras.weights.imported import ImportedWeights, import_arrays
 from resnet_keras.weights.keras_file import arrays_of_model
 from resnet_keras.weights.loading import LoadReport, load_weights
@@ -563,3 +566,40 @@ def test_the_epsilon_goes_along_into_a_file(tmp_path: Path) -> None:
     load_weights(twin, write(model, tmp_path / "net.keras"))
     assert epsilons(twin) == [0.5] * 5
     np.testing.assert_allclose(twin(images(2, 8, 8, 3)), model(images(2, 8, 8, 3)), atol=1e-6)
+
+
+def folded_source() -> keras.Model:
+    """A network with scales, whose statistics are those that folding leaves."""
+    source = build(TWO_STAGES, input_shape=(16, 16, 3))
+    for layer in source.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.gamma.assign(np.full(layer.gamma.shape, 0.5))
+    return source
+
+
+def test_training_on_folded_statistics_warns_once_also_nested_and_not_in_inference_mode() -> None:
+    model = build(TWO_STAGES, input_shape=(16, 16, 3))
+    load_weights(model, folded_source())
+    outer = keras.Sequential([keras.Input((16, 16, 3)), model])
+    x = np.zeros((2, 16, 16, 3), "float32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        outer(x, training=False)
+        freeze(model, batch_norms=True)
+        outer(x, training=True)
+    model.trainable = True
+    for layer in model.layers:
+        layer.trainable = True
+    with pytest.warns(
+        UserWarning, match=r"are folded into scale and offset in .*Before `fit`, call `resnet_keras\.surg"
+    ):
+        outer(x, training=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        outer(x, training=True)
+        load_weights(model, folded_source())
+        restore_statistics(model, [x + 1])
+        outer(x, training=True)
+        load_weights(model, folded_source())
+        load_weights(model, build(TWO_STAGES, input_shape=(16, 16, 3)))  # of a new network
+        outer(x, training=True)
