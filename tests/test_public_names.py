@@ -96,7 +96,7 @@ def test_modules_have_no_name_of_a_public_function() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'resnet_keras' has no attribute 'ResNet51'"):
         resnet_keras.ResNet51  # noqa: B018
-    with pytest.raises(AttributeError, match="No resnet_keras.surgery attribute folding_up"):
+    with pytest.raises(AttributeError, match="module 'resnet_keras.surgery' has no attribute 'folding_up'"):
         resnet_keras.surgery.folding_up  # noqa: B018
 
 
