@@ -57,7 +57,7 @@ ORDER = {
         ),
         *("conversion", "prediction", "keras_functions"),
     ),
-    "evaluation": ("views", "view_batches", "evaluator", "layer_responses", "protocols", "confusion"),
+    "evaluation": ("views", "view_batches", "predictions", "evaluator", "layer_responses", "protocols", "confusion"),
     "runs": (
         *("process_memory", "lock", "checkpoints", "machine", "curves", "image_grid", "folder", "saved_run", "summary"),
         *("results_page", "post_training", "trained_weights"),

@@ -18,7 +18,7 @@ import numpy as np
 from resnet_keras import files
 from resnet_keras.applications.class_map import Explanation, class_map, over_image
 from resnet_keras.applications.loaded_network import load_network
-from resnet_keras.applications.outputs import features_and_logits, logits_from, outputs_logits, softmax
+from resnet_keras.applications.outputs import features_and_logits, head_of, logits_from, probabilities_from
 from resnet_keras.applications.top_classes import Prediction, check_top_k, most_probable
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.class_names import class_indices
@@ -50,12 +50,13 @@ class Classifier:
         >>> print(classifier.predict("photo.jpg")[0])
 
     Attributes:
-        model: A network of normalized images (N, H, W, C) to logits or probabilities (N, classes).
+        model: A network of normalized images (N, H, W, C) to logits, their softmax, or for several labels per image the
+            sigmoid of each (N, classes).
         preprocessing: From an image to the network's input.
         class_names: One name per output.
 
     Raises:
-        ValueError: The network does not have one output per class name.
+        ValueError: The network does not have one output per class name, has only one, or ends in another activation.
     """
 
     model: keras.Model
@@ -70,6 +71,7 @@ class Classifier:
                 f"Expected a network with one output per class name ({len(self.class_names)}). "
                 f"Received: {self.model.name}, with outputs of shape {outputs}"
             )
+        head_of(self.model)
 
     def __repr__(self) -> str:
         """Returns the network's name, the size of its images, and the number of classes with the first of them."""
@@ -249,12 +251,13 @@ class Classifier:
     def probabilities_of_inputs(self, inputs: Any) -> np.ndarray:
         """Returns the probability of each class: normalized images (N, H, W, C) -> float32 (N, classes)."""
         outputs = np.asarray(self.model.predict_on_batch(inputs), np.float32)
-        return softmax(outputs) if outputs_logits(self.model) else outputs
+        return probabilities_from(head_of(self.model), outputs)
 
     def logits_of_inputs(self, inputs: Any) -> np.ndarray:
         """Returns the logits of each class: normalized images (N, H, W, C) -> float32 (N, classes).
 
         Those of a network that ends in its softmax are logarithms of probabilities: logits up to a constant per image.
+        Those of one that ends in the sigmoid of each class are the logarithms of the odds.
         """
         return logits_from(self.model, np.asarray(self.model.predict_on_batch(inputs), np.float32))
 

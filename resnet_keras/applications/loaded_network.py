@@ -11,7 +11,7 @@ import keras
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
-from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.imported import ImportedWeights, with_two_classes
 from resnet_keras.weights.leftovers import modules_of
 from resnet_keras.weights.loading import LoadReport, load_weights
 from resnet_keras.weights.recognition import recognize_architecture
@@ -58,6 +58,8 @@ def load_network(
             "finetune --weights`), or loaded by `weights=` with `include_top=False`. "
             f"Received: {found.source}, a backbone{others or ' alone'}"
         )
+    if found.classes == 1:
+        found = with_two_classes(found)
     chosen = preprocessing or found.preprocessing
     if chosen is None:
         raise ValueError(
@@ -65,10 +67,11 @@ def load_network(
             f"one. Received: {found.source}, without"
         )
     row = recognize_architecture(found)
+    activation = "sigmoid" if found.several_labels else None
     stated = Conventions(bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
     row = replace(row, conventions=row.conventions.merged(stated))
     model = build(
-        row, input_shape=(*chosen.image_size, chosen.channels), classes=found.classes, classifier_activation=None
+        row, input_shape=(*chosen.image_size, chosen.channels), classes=found.classes, classifier_activation=activation
     )
     report = load_weights(
         model,

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.applications.outputs import log_softmax, outputs_logits
+from resnet_keras.applications.outputs import check_one_label, log_softmax, outputs_logits
 from resnet_keras.networks.builder import build
 from resnet_keras.surgery.quantization import is_quantized
 from resnet_keras.weights.exported import TARGETS, WEIGHTS_FILE, check_layout, export_weights
@@ -81,6 +81,7 @@ def save_for_torch(classifier: Classifier, to: str | Path, layout: str) -> Writt
             layouts fit); the name of the file does not suit it; or settings of something else are beside the file.
     """
     path = weights_path(Path(to), layout)
+    check_one_label(classifier.model, f"weights of {layout}")
     if is_quantized(classifier.model):
         raise ValueError(
             f"Expected a network in floating point: {layout} has no integers. Received: {classifier.model.name}, from "

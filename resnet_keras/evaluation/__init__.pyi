@@ -1,11 +1,13 @@
 from .confusion import class_table as class_table
 from .confusion import confusion_matrix as confusion_matrix
 from .confusion import write_details as write_details
-from .evaluator import Evaluation as Evaluation
-from .evaluator import SplitPredictions as SplitPredictions
 from .evaluator import evaluate as evaluate
 from .evaluator import predict_split as predict_split
 from .layer_responses import response_deviations as response_deviations
+from .predictions import Evaluation as Evaluation
+from .predictions import LabelEvaluation as LabelEvaluation
+from .predictions import SplitPredictions as SplitPredictions
+from .predictions import average_precision as average_precision
 from .protocols import ProtocolResult as ProtocolResult
 from .protocols import evaluate_protocols as evaluate_protocols
 from .views import Views as Views

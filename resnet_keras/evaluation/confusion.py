@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_keras import files
-from resnet_keras.evaluation.evaluator import SplitPredictions
+from resnet_keras.evaluation.predictions import SplitPredictions
 
 _NAMED_CLASSES = 40
 
@@ -27,7 +27,18 @@ def confusion_matrix(predictions: SplitPredictions) -> np.ndarray:
 
 
 def class_table(predictions: SplitPredictions) -> list[dict[str, Any]]:
-    """Returns a row for each class: images, top-1 and top-5 accuracy, and the class it is most often confused with."""
+    """Returns a row for each class: images, top-1 and top-5 accuracy, and the class it is most often confused with.
+
+    Of a network for several labels per image, a row has the number of images and the average precision.
+    """
+    if predictions.scores is not None:
+        precisions = predictions.average_precisions
+        counts = predictions.labels.sum(axis=0).astype(int).tolist()
+        names = predictions.class_names
+        return [
+            {"class": name, "images": count, "average_precision": precision}
+            for name, count, precision in zip(names, counts, precisions, strict=True)
+        ]
     matrix = confusion_matrix(predictions)
     rows = []
     for index, name in enumerate(predictions.class_names):
@@ -48,12 +59,17 @@ def class_table(predictions: SplitPredictions) -> list[dict[str, Any]]:
 
 
 def write_details(predictions: SplitPredictions, folder: str | Path) -> None:
-    """Writes `evaluation.json`, `classes.csv`, `confusion.csv` and `confusion.png` into `folder`."""
+    """Writes `evaluation.json`, `classes.csv`, `confusion.csv` and `confusion.png` into `folder`.
+
+    Of a network for several labels per image, the first two.
+    """
     folder = Path(folder)
-    matrix = confusion_matrix(predictions)
     table = class_table(predictions)
     files.write_json(folder / "evaluation.json", asdict(predictions.evaluation))
     _write_csv(folder / "classes.csv", list(table[0]), (row.values() for row in table))
+    if predictions.scores is not None:
+        return
+    matrix = confusion_matrix(predictions)
     rows = ([name, *counts] for name, counts in zip(predictions.class_names, matrix.tolist(), strict=True))
     _write_csv(folder / "confusion.csv", ["class", *predictions.class_names], rows)
     with files.new_file(folder / "confusion.png") as aside:

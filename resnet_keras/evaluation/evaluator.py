@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.applications.outputs import softmax
+from resnet_keras.applications.outputs import head_of, sigmoid, softmax
 from resnet_keras.checks.fields import check_counts
 from resnet_keras.data.class_names import class_indices, wordnet_ids
 from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.splits import RecordSplit, Split
+from resnet_keras.evaluation.predictions import Evaluation, SplitPredictions, measures_of_one, measures_of_several
 from resnet_keras.evaluation.view_batches import view_batches
 from resnet_keras.evaluation.views import Views
 from resnet_keras.surgery.cloning import clone_for_any_size
@@ -23,69 +24,6 @@ _log = logging.getLogger(__name__)
 
 _NAMED = 3  # classes in a message
 _REPORT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Errors over all images of a split.
-
-    Attributes:
-        images: Number of images.
-        top1_error: Fraction of images whose most probable class is wrong.
-        top5_error: Fraction of images whose class is not among the five most probable ones; `None` with five classes
-            or fewer.
-        loss: Mean cross-entropy in nats.
-    """
-
-    images: int
-    top1_error: float
-    top5_error: float | None
-    loss: float
-
-    def __str__(self) -> str:
-        """Returns the errors in percent."""
-        top5 = "" if self.top5_error is None else f", top-5 error {self.top5_error:.2%}"
-        return f"top-1 error {self.top1_error:.2%}{top5}, loss {self.loss:.4f}, {self.images} images"
-
-
-@dataclass(frozen=True, eq=False)
-class SplitPredictions:
-    """Predictions for each image of a split, in the order of the split.
-
-    Attributes:
-        labels: Indices of the true classes (N,).
-        predicted: Indices of the most probable classes (N,).
-        ranks: Number of classes that are more probable than the true class (N,); 0 is a correct prediction.
-        losses: Cross-entropies in nats (N,).
-        class_names: Names of the classes, in order.
-    """
-
-    labels: np.ndarray
-    predicted: np.ndarray
-    ranks: np.ndarray
-    losses: np.ndarray
-    class_names: tuple[str, ...]
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """The errors over all images."""
-        return Evaluation(
-            images=len(self.ranks),
-            top1_error=float((self.ranks >= 1).mean()),
-            top5_error=float((self.ranks >= 5).mean()) if len(self.class_names) > 5 else None,
-            loss=float(self.losses.mean()),
-        )
-
-
-def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the rank of the true class: (N, classes), (N,) -> (N,). Classes of equal probability rank by index.
-
-    An image with a probability that is NaN has the last rank.
-    """
-    right = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    before = np.arange(probabilities.shape[1]) < labels[:, None]
-    count = ((probabilities > right) | ((probabilities == right) & before)).sum(axis=1)
-    return np.where(np.isnan(probabilities).any(axis=1), probabilities.shape[1], count)
 
 
 def evaluate(
@@ -112,7 +50,8 @@ def predict_split(
 
     Args:
         classifiers: One classifier, or an ensemble whose scores are averaged. Each has its own preprocessing.
-        split: Labeled images of the classifiers' classes.
+        split: Labeled images of the classifiers' classes. For networks that end in the sigmoid of each class, an
+            `ArraySplit` or `FileSplit` may have several labels per image: 0 or 1 for each class (N, classes).
         views: Crops and scales of each image; the center crop if `None`.
         batch_size: Views in a batch.
 
@@ -124,7 +63,7 @@ def predict_split(
     check_counts(batch_size=batch_size)
     members = [classifiers] if isinstance(classifiers, Classifier) else list(classifiers)
     views = views or Views()
-    _check(members, views)
+    _check(members, views, split)
     split = align_classes(split, members[0].class_names)
     if not len(split):
         raise ValueError("Expected a split with images. Received: an empty one")
@@ -132,27 +71,39 @@ def predict_split(
         members = [replace(member, model=clone_for_any_size(member.model)) for member in members]
     batches = view_batches(split, [member.preprocessing for member in members], views, batch_size)
     networks = [_EqualBatches(member, views) for member in members]
+    several = head_of(members[0].model) == "sigmoid"
     columns: list[tuple[np.ndarray, ...]] = []
     progress = _Progress(len(split))
     with explain_broken_images(split):
         for positions, inputs, labels in batches:
             probabilities = _probabilities(networks, inputs, views, batch_size)
-            right = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-            losses = -np.log(np.maximum(right.astype(np.float64), np.finfo(np.float32).tiny))
-            rank = ranks(probabilities, labels)
-            columns.append((positions, labels, probabilities.argmax(axis=1), rank, losses))
-            progress.add(rank)
+            measured = measures_of_several(probabilities, labels) if several else measures_of_one(probabilities, labels)
+            columns.append((positions, *measured))
+            progress.add(measured[2])
     positions, *others = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.argsort(positions, kind="stable")
-    labels, predicted, rank, losses = (column[order] for column in others)
-    return SplitPredictions(labels, predicted, rank, losses, members[0].class_names)
+    labels, predicted, rank, losses, *scores = (column[order] for column in others)
+    return SplitPredictions(labels, predicted, rank, losses, members[0].class_names, *scores)
 
 
-def _check(members: list[Classifier], views: Views) -> None:
+def _check(members: list[Classifier], views: Views, split: Split) -> None:
     if not members:
         raise ValueError("Expected at least one classifier. Received: none")
+    several = {head_of(member.model) == "sigmoid" for member in members}
+    if len(several) > 1:
+        raise ValueError(
+            "Expected classifiers of one kind. Received: some of one label per image (softmax), and some of several "
+            "(the sigmoid of each class)"
+        )
+    if several == {False} and not isinstance(split, RecordSplit) and split.labels.ndim == 2:
+        raise ValueError(
+            "Expected a network that ends in the sigmoid of each class, for images with several labels. "
+            f"Received: {members[0].model.name}, of one label per image"
+        )
     for member in members:
         views.sides(member.preprocessing)
+        if told := views.repeated(member.preprocessing):
+            _log.warning(told)
         if len(member.class_names) != len(members[0].class_names):
             raise ValueError(
                 f"Expected classifiers of the same {len(members[0].class_names)} classes. "
@@ -163,6 +114,7 @@ def _check(members: list[Classifier], views: Views) -> None:
                 "Expected classifiers with their classes in the same order. Received: "
                 f"{', '.join(members[0].class_names[:5])} ... and {', '.join(member.class_names[:5])} ..."
             )
+        _check_places(member.class_names, members[0].class_names, "another classifier has")
 
 
 def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
@@ -177,17 +129,25 @@ def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
     """
     found = class_indices(split.class_names, class_names)
     if len(split.class_names) == len(class_names) and found in (None, list(range(len(class_names)))):
-        _check_places(split.class_names, class_names)
+        _check_places(split.class_names, class_names, "the data have")
         return split
     if found is None or isinstance(split, RecordSplit):
         raise ValueError(
             f"Expected a split of the classifier's {len(class_names)} classes, or a folder of some of them by their "
             f"names. Received: one of {len(split.class_names)}"
         )
-    return replace(split, labels=np.array(found)[split.labels], class_names=class_names)
+    labels = np.array(found)[split.labels] if split.labels.ndim == 1 else _moved(split.labels, found, len(class_names))
+    return replace(split, labels=labels, class_names=class_names)
 
 
-def _check_places(names: tuple[str, ...], class_names: tuple[str, ...]) -> None:
+def _moved(labels: np.ndarray, places: list[int], classes: int) -> np.ndarray:
+    """Returns several labels per image with each class at its place among others."""
+    moved = np.zeros((len(labels), classes), labels.dtype)
+    moved[:, places] = labels
+    return moved
+
+
+def _check_places(names: tuple[str, ...], class_names: tuple[str, ...], subject: str) -> None:
     """Refuses class names that a classifier has at other places, and warns of names that it does not have."""
     if names == class_names or tuple(names) == wordnet_ids():
         return
@@ -200,7 +160,7 @@ def _check_places(names: tuple[str, ...], class_names: tuple[str, ...]) -> None:
             f"{known_elsewhere[0]}, such as {next(name for name in names if name not in class_names)}"
         )
     shown = ", ".join(f"{name} as {known}" for name, known in pairs[:_NAMED]) + ", ..." * (len(pairs) > _NAMED)
-    _log.warning(f"the data have other class names than the classifier; they are matched by their order: {shown}")
+    _log.warning(f"{subject} other class names than the classifier; they are matched by their order: {shown}")
 
 
 def _probabilities(
@@ -214,7 +174,9 @@ def _probabilities(
             outputs = np.concatenate([network(flat[i : i + batch_size]) for i in range(0, len(flat), batch_size)])
             scores.append(outputs.reshape(*images.shape[:2], -1).mean(axis=1))
     mean = np.mean(scores, axis=0)
-    return softmax(mean) if views.average == "logits" else mean
+    if views.average == "probabilities":
+        return mean
+    return sigmoid(mean) if networks[0].head == "sigmoid" else softmax(mean)
 
 
 class _EqualBatches:
@@ -224,6 +186,7 @@ class _EqualBatches:
     """
 
     def __init__(self, classifier: Classifier, views: Views) -> None:
+        self.head = head_of(classifier.model)
         probabilities = views.average == "probabilities"
         self._scores = classifier.probabilities_of_inputs if probabilities else classifier.logits_of_inputs
         self._fill = views.crops != "full"  # whole images have many sizes, each with few images

@@ -10,14 +10,11 @@ from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import Split
 from resnet_keras.evaluation.evaluator import evaluate
-from resnet_keras.evaluation.views import Views
+from resnet_keras.evaluation.views import TEN_CROP_RATIO, Views
 
 _log = logging.getLogger(__name__)
 
 ONE_CROP, TEN_CROP, MULTI_SCALE = "1-crop", "10-crop", "multi-scale"
-
-_TEN_CROP_SIDE = 256 / 224
-"""Shorter side of the image from which ten crops are taken, divided by the side of a crop (AlexNet, §4.1)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def protocol_views(protocol: str, preprocessing: Preprocessing) -> Views:
     if protocol == TEN_CROP:
         side = max(preprocessing.image_size)
         bare = (preprocessing.shorter_side or side) <= side
-        return Views(crops="ten", scales=(round(_TEN_CROP_SIDE * side),) if bare else ())
+        return Views(crops="ten", scales=(round(TEN_CROP_RATIO * side),) if bare else ())
     if protocol == MULTI_SCALE:
         return Views(crops="full", flip=True)
     raise ValueError(f"Expected one of {ONE_CROP}, {TEN_CROP}, {MULTI_SCALE}. Received: {protocol!r}")

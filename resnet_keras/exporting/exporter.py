@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.applications.outputs import check_one_label
 from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.data.opening import DataSource
 from resnet_keras.exporting.artifact_process import default_threads, measure_latencies
@@ -108,6 +109,7 @@ def export(
     """
     chosen = ExportOptions(**options)
     classifier = source if isinstance(source, Classifier) else Classifier.from_pretrained(source)
+    check_one_label(classifier.model, "an export")
     formats = chosen.formats_for(quantization_aware=is_quantized(classifier.model))
     if "onnx" in formats:
         require_onnx()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import mean, median, stdev
 
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.reproduction.experiment import Budget, Experiment, Variant
 from resnet_keras.reproduction.folder import ReproductionFolder
 from resnet_keras.reproduction.peak_memory import peak_bytes

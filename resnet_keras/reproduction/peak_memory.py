@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_keras import files
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.process_memory import peak_memory
 from resnet_keras.training.trainer import train

@@ -12,7 +12,7 @@ from typing import Any
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import RUN_MODEL
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
 from resnet_keras.runs.checkpoints import History
 from resnet_keras.runs.curves import draw_curves

@@ -12,7 +12,8 @@ from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.sampling import stratified_sample
-from resnet_keras.evaluation.evaluator import Evaluation, evaluate
+from resnet_keras.evaluation.evaluator import evaluate
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.evaluation.views import Views
 from resnet_keras.runs.folder import RunFolder, dataset_of
 

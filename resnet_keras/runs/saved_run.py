@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
 from resnet_keras.runs.folder import ARRAYS, BATCHES, RunFolder

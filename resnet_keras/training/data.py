@@ -24,7 +24,8 @@ from resnet_keras.data.training_input import steps_per_epoch, training_batches
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.sharding import own_rows, training_part, validation_part
 from resnet_keras.distributed.strategy import Strategy
-from resnet_keras.evaluation.evaluator import Evaluation, evaluate
+from resnet_keras.evaluation.evaluator import evaluate
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.evaluation.views import Views
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.image_grid import DPI, image_grid

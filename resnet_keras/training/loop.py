@@ -17,7 +17,7 @@ from resnet_keras.applications.classifier import Classifier
 from resnet_keras.distributed import multi_worker
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.strategy import Strategy
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.runs.checkpoints import Checkpoints, Progress
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training.callbacks import CheckpointWriter, HistoryWriter, ProgressTracker, WorkerSync

@@ -14,7 +14,7 @@ from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.distributed.strategy import Strategy
-from resnet_keras.evaluation.evaluator import Evaluation, SplitPredictions, ranks
+from resnet_keras.evaluation.predictions import Evaluation, SplitPredictions, ranks
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training.image_size_phases import Phase
 

@@ -16,7 +16,7 @@ from resnet_keras.distributed import multi_worker
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.cluster import cluster
 from resnet_keras.distributed.strategy import Strategy
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.lock import lock_run

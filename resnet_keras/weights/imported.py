@@ -34,6 +34,7 @@ class ImportedWeights:
         preprocessing: The network's preprocessing, if the source says or `open_weights` assumes it.
         usual_preprocessing: The preprocessing that is usual for such a network of its library.
         class_names: If the source says.
+        several_labels: Whether the source ends in the sigmoid of each class, for several labels per image.
         notes: Assumptions, in sentences.
     """
 
@@ -48,6 +49,7 @@ class ImportedWeights:
     preprocessing: Preprocessing | None = None
     usual_preprocessing: UsualPreprocessing | None = None
     class_names: tuple[str, ...] | None = None
+    several_labels: bool = False
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -67,6 +69,23 @@ class ImportedWeights:
         found = {kind: [bool(np.isin(a, new[kind]).all()) for k, a in kinds if k == kind] for kind in new}
         statistics = found["moving_mean"] + found["moving_variance"]
         return bool(statistics) and all(statistics) and not all(found["beta"] + found["gamma"])
+
+
+def with_two_classes(found: ImportedWeights) -> ImportedWeights:
+    """Returns the weights of a network with one output as those of two classes, whose softmax is its sigmoid.
+
+    The first class has a logit of 0. The classes are the source's two names, or no and yes.
+    """
+    kernel, bias = (found.tensors.get(f"{HEAD}/{name}") for name in ("kernel", "bias"))
+    tensors = dict(found.tensors)
+    if kernel is not None:
+        tensors[f"{HEAD}/kernel"] = np.concatenate([np.zeros_like(kernel), kernel], axis=-1)
+    if bias is not None:
+        tensors[f"{HEAD}/bias"] = np.concatenate([np.zeros_like(bias), bias])
+    names = found.class_names if found.class_names and len(found.class_names) == 2 else ("no", "yes")
+    note = f"one output is taken for the second of two classes, {names[0]} and {names[1]}: a sigmoid is their softmax"
+    kept = tuple(each for each in found.notes if "they are numbered" not in each)
+    return replace(found, tensors=tensors, class_names=names, several_labels=False, notes=(*kept, note))
 
 
 def import_arrays(

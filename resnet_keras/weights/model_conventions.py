@@ -69,6 +69,13 @@ def conventions_of_config(config: Any) -> Conventions:
     ).merged(_stride_conventions(strides))
 
 
+def last_activation(config: Mapping[str, Any]) -> Any:
+    """Returns the activation of a model's last layer, from its configuration; `None` without one."""
+    layers = config.get("config", {}).get("layers") if isinstance(config.get("config"), Mapping) else None
+    last = layers[-1] if isinstance(layers, list) and layers else {}
+    return last.get("config", {}).get("activation") if isinstance(last, Mapping) else None
+
+
 def _stride_conventions(strides: Mapping[str, int]) -> Conventions:
     """Returns the conventions that the strides of convolutions and pools show, by their layers' names."""
     blocks: dict[tuple[int, int], dict[int, int]] = {}

@@ -27,7 +27,7 @@ from resnet_keras.weights.hub_settings import (
     read_settings,
 )
 from resnet_keras.weights.imported import ImportedWeights, import_arrays
-from resnet_keras.weights.model_conventions import conventions_of_config, conventions_of_model
+from resnet_keras.weights.model_conventions import conventions_of_config, conventions_of_model, last_activation
 from resnet_keras.weights.torch_checkpoint import TorchCheckpoint, open_torch
 from resnet_keras.weights.weights_file import check_hash, read_facts
 
@@ -81,9 +81,11 @@ def open_weights(
     choice = _Choice(prefix, averaged)
     if isinstance(source, keras.Model):
         _check_keras_cv_model(source)
-        return _completed(
-            import_arrays(keras_file.arrays_of_model(source), source.name, conventions=_conventions_of_model(source))
+        found = import_arrays(
+            keras_file.arrays_of_model(source), source.name, conventions=_conventions_of_model(source), prefix=prefix
         )
+        ends_in_sigmoid = getattr(source.layers[-1], "activation", None) is keras.activations.sigmoid
+        return _completed(replace(found, several_labels=ends_in_sigmoid))
     if published.is_published(str(source)):
         return open_weights(published.fetch(str(source), network), prefix=prefix, averaged=averaged)
     if pretrained_files.is_pretrained(str(source), network):
@@ -144,13 +146,13 @@ def _from_archive(path: Path) -> ImportedWeights:
     try:
         _check_keras_cv_config(config, str(path))
         conventions = conventions_of_config(config)
+        ends_in_sigmoid = last_activation(config) == "sigmoid"
         if metadata is not None:
             preprocessing, names = Preprocessing(**metadata["preprocessing"]), tuple(map(str, metadata["class_names"]))
     except MALFORMED as error:
         raise ValueError(f"Expected a .keras file with valid settings. Received: {path}: {error}") from error
-    return _completed(
-        import_arrays(arrays, str(path), conventions=conventions), preprocessing=preprocessing, names=names
-    )
+    found = import_arrays(arrays, str(path), conventions=conventions)
+    return _completed(replace(found, several_labels=ends_in_sigmoid), preprocessing=preprocessing, names=names)
 
 
 def _conventions_of_model(model: keras.Model) -> Conventions | None:
@@ -227,7 +229,9 @@ def _completed(
     if preprocessing is None and usual is not None:
         preprocessing = usual.preprocessing
         notes.append(usual.note)
-    if found.classes is not None and names is not None and len(names) != found.classes:
+    # One output may have two names: see `with_two_classes`.
+    counts = (1, 2) if found.classes == 1 else (found.classes,)
+    if found.classes is not None and names is not None and len(names) not in counts:
         notes.append(f"the source names {len(names)} classes, and its classifier has {found.classes}")
         names = None
     if found.classes is not None and names is None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from resnet_keras.evaluation.confusion import class_table, confusion_matrix, draw_confusion, write_details
-from resnet_keras.evaluation.evaluator import SplitPredictions
+from resnet_keras.evaluation.predictions import SplitPredictions
 
 FILES = ["classes.csv", "confusion.csv", "confusion.png", "evaluation.json"]
 

@@ -23,7 +23,8 @@ from resnet_keras.data.sampling import stratified_sample, subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 from resnet_keras.evaluation import evaluator as evaluation
 from resnet_keras.evaluation import view_batches
-from resnet_keras.evaluation.evaluator import Evaluation, align_classes, evaluate, predict_split, ranks
+from resnet_keras.evaluation.evaluator import align_classes, evaluate, predict_split
+from resnet_keras.evaluation.predictions import Evaluation, ranks
 from resnet_keras.evaluation.views import Views
 
 CHOSEN = Preprocessing(image_size=(8, 8), channels=1, mean=(77.9,), std=(95.9,))

@@ -94,6 +94,17 @@ def test_ten_crops_of_an_image_of_the_crops_size_are_five_times_the_image_and_it
     assert sum(np.allclose(view, mirrored, atol=1e-5) for view in found) == 5
 
 
+def test_the_mirrored_center_of_ten_crops_is_torchvision_s() -> None:
+    # Seven columns and a crop of four: the margin of three is odd. TenCrop mirrors the image and takes columns 2 to 5.
+    columns = np.arange(7, dtype=np.float32)[None, :, None].repeat(4, 0)
+    chosen = Preprocessing(image_size=(4, 4), channels=1, mean=(0,), std=(1,), shorter_side=4)
+    views = Views(crops="ten").of(tf.constant(columns), chosen, None).numpy()[:, 0, :, 0]
+    assert views.tolist()[5] == [4, 3, 2, 1]
+    assert sorted(views.tolist()) == sorted(
+        [[2, 3, 4, 5], [4, 3, 2, 1], *[[0, 1, 2, 3], [3, 4, 5, 6]] * 2] + [[6, 5, 4, 3], [3, 2, 1, 0]] * 2
+    )
+
+
 def test_an_image_of_the_right_size_passes_unchanged() -> None:
     image, chosen = noise(16, 16), replace(RGB, shorter_side=None)
     np.testing.assert_allclose(

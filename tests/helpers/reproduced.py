@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from resnet_keras import files
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.reproduction.catalog import EXPERIMENTS
 from resnet_keras.reproduction.folder import ReproductionFolder

@@ -64,8 +64,9 @@ def crops_of(image: np.ndarray, chosen: Preprocessing, views: Views, side: int |
         "ten": [center, (0, 0), (0, beside), (below, 0), (below, beside)],  # torchvision's TenCrop
         "full": [],
     }[views.crops]
-    crops = [image[top : top + height, left : left + width] for top, left in corners] or [image]
-    if views.flip or views.crops == "ten":
+    images = [image, image[:, ::-1]] if views.crops == "ten" else [image]
+    crops = [each[top : top + height, left : left + width] for each in images for top, left in corners] or images
+    if views.flip:
         crops += [crop[:, ::-1] for crop in crops]
     return crops
 

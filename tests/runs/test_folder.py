@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.runs.folder import RunFolder, dataset_of
 

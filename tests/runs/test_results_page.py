@@ -11,7 +11,7 @@ from PIL import Image
 
 from resnet_keras.cli import runs as program
 from resnet_keras.cli import train as train_program
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import ARRAYS, RunFolder

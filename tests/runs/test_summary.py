@@ -12,7 +12,7 @@ import pytest
 from helpers.tables import unpadded
 
 from resnet_keras.cli import runs as program
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import PART_OF, Recipe
 from resnet_keras.runs.folder import RunFolder

@@ -18,7 +18,7 @@ from helpers.short_recipes import EVERYTHING, PLAIN
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.distributed.strategy import AverageStatistics
-from resnet_keras.evaluation.evaluator import Evaluation
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.recipe import Recipe
