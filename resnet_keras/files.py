@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_MOST_JSON_BYTES = 2**26
 
 
 @contextmanager
@@ -62,6 +65,38 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Returns the object in a file of JSON.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not JSON, holds no object, or has more than 64 MiB; the message names it.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MOST_JSON_BYTES:
+            raise ValueError(f"more than {_MOST_JSON_BYTES:,} bytes")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"Expected JSON in {path}. Received: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected a JSON object in {path}. Received: {reprlib.repr(content)}")
+    return content
+
+
+@contextmanager
+def as_written(path: str | Path) -> Iterator[None]:
+    """Turns errors about the fields of a file into one that names it.
+
+    Raises:
+        ValueError: The context ends with such an error.
+    """
+    try:
+        yield
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        raise ValueError(f"Expected {path} as it was written. Received: {error!r:.300}") from error
 
 
 def write_json(path: str | Path, content: Any) -> None:

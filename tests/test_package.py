@@ -36,7 +36,8 @@ ORDER = {
         "complexity",
     ),
     "weights": (
-        *("bounded_pickle", "torch_file", "torch_checkpoint", "safetensors_file", "keras_file", "weights_file"),
+        *("bounded_pickle", "torch_file", "torch_checkpoint", "safetensors_file", "keras_archive"),
+        *("keras_file", "weights_file"),
         *("pretrained_files", "usual_preprocessing", "layout", "layouts", "leftovers", "imported", "recognition"),
         *("published", "hub_settings", "model_conventions", "sources", "loading"),
         *("equivalents", "library_networks", "exported"),

@@ -21,16 +21,19 @@ from resnet_keras.applications.loaded_network import load_network
 from resnet_keras.applications.outputs import features_and_logits, head_of, logits_from, probabilities_from
 from resnet_keras.applications.top_classes import Prediction, check_top_k, most_probable
 from resnet_keras.checks.fields import nearest
-from resnet_keras.data.class_names import class_indices
+from resnet_keras.checks.tensorflow_errors import reason_of
+from resnet_keras.data.class_names import check_class_names, class_indices
 from resnet_keras.data.input_images import input_batches, read_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.layers.batch_norm import fuse
 from resnet_keras.layers.fake_quant import LAYERS
 from resnet_keras.weights.imported import ImportedWeights
+from resnet_keras.weights.keras_archive import check_archive
 from resnet_keras.weights.keras_file import read_member
 from resnet_keras.weights.sources import CLASSIFIER_MEMBER
 
 RUN_MODEL = "model.keras"
+_MOST_REASON = 300  # characters: some of Keras's messages hold a whole configuration
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +59,8 @@ class Classifier:
         class_names: One name per output.
 
     Raises:
-        ValueError: The network does not have one output per class name, has only one, or ends in another activation.
+        ValueError: The network does not have one output per class name, has only one, or ends in another activation; or
+            a name is not a line of text.
     """
 
     model: keras.Model
@@ -64,7 +68,7 @@ class Classifier:
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "class_names", check_class_names(self.class_names))
         outputs = self.model.output_shape
         if len(outputs) != 2 or outputs[1] != len(self.class_names):
             raise ValueError(
@@ -120,7 +124,8 @@ class Classifier:
 
         Raises:
             FileNotFoundError: There is no such file, or no finished run in the folder.
-            ValueError: The file is not a `.keras` archive, or has neither preprocessing nor class names.
+            ValueError: The file is not a `.keras` archive, is damaged or malicious, or has neither preprocessing nor
+                class names.
         """
         path = Path(source)
         if path.is_dir():
@@ -133,8 +138,17 @@ class Classifier:
                 f"Expected a .keras file with its preprocessing and class names, as a run or `Classifier.save` writes "
                 f"it, or `resnet convert` writes for other weights. Received: {path}, without them"
             )
-        model = fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
-        return cls(model, Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"]))
+        try:
+            preprocessing = Preprocessing(**metadata["preprocessing"])
+            names = check_class_names(metadata["class_names"])
+            check_archive(path)
+            model = fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
+            return cls(model, preprocessing, names)
+        except Exception as error:  # of any kind, from Keras
+            raise ValueError(
+                f"Expected a whole .keras file. Received: {path}, which can't be read: "
+                f"{reason_of(str(error))[:_MOST_REASON] or type(error).__name__}"
+            ) from error
 
     def save(self, path: str | Path) -> None:
         """Writes a `.keras` file; an existing one is replaced once the new one is complete."""

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import reprlib
+import unicodedata
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+_MOST_CHARACTERS = 1000
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def check_class_names(names: Iterable[Any]) -> tuple[str, ...]:
+    """Returns class names unchanged, as a tuple.
+
+    Exports write them one a line, and programs print them.
+
+    Raises:
+        ValueError: One is not text, empty, longer than 1,000 characters, or has a line break, a control character, or
+            what UTF-8 cannot encode; the message shows it.
+    """
+    checked = (names,) if isinstance(names, str) else tuple(names)
+    for name in checked:
+        if not isinstance(name, str) or not name.strip() or len(name) > _MOST_CHARACTERS or _unprintable(name):
+            raise ValueError(
+                f"Expected class names of printable text in one line; rename the class. Received: {reprlib.repr(name)}"
+            )
+    return checked
+
+
+def _unprintable(name: str) -> bool:
+    return not name.isprintable() and any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in name)
 
 
 def imagenet_class_names() -> tuple[str, ...]:
@@ -70,7 +96,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
             of Keras's image generators ({"cat": 0, "dog": 1}).
 
     Raises:
-        ValueError: The file is not text, is empty, or is JSON of another form.
+        ValueError: The file is not text, is empty, or is JSON of another form; see also `check_class_names`.
     """
     content = Path(path).read_bytes()
     try:
@@ -84,7 +110,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not names:
         raise ValueError(f"Expected class names, one a line. Received: {path}, which holds none")
-    return names
+    return check_class_names(names)
 
 
 def _names_in_json(text: str, path: str | Path) -> tuple[str, ...]:

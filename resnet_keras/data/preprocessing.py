@@ -11,6 +11,8 @@ from resnet_keras.checks.fields import check_fields
 
 Interpolation = Literal["bilinear", "bicubic"]
 ChannelOrder = Literal["rgb", "bgr"]
+MOST_SIDE = 4096
+"""Longest side of a network's input; a batch of 32 such images takes 6 GB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,8 @@ class Preprocessing:
             raise ValueError(
                 f"Expected whole pixels for `image_size` of a height and a width above 0. Received: {self.image_size!r}"
             )
+        if max(size) > MOST_SIDE:
+            raise ValueError(f"Expected `image_size` of at most {MOST_SIDE:,} pixels. Received: {self.image_size!r}")
         object.__setattr__(self, "image_size", tuple(map(int, size)))
         for field in ("mean", "std"):
             object.__setattr__(self, field, tuple(map(float, getattr(self, field))))
@@ -65,6 +69,8 @@ class Preprocessing:
         side = self.shorter_side
         if side is not None and int(side) != side:
             raise ValueError(f"Expected whole pixels for `shorter_side`. Received: {side}")
+        if side is not None and side > 2 * MOST_SIDE:
+            raise ValueError(f"Expected `shorter_side` of at most {2 * MOST_SIDE:,} pixels. Received: {side}")
         if side is not None and side < max(self.image_size):
             raise ValueError(
                 f"Expected `shorter_side` to be no shorter than the crop, {self.image_size}. Received: {side}"

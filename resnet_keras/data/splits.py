@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.mapping import as_written, mapped
 
@@ -21,6 +22,9 @@ class ArraySplit:
     class_names: tuple[str, ...]
     info: Dataset
 
+    def __post_init__(self) -> None:
+        check_class_names(self.class_names)
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -33,6 +37,9 @@ class FileSplit:
     labels: np.ndarray
     class_names: tuple[str, ...]
     info: Dataset
+
+    def __post_init__(self) -> None:
+        check_class_names(self.class_names)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -53,6 +60,9 @@ class RecordSplit:
     left_out: tuple[int, ...] = ()
     limit: int | None = None
     shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        check_class_names(self.class_names)
 
     def __len__(self) -> int:
         whole = self.builder.info.splits[self.split].num_examples - len(self.left_out)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from resnet_keras import files
 from resnet_keras.applications.classifier import RUN_MODEL, Classifier
 from resnet_keras.exporting.layer_errors import LayerError
 from resnet_keras.exporting.onnx_file import PACKAGES
@@ -48,7 +48,7 @@ def export_report(
     return {
         "source": source,
         "weights_sha256": _sha256(path / RUN_MODEL if path.is_dir() else path, classifier),
-        "recipe": json.loads(recipe.read_text(encoding="utf-8")) if recipe.is_file() else None,
+        "recipe": files.read_json(recipe) if recipe.is_file() else None,
         "model": classifier.model.name,
         "quantization_aware": is_quantized(classifier.model),
         "dataset": dataset,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ class ReproductionFolder:
     def read(self, budget: str, name: str) -> dict[str, Any] | None:
         """Returns the measurements of an experiment; `None` if there are none."""
         file = self._measured(budget, name)
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return files.read_json(file) if file.is_file() else None
 
     def _measured(self, budget: str, name: str) -> Path:
         return self.path / "measured" / budget / f"{name}.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -49,7 +48,10 @@ def train_in_new_process(recipe: Recipe, workdir: str | Path, **arguments: Any) 
 def peak_bytes(workdir: str | Path) -> int | None:
     """Returns the peak memory of the process of a run, in bytes; `None` if it was not measured."""
     file = Path(workdir) / _FILE
-    return json.loads(file.read_text(encoding="utf-8"))["peak_bytes"] if file.is_file() else None
+    if not file.is_file():
+        return None
+    with files.as_written(file):
+        return int(files.read_json(file)["peak_bytes"])
 
 
 class _ToLogger(logging.Handler):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shutil
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from resnet_keras import files
@@ -88,7 +88,11 @@ class RunFolder:
 
         Raises:
             ValueError: See `check`.
+            NotADirectoryError: A file has the name of one of its folders.
         """
+        for folder in (self.tensorboard, self.checkpoints):
+            if folder.exists() and not folder.is_dir():
+                raise NotADirectoryError(f"Expected a folder, or nothing yet. Received: {folder}, a file")
         for aside in self.path.glob(".aside-*"):  # of a process that was killed while it wrote
             shutil.rmtree(aside, ignore_errors=True)
         if self.check(recipe, data.get("own_data")):
@@ -103,7 +107,8 @@ class RunFolder:
             FileNotFoundError: The folder holds no run.
             ValueError: `recipe.json` is not a recipe.
         """
-        return Recipe.from_flat(**flatten(self._read("recipe.json")))
+        with files.as_written(self.path / "recipe.json"):
+            return Recipe.from_flat(**flatten(self._read("recipe.json")))
 
     def data(self) -> dict[str, Any]:
         """Returns versions, machine and source of the data, as they were when the run began."""
@@ -115,7 +120,13 @@ class RunFolder:
     def evaluation(self) -> Evaluation | None:
         """Returns the result of a finished run; `None` before that."""
         file = self.path / "evaluation.json"
-        return Evaluation(**self._read(file.name)) if file.is_file() and self.model.is_file() else None
+        if not (file.is_file() and self.model.is_file()):
+            return None
+        with files.as_written(file):
+            evaluation = Evaluation(**self._read(file.name))
+            if not all(isinstance(value, (int, float, NoneType)) for value in asdict(evaluation).values()):
+                raise TypeError(f"{evaluation!r:.200}")
+            return evaluation
 
     def finish(self, evaluation: Evaluation, seconds: float | None = None) -> None:
         """Writes the result and deletes the checkpoints.
@@ -160,10 +171,7 @@ class RunFolder:
         file = self.path / name
         if not file.is_file():
             raise FileNotFoundError(f"Expected the folder of a run. Received: {self.path}, without {name}")
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"Expected JSON in {file}. Received: {error}") from error
+        return files.read_json(file)
 
 
 def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
@@ -181,7 +189,7 @@ def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | N
     folder = RunFolder(source)
     if folder.recipe().data.dataset in (ARRAYS, BATCHES):
         raise ValueError(f"Expected a data set to use with a run on its caller's own images. Received: {source}")
-    return folder.recipe().data.dataset, data_dir or folder.data()["data_dir"]
+    return folder.recipe().data.dataset, data_dir or folder.data().get("data_dir")
 
 
 def _flat(settings: Any) -> dict[str, Any]:

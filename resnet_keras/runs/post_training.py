@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
@@ -72,5 +70,5 @@ def ten_crop_evaluation(path: str | Path) -> Evaluation | None:
 def _read(file: Path) -> Evaluation | None:
     if not file.is_file():
         return None
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return Evaluation(**content)
+    with files.as_written(file):
+        return Evaluation(**files.read_json(file))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 from resnet_keras.networks.conventions import BottleneckStride, Conventions
 
@@ -107,7 +108,7 @@ def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Returns the class names in a `config.json`; `None` if there are none."""
     labels = config.get("id2label")
     names = [labels[str(i)] for i in range(len(labels))] if labels else config.get("label_names")
-    return tuple(map(str, names)) if names else None
+    return check_class_names(str(name) if isinstance(name, int) else name for name in names) if names else None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import lzma
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from resnet_keras.layers.traversal import flat_layers
+from resnet_keras.weights.keras_archive import check_arrays, json_member, weights_member
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -65,7 +65,7 @@ def read_member(path: str | Path, name: str) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read(name)) if name in archive.namelist() else None
+            return json_member(archive, name) if name in archive.namelist() else None
     except _DAMAGE as error:
         raise ValueError(f"Expected a whole .keras file. Received: {path}, which can't be read: {error}") from error
 
@@ -73,10 +73,14 @@ def read_member(path: str | Path, name: str) -> Any:
 @contextmanager
 def _open_h5(path: Path) -> Iterator[h5py.File]:
     if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member, h5py.File(member) as file:
-            yield file
+        with zipfile.ZipFile(path) as archive:
+            member = weights_member(archive, path)
+            with archive.open(member) as content, h5py.File(content) as file:
+                check_arrays(file, member.file_size)
+                yield file
     else:
         with h5py.File(path) as file:
+            check_arrays(file, path.stat().st_size)
             yield file
 
 

@@ -148,7 +148,10 @@ def _from_archive(path: Path) -> ImportedWeights:
         conventions = conventions_of_config(config)
         ends_in_sigmoid = last_activation(config) == "sigmoid"
         if metadata is not None:
-            preprocessing, names = Preprocessing(**metadata["preprocessing"]), tuple(map(str, metadata["class_names"]))
+            preprocessing, names = (
+                Preprocessing(**metadata["preprocessing"]),
+                class_names.check_class_names(metadata["class_names"]),
+            )
     except MALFORMED as error:
         raise ValueError(f"Expected a .keras file with valid settings. Received: {path}: {error}") from error
     found = import_arrays(arrays, str(path), conventions=conventions)

@@ -14,6 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from resnet_keras import files
+from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.conventions import Conventions
@@ -121,7 +122,7 @@ def read_facts(path: Path) -> TrainedWeights | None:
             | {
                 "architecture": Architecture(**architecture, conventions=conventions),
                 "preprocessing": Preprocessing(**content["preprocessing"]),
-                "class_names": tuple(map(str, content["class_names"])),
+                "class_names": check_class_names(content["class_names"]),
                 "history": tuple(map(dict, content["history"])),
             }
         )

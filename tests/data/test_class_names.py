@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resnet_keras.data.class_names import (
     assumed_class_names,
+    check_class_names,
     class_indices,
     imagenet_class_names,
     read_class_names,
     wordnet_ids,
 )
+from resnet_keras.data.opening import open_split
 
 
 def test_imagenet_has_a_thousand_classes_each_with_a_name_of_its_own() -> None:
@@ -128,4 +132,37 @@ def test_class_names_are_read_as_they_are_meant(tmp_path: Path, content: bytes) 
 def test_json_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "names.json").write_text(content)
     with pytest.raises(ValueError, match=r"Received: .*names\.json"):
+        read_class_names(tmp_path / "names.json")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\r", "a\u2028b", "a\x85b", "\x1b[31mred", "a\0", "\udcff", "", " ", 3, None, "x" * 1001]
+)
+def test_a_name_that_is_no_line_of_text_is_refused(name: Any) -> None:
+    with pytest.raises(
+        ValueError, match="Expected class names of printable text in one line; rename the class"
+    ) as raised:
+        check_class_names(("cat", name))
+    assert "\n" not in str(raised.value)
+    assert "\x1b" not in str(raised.value)
+
+
+def test_names_in_any_script_stay_as_they_are() -> None:
+    names = ("cat", "Käse, alt", "黒 猫", "🐈", "crane (n03126707)", "a" * 1000)
+    assert check_class_names(names) == names
+    assert check_class_names(imagenet_class_names()) == imagenet_class_names()
+
+
+def test_a_folder_with_a_line_break_is_no_class(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("cats", "dogs\nemus"):
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "1.png").write_bytes(b"never decoded")
+    with pytest.raises(ValueError, match=r"rename the class. Received: 'dogs\\nemus'"):
+        open_split("folder", "train", data_dir=tmp_path)
+
+
+def test_a_file_of_names_with_control_characters_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "names.json").write_text(json.dumps(["cat", "dog\nemu"]))
+    with pytest.raises(ValueError, match="rename the class"):
         read_class_names(tmp_path / "names.json")

@@ -89,3 +89,38 @@ def test_a_recipe_may_change_until_a_run_has_come_somewhere(tmp_path: Path) -> N
     (tmp_path / "checkpoints" / "step_000000001").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"accumulate=1 \(begun with 2\)"):
         folder.begin(RECIPES["digits"], {})
+
+
+DAMAGED = ["", "{", "[]", "3", '"text"', "null", '{"network": 3}', '{"a": [', "[" * 100_000, "\ufeff{}"]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_recipe_is_named_in_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(ValueError, match="^Expected") as raised:
+        RunFolder(tmp_path).recipe()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content", [*DAMAGED, "{}", '{"images": 1}', '{"images": 1, "top1_error": "x", "top5_error": null, "loss": []}']
+)
+def test_a_damaged_result_is_named_in_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model.keras").touch()
+    (tmp_path / "evaluation.json").write_text(content)
+    with pytest.raises(ValueError, match="^Expected .*evaluation.json"):
+        RunFolder(tmp_path).evaluation()
+
+
+@pytest.mark.parametrize("content", DAMAGED[:6])
+def test_a_damaged_description_of_a_run_is_named_in_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match="^Expected .*run.json"):
+        RunFolder(tmp_path).data()
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "checkpoints"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(NotADirectoryError, match=f"Expected a folder, or nothing yet. Received: .*{name}, a file"):
+        RunFolder(tmp_path).begin(RECIPES["digits"], {})

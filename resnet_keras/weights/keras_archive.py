@@ -1,0 +1,235 @@
+"""A look at a `.keras` archive before Keras opens it: members, layers, and numbers are a classifier's, and no more.
+
+Keras believes the sizes in a file: a network of any width is built before its weights are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+_MOST_JSON_BYTES = 2**24  # ResNet-1202's has 4 MB
+_MOST_UNPACKED = 16  # Keras does not pack
+_MOST_INTEGER = 2**20
+_SPARE_NUMBERS = 2**16
+_MODELS = ("Functional", "Sequential")
+_LAYERS = (
+    *("Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Cropping2D"),
+    *("Dense", "DepthwiseConv2D", "Dropout", "ELU", "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D"),
+    *("GroupNormalization", "Identity", "InputLayer", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "Maximum"),
+    *("Multiply", "ReLU", "Rescaling", "Softmax", "SpatialDropout2D", "Subtract", "UpSampling2D", "ZeroPadding2D"),
+)
+_OPERATIONS = ("Add", "Concatenate", "GetItem", "Mean", "Multiply", "Pad", "Relu", "Softmax", "Subtract")
+_PARTS = (
+    *("DTypePolicy", "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "L1", "L1L2", "L2"),
+    *("LecunNormal", "Ones", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros"),
+)
+_MARKS = ("__keras_tensor__", "__slice__", "__tuple__")
+
+
+def json_member(archive: zipfile.ZipFile, name: str) -> Any:
+    """Returns the JSON in a member of an archive.
+
+    Raises:
+        ValueError: It is too large or malformed.
+    """
+    size = archive.getinfo(name).file_size
+    if size > _MOST_JSON_BYTES:
+        raise ValueError(f"{name} has {size:,} bytes, more than {_MOST_JSON_BYTES:,}")
+    return json.loads(archive.read(name))
+
+
+def weights_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """Returns the member of the weights.
+
+    Raises:
+        ValueError: It unpacks to many times the bytes of the archive.
+    """
+    member = archive.getinfo(WEIGHTS)
+    if member.file_size > _MOST_UNPACKED * path.stat().st_size:
+        raise ValueError(f"{WEIGHTS} has {member.file_size:,} bytes, {_MOST_UNPACKED} times the archive's")
+    return member
+
+
+def check_arrays(file: h5py.File, size: int) -> int:
+    """Returns how many numbers the arrays of an HDF5 file hold, after checking that all are in the file, each once.
+
+    Args:
+        file: The file.
+        size: Its bytes.
+
+    Raises:
+        KeyError: It has a link to another place, an array that is outside it or has no real numbers, or arrays of more
+            bytes than it.
+    """
+    seen: set[int] = set()
+    total = numbers = 0
+    groups = [file["/"]]
+    while groups:
+        group = groups.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise KeyError(f"{group.name}/{name} is not an array in the file, or is outside the file")
+            node = group[name]
+            address = h5py.h5o.get_info(node.id).addr
+            if address in seen:
+                raise KeyError(f"{node.name} is in the file twice")
+            seen.add(address)
+            if isinstance(node, h5py.Group):
+                groups.append(node)
+            elif isinstance(node, h5py.Dataset):
+                total += _bytes(node)
+                numbers += node.size or 0
+    if total > size:
+        raise KeyError(f"its arrays have {total:,} bytes, and the file {size:,}")
+    return numbers
+
+
+def _bytes(node: h5py.Dataset) -> int:
+    if node.external or node.is_virtual:
+        raise KeyError(f"{node.name} is outside the file")
+    # HDF5 would fill up missing data, or unpack it, to any size.
+    if node.shape is not None and node.id.get_storage_size() < node.nbytes:
+        raise KeyError(f"{node.name} is smaller in the file than its shape")
+    return node.nbytes if node.shape is not None else 0
+
+
+def check_archive(path: Path) -> None:
+    """Checks a `.keras` archive before Keras opens it; nothing in it is built or executed.
+
+    Raises:
+        ValueError: A member is missing, too large, or compressed; the network has a layer that is neither one of
+            Keras's usual ones nor registered, an integer above 2^20, or more numbers than the arrays.
+        KeyError: See `check_arrays`.
+        OSError, zipfile.BadZipFile, RuntimeError, TypeError, AttributeError: The file is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        config = json_member(archive, CONFIG)
+        member = weights_member(archive, path)
+        with archive.open(member) as content, h5py.File(content) as file:
+            held = check_arrays(file, member.file_size)
+    for value in _objects(config["config"]):
+        _check_class(value)
+    _check_class({key: config.get(key) for key in ("module", "class_name", "registered_name")})
+    needed = _Network().numbers(config["class_name"], config["config"])
+    if needed > 2 * held + _SPARE_NUMBERS:
+        raise ValueError(f"its network needs {needed:,} numbers, and its arrays hold {held:,}")
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yields each serialized object in a configuration, and checks its integers."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            yield value
+        for key, each in value.items():
+            if key not in ("seed", "shared_object_id"):
+                yield from _objects(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _objects(each)
+    elif isinstance(value, int) and abs(value) > _MOST_INTEGER:
+        raise ValueError(f"its network has the number {str(value)[:30]}")
+
+
+def _check_class(value: dict[str, Any]) -> None:
+    name, module, registered = value["class_name"], value.get("module"), value.get("registered_name")
+    if not isinstance(name, str):
+        raise ValueError("its network has an object without a class")
+    if module is None and registered is None and name in _MARKS:
+        return
+    if isinstance(module, str) and (module == "keras" or module.startswith("keras.")):
+        known = _OPERATIONS if module.startswith("keras.src.ops") else (*_LAYERS, *_PARTS, *_MODELS)
+        if name in known:
+            return
+    elif isinstance(registered, str) and keras.saving.get_registered_object(registered) is not None:
+        return  # a class of this package, or of the caller, who has registered it
+    raise ValueError(f"its network has an object of the class {str(module)[:100]}.{name[:100]}, which is not known")
+
+
+class _Network:
+    """Numbers that a network needs, from its configuration alone: at least as many as it has."""
+
+    def numbers(self, kind: str, config: dict[str, Any], channels: int = 0) -> int:
+        """Returns the numbers of a model, whose input has `channels` unless it says so itself."""
+        self._channels: dict[str, int] = {}
+        return self._of_model(kind, config, channels, self._channels)
+
+    def _of_model(self, kind: str, config: dict[str, Any], channels: int, known: dict[str, int]) -> int:
+        total, last = 0, channels
+        for layer in config["layers"]:
+            inputs = list(_inputs(layer.get("inbound_nodes", ())))
+            before = [known.get(name, channels) for name in inputs] or [last]
+            inner = layer["config"]
+            if layer["class_name"] in _MODELS:
+                within: dict[str, int] = {}
+                total += self._of_model(layer["class_name"], inner, max(before), within)
+                last = max([*within.values(), *before])
+            else:
+                total += _weights(layer["class_name"], inner, max(before))
+                last = _channels(layer, inner, before)
+            known[layer.get("name") or inner.get("name") or ""] = last
+        return total
+
+
+def _inputs(value: Any) -> Iterator[str]:
+    """Yields the names of the layers that a layer's calls get tensors from."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            yield value["config"]["keras_history"][0]
+        else:
+            for each in value.values():
+                yield from _inputs(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _inputs(each)
+
+
+def _weights(kind: str, config: dict[str, Any], channels: int) -> int:
+    """Returns at least the numbers of a layer's weights."""
+    window = math.prod(_pair(config.get("kernel_size", 1)))
+    if kind in ("Conv2D", "QuantizedConv2D"):
+        return window * -(-channels // max(config.get("groups") or 1, 1)) * config["filters"] + 3 * config["filters"]
+    if kind in ("Dense", "QuantizedDense"):
+        return (channels + 3) * config["units"]
+    if kind == "DepthwiseConv2D":
+        return (window + 1) * channels * config.get("depth_multiplier", 1)
+    if kind == "ODEBlock":
+        return 18 * (channels + 1) * channels + 6 * channels
+    return 4 * channels if kind.endswith("Normalization") else 0
+
+
+def _channels(layer: dict[str, Any], config: dict[str, Any], before: list[int]) -> int:
+    """Returns at least the channels of a layer's output."""
+    kind = layer["class_name"]
+    if kind == "InputLayer":
+        shape = config.get("batch_shape") or config.get("batch_input_shape") or [1]
+        return int(shape[-1] or 1)
+    if kind in ("Conv2D", "QuantizedConv2D"):
+        return int(config["filters"])
+    if kind in ("Dense", "QuantizedDense"):
+        return int(config["units"])
+    if kind == "DepthwiseConv2D":
+        return max(before) * int(config.get("depth_multiplier", 1))
+    if kind == "Concatenate":
+        return sum(before)
+    return max(before) + (_padding(layer.get("inbound_nodes")) if kind == "Pad" else 0)
+
+
+def _padding(value: Any) -> int:
+    if isinstance(value, dict):
+        return 0 if value.get("class_name") == "__keras_tensor__" else sum(map(_padding, value.values()))
+    if isinstance(value, list):
+        return sum(map(_padding, value))
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _pair(value: Any) -> tuple[int, ...]:
+    return tuple(map(int, value)) if isinstance(value, (list, tuple)) else (int(value),) * 2

@@ -1,0 +1,251 @@
+"""A `.keras` archive is looked at before Keras opens it: what no classifier has is refused, and nothing is built."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from helpers.small_networks import TWO_STAGES
+
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.networks.builder import build
+from resnet_keras.networks.catalog import architecture
+from resnet_keras.surgery import quantize
+from resnet_keras.weights.keras_archive import _Network, check_archive
+
+INPUT = Preprocessing(image_size=(8, 8), channels=3, mean=(0, 0, 0), std=(1, 1, 1))
+Content = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The members of a small classifier's file."""
+    path = tmp_path_factory.mktemp("keras") / "x.keras"
+    model = build(TWO_STAGES, input_shape=(8, 8, 3), classes=3, classifier_activation=None)
+    Classifier(model, INPUT, ("a", "b", "c")).save(path)
+    check_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write(path: Path, members: dict[str, bytes], packing: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def refused(path: Path, reason: str) -> None:
+    """Checks that a file is refused with one sentence, in little memory."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"Expected a whole .keras file. Received: .*{reason}") as raised:
+            Classifier.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 700
+
+
+def layers_of(config: Content) -> Iterator[Content]:
+    for layer in config["config"]["layers"]:
+        yield layer
+        if "layers" in layer["config"]:
+            yield from layers_of(layer)
+
+
+def first(config: Content, kind: str) -> Content:
+    return next(layer for layer in layers_of(config) if layer["class_name"] == kind)
+
+
+def wide(config: Content) -> None:
+    for layer in layers_of(config):
+        if layer["class_name"] == "Conv2D":
+            layer["config"]["filters"] = 65_000
+
+
+def a_lambda(config: Content) -> None:
+    first(config, "ReLU").update(class_name="Lambda")
+
+
+def from_another_package(config: Content) -> None:
+    first(config, "ReLU").update(module="os", class_name="system", registered_name="os>system")
+
+
+def a_hidden_initializer(config: Content) -> None:
+    first(config, "Conv2D")["config"]["kernel_initializer"].update(module="builtins", class_name="function")
+
+
+def a_layer_of_a_saved_model(config: Content) -> None:
+    first(config, "ReLU").update(class_name="TFSMLayer")
+
+
+def a_huge_number(config: Content) -> None:
+    first(config, "Conv2D")["config"]["filters"] = 10**9
+
+
+def many_classes(config: Content) -> None:
+    first(config, "Dense")["config"]["units"] = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (wide, "its network needs [0-9,]{10,} numbers, and its arrays hold [0-9,]+"),
+        (many_classes, "its network needs [0-9,]+ numbers"),
+        (a_huge_number, "its network has the number 1000000000"),
+        (a_lambda, "class keras.layers.Lambda, which is not known"),
+        (a_layer_of_a_saved_model, "class keras.layers.TFSMLayer, which is not known"),
+        (from_another_package, "class os.system, which is not known"),
+        (a_hidden_initializer, "class builtins.function, which is not known"),
+    ],
+)
+def test_a_network_that_is_not_of_the_arrays_is_refused(
+    tmp_path: Path, members: dict[str, bytes], change: Callable[[Content], None], reason: str
+) -> None:
+    config = json.loads(members["config.json"])
+    change(config)
+    refused(write(tmp_path / "x.keras", {**members, "config.json": json.dumps(config).encode()}), reason)
+
+
+def linked(file: h5py.File) -> None:
+    for i in range(1000):
+        file[f"copy{i}"] = file["layers"]
+
+
+def external(file: h5py.File) -> None:
+    file.create_dataset("x", (4,), "f4", external=[("/etc/passwd", 0, 16)])
+
+
+def filled(file: h5py.File) -> None:
+    file.create_dataset("x", (2**30,), "f4", chunks=(2**20,))
+
+
+def packed(file: h5py.File) -> None:
+    file.create_dataset("x", data=np.zeros(10**6, "f4"), compression="gzip")
+
+
+def soft(file: h5py.File) -> None:
+    file["x"] = h5py.SoftLink("/layers")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (linked, "is in the file twice"),
+        (external, "is outside the file"),
+        (filled, "is smaller in the file than its shape"),
+        (packed, "is smaller in the file than its shape"),
+        (soft, "is outside the file"),
+    ],
+)
+def test_arrays_that_are_not_in_the_file_once_are_refused(
+    tmp_path: Path, members: dict[str, bytes], change: Callable[[h5py.File], None], reason: str
+) -> None:
+    (tmp_path / "x.h5").write_bytes(members["model.weights.h5"])
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        change(file)
+    changed = {**members, "model.weights.h5": (tmp_path / "x.h5").read_bytes()}
+    refused(write(tmp_path / "x.keras", changed), reason)
+
+
+def test_members_that_unpack_to_gigabytes_are_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
+    large = b" " * 20_000_000
+    for name, reason in (
+        ("config.json", "config.json has 20,000,000 bytes, more than"),
+        ("classifier.json", "classifier.json has 20,000,000 bytes, more than"),
+        ("model.weights.h5", "model.weights.h5 has 20,000,000 bytes, 16 times the archive's"),
+    ):
+        refused(write(tmp_path / "x.keras", {**members, name: large}, zipfile.ZIP_DEFLATED), reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"image_size": [10**6, 10**6]}, "Expected `image_size` of at most 4,096"),
+        ({"image_size": "8x8"}, ""),
+        ({"mean": [None, 0, 0]}, ""),
+        ({"shorter_side": 10**9}, "Expected `shorter_side` of at most 8,192"),
+        ({"more": 1}, "unexpected keyword argument"),
+    ],
+)
+def test_preprocessing_out_of_its_range_is_refused(
+    tmp_path: Path, members: dict[str, bytes], fields: dict[str, Any], reason: str
+) -> None:
+    content = json.loads(members["classifier.json"])
+    content["preprocessing"] |= fields
+    refused(write(tmp_path / "x.keras", {**members, "classifier.json": json.dumps(content).encode()}), reason)
+
+
+@pytest.mark.parametrize("content", [[], 3, "x", {}, {"preprocessing": 3, "class_names": 3}, {"class_names": []}])
+def test_a_description_of_another_shape_is_refused(tmp_path: Path, members: dict[str, bytes], content: Any) -> None:
+    refused(write(tmp_path / "x.keras", {**members, "classifier.json": json.dumps(content).encode()}), "")
+
+
+@pytest.mark.parametrize("name", ["a\nb", 3, None, "", "\x1b[31m", "a\u2028b", "\ud800", " ", "x" * 1001])
+def test_a_class_name_that_is_no_line_of_text_is_refused(tmp_path: Path, members: dict[str, bytes], name: Any) -> None:
+    content = json.loads(members["classifier.json"])
+    content["class_names"][1] = name
+    path = write(tmp_path / "x.keras", {**members, "classifier.json": json.dumps(content).encode()})
+    refused(path, "Expected class names of printable text in one line")
+
+
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("seresnet50", "resnext50_32x4d", "resnetrs50")]
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet8", *_SLOW])
+def test_the_numbers_of_a_network_are_counted_without_building_it(name: str) -> None:
+    # Within 2 percent: scales and biases are counted generously.
+    model = build(architecture(name))
+    config = json.loads(model.to_json())
+    counted = _Network().numbers(config["class_name"], config["config"])
+    assert model.count_params() <= counted <= 1.02 * model.count_params()
+
+
+def test_a_quantized_classifier_is_loaded(tmp_path: Path) -> None:
+    model = quantize(build(TWO_STAGES, input_shape=(8, 8, 3), classes=3, classifier_activation=None))
+    Classifier(model, INPUT, ("a", "b", "c")).save(tmp_path / "x.keras")
+    assert isinstance(Classifier.load(tmp_path / "x.keras").model, keras.Model)
+
+
+def mutated(whole: bytes, seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    content = bytearray(whole)
+    for _ in range(rng.integers(1, 8)):
+        # Half of the changes in the last 40 %, where the JSON and the directory are.
+        place = rng.integers(len(content)) if rng.integers(2) else rng.integers(len(content) * 6 // 10, len(content))
+        content[place] = rng.integers(256)
+    if rng.integers(5) == 0:
+        del content[rng.integers(len(content)) :]
+    return bytes(content)
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(600, marks=pytest.mark.slow)])
+def test_a_damaged_file_is_one_sentence_or_another_classifier(
+    tmp_path: Path, members: dict[str, bytes], count: int
+) -> None:
+    path = write(tmp_path / "x.keras", members)
+    whole, outcomes = path.read_bytes(), Counter[str]()
+    for seed in range(count):
+        path.write_bytes(mutated(whole, seed))
+        try:
+            Classifier.load(path)
+            outcomes["loaded"] += 1
+        except ValueError as error:
+            assert str(error).startswith("Expected ")
+            assert "\n" not in str(error)
+            outcomes["refused"] += 1
+    print(outcomes)
+    assert outcomes["refused"] > count // 2
