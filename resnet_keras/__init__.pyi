@@ -11,6 +11,7 @@ from . import networks as networks
 from . import recipes as recipes
 from . import reproduction as reproduction
 from . import runs as runs
+from . import segmentation as segmentation
 from . import surgery as surgery
 from . import tables as tables
 from . import training as training

@@ -15,14 +15,14 @@ from resnet_keras.networks.blocks import HEAD, head
 def features(model: keras.Model) -> keras.Model:
     """Returns a model of the feature maps of a network, e.g. for detection or segmentation.
 
-    `C2` is the output of the paper's conv2_x (stage 1), `C3` that of conv3_x, and so on: `C2` to `C5` with the ImageNet
-    stem, at strides 4, 8, 16 and 32; `C2` to `C4` with the CIFAR stem, at strides 1, 2 and 4. `output_stride` keeps the
-    later maps larger. In networks with pre-activation, maps are not activated. The model shares layers and weights with
-    `model`, without its classifier.
+    `C1` is the output of ImageNet's stems before their pooling, at stride 2. `C2` is the output of the paper's conv2_x
+    (stage 1), `C3` that of conv3_x, and so on: `C2` to `C5` with the ImageNet stem, at strides 4, 8, 16 and 32; `C2` to
+    `C4` with the CIFAR stem, at strides 1, 2 and 4. `output_stride` keeps the later maps larger. In networks with
+    pre-activation, maps are not activated. The model shares layers and weights with `model`, without its classifier.
 
     Example:
         >>> backbone = resnet_keras.features(resnet_keras.ResNet50(include_top=False, output_stride=16))
-        >>> maps = backbone(images)  # {"C2": (N, H/4, W/4, 256), ..., "C5": (N, H/16, W/16, 2048)}
+        >>> maps = backbone(images)  # {"C1": (N, H/2, W/2, 64), ..., "C5": (N, H/16, W/16, 2048)}
 
     Args:
         model: A network of this package.
@@ -39,9 +39,18 @@ def features(model: keras.Model) -> keras.Model:
             last[int(match[1])] = outer_output(layer)
     if not last:
         raise ValueError(f"Expected a network of this package, with layers stage1_... Received: {model.name!r}")
-    return keras.Model(
-        model.input, {f"C{stage + 1}": last[stage] for stage in sorted(last)}, name=f"{model.name}_features"
-    )
+    maps = {f"C{stage + 1}": last[stage] for stage in sorted(last)}
+    return keras.Model(model.input, _before_pooling(model) | maps, name=f"{model.name}_features")
+
+
+def _before_pooling(model: keras.Model) -> dict[str, Any]:
+    """Returns C1, if the stem has a stride behind it."""
+    names = {layer.name for layer in model.layers}
+    if names.isdisjoint(("stem_pool", "stem_conv4")):
+        return {}
+    # Networks whose first block activates have no ReLU there.
+    last = next(name for name in ("stem_relu", "stem_conv3", "stem_conv") if name in names)
+    return {"C1": outer_output(model.get_layer(last))}
 
 
 def with_head(

@@ -12,6 +12,7 @@ import numpy as np
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
+from resnet_keras.weights.dense_heads import OWN_HEAD, dense_head
 from resnet_keras.weights.layout import Layout
 from resnet_keras.weights.layouts import recognize_layout
 from resnet_keras.weights.leftovers import linear_head, sort_leftovers, without_prefix
@@ -28,6 +29,8 @@ class ImportedWeights:
         tensors: Arrays in Keras's order of axes, by `layer/weight` of our networks.
         names: The source's names of each of `tensors`; a folded bias is listed with the tensor it was folded into.
         unexpected: Names in the source's network that our networks do not have.
+        head: Arrays of a segmentation head beside a backbone, by `layer/weight` of our segmentation networks.
+        head_names: The source's names of each of `head`; all are in `beside`, too.
         beside: Names of other parts of the source: other heads, a detector's parts, another network.
         ignored: Names that are not weights, such as counters of batches.
         conventions: What the weights do not show, as far as it is known.
@@ -44,6 +47,8 @@ class ImportedWeights:
     names: Mapping[str, tuple[str, ...]]
     unexpected: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    head: Mapping[str, np.ndarray] = field(default_factory=dict)
+    head_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     conventions: Conventions = field(default_factory=Conventions)
     preprocessing: Preprocessing | None = None
@@ -51,6 +56,26 @@ class ImportedWeights:
     class_names: tuple[str, ...] | None = None
     several_labels: bool = False
     notes: tuple[str, ...] = field(default=())
+
+    def for_segmentation(self, *, auxiliary: bool) -> ImportedWeights:
+        """Returns the backbone and its segmentation head as the weights of one network.
+
+        Args:
+            auxiliary: Whether the network has a second head; otherwise that of the source is passed over.
+        """
+        used = [name for name in self.head if auxiliary or not name.startswith("auxiliary_")]
+        passed = [called for name in self.head if name not in used for called in self.head_names[name]]
+        placed = {called for names in self.head_names.values() for called in names}
+        return replace(
+            self,
+            tensors={**self.tensors, **{name: self.head[name] for name in used}},
+            names={**self.names, **{name: self.head_names[name] for name in used}},
+            beside=tuple(name for name in self.beside if name not in placed),
+            ignored=(*self.ignored, *passed),
+            notes=(*self.notes, *(["passed over, because the network has none: the auxiliary head"] if passed else [])),
+            head={},
+            head_names={},
+        )
 
     @property
     def classes(self) -> int | None:
@@ -116,6 +141,7 @@ def import_arrays(
     tensors: dict[str, np.ndarray] = {}
     names: dict[str, tuple[str, ...]] = {}
     left: list[str] = []
+    segments = layout.axes == "keras" and any(re.fullmatch(OWN_HEAD, name) for name in arrays)
     for name in sorted(arrays, key=lambda name: not name.startswith(prefix)):  # a head may be beside the network
         array = arrays[name]
         target = layout.ours(without_prefix(name, prefix))
@@ -126,6 +152,8 @@ def import_arrays(
             # A classifier written as a convolution of one pixel.
             tensors[target] = layout.to_keras(array[:, :, 0, 0])
             names[target] = (name,)
+        elif target == f"{HEAD}/kernel" and array.ndim == 4 and segments:
+            tensors[target], names[target] = array, (name,)
         elif target.endswith("/kernel") and array.ndim != (axes := 2 if target == f"{HEAD}/kernel" else 4):
             raise ValueError(f"Expected a kernel of {axes} axes. Received: {source}, with {name} of {array.shape}")
         else:
@@ -135,7 +163,13 @@ def import_arrays(
     for target, name in heads.items():
         tensors[target], names[target] = layout.to_keras(arrays[name]), (name,)
         left.remove(name)
+    dense = dense_head({name: arrays[name] for name in left})
+    if segments:
+        for name in [name for name in tensors if re.fullmatch(OWN_HEAD, name) or name.startswith(f"{HEAD}/")]:
+            dense[name] = names[name][0], tensors.pop(name)
+            left.extend(names.pop(name))
     leftovers = sort_leftovers(left, names, prefix, layout)
+    beside = tuple(dict.fromkeys((*leftovers.beside, *(name for name, _ in dense.values()))))
     _fold_biases(tensors, names, source)
     _add_zero_biases(tensors, names, layout)
     return ImportedWeights(
@@ -143,8 +177,10 @@ def import_arrays(
         layout=layout.name,
         tensors=tensors,
         names=names,
-        unexpected=leftovers.unexpected,
-        beside=leftovers.beside,
+        unexpected=tuple(name for name in leftovers.unexpected if name not in beside),
+        beside=beside,
+        head={ours: array for ours, (_, array) in dense.items()},
+        head_names={ours: (name,) for ours, (name, _) in dense.items()},
         ignored=leftovers.ignored,
         conventions=_conventions(tensors, conventions or Conventions(), layout),
         usual_preprocessing=_usual_preprocessing(tensors, layout),

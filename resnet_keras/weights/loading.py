@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from resnet_keras.layers.batch_norm import note_folded_statistics
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
+from resnet_keras.weights.dense_heads import AUXILIARY_HEAD, OWN_HEAD
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.leftovers import modules_of
 from resnet_keras.weights.model_conventions import conventions_of_model
@@ -111,6 +113,8 @@ def load_weights(
     weights = {
         f"{layer.name}/{weight.name}": (layer, weight) for layer in flat_layers(model) for weight in layer.weights
     }
+    if any(re.fullmatch(OWN_HEAD, name) for name in weights):
+        found = found.for_segmentation(auxiliary=f"{AUXILIARY_HEAD}/kernel" in weights)
     report = _compared(weights, found, skip_unexpected)
     if strict and report.problems:
         raise ValueError(
@@ -148,7 +152,7 @@ def _compared(weights: dict, found: ImportedWeights, skip_unexpected: bool) -> L
     same_head = has_head and found.classes == shapes[f"{HEAD}/kernel"][-1]
     for name, shape in shapes.items():
         array = found.tensors.get(name)
-        if name.startswith(f"{HEAD}/") and not same_head:
+        if _classifies(name) and not same_head:
             continue
         if array is None:
             missing.append(name)
@@ -157,7 +161,7 @@ def _compared(weights: dict, found: ImportedWeights, skip_unexpected: bool) -> L
         else:
             matched.extend(found.names[name])
     extra = [name for name in found.tensors if name not in shapes]
-    heads = [name for name in found.tensors if name.startswith(f"{HEAD}/") and not same_head]
+    heads = [name for name in found.tensors if _classifies(name) and not same_head]
     unexpected = (*(_called(found, name) for name in extra if name not in heads), *found.unexpected)
     beside = found.beside if same_head else ()
     skipped = (*unexpected, *beside) if skip_unexpected else () if same_head else found.beside
@@ -169,10 +173,15 @@ def _compared(weights: dict, found: ImportedWeights, skip_unexpected: bool) -> L
         missing=tuple(missing),
         unexpected=() if skip_unexpected else (*unexpected, *beside),
         shape_mismatch=tuple(shape_mismatch),
-        new_head=tuple(name for name in shapes if name.startswith(f"{HEAD}/")) if has_head and not same_head else (),
+        new_head=tuple(name for name in shapes if _classifies(name)) if has_head and not same_head else (),
         ignored=(*found.ignored, *skipped, *(called for name in heads for called in found.names[name])),
         notes=(*found.notes, *notes),
     )
+
+
+def _classifies(name: str) -> bool:
+    """Returns whether a weight is that of a classifier, whose classes may be others."""
+    return name.partition("/")[0] in (HEAD, AUXILIARY_HEAD)
 
 
 def _called(found: ImportedWeights, name: str) -> str:

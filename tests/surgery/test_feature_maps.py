@@ -35,6 +35,10 @@ def test_feature_maps_are_what_the_stages_give(name: str) -> None:
     with shapes_only():
         model = build(name, include_top=False, input_shape=(96, 64, 3))
         maps = features(model).output
+    if row.stem == "imagenet":
+        stem = maps.pop("C1")
+        assert stem.shape == (None, 48, 32, 64)
+        assert stem is model.get_layer("stem_relu").output
     assert list(maps) == [f"C{stage + 2}" for stage in range(len(row.repeats))]
     first = 4 if row.stem == "imagenet" else 1
     for stage, (repeats, width, tensor) in enumerate(zip(row.repeats, row.widths, maps.values(), strict=True)):
@@ -53,6 +57,7 @@ def test_feature_maps_are_the_activations_of_the_network(architecture: Architect
     x = images(2, 37, 64, 3)
     expected = keras.Model(model.input, ends)(x, training=False)
     found = backbone(x, training=False)
+    found.pop("C1", None)
     assert list(found) == ["C2", "C3", "C4", "C5"][: len(ends)]
     for one, other in zip(found.values(), expected, strict=True):
         assert np.ptp(one) > 0.1
@@ -78,7 +83,7 @@ def test_feature_maps_of_free_size_fit_any_image() -> None:
     backbone = features(build(FOUR_STAGES, include_top=False))
     assert backbone.output["C5"].shape == (None, None, None, 24)
     found = backbone(images(1, 70, 33, 3))
-    assert [tensor.shape[1:3] for tensor in found.values()] == [(18, 9), (9, 5), (5, 3), (3, 2)]
+    assert [tensor.shape[1:3] for tensor in found.values()] == [(35, 17), (18, 9), (9, 5), (5, 3), (3, 2)]
 
 
 @pytest.mark.parametrize("include_top", [True, False])
@@ -163,7 +168,7 @@ def test_feature_maps_stop_shrinking_at_the_output_stride(stem: Any, stride: int
     own = Architecture(stem=stem, block="bottleneck", **SHAPES)
     with shapes_only():
         model = build(own, input_shape=(96, 64, 3), output_stride=stride)
-        maps = features(model).output.values()
+        maps = [tensor for name, tensor in features(model).output.items() if name != "C1"]
     assert [tensor.shape[1:] for tensor in maps] == [
         (96 // s, 64 // s, 4 * width) for s, width in zip(expected, own.widths, strict=True)
     ]

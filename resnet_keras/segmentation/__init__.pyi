@@ -1,0 +1,12 @@
+from .builders import FCN as FCN
+from .builders import DeepLabV3 as DeepLabV3
+from .builders import UNet as UNet
+from .mask_files import MaskSplit as MaskSplit
+from .mask_files import open_masks as open_masks
+from .mask_files import read_mask as read_mask
+from .mask_input import mask_batches as mask_batches
+from .mask_input import whole_images as whole_images
+from .measures import IGNORED as IGNORED
+from .measures import MaskConfusion as MaskConfusion
+from .measures import SegmentationResult as SegmentationResult
+from .measures import evaluate_masks as evaluate_masks

@@ -1,0 +1,136 @@
+"""Batches of images and masks for training and evaluation, by `tf.data`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_keras.data.evaluation_input import options
+from resnet_keras.data.image_ops import decode, normalize, whole
+from resnet_keras.data.mapping import mapped
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.segmentation.mask_files import MaskSplit, read_mask
+
+
+def mask_batches(
+    split: MaskSplit,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    epochs: int = 1,
+    seed: int = 0,
+    first_step: int = 0,
+    scale: tuple[float, float] = (0.5, 2.0),
+    flip: bool = True,
+) -> tf.data.Dataset:
+    """Returns the training batches of some epochs: shuffled, randomly scaled, cropped, and mirrored.
+
+    A scale of 1 resizes a whole image to `preprocessing.image_size`, from larger ones a window of that size is taken,
+    smaller ones are padded with the mean color and the ignored label. Image and mask have the same window. Order and
+    augmentation are functions of `seed` and the step alone: from `first_step` on, batches are those of a run that
+    started at 0. Images that fill no batch are left out of an epoch.
+
+    Args:
+        split: Images with masks.
+        preprocessing: Size and normalization of the network's input; its shorter side does not apply.
+        batch_size: Images in each batch.
+        epochs: Passes over the images.
+        seed: Seed of order and augmentation.
+        first_step: Step to begin with.
+        scale: Range of the random scale; (1, 1) for none.
+        flip: Whether half of the images are mirrored.
+
+    Returns:
+        A data set of float32 (batch, *image_size, C) and int32 (batch, *image_size).
+
+    Raises:
+        ValueError: The split fills no batch, or `scale` is no range above 0.
+    """
+    steps = len(split) // batch_size
+    if not steps:
+        raise ValueError(f"Expected `batch_size` of at most {len(split)}, the images. Received: {batch_size}")
+    if not 0 < scale[0] <= scale[1]:
+        raise ValueError(f"Expected `scale` to be a rising range above 0. Received: {scale}")
+    images, masks = (tf.constant([str(path) for path in paths]) for paths in (split.images, split.masks))
+    last = tf.constant(len(split) - 1, tf.int64)
+
+    def augmented(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        epoch, place = position // (steps * batch_size), position % (steps * batch_size)
+        order = tf.stack([tf.cast(seed, tf.int64), epoch])
+        chosen = tf.random.experimental.index_shuffle(place, seed=order, max_index=last)
+        image = decode(tf.io.read_file(images[chosen]), preprocessing.channels)
+        mask = _labels(masks[chosen])
+        return _augmented(image, mask, split, preprocessing, tf.stack([order[0], position]), scale, flip)
+
+    positions = tf.data.Dataset.range(first_step * batch_size, epochs * steps * batch_size)
+    pairs = mapped(positions, augmented).batch(batch_size, drop_remainder=True)
+    return pairs.with_options(options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
+
+
+def whole_images(split: MaskSplit, preprocessing: Preprocessing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields every image, resized as a whole to the network's size and normalized, and its mask at full size.
+
+    Args:
+        split: Images with masks.
+        preprocessing: Size and normalization of the network's input; its shorter side does not apply.
+    """
+
+    def resized(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels = decode(tf.io.read_file(image), preprocessing.channels)
+        pixels = tf.image.resize(pixels, preprocessing.image_size, preprocessing.interpolation, antialias=True)
+        return normalize(whole(pixels), preprocessing), _labels(mask)
+
+    files = tf.data.Dataset.from_tensor_slices(
+        ([str(path) for path in split.images], [str(path) for path in split.masks])
+    )
+    pairs = mapped(files, resized).with_options(options(deterministic=True)).prefetch(2)
+    yield from pairs.as_numpy_iterator()
+
+
+def _labels(path: tf.Tensor) -> tf.Tensor:
+    # Pillow, because TensorFlow reads the colors of a palette instead of its indices.
+    labels = tf.numpy_function(lambda name: read_mask(name.decode()), [path], tf.uint8, stateful=False)
+    return tf.ensure_shape(labels, (None, None))
+
+
+def _augmented(
+    image: tf.Tensor,
+    mask: tf.Tensor,
+    split: MaskSplit,
+    preprocessing: Preprocessing,
+    seed: tf.Tensor,
+    scale: tuple[float, float],
+    flip: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    scale_seed, corner_seed, flip_seed = tf.unstack(tf.random.split(seed, 3))
+    target = tf.constant(preprocessing.image_size)
+    factor = (
+        tf.random.stateless_uniform((), scale_seed, *scale)
+        if scale[0] < scale[1]
+        else tf.constant(scale[0], tf.float32)
+    )
+    size = tf.maximum(tf.cast(tf.round(tf.cast(target, tf.float32) * factor), tf.int32), 1)
+    pixels = tf.image.resize(image, size, preprocessing.interpolation, antialias=True)
+    pixels = normalize(whole(pixels), preprocessing)
+    labels = tf.image.resize(mask[..., None], size, "nearest")[..., 0]
+    # The window's corner in the image, below 0 where the image is smaller and stands somewhere inside.
+    space = tf.cast(size - target, tf.float32)
+    drawn = tf.random.stateless_uniform((2,), corner_seed)
+    corner = tf.cast(tf.math.floor(drawn * (space + tf.where(space >= 0, 1.0, 0.0))), tf.int32)
+    before, begin = tf.maximum(-corner, 0), tf.maximum(corner, 0)
+    extent = tf.minimum(size - begin, target - before)
+    after = target - before - extent
+    inside = tf.stack([before, after], 1)
+    height, width = tf.unstack(extent)
+    pixels = pixels[begin[0] : begin[0] + height, begin[1] : begin[1] + width]
+    labels = labels[begin[0] : begin[0] + height, begin[1] : begin[1] + width]
+    pixels = tf.pad(pixels, tf.concat([inside, [[0, 0]]], 0))  # 0 is the mean color
+    labels = tf.pad(tf.cast(labels, tf.int32), inside, constant_values=split.ignored)
+    if flip:
+        mirrored = tf.random.stateless_uniform((), flip_seed) < 0.5
+        pixels = tf.cond(mirrored, lambda: pixels[:, ::-1], lambda: pixels)
+        labels = tf.cond(mirrored, lambda: labels[:, ::-1], lambda: labels)
+    pixels = tf.ensure_shape(pixels, (*preprocessing.image_size, preprocessing.channels))
+    return pixels, tf.ensure_shape(labels, preprocessing.image_size)
