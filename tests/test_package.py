@@ -72,7 +72,15 @@ ORDER = {
     ),
     "exporting": (
         *("formats", "options", "constant_weights", "serving", "image_bytes", "saved_model", "child_process"),
-        *("artifact_worker", "artifact_process", "export_speed", "litert_converter", "litert", "litert_metadata"),
+        *(
+            "artifact_worker",
+            "artifact_process",
+            "export_speed",
+            "unlabeled",
+            "litert_converter",
+            "litert",
+            "litert_metadata",
+        ),
         *("onnx_converter", "onnx_file", "layer_errors", "warmup_requests", "reference", "verification", "report"),
         *("model_card", "reuse", "artifacts", "exporter"),
     ),

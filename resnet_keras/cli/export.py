@@ -15,7 +15,7 @@ from resnet_keras.exporting.options import ExportOptions
 
 SECTIONS = {
     "Output": ("to", "name", "formats", "precision", "latency"),
-    "Images of calibration and verification": ("dataset", "data-dir", "calibration-images", "test-images"),
+    "Images of calibration and verification": ("dataset", "data-dir", "images", "calibration-images", "test-images"),
     "SavedModel": ("sizes", "pixels", "top-k"),
 }
 """Everyday flags, which the short help shows."""
@@ -32,6 +32,7 @@ def export(
     version: int | None = None,
     dataset: str | None = None,
     data_dir: Path | None = None,
+    images: Path | None = None,
     options: tyro.conf.OmitArgPrefixes[ExportOptions] = ExportOptions(),  # noqa: B008  (frozen)
     skip_broken: bool = False,
 ) -> int:
@@ -44,6 +45,7 @@ def export(
         version: Number of the version; the next free one if None.
         dataset: Data set of calibration and verification; the run's own if None.
         data_dir: Folder of the data set; the run's own if None.
+        images: Folder of images without labels, instead of a data set; or noise.
         options: Formats, types, and tolerances of the verification.
         skip_broken: Skip and count broken images, labels outside the classes and empty classes.
     """
@@ -55,6 +57,7 @@ def export(
             version=version,
             dataset=dataset,
             data_dir=data_dir,
+            images=images,
             skip_broken=skip_broken,
             **asdict(options),
         )

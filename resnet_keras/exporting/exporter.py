@@ -19,15 +19,16 @@ from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.data.opening import DataSource
 from resnet_keras.exporting.artifact_process import default_threads, measure_latencies
 from resnet_keras.exporting.artifacts import ExportJob, write_and_verify
-from resnet_keras.exporting.formats import FORMATS
+from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.model_card import model_card
 from resnet_keras.exporting.onnx_file import require_onnx
 from resnet_keras.exporting.options import ExportOptions
 from resnet_keras.exporting.reference import read_reference
 from resnet_keras.exporting.report import export_report
 from resnet_keras.exporting.reuse import CARD, REPORT, input_hashes, remove_artifacts
+from resnet_keras.exporting.unlabeled import NOISE
 from resnet_keras.exporting.verification import Verification
-from resnet_keras.runs.folder import dataset_of
+from resnet_keras.runs.folder import dataset_of, knows_dataset
 from resnet_keras.surgery.quantization import is_quantized
 
 _log = logging.getLogger(__name__)
@@ -74,13 +75,15 @@ def export(
     version: int | None = None,
     dataset: str | None = None,
     data_dir: str | Path | None = None,
+    images: str | Path | None = None,
     skip_broken: bool = False,
     **options: Any,
 ) -> Export:
     """Publishes a classifier in `to/name/version`: a SavedModel, LiteRT or ONNX files, a report and a model card.
 
     Every artifact is run on real images, in a process without this package, and compared with the classifier. A
-    version has only artifacts that have passed; if none has, there is no version.
+    version has only artifacts that have passed; if none has, there is no version. Images without labels show the same,
+    except for the accuracy. Without any, it is noise, on which integer formats cannot be calibrated.
 
     Args:
         source: A run's folder, another source of `Classifier.from_pretrained`, or a classifier.
@@ -90,6 +93,8 @@ def export(
         dataset: Data set of the calibration (training images) and the verification (test images); the run's own if
             `None`.
         data_dir: Folder of the data set; the run's own if `None`.
+        images: Folder of images without labels, instead of a data set, or "noise". Noise also serves a source that is
+            no run and comes without `dataset`.
         skip_broken: Skip images that are broken or have no class; see `open_split`.
         **options: Fields of `ExportOptions`, such as `formats`, `precision` and the tolerances.
 
@@ -99,8 +104,8 @@ def export(
     Raises:
         FileNotFoundError: The run, the file or the data set is not there.
         FileExistsError: The version exists.
-        ValueError: A format or an option is unknown, the data set has other classes, or a source that is no run
-            comes without `dataset`.
+        ValueError: A format or an option is unknown, the data set has other classes, `dataset` and `images` are both
+            given, or integers are to be calibrated on noise.
         OSError: The disk is full.
         ArtifactError: An artifact could not be made or run. Nothing is published or replaced.
         ExportRefused: An artifact is outside its tolerance. It is left out, and the others are published. Nothing is
@@ -114,13 +119,20 @@ def export(
     if "onnx" in formats:
         require_onnx()
     title = classifier.model.name if isinstance(source, Classifier) else str(source)
-    dataset, data_dir = dataset_of(title, dataset, data_dir)
+    if images is not None and (dataset is not None or data_dir is not None):
+        raise ValueError(f"Expected `dataset` and `data_dir`, or `images`. Received: both, `images` {images}")
+    if images is None and dataset is None and data_dir is None and not knows_dataset(title):
+        images = NOISE
+    if images is None:
+        dataset, data_dir = dataset_of(title, dataset, data_dir)
+    elif str(images) == NOISE:
+        formats = _formats_for_noise(formats, chosen, classifier)
     home = Path(to) / (name or Path(title).resolve().stem)
     folder = home / str(_free_version(home) if version is None else version)
     if folder.exists():
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
     place = DataSource(data_dir=data_dir, on_corrupt="skip" if skip_broken else "raise")
-    reference = read_reference(classifier, formats, chosen, dataset, place)
+    reference = read_reference(classifier, formats, chosen, dataset, place, images)
     _tell_few_images(len(reference.pixels), chosen.agreement)
     hashes = input_hashes(classifier, formats, chosen, reference, home.name)
     job = ExportJob(classifier, formats, chosen, home, reference, hashes)
@@ -131,7 +143,15 @@ def export(
         def report(shown: list[Verification]) -> dict[str, Any]:
             calibrated = len(reference.calibration)
             return export_report(
-                title, classifier, dataset, chosen, shown, job.layers, hashes, calibration_images=calibrated
+                title,
+                classifier,
+                dataset,
+                chosen,
+                shown,
+                job.layers,
+                hashes,
+                calibration_images=calibrated,
+                images=None if images is None else Path(images).name,
             )
 
         passed = [each for each in verifications if not each.failures]
@@ -147,6 +167,25 @@ def export(
     if len(passed) < len(verifications):
         raise ExportRefused(verifications, refused, published)
     return published
+
+
+def _formats_for_noise(
+    formats: tuple[Format, ...], options: ExportOptions, classifier: Classifier
+) -> tuple[Format, ...]:
+    """Returns the formats that need no calibration, and warns.
+
+    Raises:
+        ValueError: One that needs it was asked for.
+    """
+    calibrated = [] if is_quantized(classifier.model) else [name for name in formats if FORMATS[name].integer]
+    if calibrated and options.formats is not None:
+        raise ValueError(
+            f"Expected images to calibrate {' and '.join(calibrated)} on: `images`, a folder of them without labels, "
+            "or `dataset`. Received: noise"
+        )
+    left = f" {' and '.join(calibrated)} needs real ones." if calibrated else ""
+    _log.warning(f"artifacts are verified on noise, as no images are named; name a folder of some in `images`.{left}")
+    return tuple(name for name in formats if name not in calibrated)
 
 
 def _tell_few_images(images: int, agreement: float) -> None:

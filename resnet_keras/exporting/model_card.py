@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from resnet_keras.exporting.formats import FORMATS
+from resnet_keras.exporting.unlabeled import NOISE
 from resnet_keras.tables import markdown_table
 
 
@@ -13,7 +15,7 @@ def model_card(report: dict[str, Any]) -> str:
     artifacts = report["artifacts"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if version)
     sections = [
-        f"# {report['model']} on {report['dataset']}",
+        f"# {report['model']}" + (f" on {report['dataset']}" if report["dataset"] else ""),
         _source(report),
         _input(report),
         _verification(report),
@@ -30,10 +32,16 @@ def model_card(report: dict[str, Any]) -> str:
 
 
 def _source(report: dict[str, Any]) -> str:
-    recipe = report["recipe"]
+    recipe, initial = report["recipe"], report["initial_weights"]
     trained = _trained(recipe) if recipe else ""
+    if initial["source"]:
+        trained += f", from the weights `{initial['source']}`"
     quantized = " with quantization-aware training" if report["quantization_aware"] else ""
-    return f"Made from `{report['source']}` (SHA-256 `{report['weights_sha256'][:16]}...`){trained}{quantized}."
+    license_ = (
+        f" License of the {'initial ' if recipe else ''}weights: {initial['license']}." if initial["license"] else ""
+    )
+    made = f"Made from `{report['source']}` (SHA-256 `{report['weights_sha256'][:16]}...`){trained}{quantized}."
+    return made + license_
 
 
 def _trained(recipe: dict[str, Any]) -> str:
@@ -53,17 +61,43 @@ def _input(report: dict[str, Any]) -> str:
 
 def _verification(report: dict[str, Any]) -> str:
     first = report["artifacts"][0]
-    count = report["calibration_images"]
-    calibrated = f" {count} training images calibrated the integer formats." if count else ""
+    calibrated = ""
+    if any(FORMATS[each["format"]].integer for each in report["artifacts"]) and report["calibration_images"]:
+        kind = "training images" if report["images"] is None else "other images of that folder"
+        calibrated = f" {report['calibration_images']} {kind} calibrated the integer formats."
+    if report["images"] is None:
+        shown = f"{first['images']} test images"
+        known = f", whose accuracy on them is {first['classifier_accuracy']:.2%}"
+    elif report["images"] == NOISE:
+        shown, known = f"{first['images']} images of noise", ". That says nothing of photographs, and of the accuracy"
+    else:
+        shown, known = (
+            f"{first['images']} images without labels, of `{report['images']}`",
+            ". Its accuracy is not known",
+        )
     return (
-        f"Each artifact ran in a process of its own on {first['images']} test images and was compared with the "
-        f"classifier, whose accuracy on them is {first['classifier_accuracy']:.2%}.{calibrated} Memory is the peak of "
-        "that process, libraries included."
+        f"Each artifact ran in a process of its own on {shown} and was compared with the classifier{known}."
+        f"{calibrated} Memory is the peak of that process, libraries included. {_tolerances(report['artifacts'])}"
+    )
+
+
+def _tolerances(artifacts: list[dict[str, Any]]) -> str:
+    """Returns the deviations that were allowed, in a sentence."""
+    files: dict[str, list[str]] = {}
+    for each in artifacts:
+        difference = each["tolerance"]["difference"]
+        allowed = "by any amount" if difference is None else f"by {difference:g}"
+        files.setdefault(allowed, []).append(f"`{_file(each)}`")
+    listed = ", ".join(f"{allowed} in {' and '.join(names)}" for allowed, names in files.items())
+    return (
+        f"Allowed were another most probable class for {1 - artifacts[0]['tolerance']['agreement']:.2%} of the images "
+        f"(of a few, for one), and probabilities that differ {listed}."
     )
 
 
 def _measurements(artifacts: list[dict[str, Any]]) -> str:
-    columns = ("artifact", "pixels", "MB", "largest difference: probability", "logit", "top-1 agreement", "accuracy")
+    labeled = artifacts[0]["accuracy"] is not None
+    columns = ["artifact", "pixels", "MB", "largest difference: probability", "logit", "top-1 agreement"]
     rows = [
         [
             f"`{_file(each)}`",
@@ -72,12 +106,12 @@ def _measurements(artifacts: list[dict[str, Any]]) -> str:
             f"{each['difference']:.1e}",
             "" if each["logit_difference"] is None else f"{each['logit_difference']:.1e}",
             f"{each['agreement']:.2%}",
-            f"{each['accuracy']:.2%}",
+            *([f"{each['accuracy']:.2%}"] if labeled else []),
             f"{each['peak_memory_bytes'] / 1e6:.0f}",
         ]
         for each in artifacts
     ]
-    return markdown_table([*columns, "memory, MB"], rows)
+    return markdown_table([*columns, *(["accuracy"] if labeled else []), "memory, MB"], rows)
 
 
 def _latencies(artifacts: list[dict[str, Any]]) -> list[str]:
@@ -111,9 +145,17 @@ def _signatures(report: dict[str, Any]) -> list[str]:
                     f"`classes`, `names`, `scores` (logits) and `probabilities` of the {k} most probable classes",
                 ],
                 ["`features`", "`images`: as for `serving_default`", "`features` (input of the head) and `logits`"],
+                [
+                    "`fixed_size`",
+                    f"`images`: {options['pixels']} pixels, the network's size",
+                    "`probabilities`, `features` and `logits`",
+                ],
             ],
             text=("input", "output"),
         ),
+        "Converters read `fixed_size`, which resizes nothing: `python -m tf2onnx.convert --saved-model . "
+        "--signature_def fixed_size --output model.onnx`, or "
+        '`openvino.convert_model(tf.saved_model.load(".").signatures["fixed_size"])`.',
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from resnet_keras.data.sampling import class_balanced_sample, stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.options import ExportOptions, allowed_changes
+from resnet_keras.exporting.unlabeled import NOISE, folder_pixels, noise_pixels
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.surgery.cloning import clone_in_float32
 from resnet_keras.surgery.quantization import is_quantized
@@ -31,13 +33,13 @@ class Reference:
 
     Attributes:
         pixels: Test images, uint8 (N, H, W, C).
-        labels: Their classes (N,).
+        labels: Their classes (N,); `None` without labels.
         logits: The classifier's logits in float32 (N, classes).
         calibration: Training images, uint8 (M, H, W, C), that set the scales of integers; none if no format has them.
     """
 
     pixels: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     logits: np.ndarray
     calibration: np.ndarray
 
@@ -46,8 +48,9 @@ def read_reference(
     classifier: Classifier,
     formats: Sequence[Format],
     options: ExportOptions,
-    dataset: str,
+    dataset: str | None,
     source: DataSource,
+    images: str | Path | None = None,
 ) -> Reference:
     """Reads the images of an export and computes the classifier's logits.
 
@@ -55,27 +58,25 @@ def read_reference(
         classifier: Network, preprocessing and class names.
         formats: Formats of the export. Training images are read only if one of them is calibrated.
         options: Numbers of images, and the agreement.
-        dataset: Name of the data set.
+        dataset: Name of the data set; `None` with `images`.
         source: Place of the data set.
+        images: Folder of images without labels instead of a data set, or "noise".
 
     Raises:
-        FileNotFoundError: The data set is not there.
+        FileNotFoundError: The data set or the folder is not there.
         ValueError: The data set has other classes, an image is broken, or a network in half precision disagrees with
             itself in float32.
     """
-
-    def split(part: str) -> Any:
-        return align_classes(source.open(dataset, part), classifier.class_names)
-
-    preprocessing = classifier.preprocessing
-    test = split("test")
-    with explain_broken_images(test):
-        pixels, labels = pixel_array(stratified_sample(test, options.test_images), preprocessing)
-    calibration = np.zeros((0, *preprocessing.image_size, preprocessing.channels), np.uint8)
-    if any(FORMATS[each].integer for each in formats) and not is_quantized(classifier.model):
-        train = split("train")
-        with explain_broken_images(train):
-            calibration, _ = pixel_array(class_balanced_sample(train, options.calibration_images), preprocessing)
+    integers = any(FORMATS[each].integer for each in formats) and not is_quantized(classifier.model)
+    counts = (options.test_images, options.calibration_images if integers else 0)
+    labels = None
+    if dataset is not None:
+        pixels, labels, calibration = _dataset_pixels(classifier, dataset, source, counts)
+    elif images is not None and str(images) != NOISE:
+        pixels, calibration = folder_pixels(images, classifier.preprocessing, counts, source.on_corrupt)
+    else:
+        pixels = noise_pixels(classifier.preprocessing, counts[0])
+        calibration = pixels[:0]
     logits, changes = _logits_in_float32(classifier, pixels)
     if changes > allowed_changes(options.agreement, len(pixels)):
         raise ValueError(
@@ -83,6 +84,26 @@ def read_reference(
             f"{options.agreement:.2%} of the images. Received: {1 - changes / len(pixels):.2%}"
         )
     return Reference(pixels, labels, logits, calibration)
+
+
+def _dataset_pixels(
+    classifier: Classifier, dataset: str, source: DataSource, counts: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns test images with their labels, and training images for the calibration, if it has any."""
+
+    def split(part: str) -> Any:
+        return align_classes(source.open(dataset, part), classifier.class_names)
+
+    preprocessing = classifier.preprocessing
+    test = split("test")
+    with explain_broken_images(test):
+        pixels, labels = pixel_array(stratified_sample(test, counts[0]), preprocessing)
+    calibration = np.zeros((0, *preprocessing.image_size, preprocessing.channels), np.uint8)
+    if counts[1]:
+        train = split("train")
+        with explain_broken_images(train):
+            calibration, _ = pixel_array(class_balanced_sample(train, counts[1]), preprocessing)
+    return pixels, labels, calibration
 
 
 def _logits_in_float32(classifier: Classifier, pixels: np.ndarray) -> tuple[np.ndarray, int]:

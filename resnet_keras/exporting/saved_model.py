@@ -28,13 +28,15 @@ def write_saved_model(
     sizes: Sizes = "any",
     top_k: int = 5,
 ) -> None:
-    """Writes a classifier as a SavedModel of three signatures, for any number N of images.
+    """Writes a classifier as a SavedModel of four signatures, for any number N of images.
 
     - `serving_default` takes `images` (N, H, W, C), pixels 0–255, and returns `probabilities` float32 (N, classes).
     - `serve_bytes` takes `image_bytes` (N,), JPEG or PNG files, and returns the `top_k` most probable `classes` int32
       (N, k), and their `names`, `scores` (logits, float32) and `probabilities`, each (N, k).
     - `features` takes `images` and returns `features` float32 (N, channels), the input of the head, and `logits`
       float32 (N, classes).
+    - `fixed_size` takes `images` of the network's size alone and returns `probabilities`, `features` and `logits`. It
+      has no operation that resizes images, which ONNX and OpenVINO do not have either: converters read it.
 
     Batch normalization is folded into the convolutions, and the weights are constants of the graph, which TensorFlow
     runs fastest. The class names are in `assets/class_names.txt`, one per line.
@@ -94,7 +96,14 @@ def _signatures(
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return compute(fit_images(images, preprocessing))
 
-    return {"serving_default": serve, "serve_bytes": serve_bytes, "features": features}
+    whole = tf.TensorSpec((None, *preprocessing.image_size, preprocessing.channels), tf.as_dtype(pixels), name="images")
+
+    @tf.function(input_signature=[whole], autograph=False)
+    def fixed_size(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = compute(tf.cast(images, tf.float32))
+        return {"probabilities": tf.nn.softmax(outputs["logits"]), **outputs}
+
+    return {"serving_default": serve, "serve_bytes": serve_bytes, "features": features, "fixed_size": fixed_size}
 
 
 def _traced(network: keras.Model) -> tf.types.experimental.PolymorphicFunction:

@@ -49,8 +49,8 @@ class Verification:
         logit_difference: Largest difference of a logit from the classifier's, both less the logarithm of the sum of
             the image's exponentials; `None` for formats that round probabilities to multiples of 1/256.
         agreement: Fraction of the images on which both have the same most probable class.
-        accuracy: Accuracy of the artifact on these images.
-        classifier_accuracy: Accuracy of the classifier on these images.
+        accuracy: Accuracy of the artifact on these images; `None` without labels.
+        classifier_accuracy: Accuracy of the classifier on these images; `None` without labels.
         peak_memory_bytes: Peak memory of the process that ran it, with its libraries.
         input: Type of the pixels.
         operators: Number of each operator in the graph.
@@ -68,8 +68,8 @@ class Verification:
     difference: float
     logit_difference: float | None
     agreement: float
-    accuracy: float
-    classifier_accuracy: float
+    accuracy: float | None
+    classifier_accuracy: float | None
     peak_memory_bytes: int
     input: str
     operators: dict[str, int]
@@ -84,10 +84,11 @@ class Verification:
         return next((each.p50_ms for each in reversed(self.latencies) if each.batch == 1), None)
 
     def __str__(self) -> str:
+        accuracy = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}"
         latency = "" if self.latency_ms is None else f" {self.latency_ms:7.2f} ms,"
         return (
             f"{self.format:13} {self.size_bytes / 1e6:7.2f} MB,{latency} largest difference {self.difference:.1e}, "
-            f"top-1 agreement {self.agreement:.2%}, accuracy {self.accuracy:.2%}, "
+            f"top-1 agreement {self.agreement:.2%}{accuracy}, "
             + ("passed" if not self.failures else "REFUSED: " + "; ".join(self.failures))
         )
 
@@ -147,8 +148,8 @@ def verify(
         difference=difference,
         logit_difference=logit_difference,
         agreement=float(1 - changes.mean()),
-        accuracy=float((probabilities.argmax(1) == labels).mean()),
-        classifier_accuracy=float((wanted.argmax(1) == labels).mean()),
+        accuracy=None if labels is None else float((probabilities.argmax(1) == labels).mean()),
+        classifier_accuracy=None if labels is None else float((wanted.argmax(1) == labels).mean()),
         peak_memory_bytes=memory,
         input=pixel_input["type"],
         operators=used,

@@ -174,6 +174,14 @@ class RunFolder:
         return files.read_json(file)
 
 
+def knows_dataset(source: str | Path) -> bool:
+    """Returns whether a source of weights says which data set it was trained on, one that can be opened again."""
+    if str(source) in list_pretrained():
+        return True
+    is_run = (Path(source) / "recipe.json").is_file()
+    return is_run and RunFolder(source).recipe().data.dataset not in (ARRAYS, BATCHES)
+
+
 def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
     """Returns the data set to use with a source of weights, and its folder: those named, or those of the training.
 

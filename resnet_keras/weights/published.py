@@ -22,6 +22,7 @@ from resnet_keras.checks import extras
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.catalog import architecture
+from resnet_keras.weights.pretrained_files import is_pretrained
 from resnet_keras.weights.usual_preprocessing import IMAGENET_PHOTOS, KERAS_PHOTOS, KERAS_V2_PHOTOS
 
 IMAGENET, TORCHVISION = "imagenet", "torchvision"
@@ -107,6 +108,26 @@ def imagenet_preprocessing(network: str) -> Preprocessing:
         return IMAGENET_PHOTOS.preprocessing
     before = architecture(network).activation == "before"
     return (KERAS_V2_PHOTOS if before else KERAS_PHOTOS).preprocessing
+
+
+def license_of(source: str, network: str | None = None) -> str | None:
+    """Returns the license of published weights or of weights in the package, in words; `None` if it is not known.
+
+    Args:
+        source: Name of the weights.
+        network: Name of the network.
+    """
+    if is_pretrained(source, network):
+        return "Apache License 2.0, that of resnet_keras"
+    place = PUBLISHED.get(network or "", {}).get(source, source)
+    if isinstance(place, KerasFile):
+        before = architecture(network or "").activation == "before"
+        return "Apache License 2.0 (TF-slim)" if before else "MIT License (Kaiming He)"
+    if not place.startswith(HUB):
+        return None
+    if re.fullmatch(rf"{HUB}timm/\w+\.tv_in1k", place):
+        return "BSD 3-Clause License (torchvision)"
+    return f"that of https://huggingface.co/{place.removeprefix(HUB)}"
 
 
 def _place(source: str, network: str | None) -> KerasFile | str:

@@ -127,6 +127,14 @@ def test_the_saved_model_has_the_signatures_that_serving_expects(digits_export: 
             },
         ),
         "features": (images, {"features": (tf.float32, [None, 64]), "logits": (tf.float32, [None, 10])}),
+        "fixed_size": (
+            {"images": (tf.uint8, [None, 8, 8, 1])},
+            {
+                "probabilities": (tf.float32, [None, 10]),
+                "features": (tf.float32, [None, 64]),
+                "logits": (tf.float32, [None, 10]),
+            },
+        ),
     }
 
 
@@ -252,7 +260,7 @@ def test_bad_options_are_refused_before_any_work(digits_run: Path, tmp_path: Pat
     with pytest.raises(ValueError, match="`formats` among saved_model, float32.*Received: int4"):
         export(digits_run, tmp_path, formats=("int4",))
     with pytest.raises(ValueError, match="Expected a data set to use with a file"):
-        export(digits_run / "model.keras", tmp_path)
+        export(digits_run / "model.keras", tmp_path, data_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match="Expected a finished run's folder"):
         export(tmp_path, tmp_path)
 
@@ -467,6 +475,48 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
     assert LiteRTModel(files["int8"]).input_type == "uint8"
 
 
+def test_weights_without_images_are_verified_on_noise_and_without_int8(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def only_the_saved_model(job: artifacts.ExportJob, folder: Path) -> Any:
+        asked.append(job.formats)
+        return artifacts.write_and_verify(replace(job, formats=("saved_model",)), folder)
+
+    monkeypatch.setattr(exporter, "write_and_verify", only_the_saved_model)
+    done = export(small, tmp_path, test_images=40)
+    assert asked == [("saved_model", "float32", "float16", "dynamic_range")]
+    assert (
+        "verified on noise, as no images are named; name a folder of some in `images`. int8 needs real" in caplog.text
+    )
+    report = json.loads((done.path / "export.json").read_text())
+    assert (report["dataset"], report["images"]) == (None, "noise")
+    assert report["artifacts"][0]["images"] == 40
+    assert report["artifacts"][0]["accuracy"] is None
+    card = (done.path / "README.md").read_text()
+    assert card.startswith("# resnet12\n")
+    assert "on 40 images of noise and was compared" in card
+    assert "accuracy |" not in card
+    with pytest.raises(ValueError, match=r"images to calibrate int8 on: `images`, .* or `dataset`\. Received: noise"):
+        export(small, tmp_path, formats=("int8",))
+    with pytest.raises(ValueError, match=r"Expected `dataset` and `data_dir`, or `images`\. Received: both"):
+        export(small, tmp_path, dataset="digits", images=tmp_path)
+
+
+def test_images_without_labels_verify_and_calibrate(small: Path, tmp_path: Path) -> None:
+    for name, image in zip("abcdefg", pixels(7, 1, 8), strict=True):
+        (tmp_path / "photos" / name[0]).mkdir(parents=True)
+        keras.utils.save_img(tmp_path / "photos" / name[0] / f"{name}.png", image, scale=False)
+    done = export(small, tmp_path / "to", images=tmp_path / "photos", formats=("int8",), agreement=0.0)
+    report = json.loads((done.path / "export.json").read_text())
+    assert (report["images"], report["artifacts"][0]["images"], report["calibration_images"]) == ("photos", 4, 3)
+    card = (done.path / "README.md").read_text()
+    assert "on 4 images without labels, of `photos`" in card
+    assert "3 other images of that folder calibrated the integer formats" in card
+    assert "Allowed were another most probable class for 100.00% of the images" in card
+
+
 @pytest.mark.slow
 def test_resnet_1202_converts_to_floats_and_integers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = named_networks.ResNet1202(classifier_activation=None)
@@ -500,4 +550,4 @@ def test_a_classifier_and_weights_in_the_package_are_exported(tmp_path: Path) ->
     assert reports[0]["weights_sha256"] == reports[1]["weights_sha256"]
     assert {report["dataset"] for report in reports} == {"digits"}
     with pytest.raises(ValueError, match="Expected a data set to use with a file"):
-        classifier.export(tmp_path)
+        classifier.export(tmp_path, data_dir=tmp_path)

@@ -1,5 +1,7 @@
-"""The SavedModel: its three signatures, precisions, sizes of images, and warm-up requests."""
+"""The SavedModel: its four signatures, precisions, sizes of images, and warm-up requests."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,3 +180,34 @@ def test_warm_up_requests_run_by_their_signatures(loaded: Any, classifier: Class
         found = signatures[asked[-1]](**inputs)
         assert all(value.shape[0] == 1 for value in found.values())
     assert asked == ["serving_default", "serve_bytes", "features"]
+
+
+def fixed_size(loaded: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Returns images of the network's size, and the outputs of the signature for them."""
+    signature = loaded.signatures["fixed_size"]
+    images = pixels(3, 32, 40)
+    return images, {name: value.numpy() for name, value in signature(images=tf.constant(images)).items()}
+
+
+def test_the_signature_of_a_fixed_size_computes_the_same_and_converts_to_openvino(loaded: Any) -> None:
+    images, expected = fixed_size(loaded)
+    of_any_size = loaded.signatures["serving_default"](images=tf.constant(images))["probabilities"]
+    np.testing.assert_array_equal(expected["probabilities"], of_any_size)
+    openvino = pytest.importorskip("openvino")
+    converted = openvino.convert_model(loaded.signatures["fixed_size"])
+    outputs = openvino.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)
+    for name, value in expected.items():
+        np.testing.assert_allclose(outputs[name], value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_signature_of_a_fixed_size_converts_to_onnx(loaded: Any, served: Path, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    images, expected = fixed_size(loaded)
+    file = tmp_path / "model.onnx"
+    command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(served), "--output", str(file)]
+    subprocess.run([*command, "--signature_def", "fixed_size", "--opset", "17"], check=True, capture_output=True)
+    session = onnxruntime.InferenceSession(file)
+    for name, value in zip(sorted(expected), session.run(sorted(expected), {"images": images}), strict=True):
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-4)

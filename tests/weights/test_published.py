@@ -329,3 +329,21 @@ def test_an_error_names_the_file_of_a_repository_that_cannot_be_reached(hub: Ser
 def test_a_repository_without_weights_raises(hub: Server) -> None:
     with pytest.raises(FileNotFoundError, match=r"none of model\.safetensors, pytorch_model\.bin is in it"):
         published.fetch("hf://a/b")
+
+
+@pytest.mark.parametrize(
+    ("source", "network", "license_"),
+    [
+        ("imagenet", "resnet50", "MIT License (Kaiming He)"),
+        ("imagenet", "resnet50v2", "Apache License 2.0 (TF-slim)"),
+        ("imagenet", "resnet18", "BSD 3-Clause License (torchvision)"),
+        ("torchvision", "resnet50", "BSD 3-Clause License (torchvision)"),
+        ("hf://timm/resnet50.a1_in1k", "resnet50", "that of https://huggingface.co/timm/resnet50.a1_in1k"),
+        ("resnet20_digits", None, "Apache License 2.0, that of resnet_keras"),
+        ("weights.h5", "resnet50", None),
+    ],
+)
+def test_the_license_of_weights_is_known_where_they_are_published(
+    source: str, network: str | None, license_: str | None
+) -> None:
+    assert published.license_of(source, network) == license_
