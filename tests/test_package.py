@@ -40,7 +40,7 @@ ORDER = {
         *("keras_file", "weights_file"),
         *("pretrained_files", "usual_preprocessing", "layout", "layouts", "leftovers"),
         *("dense_heads", "imported", "recognition"),
-        *("published", "hub_settings", "model_conventions", "sources", "loading"),
+        *("published", "hub_settings", "model_conventions", "sources", "finite", "loading"),
         *("equivalents", "library_networks", "exported"),
     ),
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "linear_probe", "freezing", "recalibration"),),

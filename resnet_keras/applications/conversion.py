@@ -29,6 +29,7 @@ def convert(
     prefix: str | None = None,
     averaged: bool = True,
     skip_unexpected: bool = False,
+    allow_nonfinite: bool = False,
     to: str | Path | None = None,
     layout: str | None = None,
 ) -> tuple[Classifier, LoadReport]:
@@ -50,13 +51,15 @@ def convert(
         prefix: What the names of the network begin with, where a file has several.
         averaged: Whether to take the moving average of the weights where a file has both.
         skip_unexpected: Whether to pass over tensors that have no place in the network; a note names them.
+        allow_nonfinite: Whether weights may be NaN or infinite in float32, and variances negative.
         to: A `.keras` file to write; with `layout`, see `resnet_keras.applications.save_for_torch`.
         layout: The library for PyTorch whose names, shapes and settings are written.
 
     Raises:
         FileNotFoundError: There is no such source.
-        ValueError: The source is damaged, malicious, without a classifier or without a known layout; or preprocessing
-            and class names do not fit the network; or `to` does not suit `layout`, which may not have such a network.
+        ValueError: The source is damaged, malicious, without a classifier or without a known layout; its weights are
+            not finite; preprocessing and class names do not fit the network; or `to` does not suit `layout`, which may
+            not have such a network.
     """
     check_destination(to, layout)
     loaded = load_network(
@@ -69,6 +72,7 @@ def convert(
         prefix=prefix,
         averaged=averaged,
         skip_unexpected=skip_unexpected,
+        allow_nonfinite=allow_nonfinite,
     )
     classifier = Classifier(loaded.model, loaded.preprocessing, loaded.class_names)
     if to is not None and layout is not None:

@@ -46,6 +46,7 @@ def load_network(
     prefix: str | None = None,
     averaged: bool = True,
     skip_unexpected: bool = False,
+    allow_nonfinite: bool = False,
 ) -> LoadedNetwork:
     """Returns the network that weights belong to by their names and shapes; see `convert` for arguments and errors."""
     found = source
@@ -77,6 +78,7 @@ def load_network(
         model,
         found,
         skip_unexpected=skip_unexpected,
+        allow_nonfinite=allow_nonfinite,
         bottleneck_stride=bottleneck_stride,
         zero_channels=zero_channels,
     )

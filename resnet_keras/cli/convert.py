@@ -15,7 +15,15 @@ from resnet_keras.data.class_names import read_class_names
 
 SECTIONS = {
     "Output": ("to", "layout", "class-names"),
-    "Network": ("network", "prefix", "averaged", "skip-unexpected", "bottleneck-stride", "zero-channels"),
+    "Network": (
+        "network",
+        "prefix",
+        "averaged",
+        "skip-unexpected",
+        "allow-nonfinite",
+        "bottleneck-stride",
+        "zero-channels",
+    ),
     "Preprocessing": ("image-size", "crop-ratio", "interpolation", "channel-order", "mean", "std"),
 }
 
@@ -41,6 +49,7 @@ def convert(
     prefix: str | None = None,
     averaged: bool = True,
     skip_unexpected: bool = False,
+    allow_nonfinite: bool = False,
     data_dir: Path | None = None,
 ) -> None:
     """Writes a .keras file from the weights of any library, or weights of a library for PyTorch.
@@ -66,6 +75,7 @@ def convert(
         prefix: Beginning of the names of the network's tensors, if a file has several networks.
         averaged: Take the moving average of the weights, if a file has both.
         skip_unexpected: Pass over tensors that have no place in the network.
+        allow_nonfinite: Convert weights that are NaN or infinite, and negative variances.
         data_dir: Folder of a run's data set, for --layout resnet_keras; that of the training if it is not given.
     """
     if layout == "resnet_keras":
@@ -108,6 +118,7 @@ def convert(
         bottleneck_stride=bottleneck_stride,
         zero_channels=zero_channels,
         skip_unexpected=skip_unexpected,
+        allow_nonfinite=allow_nonfinite,
     )
     print(report)
     if layout is not None:

@@ -30,6 +30,7 @@ from resnet_keras.exporting.unlabeled import NOISE
 from resnet_keras.exporting.verification import Verification
 from resnet_keras.runs.folder import dataset_of, knows_dataset
 from resnet_keras.surgery.quantization import is_quantized
+from resnet_keras.weights.finite import check_finite_model
 
 _log = logging.getLogger(__name__)
 _LATENCY_BATCHES, _LATENCY_SECONDS = (1, 8), 0.5
@@ -104,8 +105,8 @@ def export(
     Raises:
         FileNotFoundError: The run, the file or the data set is not there.
         FileExistsError: The version exists.
-        ValueError: A format or an option is unknown, the data set has other classes, `dataset` and `images` are both
-            given, or integers are to be calibrated on noise.
+        ValueError: Weights are not finite, a format or an option is unknown, the data set has other classes, `dataset`
+            and `images` are both given, or integers are to be calibrated on noise.
         OSError: The disk is full.
         ArtifactError: An artifact could not be made or run. Nothing is published or replaced.
         ExportRefused: An artifact is outside its tolerance. It is left out, and the others are published. Nothing is
@@ -115,6 +116,7 @@ def export(
     chosen = ExportOptions(**options)
     classifier = source if isinstance(source, Classifier) else Classifier.from_pretrained(source)
     check_one_label(classifier.model, "an export")
+    check_finite_model(classifier.model)
     formats = chosen.formats_for(quantization_aware=is_quantized(classifier.model))
     if "onnx" in formats:
         require_onnx()

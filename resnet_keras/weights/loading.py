@@ -15,6 +15,7 @@ from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.dense_heads import AUXILIARY_HEAD, OWN_HEAD
+from resnet_keras.weights.finite import check_finite, not_finite
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.leftovers import modules_of
 from resnet_keras.weights.model_conventions import conventions_of_model
@@ -80,6 +81,7 @@ def load_weights(
     *,
     strict: bool = True,
     skip_unexpected: bool = False,
+    allow_nonfinite: bool = False,
     bottleneck_stride: str | None = None,
     zero_channels: str | None = None,
 ) -> LoadReport:
@@ -98,6 +100,7 @@ def load_weights(
         skip_unexpected: Whether to pass over tensors of the source that the network does not have, with a note. Those
             beside a backbone (other heads, a detector's parts) are passed over in any case if its classifier is not
             loaded.
+        allow_nonfinite: Whether weights may be NaN or infinite in the network's precision, and variances negative.
         bottleneck_stride: Convolution of the source's bottlenecks that has the stride; its library's usual if `None`.
         zero_channels: Place of the source's zero channels under option A; its library's usual if `None`.
 
@@ -106,8 +109,8 @@ def load_weights(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The source is damaged, malicious or has no known layout; or weights or conventions do not fit (the
-            message names them and gives both shapes or values).
+        ValueError: The source is damaged, malicious or has no known layout; weights are not finite; or weights or
+            conventions do not fit (the message names them and gives both shapes or values).
     """
     found = source if isinstance(source, ImportedWeights) else open_weights(source, model.name)
     weights = {
@@ -124,13 +127,21 @@ def load_weights(
         )
     stated = Conventions(bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)  # type: ignore[arg-type]
     _check_conventions(model, found, found.conventions.merged(stated))
+    values = _values(weights, found, report)
+    if not allow_nonfinite:
+        check_finite(
+            not_finite(values, lambda name: _called(found, name)),
+            found.source,
+            "; `resnet convert --allow-nonfinite` converts them",
+        )
     if report.new_head:
         warnings.warn(
             f"The classifier of {model.name!r} keeps its initial weights: {found.source} has "
             f"{'none' if found.classes is None else f'one of {found.classes} classes'}",
             stacklevel=2,
         )
-    _assign(weights, found, report)
+    for name, value in values.items():
+        weights[name][1].assign(value)
     _set_epsilon(model, found.conventions.epsilon)
     note_folded_statistics(model, found.source if found.has_folded_statistics else None)
     return report
@@ -206,12 +217,16 @@ def _check_conventions(model: keras.Model, found: ImportedWeights, expected: Con
         )
 
 
-def _assign(weights: dict, found: ImportedWeights, report: LoadReport) -> None:
+def _values(weights: dict, found: ImportedWeights, report: LoadReport) -> dict[str, np.ndarray]:
+    """Returns the weights that are loaded, in the network's precision."""
     loaded = set(report.matched)
-    for name, (_, weight) in weights.items():
-        if name in found.tensors and loaded.issuperset(found.names[name]):
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused
+        return {
             # In float64 only if the network is: NumPy does not know all types of half precision.
-            weight.assign(np.asarray(found.tensors[name], "float64" if weight.dtype == "float64" else "float32"))
+            name: np.asarray(found.tensors[name], "float64" if weight.dtype == "float64" else "float32")
+            for name, (_, weight) in weights.items()
+            if name in found.tensors and loaded.issuperset(found.names[name])
+        }
 
 
 def _set_epsilon(model: keras.Model, epsilon: float | None) -> None:

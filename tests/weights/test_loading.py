@@ -26,6 +26,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.networks.conventions import Conventions
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.surgery.recalibration import restore_statistics
+from resnet_keras.weights.finite import check_finite_model
 from resnet_keras.weights.imported import ImportedWeights, import_arrays
 from resnet_keras.weights.keras_file import arrays_of_model
 from resnet_keras.weights.loading import LoadReport, load_weights
@@ -603,3 +604,34 @@ def test_training_on_folded_statistics_warns_once_also_nested_and_not_in_inferen
         load_weights(model, folded_source())
         load_weights(model, build(TWO_STAGES, input_shape=(16, 16, 3)))  # of a new network
         outer(x, training=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("stem_conv/kernel", np.nan, "1 of 108 numbers are not finite"),
+        ("stem_conv/kernel", -np.inf, "1 of 108 numbers are not finite"),
+        ("stem_conv/kernel", 1e39, "1 of 108 numbers are not finite"),
+        ("stem_conv_bn/moving_variance", -1e-3, "1 of 4 variances are negative"),
+    ],
+)
+def test_weights_that_do_not_compute_are_refused_by_name_unless_allowed(name: str, value: float, reason: str) -> None:
+    model = build(TWO_STAGES, input_shape=(8, 8, 3), classes=3)
+    array = arrays_of_model(drawn(model))[name].astype("float64")
+    array.flat[1] = value
+    source = ours(model, **{name: array})
+    refused(model, source, f"Expected finite weights.*Received: a/file, with {name}: {reason}")
+    with np.errstate(over="ignore"):
+        expected = array.astype("float32")
+    load_weights(model, source, allow_nonfinite=True)
+    np.testing.assert_array_equal(arrays_of_model(model)[name], expected)
+
+
+def test_a_network_is_checked_before_an_export() -> None:
+    model = build(TWO_STAGES, input_shape=(8, 8, 3), classes=3)
+    check_finite_model(model)
+    for layer in flat_layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_variance.assign(-layer.moving_variance)
+    with pytest.raises(ValueError, match=r"with .*moving_variance: 4 of 4 variances are negative; .*; and [0-9]+ more"):
+        check_finite_model(model)
