@@ -56,7 +56,7 @@ def features_and_logits(model: keras.Model) -> keras.Model:
         ValueError: The network ends in neither logits nor their softmax or sigmoid.
     """
     last = model.layers[-1]
-    logits = model.output
+    (images,), (logits,) = model.inputs, model.outputs  # a Sequential has no `output`
     if head_of(model) != "logits" or _activation(last) is keras.activations.log_softmax:
         logits = last.input
         if isinstance(last, keras.layers.Dense):
@@ -67,7 +67,7 @@ def features_and_logits(model: keras.Model) -> keras.Model:
     while isinstance(operation, FakeQuant):
         operation = producer(operation.input)
     features = operation.input if isinstance(operation, keras.layers.Dense) else logits
-    return keras.Model(model.input, {"features": features, "logits": logits}, name=model.name)
+    return keras.Model(images, {"features": features, "logits": logits}, name=model.name)
 
 
 def outputs_logits(model: keras.Model) -> bool:

@@ -15,7 +15,7 @@ from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights.dense_heads import OWN_HEAD, dense_head
 from resnet_keras.weights.layout import Layout
 from resnet_keras.weights.layouts import recognize_layout
-from resnet_keras.weights.leftovers import linear_head, sort_leftovers, without_prefix
+from resnet_keras.weights.leftovers import dense_layers, linear_head, sort_leftovers, without_prefix
 from resnet_keras.weights.usual_preprocessing import UsualPreprocessing
 
 
@@ -142,11 +142,12 @@ def import_arrays(
     names: dict[str, tuple[str, ...]] = {}
     left: list[str] = []
     segments = layout.axes == "keras" and any(re.fullmatch(OWN_HEAD, name) for name in arrays)
+    added = dense_layers(arrays) - {HEAD} if layout.conventions is None else set()
     for name in sorted(arrays, key=lambda name: not name.startswith(prefix)):  # a head may be beside the network
         array = arrays[name]
         target = layout.ours(without_prefix(name, prefix))
         is_elsewhere = not name.startswith(prefix) and not (target or "").startswith(f"{HEAD}/")
-        if target is None or target in tensors or is_elsewhere:
+        if target is None or target in tensors or is_elsewhere or target.rpartition("/")[0] in added:
             left.append(name)
         elif target == f"{HEAD}/kernel" and array.ndim == 4 and array.shape[2:] == (1, 1):
             # A classifier written as a convolution of one pixel.
@@ -159,7 +160,7 @@ def import_arrays(
         else:
             tensors[target] = layout.to_keras(array)
             names[target] = (name,)
-    heads = linear_head({name: arrays[name] for name in left}, tensors, prefix)
+    heads = linear_head({name: arrays[name] for name in left}, tensors, prefix, layout)
     for target, name in heads.items():
         tensors[target], names[target] = layout.to_keras(arrays[name]), (name,)
         left.remove(name)

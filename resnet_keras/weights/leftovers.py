@@ -12,8 +12,8 @@ import numpy as np
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.weights.layout import Layout
 
-_HEADS = r"(fc|linear|classifier|classif|heads?|last_linear|logits|outputs?|out|predictions|dense)\d*"
-"""First modules of classifiers in training programs."""
+_HEADS = r"(fc|linear|classifier|classif|heads?|last_linear|logits|outputs?|out)\d*"
+"""First modules of classifiers in programs for PyTorch; in Keras, whoever adds a layer names it."""
 _LOSSES = r"(.*\.)?(criterion|criteria|loss|losses|loss_fn|loss_func|loss_function|\w+_loss|metrics?|\w+_metrics?)\..*"
 _COUNTED = "num_batches_tracked"
 _SHOWN = 4
@@ -44,7 +44,9 @@ def without_prefix(name: str, prefix: str) -> str:
     return name.removeprefix(prefix)
 
 
-def linear_head(left: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, str]:
+def linear_head(
+    left: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray], prefix: str, layout: Layout
+) -> dict[str, str]:
     """Returns the names of kernel and bias of a classifier that its library would call otherwise, by ours.
 
     It is the one linear layer in a head, such as `fc.1` of a Sequential with dropout. A head of several layers, or
@@ -54,6 +56,7 @@ def linear_head(left: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray
         left: Tensors without a place in the network, with the source's axes.
         tensors: Those with a place, under our names.
         prefix: What the network's names begin with.
+        layout: The names of the source's library.
     """
     if f"{HEAD}/kernel" in tensors:
         return {}
@@ -61,16 +64,16 @@ def linear_head(left: Mapping[str, np.ndarray], tensors: Mapping[str, np.ndarray
     for name, array in left.items():
         inner = without_prefix(name, prefix)
         first = re.split(r"[./]", inner)[0]
-        if re.fullmatch(_HEADS, first) and not inner.endswith(_COUNTED):
+        if (layout.axes == "keras" or re.fullmatch(_HEADS, first)) and not inner.endswith(_COUNTED):
             groups.setdefault(first, {})[name] = array
-    channels = _channels(tensors)
-    found = [head for group in groups.values() if (head := _kernel_and_bias(group, channels))]
-    return found[0] if len(found) == 1 else {}
+    heads = [group for group in groups.values() if any(array.ndim > 1 for array in group.values())]
+    return _kernel_and_bias(heads[0], _channels(tensors), layout) if len(heads) == 1 else {}
 
 
-def _kernel_and_bias(group: Mapping[str, np.ndarray], channels: int | None) -> dict[str, str]:
+def _kernel_and_bias(group: Mapping[str, np.ndarray], channels: int | None, layout: Layout) -> dict[str, str]:
     """Returns the names of the one linear layer among tensors, by ours; none if there is more than that."""
-    kernels = [name for name, array in group.items() if array.ndim == 2 and channels in array.shape]
+    entering = 0 if layout.axes == "keras" else 1
+    kernels = [name for name, array in group.items() if array.ndim == 2 and array.shape[entering] == channels]
     if len(kernels) != 1 or len(group) > 2:
         return {}
     module = re.sub(r"(weight|kernel)$", "", kernels[0])
@@ -88,6 +91,12 @@ def _channels(tensors: Mapping[str, np.ndarray]) -> int | None:
         if (match := re.fullmatch(r"stage(\d+)_block(\d+)_conv(\d)/kernel", name)) and array.ndim == 4
     }
     return places[max(places)] if places else None
+
+
+def dense_layers(arrays: Mapping[str, np.ndarray]) -> set[str]:
+    """Returns the layers of a Keras model that have a matrix: the classifier, and what its user has added to it."""
+    names = (name.rpartition("/") for name, array in arrays.items() if array.ndim == 2)
+    return {layer for layer, _, weight in names if weight == "kernel"}
 
 
 def sort_leftovers(left: Iterable[str], names: Mapping[str, tuple[str, ...]], prefix: str, layout: Layout) -> Leftovers:

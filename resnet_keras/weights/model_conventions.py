@@ -69,6 +69,33 @@ def conventions_of_config(config: Any) -> Conventions:
     ).merged(_stride_conventions(strides))
 
 
+_PIXEL_LAYERS = ("Rescaling", "Normalization", "Resizing", "CenterCrop", "Lambda", "TrueDivide", "Divide", "Subtract")
+
+
+def check_pixels(config: Any, source: str) -> None:
+    """Refuses a model with layers that change pixels, which its weights do not show.
+
+    Args:
+        config: Its configuration, or the fields of its layers.
+        source: The name of the source in messages.
+
+    Raises:
+        ValueError: There is such a layer.
+    """
+    found = next((each for each in _layers(config) if each["class_name"] in _PIXEL_LAYERS), None)
+    if found is not None:
+        raise ValueError(
+            "Expected a network of normalized images, whose conversion is stated as preprocessing. "
+            f"Received: {source}, with {found['config'].get('name')}, a {found['class_name']}. The model as it is can "
+            "be evaluated and exported: resnet_keras.Classifier(model, preprocessing, class_names)"
+        )
+
+
+def check_pixels_of_model(model: Any) -> None:
+    """Refuses a model with layers that change pixels; see `check_pixels`."""
+    check_pixels(_described(model), model.name)
+
+
 def last_activation(config: Mapping[str, Any]) -> Any:
     """Returns the activation of a model's last layer, from its configuration; `None` without one."""
     layers = config.get("config", {}).get("layers") if isinstance(config.get("config"), Mapping) else None
@@ -116,8 +143,8 @@ def _layers(config: Any) -> Iterable[Mapping[str, Any]]:
 def _described(model: Any) -> list[Mapping[str, Any]]:
     """Returns the fields of each layer that are read, those of nested models included, as in a configuration."""
     found: list[Mapping[str, Any]] = []
-    for operation in model.operations:
-        if hasattr(operation, "operations"):
+    for operation in getattr(model, "operations", model.layers):  # a Sequential has only layers
+        if hasattr(operation, "operations") or hasattr(operation, "layers"):
             found.extend(_described(operation))
         else:
             fields = {key: getattr(operation, key) for key in _READ if hasattr(operation, key)}

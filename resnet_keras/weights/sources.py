@@ -27,7 +27,13 @@ from resnet_keras.weights.hub_settings import (
     read_settings,
 )
 from resnet_keras.weights.imported import ImportedWeights, import_arrays
-from resnet_keras.weights.model_conventions import conventions_of_config, conventions_of_model, last_activation
+from resnet_keras.weights.model_conventions import (
+    check_pixels,
+    check_pixels_of_model,
+    conventions_of_config,
+    conventions_of_model,
+    last_activation,
+)
 from resnet_keras.weights.torch_checkpoint import TorchCheckpoint, open_torch
 from resnet_keras.weights.weights_file import check_hash, read_facts
 
@@ -41,6 +47,7 @@ _FOLDER_FILES = (
     *("model.weights.h5", "task.weights.h5"),
 )
 _CIFAR_SIZE = (32, 32)
+_WITHOUT_PIXEL_LAYERS = ("resnet_keras", "keras.applications")  # others have their usual ones in the network
 _KERAS_CV_SETTINGS = ("stackwise_strides", "stackwise_dilations", "num_classes", "pooling")
 
 
@@ -84,6 +91,8 @@ def open_weights(
         found = import_arrays(
             keras_file.arrays_of_model(source), source.name, conventions=_conventions_of_model(source), prefix=prefix
         )
+        if found.layout in _WITHOUT_PIXEL_LAYERS:
+            check_pixels_of_model(source)
         ends_in_sigmoid = getattr(source.layers[-1], "activation", None) is keras.activations.sigmoid
         return _completed(replace(found, several_labels=ends_in_sigmoid))
     if published.is_published(str(source)):
@@ -155,6 +164,8 @@ def _from_archive(path: Path) -> ImportedWeights:
     except MALFORMED as error:
         raise ValueError(f"Expected a .keras file with valid settings. Received: {path}: {error}") from error
     found = import_arrays(arrays, str(path), conventions=conventions)
+    if found.layout in _WITHOUT_PIXEL_LAYERS:
+        check_pixels(config, str(path))
     return _completed(replace(found, several_labels=ends_in_sigmoid), preprocessing=preprocessing, names=names)
 
 

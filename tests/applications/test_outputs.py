@@ -27,7 +27,7 @@ def tiny(activation: str | None, classes: int = 3) -> keras.Model:
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax", "log_softmax", "linear", None])
-@pytest.mark.parametrize("place", ["network", "dense", "layer"])
+@pytest.mark.parametrize("place", ["network", "dense", "layer", "sequential"])
 def test_logits_and_features_are_those_before_the_activation(activation: str | None, place: str) -> None:
     bare = tiny(None)
     model = {
@@ -35,6 +35,13 @@ def test_logits_and_features_are_those_before_the_activation(activation: str | N
         "dense": lambda: keras.Model(
             (x := build(TINY, include_top=False, pooling="avg", input_shape=(8, 8, 3))).input,
             keras.layers.Dense(3, activation=activation)(x.output),
+        ),
+        "sequential": lambda: keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                build(TINY, include_top=False, pooling="avg", input_shape=(8, 8, 3)),
+                keras.layers.Dense(3, activation=activation),
+            ]
         ),
         "layer": lambda: keras.Model(bare.input, keras.layers.Activation(activation)(bare.output)),
     }[place]()

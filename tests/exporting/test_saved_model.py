@@ -119,8 +119,8 @@ def test_a_softmax_inside_the_last_layer_is_taken_apart(classifier: Classifier, 
     image = pixels(2, 32, 40).astype("float32")
     expected = classifier.model.predict_on_batch(normalize(image, RGB))
     np.testing.assert_allclose(serving_network(replace(classifier, model=model))(image)["logits"], expected, atol=1e-4)
-    other = keras.Model(classifier.model.input, keras.layers.Dense(7, activation="sigmoid", name="last")(pooled))
-    with pytest.raises(ValueError, match="Expected a network that ends in logits or in their softmax.*last, a Dense"):
+    other = keras.Model(classifier.model.input, keras.layers.Dense(7, activation="tanh", name="last")(pooled))
+    with pytest.raises(ValueError, match="Expected a network that ends in logits, their softmax.*last, a Dense with"):
         write_saved_model(replace(classifier, model=other), tmp_path / "2")
 
 

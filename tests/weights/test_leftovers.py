@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from helpers.foreign_weights import SMALL, foreign, network, write_safetensors, zeros
+from helpers.small_networks import drawn
 
 from resnet_keras.applications.loaded_network import load_network
 from resnet_keras.data.preprocessing import Preprocessing
@@ -139,3 +142,49 @@ def test_a_small_stem_on_four_stages_is_an_assumption_that_is_told() -> None:
     notes = import_arrays(foreign(zeros(row), "torchvision"), "file").notes
     assert [note for note in notes if "stride 1 and no pool" in note]
     assert not imported().notes, "CIFAR's own networks have three stages"
+
+
+def keras_body(name: str = "dense") -> tuple[Any, Any]:
+    model = build(SMALL, include_top=False, pooling="avg", input_shape=(8, 8, 3))
+    return model, keras.layers.Dense(7, name=name)
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential", "nested", "activation"])
+@pytest.mark.parametrize("as_file", [True, False])
+def test_what_comes_of_keras_guide_to_transfer_learning_is_converted(kind: str, as_file: bool, tmp_path: Path) -> None:
+    body, dense = keras_body("dense_3" if kind == "sequential" else "my_head")
+    inputs = keras.Input((8, 8, 3))
+    dropped = keras.layers.Dropout(0.2)
+    model = {
+        "functional": lambda: keras.Model(body.input, dense(dropped(body.output))),
+        "sequential": lambda: keras.Sequential([inputs, body, dropped, dense]),
+        "nested": lambda: keras.Model(inputs, dense(dropped(body(inputs, training=False)))),
+        "activation": lambda: keras.Model(body.input, keras.layers.Softmax()(dense(body.output))),
+    }[kind]()
+    drawn(model)
+    path = tmp_path / "x.keras"
+    model.save(path)
+    loaded = load_network(path if as_file else model, preprocessing=PIXELS)
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    received, expected = np.asarray(loaded.model(images)), np.asarray(model(images))
+    if kind == "activation":
+        received = np.asarray(keras.ops.softmax(received))
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    assert not loaded.report.problems
+
+
+def test_a_head_of_two_layers_in_keras_is_a_backbone_s() -> None:
+    body, dense = keras_body()
+    model = keras.Model(body.input, dense(keras.layers.Dense(8, activation="relu", name="hidden")(body.output)))
+    with pytest.raises(ValueError, match=r"a backbone with hidden \(2\), dense \(2\)|dense \(2\), hidden \(2\)"):
+        load_network(model, preprocessing=PIXELS)
+
+
+def test_layers_that_change_pixels_are_refused_by_name(tmp_path: Path) -> None:
+    body, dense = keras_body()
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, dense(body(keras.layers.Rescaling(1 / 255, name="scale")(inputs))))
+    model.save(tmp_path / "x.keras")
+    for source in (model, tmp_path / "x.keras"):
+        with pytest.raises(ValueError, match=r"with scale, a Rescaling\. The model as it is can be evaluated"):
+            open_weights(source)

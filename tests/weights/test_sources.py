@@ -303,6 +303,9 @@ def test_a_configuration_is_read_and_not_run(tmp_path: Path) -> None:
             "registered_name": "os>system",
         },
     ]
+    with pytest.raises(ValueError, match="with x, a Lambda"):  # it may do anything to the pixels
+        open_weights(rewritten(path, config=json.dumps(config)))
+    del config["config"]["layers"][-2]
     found = open_weights(rewritten(path, config=json.dumps(config)))
     assert found.conventions.zero_channels == "both_sides"
     assert not marker.exists()
