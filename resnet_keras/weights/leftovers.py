@@ -94,9 +94,9 @@ def _channels(tensors: Mapping[str, np.ndarray]) -> int | None:
 
 
 def dense_layers(arrays: Mapping[str, np.ndarray]) -> set[str]:
-    """Returns the layers of a Keras model that have a matrix: the classifier, and what its user has added to it."""
+    """Returns the layers with a matrix in a Keras model: the classifier, and what its user has added to our network."""
     names = (name.rpartition("/") for name, array in arrays.items() if array.ndim == 2)
-    return {layer for layer, _, weight in names if weight == "kernel"}
+    return {layer for layer, _, weight in names if weight == "kernel" and not re.match(r"stem|stage\d", layer)}
 
 
 def sort_leftovers(left: Iterable[str], names: Mapping[str, tuple[str, ...]], prefix: str, layout: Layout) -> Leftovers:
