@@ -27,7 +27,7 @@ ORDER = {
             "pillow_files",
             "image_ops",
         ),
-        *("image_folders", "image_sizes", "input_images", "splits"),
+        *("image_folders", "image_sizes", "input_images", "splits", "fingerprint"),
         *("sampling", "image_checks", "opening", "augmentation", "mixup", "auto_augment"),
         *("evaluation_input", "training_input", "input_speed"),
     ),
@@ -62,7 +62,8 @@ ORDER = {
     "evaluation": ("views", "view_batches", "predictions", "evaluator", "layer_responses", "protocols", "confusion"),
     "segmentation": ("heads", "builders", "measures", "mask_files", "mask_input"),
     "runs": (
-        *("process_memory", "lock", "checkpoints", "machine", "curves", "image_grid", "folder", "saved_run", "summary"),
+        *("process_memory", "lock", "checkpoints", "machine", "curves", "image_grid", "folder", "data_record"),
+        *("saved_run", "summary"),
         *("results_page", "post_training", "trained_weights"),
     ),
     "training": (

@@ -43,6 +43,8 @@ class RunOptions:
     """Skip broken images, labels outside the classes and empty classes with a warning, instead of stopping."""
     skip_broken_steps: bool = False
     """Skip and count steps whose loss or result is not finite, instead of stopping."""
+    accept_changed_data: bool = False
+    """Resume although the images have changed since the run began, and note that in the run."""
     checkpoint_steps: int | None = 1000
     """Steps between two checkpoints within an epoch; none if None."""
     steps_per_execution: int = 1

@@ -22,6 +22,7 @@ class Dataset:
         std: Standard deviation of the training pixels, per channel.
         train_split: The split to train on.
         test_split: The split to evaluate on.
+        version: Version of a set of TFDS; `None` before it is opened.
     """
 
     source: Source
@@ -32,6 +33,7 @@ class Dataset:
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
     train_split: str = "train"
     test_split: str = "test"
+    version: str | None = None
 
 
 DATASETS: dict[str, Dataset] = {

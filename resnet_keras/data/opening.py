@@ -168,7 +168,7 @@ def _tfds(
     channels = info.channels or shape[-1] or 3
     if channels != len(info.mean):
         info = replace(info, mean=(127.5,) * channels, std=(63.75,) * channels)
-    info = replace(info, channels=channels, classes=len(names))
+    info = replace(info, channels=channels, classes=len(names), version=str(builder.info.version))
     count = _examples(builder, split, name)
     if None in shape or count * int(np.prod(shape)) > IN_MEMORY_BYTES:
         return RecordSplit(builder, split, names, info)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -35,12 +36,14 @@ class Progress:
         history: A row for each epoch that has ended, with its validation.
         seconds: Time spent on the steps of an epoch that has not ended.
         logs: Loss and metrics of an epoch whose steps are done and whose validation is not; empty otherwise.
+        epoch_steps: Steps in an epoch; `None` in checkpoints of earlier versions.
     """
 
     step: int = 0
     history: History = field(default_factory=list)
     seconds: float = 0.0
     logs: dict[str, float] = field(default_factory=dict)
+    epoch_steps: int | None = None
 
 
 def training_variables(model: keras.Model, others: Iterable[keras.Variable] = ()) -> dict[str, keras.Variable]:
@@ -68,10 +71,17 @@ class Checkpoints:
     Args:
         path: Folder of the checkpoints.
         copies: Returns the copies of a variable, which replicas may change independently.
+        origin: The settings and images of the run, as JSON has them, which each checkpoint contains. Those of other
+            settings are refused; names that one of them lacks do not count.
+        changeable: Names in `origin` that may differ.
     """
 
-    def __init__(self, path: Path, copies: Copies) -> None:
+    def __init__(
+        self, path: Path, copies: Copies, origin: Mapping[str, Any] | None = None, changeable: Sequence[str] = ()
+    ) -> None:
         self.path, self.copies = path, copies
+        self.origin: dict[str, Any] = json.loads(json.dumps(dict(origin or {})))
+        self.changeable = tuple(changeable)
 
     def save(self, progress: Progress, variables: dict[str, keras.Variable]) -> None:
         """Writes a checkpoint, and deletes older ones when it is complete.
@@ -94,11 +104,12 @@ class Checkpoints:
         folder = self.path / f"step_{progress.step:09d}"
         fresh = self.path / f".{folder.name}"
         content = save(tensors)
+        facts = asdict(progress) | ({"origin": self.origin} if self.origin else {})
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             with files.new_folder(fresh) as aside:
                 (aside / "state.safetensors").write_bytes(content)
-                files.write_json(aside / "progress.json", {**asdict(progress), "sha256": _checksum(progress, content)})
+                files.write_json(aside / "progress.json", {**facts, "sha256": _checksum(facts, content)})
             if folder.exists():  # from before the validation, or damaged
                 shutil.rmtree(folder)
             fresh.rename(folder)
@@ -122,19 +133,52 @@ class Checkpoints:
         return "there is no checkpoint yet" if last is None else f"the last checkpoint is from step {last}"
 
     def read(self) -> tuple[Progress, dict[str, np.ndarray]] | None:
-        """Returns the last complete checkpoint; `None` if there is none. A damaged one is skipped with a warning."""
+        """Returns the last complete checkpoint; `None` if there is none. A damaged one is skipped with a warning.
+
+        Raises:
+            ValueError: It is of another run.
+        """
         for folder in self._folders():
             try:
                 content = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
                 tensors = (folder / "state.safetensors").read_bytes()
                 expected = content.pop("sha256")
-                progress = Progress(**content)
-                if _checksum(progress, tensors) != expected:
+                if _checksum(content, tensors) != expected:
                     raise ValueError("its checksum differs")
-                return progress, load(tensors)
+                origin = content.pop("origin", {})
+                progress, loaded = Progress(**content), load(tensors)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 _log.warning(f"{folder} is damaged and is skipped: {error}")
+                continue
+            self._check_origin(folder, origin)
+            return progress, loaded
         return None
+
+    def check(self) -> None:
+        """Checks that the checkpoints are of this run, by what they say alone: without their tensors.
+
+        Raises:
+            ValueError: One is of another run; the message names it.
+        """
+        for folder in self._folders():
+            try:
+                origin = json.loads((folder / "progress.json").read_text(encoding="utf-8")).get("origin", {})
+            except (OSError, ValueError, AttributeError):
+                continue  # damaged
+            self._check_origin(folder, origin)
+
+    def _check_origin(self, folder: Path, origin: Any) -> None:
+        found = origin if isinstance(origin, dict) else {}
+        differing = [
+            f"{name}={found[name]} (here {value})"
+            for name, value in self.origin.items()
+            if name in found and found[name] != value and name not in self.changeable
+        ]
+        if differing:
+            raise ValueError(
+                f"Expected the checkpoints of one run in {self.path}. Received: {folder.name}, of another: "
+                f"{', '.join(differing)}; move it away, or train in another folder"
+            )
 
     def restore(self, tensors: Mapping[str, np.ndarray], variables: Mapping[str, keras.Variable]) -> None:
         """Restores variables from a checkpoint's tensors.
@@ -160,5 +204,5 @@ class Checkpoints:
         return sorted(self.path.glob("step_*"), reverse=True)
 
 
-def _checksum(progress: Progress, content: bytes) -> str:
-    return hashlib.sha256(json.dumps(asdict(progress)).encode() + content).hexdigest()
+def _checksum(facts: Mapping[str, Any], content: bytes) -> str:
+    return hashlib.sha256(json.dumps(facts).encode() + content).hexdigest()

@@ -26,8 +26,9 @@ ARRAYS, BATCHES = "arrays", "tf.data"
 class RunFolder:
     """The folder of one run.
 
-    `recipe.json`, `run.json` (versions, machine, data), `checkpoints/`, `history.csv`, `curves.png`, `tensorboard/`,
-    and at its end `model.keras`, `evaluation.json`, `samples/` and `samples.png`.
+    `recipe.json`, `run.json` (versions, machine), `data.json` (fingerprint of the images), `checkpoints/`,
+    `history.csv`, `curves.png`, `tensorboard/`, and at its end `model.keras`, `evaluation.json`, `samples/` and
+    `samples.png`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -114,6 +115,10 @@ class RunFolder:
         """Returns versions, machine and source of the data, as they were when the run began."""
         return self._read("run.json")
 
+    def note(self, **facts: Any) -> None:
+        """Adds facts to `run.json`, or replaces those of the same names."""
+        files.write_json(self.path / "run.json", {**self.data(), **facts})
+
     def _own_data(self) -> dict[str, Any]:
         return (self.data().get("own_data") or {}) if (self.path / "run.json").is_file() else {}
 
@@ -137,7 +142,7 @@ class RunFolder:
                 it as `training_seconds`.
         """
         if seconds is not None:
-            files.write_json(self.path / "run.json", {**self.data(), "training_seconds": round(seconds, 2)})
+            self.note(training_seconds=round(seconds, 2))
         files.write_json(self.path / "evaluation.json", asdict(evaluation))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from resnet_keras.data.fingerprint import listed
 from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.runs.data_record import CHANGES
 from resnet_keras.runs.saved_run import SavedRun, find_runs, nearest, read_run
 from resnet_keras.tables import markdown_table
 
@@ -167,6 +169,11 @@ def summarize_runs(sources: Iterable[str | Path]) -> RunSummary:
     )
     warnings: list[str] = []
     rows = tuple(_row(group, warnings) for group in groups)
+    for run in (*(run for row in rows for run in row.runs), *unfinished):
+        warnings += [
+            f"{run.path}: the images changed after step {each['after_step']}: {listed(each['changes'])}"
+            for each in run.about.get(CHANGES, [])
+        ]
     return RunSummary(rows, tuple(unfinished), damaged, tuple(warnings))
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.evaluation_input import evaluation_batches, pixel_array
+from resnet_keras.data.fingerprint import data_fingerprint
 from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
@@ -51,6 +52,9 @@ class TrainingData(Protocol):
     @property
     def size(self) -> str:
         """Number of training images, in words."""
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        """Returns what tells the images from others; `None` if they cannot be read twice."""
 
     def steps(self, recipe: Recipe) -> int:
         """Returns the steps in an epoch."""
@@ -119,6 +123,11 @@ class SplitData:
     def size(self) -> str:
         """Number of training images, in words."""
         return f"{len(self.train_split):,} images"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns class names, numbers and hashes of the images; see `data_fingerprint`."""
+        splits = {"train": self.train_split, "test": self.test_split, "validation": self.validation_split}
+        return data_fingerprint({part: split for part, split in splits.items() if split is not None})
 
     def steps(self, recipe: Recipe) -> int:
         """Returns the full batches in an epoch.

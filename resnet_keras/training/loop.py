@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
@@ -45,6 +45,7 @@ class LoopOptions:
         checkpoint_steps: Steps between two checkpoints mid-epoch; `None` writes none there.
         steps_per_execution: Steps in one call of TensorFlow, at most.
         skip_broken_steps: Whether steps that are not finite are skipped.
+        accept_changed_data: Whether the run resumes on images that have changed.
         deterministic: Whether batches keep the order that the seed determines.
         callbacks: The caller's callbacks.
     """
@@ -53,6 +54,7 @@ class LoopOptions:
     checkpoint_steps: int | None
     steps_per_execution: int
     skip_broken_steps: bool
+    accept_changed_data: bool
     deterministic: bool
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
 
@@ -63,12 +65,13 @@ def run_training(
     strategy: Strategy,
     options: LoopOptions,
     preemption: PreemptionHandler,
+    checkpoints: Checkpoints,
 ) -> Evaluation:
     """Trains from the last checkpoint, or from the start, and returns the result, which `folder` then holds."""
-    checkpoints = Checkpoints(folder.checkpoints, distribution.replica_values(strategy))
     history = list(inputs.continuation.history) if inputs.continuation else []
     progress, tensors = checkpoints.read() or (Progress(inputs.first_step, history), {})
     progress = Progress(**json.loads(multi_worker.broadcast(strategy, json.dumps(asdict(progress)).encode())))
+    before, progress = progress, _in_epochs_of(progress, inputs.steps)
     state = create_state(
         inputs,
         strategy,
@@ -77,6 +80,8 @@ def run_training(
     )
     if tensors:
         state.restore(checkpoints, tensors)
+        if progress.step != before.step:
+            state.set_step(progress.step - inputs.first_step)
     elif progress.step == inputs.first_step:
         state.initialize(inputs)
     multi_worker.broadcast_variables(strategy, state.variables.values())
@@ -247,6 +252,18 @@ def _steps_per_execution(options: LoopOptions, steps: int, done: int) -> int:
     """Returns how many steps one call of TensorFlow takes: a number that divides an epoch and the rest of one."""
     divisible = math.gcd(steps, done % steps)
     return next(count for count in range(options.steps_per_execution, 0, -1) if divisible % count == 0)
+
+
+def _in_epochs_of(progress: Progress, steps: int) -> Progress:
+    """Returns the position in epochs of `steps` steps, which may be others since the images have changed.
+
+    An epoch that has begun then begins again.
+    """
+    if progress.epoch_steps in (None, steps):
+        return replace(progress, epoch_steps=steps)
+    done = len(progress.history)
+    _log.warning(f"an epoch has {steps} steps now, instead of {progress.epoch_steps}: epoch {done + 1} begins again")
+    return replace(progress, step=done * steps, seconds=0.0, logs={}, epoch_steps=steps)
 
 
 def _resumed(progress: Progress, steps: int) -> str:

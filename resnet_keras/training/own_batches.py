@@ -55,6 +55,9 @@ class BatchData:
             image_size=(height, width), channels=channels, mean=(0.0,) * channels, std=(1.0,) * channels
         )
 
+    def fingerprint(self) -> None:
+        """Returns `None`: the batches may differ each time."""
+
     def steps(self, recipe: Recipe) -> int:
         """Returns the batches in an epoch."""
         return self.epoch_steps

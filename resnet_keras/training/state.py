@@ -70,6 +70,11 @@ class TrainingState:
             variables.pop(_SKIPS, None)
         checkpoints.restore(tensors, variables)
 
+    def set_step(self, step: int) -> None:
+        """Sets the optimizer's count of steps, which the learning rate depends on."""
+        optimizer = self.model.optimizer
+        getattr(optimizer, "inner_optimizer", optimizer).iterations.assign(step)
+
     def initialize(self, inputs: TrainingInputs) -> None:
         """Initializes what depends on the images, at the start of a run: classifier, stem, ranges of fake quantization.
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from resnet_keras.checks.fields import check_counts
+from resnet_keras.data.fingerprint import digest
 from resnet_keras.data.image_files import OnCorrupt
 from resnet_keras.data.opening import DataSource
 from resnet_keras.distributed import multi_worker
@@ -18,10 +19,12 @@ from resnet_keras.distributed.cluster import cluster
 from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.runs.checkpoints import Checkpoints
+from resnet_keras.runs.data_record import CHANGES, changed_data, record_data
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.lock import lock_run
 from resnet_keras.training.errors import explain_failures
-from resnet_keras.training.inputs import check_batch, prepare_inputs, with_absolute_paths
+from resnet_keras.training.inputs import TrainingInputs, check_batch, prepare_inputs, with_absolute_paths
 from resnet_keras.training.loop import LoopOptions, broadcast_evaluation, run_training
 from resnet_keras.training.own_data import OwnData, identity
 from resnet_keras.training.preemption import PreemptionHandler
@@ -45,6 +48,7 @@ def train(
     validate_epochs: int = 1,
     checkpoint_steps: int | None = 1000,
     skip_broken_steps: bool = False,
+    accept_changed_data: bool = False,
     steps_per_execution: int = 1,
     deterministic: bool = True,
     cpu_replicas: int | None = None,
@@ -99,13 +103,15 @@ def train(
         checkpoint_steps: Steps between two checkpoints mid-epoch; `None` writes none there. There always is one at the
             end of an epoch.
         skip_broken_steps: Skip and count steps whose loss or result is not finite, instead of stopping.
+        accept_changed_data: Resume the run although the images of its data set have changed since it began, and note
+            that in `run.json`. The number of classes must be the same.
         steps_per_execution: Steps in one call of TensorFlow, at most: fewer, if the number does not divide an epoch.
         deterministic: Keep the order of the images that the seed determines, even if that means waiting for one.
         cpu_replicas: Train on this many logical CPUs; see `distributed.strategy.create_strategy`.
 
     Raises:
-        ValueError: `workdir` holds a run of another recipe or on other images; the data are broken, too few, or do not
-            fit the recipe; the batch does not divide among the replicas.
+        ValueError: `workdir` holds a run of another recipe or on other images, or checkpoints of another run; the data
+            are broken, too few, or do not fit the recipe; the batch does not divide among the replicas.
         FileNotFoundError: The data are missing.
         BlockingIOError: Another process trains in `workdir`.
         FloatingPointError: The loss is not finite; the last checkpoint is from before.
@@ -130,6 +136,7 @@ def train(
         checkpoint_steps=checkpoint_steps,
         steps_per_execution=steps_per_execution,
         skip_broken_steps=skip_broken_steps,
+        accept_changed_data=accept_changed_data,
         # The workers' rows of a batch fit together only if all have the same batches.
         deterministic=deterministic or multi_worker.worker_rank(strategy)[1] > 1,
         callbacks=tuple(callbacks),
@@ -189,8 +196,36 @@ def _train(
             "gpus": distribution.gpus(),
             **({"own_data": own_identity} if own_identity else {}),
         }
-        folder.begin(recipe, about)
-        return run_training(inputs, folder, strategy, options, preemption)
+        checkpoints = _begin(recipe, inputs, folder, strategy, about, accept=options.accept_changed_data)
+        return run_training(inputs, folder, strategy, options, preemption, checkpoints)
+
+
+def _begin(
+    recipe: Recipe,
+    inputs: TrainingInputs,
+    folder: RunFolder,
+    strategy: Strategy,
+    about: dict[str, Any],
+    *,
+    accept: bool,
+) -> Checkpoints:
+    """Writes what the run is, after a check that what the folder holds is of this run; returns its checkpoints."""
+    found = None if "own_data" in about else inputs.data.fingerprint()
+    origin = recipe.flat() | ({"images": digest(found)[:16]} if found else {})
+    noted = (folder.path / "run.json").is_file() and folder.data().get(CHANGES)
+    checkpoints = Checkpoints(
+        folder.checkpoints,
+        distribution.replica_values(strategy),
+        origin,
+        changeable=("images",) if accept or noted else (),
+    )
+    last = checkpoints.last()
+    accepted = changed_data(folder, found, accept=accept, last_step=last) if found else []
+    checkpoints.check()
+    folder.begin(recipe, about)
+    if found:
+        record_data(folder, found, accepted, last)
+    return checkpoints
 
 
 def _check_devices(recipe: Recipe, strategy: Strategy, options: LoopOptions) -> None:

@@ -13,50 +13,26 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.little_runs import MODELS, RESULT, killed_after, little_runs
 from helpers.messages import on_message
 from helpers.short_recipes import EVERYTHING, PLAIN
 
-from resnet_keras.applications.classifier import Classifier
 from resnet_keras.distributed.strategy import AverageStatistics
-from resnet_keras.evaluation.predictions import Evaluation
-from resnet_keras.networks.architecture import Architecture
-from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints
-from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.lock import lock_run
-from resnet_keras.training import callbacks, data, loop, progress, state
+from resnet_keras.training import callbacks, data, progress
 from resnet_keras.training import trainer as training
 from resnet_keras.training.preemption import Preempted
 from resnet_keras.training.trainer import train
 
 COLUMNS = ["epoch", "learning_rate", "accuracy", "loss", "val_accuracy", "val_loss"]
-RESULT = Evaluation(images=359, top1_error=0.5, top5_error=None, loss=1.0)
-MODELS: list[keras.Model] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_runs() -> Iterator[None]:
     """Makes runs of a little network, without curves and final evaluation, and keeps their models."""
-    compile_network, build_network = state.compile_network, loop.build_network
-
-    def little_network(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
-        MODELS.append(compile_network(recipe.replace(model="little"), *args, **options))
-        return MODELS[-1]
-
-    def little_final(recipe: Recipe, *args: Any) -> keras.Model:
-        return build_network(recipe.replace(model="little"), *args)
-
-    little = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "little", little)
-        patch.setattr(state, "compile_network", little_network)
-        patch.setattr(loop, "build_network", little_final)
-        patch.setattr(data, "evaluate", lambda *args, **options: RESULT)
-        patch.setattr(Classifier, "load", lambda path: None)
-        patch.setattr(RunFolder, "write_curves", lambda folder, history: None)
+    with little_runs():
         yield
-    MODELS.clear()
 
 
 def state_of_last() -> list[np.ndarray]:
@@ -104,22 +80,6 @@ def test_the_seed_decides_the_result(plain: Result, tmp_path: Path) -> None:
     train(PLAIN.replace(seed=1), tmp_path / "other")
     for one, other in zip(MODELS[-1].get_weights(), MODELS[-2].get_weights(), strict=True):
         assert one.ndim == 1 or not np.array_equal(one, other)
-
-
-def killed_after(saves: int, recipe: Recipe, folder: Path, **options: Any) -> None:
-    """Trains until a number of checkpoints are written, and ends there as by Ctrl-C."""
-    save, done = Checkpoints.save, []
-
-    def counted(self: Checkpoints, *args: Any) -> None:
-        save(self, *args)
-        done.append(1)
-        if len(done) == saves:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "save", counted)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, folder, **options)
 
 
 @pytest.mark.slow
