@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def fit(settings: Settings, photographs: Sequence[Path], folder: RunFolder) -> k
     )
     model.compile(keras.optimizers.Adam(rate), "mean_absolute_error")  # §3.3: L1 gave better PSNR than L2
     model.optimizer.build(model.trainable_variables)
-    checkpoints = Checkpoints(folder.checkpoints, lambda variable: [variable])
+    checkpoints = Checkpoints(folder.checkpoints, lambda variable: [variable], asdict(settings))
     progress = Progress()
     if (found := checkpoints.read()) is not None:
         progress, tensors = found

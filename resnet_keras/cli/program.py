@@ -25,10 +25,10 @@ LOST_WORKER = 3
 """Exit status when another of several machines was lost: the same command resumes."""
 
 PREEMPTED = 4
-"""Exit status when a SIGTERM ended a run, which is saved: the same command resumes it."""
+"""Exit status when a signal or Ctrl-C ended a run, which is saved: the same command resumes it."""
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit status after Ctrl-C."""
+"""Exit status after Ctrl-C in anything but a run."""
 
 CLOSED_PIPE = 141
 """Exit status when nobody reads the output any more, as shells report SIGPIPE."""
@@ -104,7 +104,8 @@ def run(
 
 def fail(name: str, what: object, status: int = USER_ERROR) -> int:
     """Prints an error to the standard error, and returns the status."""
-    print(f"{name}: {what}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(f"{name}: {what}", file=sys.stderr)
     return status
 
 
@@ -185,12 +186,12 @@ def ended_in_one_line(name: str) -> Iterator[Ended]:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         ended.status = CLOSED_PIPE
+    except Preempted as error:
+        ended.status = fail(name, error, PREEMPTED)
     except KeyboardInterrupt:
         ended.status = fail(name, "interrupted", INTERRUPTED)
     except ConnectionError as error:  # of another worker, not of the input
         ended.status = fail(name, error, LOST_WORKER)
-    except Preempted as error:
-        ended.status = fail(name, error, PREEMPTED)
     except OSError as error:
         # The library's own messages are printed without the number that Python puts in front.
         ended.status = fail(name, error if error.filename is not None else error.strerror or error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,13 @@ class ProgressHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints or draws a record."""
+        try:
+            self._print(record)
+        except OSError as error:
+            if error.errno != errno.EIO:  # of a terminal that has been closed; the run ends by SIGHUP
+                raise
+
+    def _print(self, record: logging.LogRecord) -> None:
         step = getattr(record, "step_progress", None)
         if step is not None and self.stream.isatty():
             self._draw(step)

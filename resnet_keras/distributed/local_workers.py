@@ -19,15 +19,18 @@ END_SECONDS = 60.0
 """After a worker has failed, the others have this time to end by themselves and to print why."""
 
 _KILL_SECONDS = 10.0  # a process inside TensorFlow handles signals late, or not at all
+_SAVE_SECONDS = (
+    20.0  # after a signal, which must not be followed by another: a second one ends a run before it is saved
+)
 
 
 def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = None) -> int:
     """Runs a command as `count` workers with a TF_CONFIG each, over loopback; returns the first failure's status.
 
     They share the cores of the CPU. For several GPUs on one machine, one process is better. Each line of a worker's
-    output is printed after the worker's number. SIGINT and SIGTERM are forwarded to all; on Windows, which cannot
-    forward them, all are ended. If one worker fails, the others have `END_SECONDS` to end, too. A worker that a signal
-    ended has the status 128 plus the signal's number, as in a shell.
+    output is printed after the worker's number. SIGINT, SIGTERM, SIGHUP, and SIGUSR1 are forwarded to all; on Windows,
+    which cannot forward them, all are ended. If one worker fails, the others have `END_SECONDS` to end, too. A worker
+    that a signal ended has the status 128 plus the signal's number, as in a shell.
 
     Raises:
         ValueError: There is no command, or `count` is below 1.
@@ -52,7 +55,10 @@ def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = Non
     lock = threading.Lock()
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+            for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+                if signal.getsignal(number) is signal.SIG_IGN:  # as by `nohup`
+                    continue
                 stack.callback(signal.signal, number, signal.signal(number, forward))
         for i, environment in enumerate(worker_environments(count)):
             worker = subprocess.Popen(
@@ -98,7 +104,7 @@ def _wait(workers: Sequence[subprocess.Popen[str]], signaled: Sequence[float]) -
         if failed and not first:
             first, deadline = failed[0], time.monotonic() + END_SECONDS
         if signaled and end is subprocess.Popen.terminate:
-            deadline = min(deadline, signaled[0] + _KILL_SECONDS)
+            deadline, end = min(deadline, signaled[0] + _SAVE_SECONDS), subprocess.Popen.kill
         if time.monotonic() > deadline:
             for worker in workers:
                 end(worker)

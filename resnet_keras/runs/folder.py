@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import io
+import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from types import NoneType
@@ -16,11 +20,16 @@ from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
 from resnet_keras.runs.checkpoints import History
 from resnet_keras.runs.curves import draw_curves
+from resnet_keras.runs.lock import HOLDER_FILE, lock_run
 from resnet_keras.runs.machine import versions
 from resnet_keras.weights.pretrained_files import list_pretrained, pretrained_facts
 
 ARRAYS, BATCHES = "arrays", "tf.data"
 """Data sets of runs on the caller's own images, in memory or in batches: there is nothing to open again."""
+
+_RESULT = "evaluation.json"
+_FINISHED = (RUN_MODEL, "history.csv", _RESULT)
+_HASHES = "sha256"  # in run.json
 
 
 class RunFolder:
@@ -94,8 +103,7 @@ class RunFolder:
         for folder in (self.tensorboard, self.checkpoints):
             if folder.exists() and not folder.is_dir():
                 raise NotADirectoryError(f"Expected a folder, or nothing yet. Received: {folder}, a file")
-        for aside in self.path.glob(".aside-*"):  # of a process that was killed while it wrote
-            shutil.rmtree(aside, ignore_errors=True)
+        self._sweep()
         if self.check(recipe, data.get("own_data")):
             return
         files.write_json(self.path / "run.json", {**versions(), **data})
@@ -133,17 +141,55 @@ class RunFolder:
                 raise TypeError(f"{evaluation!r:.200}")
             return evaluation
 
+    def check_finished(self) -> None:
+        """Checks the files of a finished run against the hashes that it wrote at its end; earlier runs have none.
+
+        Raises:
+            ValueError: One has changed since; the message names it.
+        """
+        hashes = self.data().get(_HASHES) if (self.path / "run.json").is_file() else None
+        for name, expected in (hashes if isinstance(hashes, dict) else {}).items():
+            file = self.path / name
+            if name in _FINISHED and file.is_file() and (found := _sha256(file.read_bytes())) != expected:
+                raise ValueError(
+                    f"Expected {file} as the run wrote it, of SHA-256 {str(expected)[:16]}.... Received: a changed or "
+                    f"damaged file, of {found[:16]}...; put a copy of the run back, or train in another folder"
+                )
+
+    def tidy(self) -> None:
+        """Removes what a finished run does not need, which a process left that was killed at its end.
+
+        A folder in which another process works, or that is not writable, stays as it is.
+        """
+        if not (self.checkpoints.exists() or (self.path / HOLDER_FILE).exists() or any(self._asides())):
+            return
+        with contextlib.suppress(OSError), lock_run(self.path):
+            self._sweep()
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _asides(self) -> Iterator[Path]:
+        """Yields files and folders that a process was writing when it was killed."""
+        for folder in (self.path, self.samples):
+            yield from folder.glob(".aside-*")
+
+    def _sweep(self) -> None:
+        for aside in self._asides():
+            shutil.rmtree(aside, ignore_errors=True)
+
     def finish(self, evaluation: Evaluation, seconds: float | None = None) -> None:
-        """Writes the result and deletes the checkpoints.
+        """Writes the result, with the hashes of the files that it belongs to, and deletes the checkpoints.
 
         Args:
             evaluation: Errors on the test images.
             seconds: Time of all epochs with their validation, in all processes that continued the run; `run.json` has
                 it as `training_seconds`.
         """
-        if seconds is not None:
-            self.note(training_seconds=round(seconds, 2))
-        files.write_json(self.path / "evaluation.json", asdict(evaluation))
+        facts: dict[str, Any] = {} if seconds is None else {"training_seconds": round(seconds, 2)}
+        result = json.dumps(asdict(evaluation), indent=2) + "\n"
+        there = [self.path / name for name in _FINISHED if name != _RESULT and (self.path / name).is_file()]
+        hashes = {file.name: _sha256(file.read_bytes()) for file in there}
+        self.note(**facts, **{_HASHES: {**hashes, _RESULT: _sha256(result.encode())}})
+        files.write_text(self.path / _RESULT, result)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def write_history(self, history: History) -> None:
@@ -203,6 +249,10 @@ def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | N
     if folder.recipe().data.dataset in (ARRAYS, BATCHES):
         raise ValueError(f"Expected a data set to use with a run on its caller's own images. Received: {source}")
     return folder.recipe().data.dataset, data_dir or folder.data().get("data_dir")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _flat(settings: Any) -> dict[str, Any]:

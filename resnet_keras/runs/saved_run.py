@@ -171,6 +171,8 @@ def read_run(path: str | Path) -> SavedRun:
         evaluation = folder.evaluation()
         if evaluation and not 0 <= evaluation.top1_error <= 1:
             raise ValueError(f"a top-1 error of {evaluation.top1_error}")
+    if evaluation:
+        folder.check_finished()
     return SavedRun(folder.path, recipe, unknown, about, history, evaluation)
 
 

@@ -25,7 +25,7 @@ from resnet_keras.weights.recognition import recognize_architecture
 from resnet_keras.weights.weights_file import SUFFIX, TrainedWeights, rounded, tensor_hash, write_trained
 
 _DIGITS = 6
-_PRIVATE = ("data_dir", "own_data")  # places on the machine of the training
+_PRIVATE = ("data_dir", "own_data", "sha256")  # places on the machine of the training, and hashes of other files
 
 
 def write_run_weights(run: str | Path, to: str | Path, *, data_dir: str | Path | None = None) -> TrainedWeights:

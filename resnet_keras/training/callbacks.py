@@ -140,17 +140,17 @@ class WorkerSync:
 
 
 class CheckpointWriter(keras.callbacks.Callback):
-    """Writes checkpoints, and ends the run after SIGTERM.
+    """Writes checkpoints, and ends the run after a signal.
 
     A checkpoint is written at the end of each epoch, every `every` steps, before a validation if a minute has passed
-    since the last one, and when SIGTERM has arrived.
+    since the last one, and when a signal to end has arrived.
 
     Args:
         tracker: Position of the run.
         checkpoints: Where to write.
         variables: Variables to write.
         every: Steps between two checkpoints mid-epoch, counted from the start of an epoch; `None` writes none there.
-        preemption: Tells whether SIGTERM has arrived.
+        preemption: Tells whether a signal to end has arrived.
         sync: Collective operations of several workers; `None` for one.
         restored: Tensors of the checkpoint that the run resumes from, whose metrics continue a started epoch.
     """
@@ -173,7 +173,7 @@ class CheckpointWriter(keras.callbacks.Callback):
         self._saved = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Ends the run after SIGTERM; restores the metrics of an epoch that resumes in its middle."""
+        """Ends the run after a signal; restores the metrics of an epoch that resumes in its middle."""
         if self._preempted():
             raise Preempted(self._message())
         if self._restored and self.tracker.offset:
@@ -181,7 +181,7 @@ class CheckpointWriter(keras.callbacks.Callback):
         self._restored = {}
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Writes a checkpoint if one is due, or if SIGTERM has arrived, and then ends the run."""
+        """Writes a checkpoint if one is due, or if a signal has arrived, and then ends the run."""
         if self.tracker.complete:
             late = time.monotonic() - self._saved > _BEFORE_VALIDATION_SECONDS
             if self.sync is None and (self.preemption.received or late):
@@ -196,7 +196,7 @@ class CheckpointWriter(keras.callbacks.Callback):
             raise Preempted(self._message())
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Ends the run in a validation after SIGTERM; it resumes from its last checkpoint."""
+        """Ends the run in a validation after a signal; it resumes from its last checkpoint."""
         if self.sync is None and self.preemption.received:
             raise Preempted(self._message())
 
@@ -209,7 +209,8 @@ class CheckpointWriter(keras.callbacks.Callback):
         return self.preemption.received if self.sync is None else self.sync.any_worker(self.preemption.received)
 
     def _message(self) -> str:
-        return f"SIGTERM received; {self.checkpoints.summary()}, and the same command resumes the run"
+        cause = self.preemption.cause or "a signal to another worker"
+        return f"{cause} received; {self.checkpoints.summary()}, and the same command resumes the run"
 
     def _save(self, progress: Progress, logs: Any) -> None:
         self.tracker.expect_finite(logs)
@@ -223,7 +224,7 @@ class CheckpointWriter(keras.callbacks.Callback):
 
 
 class HistoryWriter(keras.callbacks.Callback):
-    """Writes `history.csv` after each epoch, and the curves at the end and at most once a minute before.
+    """Writes `history.csv` after each epoch, and the curves at most once a minute.
 
     Args:
         folder: Folder of the run.
@@ -241,12 +242,5 @@ class HistoryWriter(keras.callbacks.Callback):
             return
         self.folder.write_history(self.tracker.progress.history)
         if time.monotonic() - self._drawn > _CURVES_SECONDS:
-            self._draw()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Draws the curves."""
-        self._draw()
-
-    def _draw(self) -> None:
-        self.folder.write_curves(self.tracker.progress.history)
-        self._drawn = time.monotonic()
+            self.folder.write_curves(self.tracker.progress.history)
+            self._drawn = time.monotonic()

@@ -18,7 +18,7 @@ from resnet_keras.distributed import multi_worker
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.evaluation.predictions import Evaluation
-from resnet_keras.runs.checkpoints import Checkpoints, Progress
+from resnet_keras.runs.checkpoints import Checkpoints, History, Progress
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training.callbacks import CheckpointWriter, HistoryWriter, ProgressTracker, WorkerSync
 from resnet_keras.training.ema import ValidateAverage
@@ -99,8 +99,7 @@ def run_training(
         _fit(inputs, state, folder, strategy, options, tracker, callbacks)
     if state.average:
         state.average.assign_to_model()
-    seconds = sum(row["seconds"] for row in progress.history)
-    return _finish(inputs, state, folder, strategy, seconds)
+    return _finish(inputs, state, folder, strategy, progress.history)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,20 +219,23 @@ def _finish_epoch(
 
 
 def _finish(
-    inputs: TrainingInputs, state: TrainingState, folder: RunFolder, strategy: Strategy, seconds: float
+    inputs: TrainingInputs, state: TrainingState, folder: RunFolder, strategy: Strategy, history: History
 ) -> Evaluation:
-    """Writes the trained classifier, evaluates it, and returns the result on every worker."""
+    """Writes history, curves, and the trained classifier, evaluates it, and returns the result on every worker."""
     if multi_worker.worker_rank(strategy)[0]:
         result = broadcast_evaluation(strategy, None)
         assert result is not None
         return result
+    if history:  # a run that was killed after its last checkpoint has not written its last row
+        folder.write_history(history)
+    folder.write_curves(history)
     classes = inputs.data.class_names
     Classifier(_final_network(inputs, state.model), inputs.preprocessing, classes).save(folder.model)
     inputs.data.write_samples(folder.samples, inputs.preprocessing)
     distribution.on_one_device()
     # The file is evaluated, not the model in memory: the result is the one that the file gives.
     evaluation = inputs.data.evaluate(Classifier.load(folder.model), inputs.recipe)
-    folder.finish(evaluation, seconds)
+    folder.finish(evaluation, sum(row["seconds"] for row in history))
     broadcast_evaluation(strategy, evaluation)
     return evaluation
 

@@ -115,7 +115,8 @@ def train(
         FileNotFoundError: The data are missing.
         BlockingIOError: Another process trains in `workdir`.
         FloatingPointError: The loss is not finite; the last checkpoint is from before.
-        Preempted: SIGTERM has arrived; the run is saved.
+        Preempted: SIGTERM, SIGHUP, SIGUSR1, SIGXCPU, or Ctrl-C has arrived; the run is saved. The second time it
+            ends at once.
         MemoryError: The batch does not fit the device's memory.
         OSError: The disk is full or not writable, or images cannot be read any more; the last checkpoint is complete.
         ConnectionError: Another of several machines has ended or cannot be reached.
@@ -182,6 +183,8 @@ def _train(
     own_identity = identity(own_data) if own_data else None
     folder.check(recipe, own_identity)
     if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:
+        folder.check_finished()
+        folder.tidy()
         _log.info(f"{folder.path} is finished")
         return result
     inputs = prepare_inputs(recipe, source, own_data, replicas=distribution.replicas(strategy))

@@ -22,6 +22,13 @@ from resnet_keras.runs.summary import RunSummary, summarize_runs
 BASE = RECIPES["cifar10"].replace(epochs=3)
 
 
+def finish_again(path: Path) -> None:
+    """Writes the hashes of the files of a finished run, after a change of one."""
+    result = RunFolder(path).evaluation()
+    assert result is not None
+    RunFolder(path).finish(result)
+
+
 def write_run(
     path: Path, recipe: Recipe = BASE, error: float | None = 0.25, done: int | None = None, **data: Any
 ) -> Path:
@@ -92,6 +99,7 @@ def test_time_is_the_mean_over_runs_and_speed_the_median_over_all_epochs(tmp_pat
     write_run(tmp_path / "a")
     other = RunFolder(write_run(tmp_path / "b", BASE.replace(seed=1)))
     other.write_history([{"epoch": i, "seconds": 1200.5, "images_per_second": 5000.0 + i} for i in (1, 2, 3)])
+    finish_again(other.path)
     # Means of 60 and 3601.5 s; of 1000, 1100, 1200, 5001, 5002, 5003 the median is 3100.5.
     assert lines(summarize_runs([tmp_path]))[0].endswith("| 0:30:31 | 3,100 |")
 
@@ -228,6 +236,7 @@ def test_other_numbers_of_test_images_are_shown_and_warned_of(tmp_path: Path) ->
 
 def test_a_history_that_lacks_epochs_or_columns_has_no_time(tmp_path: Path) -> None:
     (write_run(tmp_path / "a") / "history.csv").write_text("epoch,seconds\n1,5\n2,5\n")
+    finish_again(tmp_path / "a")
     assert lines(summarize_runs([tmp_path]))[0].endswith("| 10,000 | – | – |")
     (tmp_path / "a" / "history.csv").unlink()
     assert lines(summarize_runs([tmp_path]))[0].endswith("| 10,000 | – | – |")

@@ -1,6 +1,7 @@
 """A run that ends early resumes to the same result, however it ended."""
 
 import csv
+import functools
 import math
 import os
 import signal
@@ -16,13 +17,14 @@ import tensorflow as tf
 from helpers.little_runs import MODELS, RESULT, killed_after, little_runs
 from helpers.messages import on_message
 from helpers.short_recipes import EVERYTHING, PLAIN
+from helpers.signals import default_signals, send
 
 from resnet_keras.distributed.strategy import AverageStatistics
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.lock import lock_run
 from resnet_keras.training import callbacks, data, progress
 from resnet_keras.training import trainer as training
-from resnet_keras.training.preemption import Preempted
+from resnet_keras.training.preemption import SIGNALS, Preempted
 from resnet_keras.training.trainer import train
 
 COLUMNS = ["epoch", "learning_rate", "accuracy", "loss", "val_accuracy", "val_loss"]
@@ -98,22 +100,23 @@ def send_sigterm() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_sigterm_saves_wherever_it_comes_and_the_same_call_goes_on(
+def test_a_signal_saves_wherever_it_comes_and_the_same_call_goes_on(
     plain: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "_MESSAGE_SECONDS", 0.0)  # a line each step
-    for line, step in (
-        ("  step 1/8", 2),  # mid-epoch, noticed after the next step
-        ("  step 7/8", 8),  # noticed after the last step, before the validation
-        ("epoch 1/2", 8),  # after an epoch
-        ("  step 3/8", 12),
+    for line, step, number in (
+        ("  step 1/8", 2, signal.SIGTERM),  # mid-epoch, noticed after the next step
+        ("  step 7/8", 8, signal.SIGHUP),  # noticed after the last step, before the validation
+        ("epoch 1/2", 8, signal.SIGUSR1),  # after an epoch
+        ("  step 3/8", 12, signal.SIGINT),
     ):
+        said = rf"^{SIGNALS[number.name]} received; the last checkpoint is from step {step}, and the same command"
         with (
-            pytest.raises(Preempted, match=rf"SIGTERM received; the last checkpoint is from step {step}, and the same"),
-            on_message(line, send_sigterm),
+            default_signals(),
+            pytest.raises(Preempted, match=said),
+            on_message(line, functools.partial(send, number)),
         ):
             train(PLAIN, tmp_path, checkpoint_steps=None)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     caplog.clear()
     train(PLAIN, tmp_path, checkpoint_steps=None)
     assert "resumed after step 4 of epoch 2" in caplog.messages[0]
