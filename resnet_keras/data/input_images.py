@@ -17,6 +17,7 @@ import tensorflow as tf
 from resnet_keras.data.image_files import IMAGE_SUFFIXES, KINDS, OnCorrupt, files_below
 from resnet_keras.data.image_ops import crop, decode, normalize, with_channels
 from resnet_keras.data.image_sizes import check_resized, check_size, size_in_header
+from resnet_keras.data.pillow_files import turned_upright
 from resnet_keras.data.preprocessing import Preprocessing
 
 BATCH = 32
@@ -193,12 +194,10 @@ def _decoded(content: bytes, channels: int, what: str) -> np.ndarray:
 
 
 def _from_pillow(image: Any, channels: int) -> np.ndarray:
-    from PIL import ImageOps  # the caller has it
-
     what = f"a Pillow image of mode {image.mode}"
     check_size(image.height, image.width, what)
     try:
-        upright = ImageOps.exif_transpose(image)
+        upright = turned_upright(image)
         if upright.mode.startswith("I;16"):
             pixels = _upper_byte(np.asarray(upright))[..., None]
         elif upright.mode in ("I", "F"):

@@ -6,12 +6,24 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from resnet_keras.data.exif import orientation_of_tiff
 from resnet_keras.data.image_files import FORMATS, KINDS, MOST_PIXELS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 _FORMATS = [name.upper() for name in FORMATS if name not in ("JPEG", "PNG")]  # no others: EPS would start a program
 _FAILURES = (
@@ -43,7 +55,7 @@ def decode_with_pillow(content: bytes, channels: int) -> np.ndarray:
             if image.width * image.height > MOST_PIXELS:  # whatever the process has set for Pillow
                 raise ValueError(f"one of {image.width * image.height:,} pixels, of which {MOST_PIXELS:,} are decoded")
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            upright = turned_upright(image)
     except _FAILURES as error:
         raise ValueError(f"Expected a whole {KINDS} image. Received: {error}") from error
     if upright.mode.startswith("I"):
@@ -54,6 +66,18 @@ def decode_with_pillow(content: bytes, channels: int) -> np.ndarray:
         raise ValueError(f"Expected an image of 8 or 16 bits. Received: one of floats, of {upright.size} pixels")
     pixels = np.asarray(upright.convert("RGB" if channels == 3 else "L"))
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def turned_upright(image: Image.Image) -> Image.Image:
+    """Returns a Pillow image turned by its Exif orientation, where other readers of this package find it."""
+    exif = image.info.get("exif")
+    if isinstance(exif, bytes):
+        value = orientation_of_tiff(exif)
+    else:  # of a TIFF, whose own directory it is, or of an image that the caller has made
+        kinds = getattr(getattr(image, "tag_v2", None), "tagtype", {})
+        value = image.getexif().get(_ORIENTATION, 1) if kinds.get(_ORIENTATION, 3) in (3, 4) else 1
+    turn = _TURNS.get(value) if isinstance(value, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def size_with_pillow(content: bytes) -> tuple[int, int]:

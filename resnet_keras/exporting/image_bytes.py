@@ -65,11 +65,11 @@ def fit_images(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Returns images of the network's size unchanged, others resized and cropped: (N, H, W, C) -> float32.
 
     Raises:
-        tf.errors.InvalidArgumentError: When the graph runs: there are no images, or they have no pixels or more than
-            `MOST_PIXELS`.
+        tf.errors.InvalidArgumentError: When the graph runs: there are no images, or they have no pixels, more than
+            `MOST_PIXELS`, or some that are not finite.
     """
     height, width = preprocessing.image_size
-    with tf.control_dependencies([_some(pixels)]):
+    with tf.control_dependencies([_some(pixels), *([_finite(pixels)] if pixels.dtype.is_floating else [])]):
         pixels = tf.identity(pixels)
     if tuple(pixels.shape[1:3]) == (height, width):
         return tf.cast(pixels, tf.float32)
@@ -93,6 +93,13 @@ def _known(file: tf.Tensor, number: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(
         _begins(file, _JPEG) | _begins(file, _PNG),
         ["Expected a JPEG or PNG image. Received something else, as image number", number],
+    )
+
+
+def _finite(pixels: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for pixels that are NaN or infinite, which a network classifies, too."""
+    return tf.debugging.Assert(
+        tf.reduce_all(tf.math.is_finite(pixels)), ["Expected finite pixels. Received NaN or infinity among them"]
     )
 
 

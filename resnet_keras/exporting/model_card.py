@@ -56,6 +56,19 @@ def _input(report: dict[str, Any]) -> str:
         f"probabilities of {len(report['class_names'])} classes. The graph normalizes the pixels. Other image sizes "
         f"are resized so that their shorter side has {preprocessing['shorter_side'] or max(height, width)} pixels "
         f"({preprocessing['interpolation']}, antialiased), and cropped at the center, before they enter the network."
+        f"{_unchecked(report)}"
+    )
+
+
+def _unchecked(report: dict[str, Any]) -> str:
+    """Returns what a caller has to check, because a file cannot."""
+    runtimes = {FORMATS[each["format"]].runtime for each in report["artifacts"] if each["format"] != "saved_model"}
+    if not runtimes:
+        return ""
+    resized = " A LiteRT input is resized with `strict=True`, which refuses another height, width, or rank."
+    return (
+        " Float pixels that are NaN or infinite are an error of a SavedModel's request; LiteRT and ONNX files classify "
+        f"them, so check them before.{resized if 'litert' in runtimes else ''}"
     )
 
 

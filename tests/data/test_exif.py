@@ -3,6 +3,7 @@
 import io
 import struct
 import time
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -11,8 +12,9 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from resnet_keras.data import exif as exif_module
-from resnet_keras.data.exif import orientation, turn, turned_window
+from resnet_keras.data.exif import orientation, orientation_of_tiff, turn, turned_window
 from resnet_keras.data.image_ops import decode
+from resnet_keras.data.pillow_files import turned_upright
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
 FILE = tf.TensorSpec((), tf.string)
@@ -221,3 +223,40 @@ def test_only_files_that_carry_exif_are_searched(monkeypatch: pytest.MonkeyPatch
     for file in (jpeg(exif(1)), jpeg(segment(0xE2, b"ICC_PROFILE" + bytes(9000)), exif(1))):
         orientation(tf.constant(file))
         assert searched.pop() == file
+
+
+def damaged(one: bytes, seed: int) -> bytes:
+    """An Exif segment with other bytes among those of its header and directory."""
+    rng = np.random.default_rng(seed)
+    content = bytearray(one)
+    for place in rng.integers(10, len(content), rng.integers(1, 6)):
+        content[place] = rng.choice([0x00, 0x01, 0x03, 0x04, 0x06, 0x12, 0x2A, 0x49, 0x4D, 0xFF])
+    return bytes(content)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_header_without_tiff_s_magic_or_with_another_type_or_count_means_upright(order: str) -> None:
+    one = bytearray(exif(6, order=order, others=0))
+    magic, entry = 10, 4 + 6 + 8 + 2  # after marker, length and name; after the TIFF header and the number of entries
+    assert read(jpeg(bytes(one))) == orientation_of_tiff(bytes(one[4:])) == 6
+    low = 0 if order == "<" else 1
+    for place, value in (
+        *((magic, ord("X")), (magic + 2 + low, 43), (magic + 2 + 1 - low, 1)),
+        *((entry + 2 + low, kind) for kind in (0, 1, 2, 5, 6, 8, 9, 12, 255)),
+        *((entry + 4 + (0 if order == "<" else 3), count) for count in (0, 2, 255)),
+    ):
+        changed = one.copy()
+        changed[place] = value
+        assert read(jpeg(bytes(changed))) == orientation_of_tiff(bytes(changed[4:])) == 1, (place, value)
+
+
+def test_damaged_exif_data_is_read_alike_in_tensorflow_in_python_and_by_pillow() -> None:
+    found = Counter[int]()
+    for seed in range(250):
+        one = damaged(exif(6, order="<>"[seed % 2]), seed)
+        value = orientation_of_tiff(one[4:])
+        assert int(read(jpeg(one))) == value
+        image = Image.open(io.BytesIO(encoded("WEBP", exif=one[10:])))
+        assert (turned_upright(image).size == (24, 40)) == (value >= 5)
+        found[value] += 1
+    assert found[1] > 40 and found[6] > 40

@@ -332,6 +332,16 @@ def test_pixels_of_other_sizes_are_resized_and_cropped_as_outside_the_graph() ->
         np.testing.assert_array_equal(fitted_floats(pixels.astype(np.float32)), expected, err_msg=str(size))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [SIZE, (40, 33)])
+def test_pixels_that_are_not_finite_are_an_error_of_their_request(size: tuple[int, int], value: float) -> None:
+    pixels = np.zeros((2, *size, 3), np.float32)
+    pixels[1, 3, 4, 2] = value
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected finite pixels. Received NaN or infinity"):
+        fitted_floats(pixels)
+    assert np.isfinite(fitted_floats(np.zeros_like(pixels))).all()
+
+
 @pytest.mark.parametrize("function", [fitted_bytes, fitted_floats, fitted_fixed])
 def test_an_empty_batch_of_pixels_is_refused(function: Callable[[tf.Tensor], tf.Tensor]) -> None:
     dtype = function.input_signature[0].dtype
