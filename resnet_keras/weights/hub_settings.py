@@ -17,6 +17,8 @@ MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDi
 
 T = TypeVar("T")
 
+_INSTEAD = ". Copy the weights without this file, and state their preprocessing: resnet convert --image-size ..."
+
 _TIMM = (
     r"(tv_|gluon_)?(resnet\d+(_v1b|_v1c|_v1d|c|d)?|(wide_resnet\d+|resnetv2|seresnet|resnetrs)_?\d+"
     r"|(se)?resnext\d+_\d+x\d+d)"
@@ -24,6 +26,24 @@ _TIMM = (
 """timm's names of the networks that are among ours."""
 
 _PILLOW_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
+_FILTER_NAMES = {0: "nearest", 1: "lanczos", 4: "box", 5: "hamming"}
+_WARPS = 384  # shorter side from which ConvNeXt's processor, which the ResNets use, squashes instead of cropping
+
+# Arguments of timm's ResNets that their weights show, or that matter in training alone.
+_SEEN_ARGUMENTS = (
+    *("num_classes", "in_chans", "img_size", "layers", "channels", "cardinality", "base_width", "stem_width"),
+    *("stem_type", "avg_down", "drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"),
+)
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "act_layer": (None, "relu"),
+    "norm_layer": (None, "batchnorm", "batchnorm2d"),
+    "aa_layer": (None, ""),
+    "global_pool": (None, "avg"),
+    "replace_stem_pool": (None, False),
+    "block_args": (None, {}, {"attn_layer": "se"}),
+    "output_stride": (None, 8, 16, 32),
+}
+"""The values of the others that networks of this package have."""
 
 
 def check_other_networks(path: Path) -> None:
@@ -41,6 +61,21 @@ def check_other_networks(path: Path) -> None:
     )
     if any(others):
         raise ValueError(f"Expected the settings of a network of this package. Received: {path}, with {settings}")
+    _check_arguments(config, path)
+
+
+def _check_arguments(config: Mapping[str, Any], path: Path) -> None:
+    """Refuses arguments of timm's networks that change what they compute; `output_stride` is followed."""
+    arguments = config.get("model_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"Expected `model_args` by name, as timm writes them. Received: {path}, with {arguments!r}")
+    stated = {"global_pool": config.get("global_pool"), **arguments}
+    for name, value in stated.items():
+        if name not in _SEEN_ARGUMENTS and value not in _ARGUMENTS.get(name, (None,)):
+            raise ValueError(
+                f"Expected the settings of a network of this package. Received: {path}, with {name}={value!r}, which "
+                "changes what the network computes"
+            )
 
 
 def check_keras_cv(settings: Mapping[str, Any], source: str) -> None:
@@ -95,13 +130,20 @@ def read_settings(reads: Callable[[Mapping[str, Any]], T], path: Path) -> T:
     try:
         return reads(_json(path))
     except MALFORMED as error:
-        raise ValueError(f"Expected settings as their library writes them. Received: {path}: {error!r}") from error
+        reason = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"Expected settings as their library writes them. Received: {path}: {reason}") from error
 
 
 def conventions_of_transformers(config: Mapping[str, Any]) -> Conventions:
     """Returns the conventions in a `config.json` of transformers: the convolution that has the stride."""
     strides: dict[Any, BottleneckStride | None] = {True: "1x1", False: "3x3", None: None}
     return Conventions(bottleneck_stride=strides[config.get("downsample_in_bottleneck")])
+
+
+def conventions_of_timm(config: Mapping[str, Any]) -> Conventions:
+    """Returns the conventions in a `config.json` of timm: the output stride."""
+    stride = (config.get("model_args") or {}).get("output_stride")
+    return Conventions(output_stride=None if stride == 32 else stride)
 
 
 def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -129,6 +171,9 @@ def preprocessing_of_timm(settings: Mapping[str, Any]) -> Preprocessing | None:
     if not config:
         return None
     channels, height, width = config["input_size"]
+    mode = config.get("crop_mode") or "center"
+    if mode != "center" and (config.get("crop_pct") or 1.0) < 1:
+        raise ValueError(f"crop_mode={mode!r} is not followed{_INSTEAD}")
     scale = 255.0
     return Preprocessing(
         image_size=(height, width),
@@ -140,24 +185,56 @@ def preprocessing_of_timm(settings: Mapping[str, Any]) -> Preprocessing | None:
 
 
 def preprocessing_of_transformers(config: Mapping[str, Any]) -> Preprocessing | None:
-    """Returns the preprocessing in a `preprocessor_config.json`; `None` if there is none."""
-    if not config.get("image_mean"):
+    """Returns the preprocessing in a `preprocessor_config.json`; `None` if there is none.
+
+    Raises:
+        ValueError: It does what no `Preprocessing` does: squash images, leave their size, or another interpolation.
+    """
+    normalizes, rescales = config.get("do_normalize", True), config.get("do_rescale", True)
+    if not config.get("image_mean") and (normalizes or "size" not in config):
         return None
-    size, crop = config.get("size", 224), config.get("crop_size")
-    side = size if isinstance(size, int) else size.get("shortest_edge") or size["height"]
-    crop = side if crop is None else crop if isinstance(crop, int) else crop["height"]
-    scale = 1.0 / config.get("rescale_factor", 1 / 255)
+    resample = config.get("resample")
+    if resample not in (None, *_PILLOW_FILTERS):
+        raise ValueError(
+            f"resample={resample}, {_FILTER_NAMES.get(resample or 0, 'unknown')}, is not followed{_INSTEAD}"
+        )
+    size, crop = _sizes(config)
+    scale = 1.0 / config.get("rescale_factor", 1 / 255) if rescales else 1.0
+    channels = len(config["image_mean"]) if config.get("image_mean") else 3
     preprocessing = Preprocessing(
-        image_size=(crop, crop),
-        channels=len(config["image_mean"]),
-        mean=tuple(scale * value for value in config["image_mean"]),
-        std=tuple(scale * value for value in config["image_std"]),
-        shorter_side=side if side > crop else None,
-        interpolation=_interpolation(_PILLOW_FILTERS.get(config.get("resample", 2), "bilinear")),
+        image_size=crop,
+        channels=channels,
+        mean=tuple(scale * value for value in config["image_mean"]) if normalizes else (0.0,) * channels,
+        std=tuple(scale * value for value in config["image_std"]) if normalizes else (scale,) * channels,
+        shorter_side=size if size > max(crop) else None,
+        interpolation=_PILLOW_FILTERS[2 if resample is None else resample],
+        channel_order="bgr" if config.get("do_flip_channel_order") else "rgb",
     )
-    # ConvNeXt's processor, which the ResNets use, crops only to sizes below 384 pixels.
-    ratio = config.get("crop_pct")
-    return preprocessing.at(crop, ratio) if ratio and crop < 384 else preprocessing
+    # ConvNeXt's processor crops without saying so.
+    ratio = config.get("crop_pct") or (224 / 256 if _is_convnext(config) and not config.get("crop_size") else None)
+    return preprocessing.at(crop, ratio) if ratio else preprocessing
+
+
+def _is_convnext(config: Mapping[str, Any]) -> bool:
+    name = config.get("image_processor_type") or config.get("feature_extractor_type") or ""
+    return str(name).startswith("ConvNext")
+
+
+def _sizes(config: Mapping[str, Any]) -> tuple[int, tuple[int, int]]:
+    """Returns the shorter side that a processor resizes to, and the height and width that it crops."""
+    if not config.get("do_resize", True):
+        raise ValueError(f"do_resize=False is not followed{_INSTEAD}")
+    size, crop = config.get("size", 224), config.get("crop_size")
+    if isinstance(size, Mapping) and "shortest_edge" not in size:
+        raise ValueError(f"size={size}, which squashes images, is not followed{_INSTEAD}")
+    side = size if isinstance(size, int) else size["shortest_edge"]
+    if _is_convnext(config) and side >= _WARPS:
+        raise ValueError(f"a size of {side}, from which on ConvNeXt's processor squashes, is not followed{_INSTEAD}")
+    if config.get("do_center_crop") is False and not _is_convnext(config):
+        raise ValueError(f"do_center_crop=False is not followed{_INSTEAD}")
+    if crop is None:
+        return side, (side, side)
+    return side, (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
 
 
 def preprocessing_of_keras_hub(config: Mapping[str, Any]) -> Preprocessing | None:
@@ -178,4 +255,6 @@ def preprocessing_of_keras_hub(config: Mapping[str, Any]) -> Preprocessing | Non
 
 
 def _interpolation(name: str) -> Interpolation:
-    return cast(Interpolation, name) if name in ("bilinear", "bicubic") else "bilinear"
+    if name not in ("bilinear", "bicubic"):
+        raise ValueError(f"the interpolation {name!r} is not followed{_INSTEAD}")
+    return cast(Interpolation, name)

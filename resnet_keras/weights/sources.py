@@ -20,6 +20,7 @@ from resnet_keras.weights.hub_settings import (
     check_other_networks,
     class_names_of,
     conventions_of_keras_hub,
+    conventions_of_timm,
     conventions_of_transformers,
     preprocessing_of_keras_hub,
     preprocessing_of_timm,
@@ -226,7 +227,9 @@ def _from_hub_files(path: Path, choice: _Choice) -> ImportedWeights:
     found = import_arrays(
         content.tensors,
         str(path),
-        conventions=read_settings(conventions_of_transformers, settings),
+        conventions=read_settings(conventions_of_transformers, settings).merged(
+            read_settings(conventions_of_timm, settings)
+        ),
         prefix=choice.prefix,
         notes=content.notes,
     )

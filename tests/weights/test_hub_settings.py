@@ -97,7 +97,6 @@ PROCESSOR = {
         ({"interpolation": "bicubic", "crop_pct": 0.95}, {"shorter_side": 235, "interpolation": "bicubic"}),
         ({"input_size": [3, 288, 288], "crop_pct": 1.0}, {"image_size": (288, 288), "shorter_side": 288}),
         ({"input_size": [3, 160, 224], "crop_pct": None}, {"image_size": (160, 224), "shorter_side": 224}),
-        ({"interpolation": "lanczos"}, {"interpolation": "bilinear"}),
         ({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}, {"mean": (127.5,) * 3, "std": (127.5,) * 3}),
     ],
 )
@@ -143,7 +142,6 @@ def test_preprocessing_classes_and_stride_are_read_from_a_folder_of_transformers
     ("changes", "size", "shorter_side", "interpolation"),
     [
         ({"size": 224}, 224, 256, "bicubic"),  # as files before transformers 4.26 have it
-        ({"size": {"shortest_edge": 384}}, 384, None, "bicubic"),
         (
             {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "crop_pct": None},
             224,
@@ -151,9 +149,14 @@ def test_preprocessing_classes_and_stride_are_read_from_a_folder_of_transformers
             "bicubic",
         ),
         ({"size": {"shortest_edge": 256}, "crop_size": 224, "crop_pct": None, "resample": 2}, 224, 256, "bilinear"),
-        ({"size": {"height": 224, "width": 224}, "crop_pct": None}, 224, None, "bicubic"),
         ({"crop_pct": 0.95}, 224, 235, "bicubic"),
-        ({"resample": 1}, 224, 256, "bilinear"),
+        ({"crop_pct": None}, 224, 256, "bicubic"),  # the default of ConvNeXt's processor
+        (
+            {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 384}, "crop_pct": None},
+            384,
+            None,
+            "bicubic",
+        ),
     ],
 )
 def test_sizes_of_a_processor_are_ours(
@@ -163,6 +166,71 @@ def test_sizes_of_a_processor_are_ours(
     folder = write_folder(tmp_path / "x", arrays, config=RESNET_CONFIG, preprocessor_config=PROCESSOR | changes)
     found = open_weights(folder).preprocessing
     assert (found.image_size, found.shorter_side, found.interpolation) == ((size, size), shorter_side, interpolation)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mean", "std"),
+    [
+        ({"do_rescale": False}, 0.485, 0.229),  # of pixels 0-255
+        ({"do_normalize": False}, 0, 255),
+        ({"do_normalize": False, "do_rescale": False}, 0, 1),
+        ({"do_normalize": False, "image_mean": None, "image_std": None}, 0, 255),
+    ],
+)
+def test_steps_that_a_processor_leaves_out_are_left_out(
+    tmp_path: Path, changes: dict[str, Any], mean: float, std: float
+) -> None:
+    arrays = foreign(zeros(BOTTLENECK), "transformers")
+    folder = write_folder(tmp_path / "x", arrays, config=RESNET_CONFIG, preprocessor_config=PROCESSOR | changes)
+    found = open_weights(folder).preprocessing
+    assert (found.mean[0], found.std[0]) == pytest.approx((mean, std))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"resample": 0}, "resample=0, nearest, is not followed"),
+        ({"resample": 1}, "resample=1, lanczos, is not followed"),
+        ({"do_resize": False}, "do_resize=False is not followed"),
+        ({"size": {"height": 160, "width": 320}}, "which squashes images, is not followed"),
+        ({"size": {"shortest_edge": 384}}, "a size of 384, from which on ConvNeXt's processor squashes"),
+        ({"image_processor_type": "BitImageProcessor", "do_center_crop": False}, "do_center_crop=False is not"),
+    ],
+)
+def test_what_no_preprocessing_does_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    arrays = foreign(zeros(BOTTLENECK), "transformers")
+    folder = write_folder(tmp_path / "x", arrays, config=RESNET_CONFIG, preprocessor_config=PROCESSOR | changes)
+    with pytest.raises(ValueError, match=rf"preprocessor_config\.json: .*{reason}.*Copy the weights without this file"):
+        open_weights(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_args": {"act_layer": "silu"}}, "act_layer='silu'"),
+        ({"model_args": {"global_pool": "max"}}, "global_pool='max'"),
+        ({"global_pool": "avgmax"}, "global_pool='avgmax'"),
+        ({"model_args": {"aa_layer": "blurpool"}}, "aa_layer='blurpool'"),
+        ({"model_args": {"block_args": {"attn_layer": "eca"}}}, "block_args="),
+        ({"model_args": {"a_new_one": 3}}, "a_new_one=3"),
+        ({"model_args": 3}, "with 3"),
+        ({"pretrained_cfg": TIMM["pretrained_cfg"] | {"interpolation": "lanczos"}}, "the interpolation 'lanczos'"),
+        ({"pretrained_cfg": TIMM["pretrained_cfg"] | {"crop_mode": "squash"}}, "crop_mode='squash'"),
+    ],
+)
+def test_arguments_of_timm_that_change_the_network_are_refused_by_name(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    arrays = foreign(zeros(BOTTLENECK), "torchvision")
+    with pytest.raises(ValueError, match=rf"config\.json.*{reason}"):
+        open_weights(write_folder(tmp_path / "x", arrays, config=TIMM | changes))
+
+
+@pytest.mark.parametrize(("given", "expected"), [(16, 16), (8, 8), (32, None), (None, None)])
+def test_the_output_stride_of_timm_is_followed(tmp_path: Path, given: int | None, expected: int | None) -> None:
+    config = TIMM | {"model_args": {"output_stride": given, "num_classes": 1000, "drop_path_rate": 0.1}}
+    found = open_weights(write_folder(tmp_path / "x", foreign(zeros(BOTTLENECK), "torchvision"), config=config))
+    assert found.conventions.output_stride == expected
 
 
 def test_the_scale_of_a_processor_is_applied(tmp_path: Path) -> None:
