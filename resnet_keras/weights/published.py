@@ -9,15 +9,18 @@ hub.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import importlib
+import logging
 import os
 import re
+import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import keras
-
+from resnet_keras import files
 from resnet_keras.checks import extras
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.preprocessing import Preprocessing
@@ -25,10 +28,17 @@ from resnet_keras.networks.catalog import architecture
 from resnet_keras.weights.pretrained_files import is_pretrained
 from resnet_keras.weights.usual_preprocessing import IMAGENET_PHOTOS, KERAS_PHOTOS, KERAS_V2_PHOTOS
 
+_log = logging.getLogger(__name__)
+
 IMAGENET, TORCHVISION = "imagenet", "torchvision"
 HUB = "hf://"
 
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+SILENCE_SECONDS = 30.0
+"""Longest time without an answer of a server, and without a byte of a file."""
+
+_LEAST_SPEED = 10_000  # bytes a second, on average
+_MOST_BYTES, _CHUNK = 2**30, 2**20
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -146,15 +156,37 @@ def _from_keras(file: KerasFile) -> Path:
     there = home / "models" / file.name
     if there.is_file() and hashlib.md5(there.read_bytes()).hexdigest() == file.md5:
         return there
+    _log.info("fetching %s", url)
     try:
-        path = keras.utils.get_file(file.name, url, cache_dir=str(home), cache_subdir="models", file_hash=file.md5)
-    except Exception as error:  # Keras raises Exception itself
-        if "hash" in str(error):
-            raise ValueError(f"Expected {url} with the MD5 {file.md5}. Received: another file") from error
+        return _download(url, there, file.md5)
+    except (OSError, http.client.HTTPException) as error:  # of the network and of the disk
         raise FileNotFoundError(
             f"Expected {there}, or a network to fetch it by. Get {url} and put it there. Received: {error}"
         ) from error
-    return Path(path)
+
+
+def _download(url: str, to: Path, md5: str) -> Path:
+    """Fetches a file to a place, in bounded time.
+
+    Raises:
+        ValueError: It has another MD5; nothing is kept.
+        OSError: There is silence, or little more, or the place is not writable.
+    """
+    begun, size, digest = time.monotonic(), 0, hashlib.md5()
+    with urllib.request.urlopen(url, timeout=SILENCE_SECONDS) as response, files.new_file(to) as aside:
+        with aside.open("wb") as file:
+            while content := response.read1(_CHUNK):
+                file.write(content)
+                digest.update(content)
+                size += len(content)
+                seconds = time.monotonic() - begun
+                if seconds > SILENCE_SECONDS + size / _LEAST_SPEED:
+                    raise TimeoutError(f"{size:,} bytes in {seconds:.0f} s")
+                if size > _MOST_BYTES:
+                    raise ValueError(f"Expected {url} of at most {_MOST_BYTES:,} bytes. Received: a larger file")
+        if digest.hexdigest() != md5:
+            raise ValueError(f"Expected {url} with the MD5 {md5}. Received: another file, which is not kept")
+    return to
 
 
 def _from_hub(source: str) -> Path:
@@ -170,7 +202,7 @@ def _from_hub(source: str) -> Path:
                 hub.hf_hub_download(name, settings)
             except hub.errors.EntryNotFoundError:
                 continue
-    except (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # of the hub's library, or of the one that it fetches with: httpx or requests
         cache = Path(hub.constants.HF_HUB_CACHE)
         raise FileNotFoundError(
             f"Expected {source} in {cache}, or a network to fetch it by. Get {_HUB_FILES[0]} and config.json of "
@@ -197,11 +229,17 @@ def _hub_library(source: str) -> ModuleType:
 
 
 def _verify(path: Path, source: str) -> None:
-    """Compares a file with its SHA-256 on the hub, which is its name in the hub's cache."""
-    sha256 = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", sha256) and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    """Compares a file with its hash on the hub, which is its name in the hub's cache: SHA-256, or Git's of a blob."""
+    stated, content = path.resolve().name, path.read_bytes()
+    hashes = {
+        64: hashlib.sha256(content).hexdigest(),
+        40: hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
+    }
+    # Without symbolic links, the cache has the files under their own names.
+    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", stated) and hashes[len(stated)] != stated:
         path.resolve().unlink()
+        kind = "SHA-256" if len(stated) == 64 else "Git's hash"
         raise ValueError(
-            f"Expected a file of SHA-256 {sha256} from {source}. Received: another file, which is "
-            f"removed from {path.parent}"
+            f"Expected a file of {kind} {stated} from {source}. Received: another file, which is removed from "
+            f"{path.parent}"
         )

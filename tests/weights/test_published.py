@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,11 @@ class Server:
                 self.send_header("ETag", f'"{hashlib.sha256(outer.promised.get(path, body)).hexdigest()}"')
                 self.send_header("X-Repo-Commit", "0123456789abcdef0123456789abcdef01234567")
                 self.end_headers()
-                if with_body:
+                if with_body and outer.seconds_per_byte:
+                    for i in range(len(body)):
+                        time.sleep(outer.seconds_per_byte)
+                        self.wfile.write(body[i : i + 1])
+                elif with_body:
                     self.wfile.write(body)
 
             def do_GET(self) -> None:
@@ -52,6 +57,7 @@ class Server:
                 pass
 
         self.promised: dict[str, bytes] = {}
+        self.seconds_per_byte = 0.0
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
@@ -151,6 +157,56 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     (home / "models" / NAME).write_bytes(authors[1][:1000])
     assert open_weights("imagenet", "resnet50").classes == 1000
     assert (home / "models" / NAME).read_bytes() == authors[1]
+
+
+@pytest.mark.parametrize("seconds", [0.02, 30.0])
+def test_a_server_that_is_silent_or_sends_single_bytes_is_given_up(
+    publisher: Server, home: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "SILENCE_SECONDS", 0.2)
+    publisher.seconds_per_byte = seconds
+    begun = time.monotonic()
+    with pytest.raises(
+        FileNotFoundError, match=r"Get http://.*and put it there. Received: (timed out|\d+ bytes in 0 s)"
+    ):
+        open_weights("imagenet", "resnet50")
+    assert time.monotonic() - begun < 5
+    assert not list((home / "models").rglob("*"))
+
+
+def test_a_home_that_is_no_folder_is_named_and_no_other_place_is_taken(
+    publisher: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    with pytest.raises(FileNotFoundError, match=rf"Expected {tmp_path}/file/models/.*Received: .*Not a directory"):
+        open_weights("imagenet", "resnet50")
+
+
+def test_a_file_under_git_s_hash_is_compared_with_it(tmp_path: Path) -> None:
+    content = b"weights"
+    stated = hashlib.sha1(b"blob 7\0weights").hexdigest()
+    for name in (stated, "model.safetensors", hashlib.sha256(content).hexdigest()):
+        (tmp_path / name).write_bytes(content)
+        published._verify(tmp_path / name, "hf://a/b")
+    (tmp_path / stated).write_bytes(b"wei?hts")
+    with pytest.raises(ValueError, match=f"of Git's hash {stated} from hf://a/b. Received: another file"):
+        published._verify(tmp_path / stated, "hf://a/b")
+    assert not (tmp_path / stated).exists()
+
+
+def test_any_error_of_the_hub_s_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+
+    class ConnectTimeout(Exception):
+        """As httpx has it, which is no OSError."""
+
+    def failing(*_: str) -> str:
+        raise ConnectTimeout("timed out")
+
+    monkeypatch.setattr(library, "hf_hub_download", failing)
+    with pytest.raises(FileNotFoundError, match=rf"{MISSING}.*Received: timed out"):
+        published.fetch("hf://a/b")
 
 
 def test_without_a_network_the_error_says_which_file_to_put_where(
