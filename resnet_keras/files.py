@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import reprlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+ASIDE = ".aside-"
+"""Beginning of the names of temporary folders beside what is written."""
+
+_SCRATCH = "resnet_keras-"
+_DAY_SECONDS = 86_400
 
 _MOST_JSON_BYTES = 2**26
 
@@ -19,9 +33,8 @@ _MOST_JSON_BYTES = 2**26
 def new_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path with the suffixes of `path`; renames it to `path` if the context ends without error."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".aside-") as aside:
-        written = Path(aside) / path.name
+    with _folder_aside(path.parent) as aside:
+        written = aside / path.name
         yield written
         _flush(written)
         os.replace(written, path)
@@ -34,10 +47,9 @@ def new_files(folder: str | Path) -> Iterator[Path]:
     Files of the same names are replaced; others stay.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".aside-") as aside:
-        yield Path(aside)
-        written = sorted(Path(aside).iterdir())
+    with _folder_aside(folder) as aside:
+        yield aside
+        written = sorted(aside.iterdir())
         for file in written:
             _flush(file)
         for file in written:
@@ -49,22 +61,156 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """Yields an empty temporary folder; renames it to `path` if the context ends without error.
 
     Raises:
-        FileExistsError: `path` exists.
+        FileExistsError: `path` exists, at the start or at the end.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        raise FileExistsError(f"Expected a folder that does not exist yet. Received: {path}")
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=".aside-"))
+    _expect_free(path)
+    with _folder_aside(path.parent) as aside:
+        written = aside / path.name
+        written.mkdir()  # has the permissions that the umask gives, which `aside` has not
+        yield written
+        _publish(written, path)
+
+
+@dataclass
+class NewVersion:
+    """A folder that gets a number.
+
+    Attributes:
+        aside: The folder to write to.
+        path: Where it is once the context has ended; before, where it would be.
+    """
+
+    aside: Path
+    path: Path
+
+
+@contextmanager
+def new_version(folder: str | Path, number: int | None = None) -> Iterator[NewVersion]:
+    """Yields a new folder; renames it to a number in `folder` if the context ends without error.
+
+    Args:
+        folder: Holds the versions.
+        number: The number; the next free one, at the end of the context, if `None`.
+
+    Raises:
+        FileExistsError: `number` exists, at the start or at the end.
+    """
+    folder = Path(folder)
+    path = folder / str(_free_number(folder) if number is None else number)
+    _expect_free(path)
+    with _folder_aside(folder) as aside:
+        made = NewVersion(aside / "version", path)
+        made.aside.mkdir()
+        yield made
+        while True:
+            try:
+                _publish(made.aside, made.path)
+                return
+            except FileExistsError:
+                if number is not None:
+                    raise
+            made.path = folder / str(_free_number(folder))
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yields an empty folder among the temporary files of the system; removes it at the end.
+
+    Those that a killed process has left are removed, too.
+    """
+    with _folder_aside(Path(tempfile.gettempdir()), _SCRATCH) as folder:
+        yield folder
+
+
+def sweep(folder: str | Path, prefix: str = ASIDE) -> None:
+    """Removes the temporary folders in a folder that no process writes to any more.
+
+    A process locks its own until it ends. Where a file system has no such locks, those of the last day stay.
+    """
+    for path in Path(folder).glob(f"{prefix}*"):
+        try:
+            lock = _lock(path)
+        except BlockingIOError:
+            continue
+        except OSError:
+            lock = None
+        if lock is not None or _is_old(path):
+            shutil.rmtree(path, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def _folder_aside(parent: Path, prefix: str = ASIDE) -> Iterator[Path]:
+    """Yields an empty folder in `parent`, which this process alone can read; removes it at the end."""
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep(parent, prefix)
+    while True:
+        aside = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        try:
+            lock = _lock(aside)
+        except (BlockingIOError, FileNotFoundError):  # another process has just swept it
+            continue
+        except OSError:
+            lock = None
+        if aside.exists():
+            break
     try:
-        aside.chmod(0o755)
         yield aside
-        for file in aside.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Locks a folder for as long as the descriptor is open; returns `None` where the system has no such locks.
+
+    Raises:
+        BlockingIOError: Another process has locked it.
+        OSError: The file system has no such locks, or it is not a folder.
+    """
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > _DAY_SECONDS
+    except OSError:
+        return False
+
+
+def _expect_free(path: Path) -> None:
+    if path.exists():
+        raise FileExistsError(f"Expected a folder that does not exist yet. Received: {path}")
+
+
+def _publish(written: Path, path: Path) -> None:
+    """Renames a folder to a path that does not exist."""
+    for file in written.rglob("*"):
+        if file.is_file():
+            _flush(file)
+    _expect_free(path)
+    try:
+        written.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # of another process, in this moment
+            raise FileExistsError(f"Expected a folder that does not exist yet. Received: {path}") from error
+        raise
+
+
+def _free_number(folder: Path) -> int:
+    taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    return max(taken, default=0) + 1
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

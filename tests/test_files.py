@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -117,11 +119,78 @@ def test_new_folder_appears_with_all_that_was_put_in(tmp_path: Path) -> None:
     assert names(tmp_path / "exports") == ["1"]
 
 
-def test_new_folder_can_be_read_by_other_users(tmp_path: Path) -> None:
-    # A server often runs as another user than the one who exported.
-    with files.new_folder(tmp_path / "model"):
-        pass
-    assert os.stat(tmp_path / "model").st_mode & 0o777 == 0o755
+@pytest.mark.parametrize(("umask", "modes"), [(0o022, (0o755, 0o644)), (0o077, (0o700, 0o600))])
+def test_new_folder_and_its_files_have_the_permissions_of_the_umask(
+    tmp_path: Path, umask: int, modes: tuple[int, int]
+) -> None:
+    before = os.umask(umask)
+    try:
+        with files.new_folder(tmp_path / "model") as aside:
+            (aside / "saved_model.pb").write_bytes(b"x")
+        with files.new_version(tmp_path / "versions") as new:
+            (new.aside / "saved_model.pb").write_bytes(b"x")
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "model", tmp_path / "versions" / "1"):
+        assert tuple(stat.S_IMODE(os.stat(path).st_mode) for path in (folder, folder / "saved_model.pb")) == modes
+
+
+def test_new_versions_at_once_get_numbers_at_their_end(tmp_path: Path) -> None:
+    with files.new_version(tmp_path) as one:
+        (one.aside / "name").write_text("one")
+        with files.new_version(tmp_path) as other:
+            (other.aside / "name").write_text("other")
+        assert other.path == tmp_path / "1"
+    assert one.path == tmp_path / "2"
+    assert [(path / "name").read_text() for path in (other.path, one.path)] == ["other", "one"]
+    assert names(tmp_path) == ["1", "2"]
+
+
+def test_new_version_of_a_number_that_another_process_has_taken_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match=r"Received: .*7"), files.new_version(tmp_path, 7) as new:
+        (new.aside / "name").write_text("mine")
+        (tmp_path / "7").mkdir()
+        (tmp_path / "7" / "name").write_text("other")
+    assert (tmp_path / "7" / "name").read_text() == "other"
+    with pytest.raises(FileExistsError), files.new_version(tmp_path, 7):
+        pytest.fail("it was entered")
+    assert names(tmp_path) == ["7"]
+
+
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = (
+        "import os, sys\n"
+        "from resnet_keras import files\n"
+        "with files.new_version(sys.argv[1]), files.scratch_folder() as scratch:\n"
+        "    (scratch / 'images.npy').write_bytes(b'x')\n"
+        "    os._exit(9)\n"
+    )
+    scratch, versions = tmp_path / "scratch", tmp_path / "versions"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    assert subprocess.run([sys.executable, "-c", child, str(versions)], env=environment, check=False).returncode == 9
+    assert len(names(scratch)) == len(names(versions)) == 1
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with files.new_version(versions) as mine, files.scratch_folder() as folder:
+        assert names(scratch) == [folder.name]
+        assert names(versions) == [mine.aside.parent.name]
+        with files.new_version(versions), files.scratch_folder():
+            assert len(names(scratch)) == len(names(versions)) == 2
+        assert folder.is_dir()
+    assert names(scratch) == []
+    assert names(versions) == ["1", "2"]
+
+
+def test_without_locks_only_what_is_older_than_a_day_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "fcntl", None)  # as on Windows
+    old, new = tmp_path / ".aside-old", tmp_path / ".aside-new"
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    files.write_text(tmp_path / "note.txt", "")
+    assert names(tmp_path) == [".aside-new", "note.txt"]
 
 
 @pytest.mark.parametrize("there", ["file", "empty folder", "full folder"])

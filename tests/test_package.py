@@ -45,7 +45,7 @@ ORDER = {
     ),
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "linear_probe", "freezing", "recalibration"),),
     "recipes": ("settings", "recipe", "catalog", "published_errors"),
-    "distributed": ("local_workers", "cluster", "multi_worker", "sharding", "strategy"),
+    "distributed": ("child_command", "local_workers", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": (
         *(
             "pixel_warning",
@@ -128,6 +128,7 @@ WITHOUT_KERAS = (
     "recipes.recipe",
     "recipes.catalog",
     "recipes.published_errors",
+    "distributed.child_command",
     "distributed.local_workers",
     "runs.lock",
     "training.preemption",

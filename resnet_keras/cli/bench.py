@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from resnet_keras import files
 from resnet_keras.checks.fields import nearest
 from resnet_keras.cli.program import fail, run
 from resnet_keras.recipes.recipe import Recipe
@@ -82,9 +82,9 @@ def measure_exports(
     """
     from resnet_keras.exporting import export_speed  # not at the top: it loads NumPy
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with files.scratch_folder() as scratch:
         mine = export_speed.find_artifacts(paths)
-        others = export_speed.export_peers(network, Path(scratch)) if peers else []
+        others = export_speed.export_peers(network, scratch) if peers else []
         speeds = export_speed.measure_speed(
             [*mine, *others], threads=threads, batches=batches, seconds=seconds, turns=turns
         )

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import IO, Any
 
+from resnet_keras.distributed.child_command import ending_with_parent
+
 END_SECONDS = 60.0
 """After a worker has failed, the others have this time to end by themselves and to print why."""
 
@@ -31,6 +33,7 @@ def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = Non
     output is printed after the worker's number. SIGINT, SIGTERM, SIGHUP, and SIGUSR1 are forwarded to all; on Windows,
     which cannot forward them, all are ended. If one worker fails, the others have `END_SECONDS` to end, too. A worker
     that a signal ended has the status 128 plus the signal's number, as in a shell.
+    On Linux, the workers get a SIGTERM if this process is killed.
 
     Raises:
         ValueError: There is no command, or `count` is below 1.
@@ -62,7 +65,12 @@ def run_workers(command: Sequence[str], count: int, *, out: IO[str] | None = Non
                 stack.callback(signal.signal, number, signal.signal(number, forward))
         for i, environment in enumerate(worker_environments(count)):
             worker = subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+                ending_with_parent(command, signal.SIGTERM),  # which saves a run
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
             )
             workers.append(worker)
             stack.callback(worker.kill)

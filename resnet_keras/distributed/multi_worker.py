@@ -18,7 +18,6 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -29,6 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras import files
 from resnet_keras.layers.keras_internals import FIRST_BUILD, build_from_batch, patch_methods, trainer_functions
 
 _METRICS_FAULT = 'strategy.reduce("MEAN", v, axis=0)'
@@ -213,5 +213,5 @@ def own_folder(strategy: tf.distribute.Strategy | None, workdir: str | Path) -> 
     if worker_rank(strategy)[0] == 0:
         yield Path(workdir)
         return
-    with tempfile.TemporaryDirectory(prefix="resnet_keras_worker_") as folder:
-        yield Path(folder) / Path(workdir).name
+    with files.scratch_folder() as folder:
+        yield folder / Path(workdir).name

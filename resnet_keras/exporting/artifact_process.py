@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_keras import files
 from resnet_keras.exporting.child_process import ChildProcess
 
 _WARM_UP_CALLS = 3
@@ -81,8 +81,8 @@ class ArtifactProcess:
             batch: Images per call.
             signature: A SavedModel's signature for images; that of the process if `None`.
         """
-        with tempfile.TemporaryDirectory() as scratch:
-            given, returned = Path(scratch) / "images.npy", Path(scratch) / "outputs.npz"
+        with files.scratch_folder() as scratch:
+            given, returned = scratch / "images.npy", scratch / "outputs.npz"
             np.save(given, images)
             self.ask("run", images=str(given), outputs=str(returned), batch=batch, signature=signature)
             with np.load(returned, allow_pickle=False) as file:

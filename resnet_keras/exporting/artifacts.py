@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any
 
 import keras
 
+from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.layer_errors import LayerError, largest_errors, layer_errors
@@ -128,10 +128,10 @@ def _with_layer_errors(
     if job.quantization_aware:
         return verification  # there is no float file to compare with
     pixels = job.reference.pixels[:_LAYER_IMAGES]
-    with tempfile.TemporaryDirectory() as scratch:
+    with files.scratch_folder() as scratch:
         reference = artifacts.get("float32")
         if reference is None:
-            reference = Path(scratch) / "float32.tflite"
+            reference = scratch / "float32.tflite"
             convert_to_litert(probability_network(network), pixels, {"float32": reference})
         errors = layer_errors(reference, artifacts[verification.format], pixels)
     job.layers[verification.format] = errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from resnet_keras.checks.tensorflow_errors import reason_of
+from resnet_keras.distributed.child_command import ending_with_parent
 from resnet_keras.runs.process_memory import peak_memory
 
 _OUTPUT_CHARACTERS = 4000
@@ -31,7 +33,7 @@ class ArtifactError(RuntimeError):
 
 
 class ChildProcess:
-    """A running program; a context manager that kills it at the end.
+    """A running program; a context manager that kills it at the end. On Linux it also ends with this process.
 
     Args:
         program: Name of a file in this folder.
@@ -43,7 +45,7 @@ class ChildProcess:
         command = [sys.executable, "-I", str(Path(__file__).with_name(program)), *arguments]
         self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed by `close`)
         self._process = subprocess.Popen(
-            command,
+            ending_with_parent(command, signal.SIGKILL),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -130,17 +130,15 @@ def export(
     elif str(images) == NOISE:
         formats = _formats_for_noise(formats, chosen, classifier)
     home = Path(to) / (name or Path(title).resolve().stem)
-    folder = home / str(_free_version(home) if version is None else version)
-    if folder.exists():
+    if version is not None and (folder := home / str(version)).exists():
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
     place = DataSource(data_dir=data_dir, on_corrupt="skip" if skip_broken else "raise")
     reference = read_reference(classifier, formats, chosen, dataset, place, images)
     _tell_few_images(len(reference.pixels), chosen.agreement)
     hashes = input_hashes(classifier, formats, chosen, reference, home.name)
     job = ExportJob(classifier, formats, chosen, home, reference, hashes)
-    refused = home / f"refused-{folder.name}.json"
-    with files.new_folder(folder) as aside, _explain_failures(folder):
-        verifications = _with_latencies(job, list(write_and_verify(job, aside)), aside)
+    with files.new_version(home, version) as new, _explain_failures(new.path):
+        verifications = _with_latencies(job, list(write_and_verify(job, new.aside)), new.aside)
 
         def report(shown: list[Verification]) -> dict[str, Any]:
             calibrated = len(reference.calibration)
@@ -157,18 +155,26 @@ def export(
             )
 
         passed = [each for each in verifications if not each.failures]
-        refused.unlink(missing_ok=True)
-        if len(passed) < len(verifications):
-            files.write_json(refused, report(verifications))
         if not passed:
-            raise ExportRefused(verifications, refused, None)
-        remove_artifacts(aside, {each.format for each in passed})
-        files.write_json(aside / REPORT, report(passed))
-        files.write_text(aside / CARD, model_card(report(passed)))
-    published = Export(folder, tuple(passed))
+            raise ExportRefused(verifications, _write_refused(new.path, report(verifications)), None)
+        remove_artifacts(new.aside, {each.format for each in passed})
+        files.write_json(new.aside / REPORT, report(passed))
+        files.write_text(new.aside / CARD, model_card(report(passed)))
+    published = Export(new.path, tuple(passed))
     if len(passed) < len(verifications):
-        raise ExportRefused(verifications, refused, published)
+        raise ExportRefused(verifications, _write_refused(new.path, report(verifications)), published)
+    _refused(new.path).unlink(missing_ok=True)
     return published
+
+
+def _refused(version: Path) -> Path:
+    """Returns the file of the report on what a version lacks."""
+    return version.with_name(f"refused-{version.name}.json")
+
+
+def _write_refused(version: Path, report: dict[str, Any]) -> Path:
+    files.write_json(_refused(version), report)
+    return _refused(version)
 
 
 def _formats_for_noise(
@@ -221,8 +227,3 @@ def _explain_failures(folder: Path) -> Iterator[None]:
             raise
         message = f"Expected space on the disk for {folder}. Received: {reason_of(error.message)}; nothing is published"
         raise OSError(errno.ENOSPC, message) from None
-
-
-def _free_version(home: Path) -> int:
-    taken = [int(path.name) for path in home.glob("*") if path.name.isdigit()]
-    return max(taken, default=0) + 1

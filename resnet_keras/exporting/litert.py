@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras import files
 from resnet_keras.checks import extras
 from resnet_keras.exporting.child_process import ChildProcess
 from resnet_keras.exporting.constant_weights import with_constant_weights
@@ -72,9 +72,9 @@ def litert_conversion(
 
     The arguments and errors are those of `convert_to_litert`.
     """
-    with tempfile.TemporaryDirectory() as scratch, ChildProcess("litert_converter.py") as child:
+    with files.scratch_folder() as scratch, ChildProcess("litert_converter.py") as child:
         # The child imports TensorFlow while the graph is written.
-        saved_model, images = Path(scratch) / "saved_model", Path(scratch) / "calibration.npy"
+        saved_model, images = scratch / "saved_model", scratch / "calibration.npy"
         np.save(images, calibration)
         _write_graph(model, saved_model, batch)
         job = {

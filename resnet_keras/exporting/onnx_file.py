@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from importlib import metadata
@@ -15,6 +14,7 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.checks import extras
 from resnet_keras.exporting.child_process import ChildProcess
@@ -65,8 +65,8 @@ def write_onnx(
         ArtifactError: The converter failed; the message has its reason.
     """
     require_onnx()
-    with tempfile.TemporaryDirectory() as scratch, ChildProcess("onnx_converter.py") as child:
-        saved_model = Path(scratch) / "saved_model"
+    with files.scratch_folder() as scratch, ChildProcess("onnx_converter.py") as child:
+        saved_model = scratch / "saved_model"
         _write_graph(network, saved_model, pixels, batch)
         job = {"saved_model": str(saved_model), "path": str(path), "opset": OPSET, "name": network.name}
         child.send({**job, "metadata": dict(metadata or {})})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 import keras
 import tensorflow as tf
 
+from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.exporting.image_bytes import decode_images, fit_images
@@ -57,8 +57,8 @@ def write_saved_model(
     """
     network = serving_network(classifier, precision) if network is None else network
     module = tf.Module()
-    with tempfile.TemporaryDirectory() as scratch:
-        asset = Path(scratch) / "class_names.txt"
+    with files.scratch_folder() as scratch:
+        asset = scratch / "class_names.txt"
         asset.write_text("".join(f"{name}\n" for name in classifier.class_names), encoding="utf-8")
         module.class_names = tf.saved_model.Asset(str(asset))
         signatures = _signatures(classifier, network, pixels, sizes, top_k)

@@ -170,11 +170,11 @@ class RunFolder:
     def _asides(self) -> Iterator[Path]:
         """Yields files and folders that a process was writing when it was killed."""
         for folder in (self.path, self.samples):
-            yield from folder.glob(".aside-*")
+            yield from folder.glob(f"{files.ASIDE}*")
 
     def _sweep(self) -> None:
-        for aside in self._asides():
-            shutil.rmtree(aside, ignore_errors=True)
+        for folder in (self.path, self.samples):
+            files.sweep(folder)
 
     def finish(self, evaluation: Evaluation, seconds: float | None = None) -> None:
         """Writes the result, with the hashes of the files that it belongs to, and deletes the checkpoints.
