@@ -5,7 +5,7 @@ RUN := runs/digits_resnet20
 # A process for each core, up to four; each takes whole files, because the tests of a file share networks and exports.
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-all check benchmark docs
+.PHONY: demo test test-all check benchmark constraints docs
 
 # A virtual environment that has the packages of one extra more than the core; `test` includes `export`.
 define install
@@ -45,6 +45,13 @@ check: .venv/dev
 
 benchmark: .venv/test
 	$(BIN)/python benchmarks/training.py
+
+constraints: .venv/dev
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
+	head -2 constraints.txt > constraints.new
+	$(BIN)/python -m pip freeze --exclude-editable >> constraints.new
+	mv constraints.new constraints.txt
 
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

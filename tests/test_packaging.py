@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import resnet_keras
 
@@ -159,3 +161,27 @@ def test_the_wheel_works_from_an_empty_folder(archives: tuple[Path, Path], tmp_p
     assert "usage: resnet COMMAND" in run(program, "--help")
     assert "resnet20" in run(program, "networks")
     assert run(program, "predict", "digits.keras", "seven.png").startswith("seven.png: ")
+
+
+def test_the_constraints_are_within_the_bounds_of_all_dependencies() -> None:
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", text("constraints.txt"), re.MULTILINE))
+    pinned = {canonicalize_name(name): version for name, version in pinned.items()}
+    core, extras = text("pyproject.toml").partition("[project.optional-dependencies]")[::2]
+    core = core.partition("dependencies = [")[2]
+    bounds = [Requirement(each) for each in re.findall(r'^    "([^"]+)",', core, re.MULTILINE)]
+    assert len(bounds) >= 14
+    for each in bounds:
+        assert canonicalize_name(each.name) in pinned, each
+    others = re.findall(r'"([A-Za-z][\w.-]*(?:\[[^]]*\])?[<>=!~][^"]*)"', extras.partition("\n[project.urls]")[0])
+    bounds += [Requirement(each) for each in others]
+    assert len(bounds) > 30
+    for each in bounds:
+        version = pinned.get(canonicalize_name(each.name))
+        assert version is None or each.specifier.contains(version), f"{each}, pinned to {version}"
+
+
+def test_keras_is_a_version_without_known_holes() -> None:
+    (keras,) = re.findall(r'^    "(keras>[^"]+)",', text("pyproject.toml"), re.MULTILINE)
+    allowed = Requirement(keras).specifier
+    versions = ("3.12.0", "3.12.3", "3.12.4", "3.13.2", "3.14.1", "3.15.0", "3.15.1", "3.16.0")
+    assert [each for each in versions if each in allowed] == ["3.12.4", "3.15.1", "3.16.0"]
