@@ -107,12 +107,25 @@ async function classify(file, model, about) {
   }
 }
 
+/** Loads the runtime, which always asks for WebGPU and warns where there is none: these models run on the CPU. */
+async function loadRuntime() {
+  const { warn } = console;
+  console.warn = (...parts) => {
+    if (!String(parts[0]).includes("WebGPU")) warn.apply(console, parts);
+  };
+  try {
+    await loadLiteRt("litert/");
+  } finally {
+    console.warn = warn;
+  }
+}
+
 async function start() {
   const about = await (await fetched("about.json")).json();
   document.title = element("model").textContent = about.model;
   element("file").textContent = about.file;
   const bytes = new Uint8Array(await (await fetched(about.file)).arrayBuffer());
-  await loadLiteRt("litert/");
+  await loadRuntime();
   const model = await loadAndCompile(bytes, { accelerator: "wasm" });
 
   let last = Promise.resolve(); // one image after the other

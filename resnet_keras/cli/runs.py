@@ -15,7 +15,7 @@ from resnet_keras.cli.program import run
 
 
 def runs(
-    sources: tyro.conf.Positional[tuple[Path, ...]],
+    sources: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),),
     *,
     csv: Path | None = None,
     page: Path | None = None,
@@ -24,7 +24,7 @@ def runs(
     """Prints a Markdown table of runs: error over seeds, time, and speed of each recipe; then the unfinished runs.
 
     Args:
-        sources: Run folders, or folders that contain some at any depth.
+        sources: Run folders, or folders that contain some at any depth; the folder runs by default.
         csv: Write a line for each run to this file.
         page: Write this Markdown page, with commands, machines, and curves; pictures go to images/results beside it.
         json_output: Print JSON.

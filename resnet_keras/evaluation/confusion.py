@@ -27,7 +27,10 @@ def confusion_matrix(predictions: SplitPredictions) -> np.ndarray:
 
 
 def class_table(predictions: SplitPredictions) -> list[dict[str, Any]]:
-    """Returns a row for each class: images, top-1 and top-5 accuracy, and the class it is most often confused with.
+    """Returns a row for each class: images, accuracy, precision, recall, F1, and the class it is mostly taken for.
+
+    Recall is the top-1 accuracy. Values that have no meaning are `None`: of a class without images; precision, of a
+    class that is never predicted; top-5 accuracy, of five classes or fewer. F1 is 0 where precision has no meaning.
 
     Of a network for several labels per image, a row has the number of images and the average precision.
     """
@@ -40,17 +43,23 @@ def class_table(predictions: SplitPredictions) -> list[dict[str, Any]]:
             for name, count, precision in zip(names, counts, precisions, strict=True)
         ]
     matrix = confusion_matrix(predictions)
+    predicted = matrix.sum(axis=0)
     rows = []
     for index, name in enumerate(predictions.class_names):
         own = predictions.ranks[predictions.labels == index]
         wrong = np.where(np.arange(len(matrix)) == index, 0, matrix[index])
         other = int(wrong.argmax())
+        right = int(matrix[index, index])
+        recall = right / len(own) if len(own) else None
         rows.append(
             {
                 "class": name,
                 "images": len(own),
-                "top1_accuracy": float((own < 1).mean()) if len(own) else None,
-                "top5_accuracy": float((own < 5).mean()) if len(own) else None,
+                "top1_accuracy": recall,
+                "top5_accuracy": float((own < 5).mean()) if len(own) and len(matrix) > 5 else None,
+                "precision": right / int(predicted[index]) if predicted[index] else None,
+                "recall": recall,
+                "f1": 2 * right / (len(own) + int(predicted[index])) if len(own) else None,
                 "mostly_taken_for": predictions.class_names[other] if wrong[other] else None,
                 "times": int(wrong[other]),
             }

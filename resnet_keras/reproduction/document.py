@@ -44,7 +44,7 @@ last epoch. Each run's folder has its recipe, versions, history and curves; expe
 
 GPU hours are estimated: 2 x 3 x multiply-adds (forward and backward) x images x epochs, at
 {ACCELERATOR_FLOPS / 1e12:.1f} x 10^12 operations a second, 30 % of what an {ACCELERATOR} can do in TF32. Networks for
-images as small as CIFAR-10's do not reach that.
+images as small as CIFAR-10's are far from that, so they have no estimate.
 """
 
 
@@ -59,7 +59,8 @@ def write_document(folder: ReproductionFolder) -> None:
     networks = _networks(folder)
     parts = [_HEAD]
     for name, experiment in EXPERIMENTS.items():
-        parts.append(f"## {experiment.title}\n\n`resnet reproduce {name}`; {experiment.where}. {experiment.claim}")
+        where = f"`resnet reproduce {name}`; {experiment.where}."
+        parts.append(f"## {experiment.title}\n\n{where} The paper finds: {experiment.claim}")
         if experiment.kind == "networks":
             parts.append(network_table(networks))
             continue

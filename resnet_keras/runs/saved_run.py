@@ -109,7 +109,10 @@ class SavedRun:
         place = {"data_dir": self.about.get("data_dir")} if self.recipe.data.dataset == "folder" else {}
         # The caller's own arrays are known by their checksum.
         own = {"train_data": str(self.about["own_data"].get("train_data"))[:8]} if "own_data" in self.about else {}
-        return place | own | {f"{key} (unknown)": value for key, value in self.unknown.items()}
+        # Batch normalization and the speed depend on how many devices share a batch.
+        count = self.about.get("replicas")
+        shared = {"replicas": count} if isinstance(count, int) and count > 1 else {}
+        return place | own | shared | {f"{key} (unknown)": value for key, value in self.unknown.items()}
 
 
 def nearest(recipe: Recipe) -> tuple[str, dict[str, Any]]:

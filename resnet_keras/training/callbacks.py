@@ -15,6 +15,7 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints, Progress, metric_variables
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training.preemption import Preempted, PreemptionHandler
+from resnet_keras.training.schedules import learning_rate_schedule
 
 _CURVES_SECONDS = 60.0
 _BEFORE_VALIDATION_SECONDS = 60.0
@@ -116,7 +117,9 @@ class ProgressTracker(keras.callbacks.Callback):
         self._expect_taken_steps(counted)
         self.expect_finite(values)
         progress, images = self.progress, self.steps * self.recipe.data.batch_size
-        self.row = {"epoch": epoch + 1, "learning_rate": float(self.model.optimizer.learning_rate), **values}
+        # That of the epoch's last step: the optimizer's own is already that of the next one.
+        rate = learning_rate_schedule(self.recipe, self.steps)((epoch + 1) * self.steps - 1)
+        self.row = {"epoch": epoch + 1, "learning_rate": float(keras.ops.convert_to_numpy(rate)), **values}
         self.row |= counted
         self.row |= {
             "images_per_second": round(images / progress.seconds, 1),

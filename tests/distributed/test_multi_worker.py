@@ -419,5 +419,20 @@ def test_the_example_for_kubernetes_describes_a_cluster(monkeypatch: pytest.Monk
     assert job["spec"]["parallelism"] == job["spec"]["completions"]
 
 
+def test_the_image_of_the_example_for_kubernetes_has_what_the_package_is_built_of() -> None:
+    folder = ROOT / "examples"
+    dockerfile = (folder / "Dockerfile").read_text()
+    (tag,) = re.findall(r"--tag (\S+)", dockerfile)
+    assert f"image: {tag} " in (folder / "kubernetes_job.yaml").read_text()
+    copied = [name for line in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()]
+    metadata = (ROOT / "pyproject.toml").read_text()
+    named = re.findall(r'"([^"]+)"', " ".join(re.findall(r"^(?:readme|license-files) = .*$", metadata, re.MULTILINE)))
+    assert sorted(copied) == sorted(["pyproject.toml", "resnet_keras", *named])
+    assert all((ROOT / name).exists() for name in copied)
+    ignored = (folder / "Dockerfile.dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    assert sorted(line[1:] for line in ignored if line.startswith("!")) == sorted(copied)
+
+
 def test_the_example_for_slurm_is_a_script() -> None:
     subprocess.run(["bash", "-n", ROOT / "examples" / "slurm.sh"], check=True)

@@ -64,7 +64,9 @@ def test_table_has_a_row_for_each_class(classes: int, images: int, without: tupl
         most = max(counts, key=lambda other: counts[other], default=None)
         assert row["images"] == len(own)
         assert row["top1_accuracy"] == (np.mean([predictions.ranks[i] < 1 for i in own]) if own else None)
-        assert row["top5_accuracy"] == (np.mean([predictions.ranks[i] < 5 for i in own]) if own else None)
+        meant = own and classes > 5
+        assert row["top5_accuracy"] == (np.mean([predictions.ranks[i] < 5 for i in own]) if meant else None)
+        assert row["recall"] == row["top1_accuracy"]
         assert row["mostly_taken_for"] == (None if most is None else predictions.class_names[most])
         assert row["times"] == (0 if most is None else counts[most])
 
@@ -77,6 +79,25 @@ def test_a_class_that_is_always_right_is_taken_for_no_other() -> None:
     assert (always["top1_accuracy"], always["mostly_taken_for"], always["times"]) == (1.0, None, 0)
     assert (never["top1_accuracy"], never["mostly_taken_for"], never["times"]) == (0.0, "a", 1)
     assert (absent["images"], absent["top1_accuracy"], absent["mostly_taken_for"]) == (0, None, None)
+
+
+def test_precision_recall_and_f1_are_those_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    predictions = random_predictions(7, 300)
+    table = class_table(predictions)
+    expected = metrics.precision_recall_fscore_support(predictions.labels, predictions.predicted, labels=range(7))
+    for name, values in zip(("precision", "recall", "f1"), expected, strict=False):
+        np.testing.assert_allclose([row[name] for row in table], values, rtol=1e-12)
+
+
+def test_a_class_that_is_never_predicted_has_no_precision() -> None:
+    predictions = SplitPredictions(
+        np.array([0, 0, 1]), np.array([0, 0, 0]), np.array([0, 0, 1]), np.zeros(3), ("a", "b", "c")
+    )
+    always, never, absent = class_table(predictions)
+    assert (always["precision"], always["recall"], always["f1"]) == (2 / 3, 1.0, 0.8)
+    assert (never["precision"], never["recall"], never["f1"]) == (None, 0.0, 0.0)
+    assert (absent["precision"], absent["recall"], absent["f1"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(("classes", "images", "without"), [(3, 40, (1,)), (40, 900, ()), (41, 300, (40,))])

@@ -267,6 +267,18 @@ def compare_with_python(
     np.testing.assert_allclose(result["probabilities"], in_python(model, expected), atol=1e-2)
 
 
+def test_the_page_does_not_warn_where_there_is_no_webgpu(installed: Path, browser: Browser, digits: Path) -> None:
+    kept = "window.warned = []; console.warn = (...parts) => warned.push(String(parts[0]))"
+    browser.call("Page.enable")
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=kept)
+    with served(installed, digits, "int8.tflite") as url:
+        assert browser.open(url) == "ready"
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", **script)
+    assert json.loads(browser.wait_for("JSON.stringify(warned)")) == []
+    browser.call("Runtime.evaluate", expression="console.warn('others')")
+    assert browser.wait_for("warned[0]") == "others"
+
+
 def test_a_page_without_its_model_says_so(installed: Path, browser: Browser, digits: Path) -> None:
     with served(installed, digits, "int8.tflite") as url:
         (installed / "dist" / "int8.tflite").unlink()

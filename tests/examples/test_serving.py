@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -394,3 +396,38 @@ def test_the_health_check_asks_for_the_state_of_the_model(rest: str) -> None:
     for name, status in (("digits", 0), ("other", 1)):
         environment = {"MODEL_NAME": name, "PATH": "/usr/bin:/bin"}
         assert subprocess.run(here, env=environment, timeout=20, check=False).returncode == status
+
+
+def test_the_server_in_python_gives_the_classes_of_the_package(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_saved_model(classifier, tmp_path / "1")
+    image = tf.io.encode_png(open_split("digits", "test").images[0]).numpy()
+    expected = classifier.predict(image)[0].classes
+    plain_server = example("plain_server")
+    monkeypatch.setattr(plain_server.Handler, "log_message", lambda *parts: None)
+    with plain_server.serve(tmp_path / "1", port=0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+
+        def posted(body: bytes) -> tuple[int, dict]:
+            try:
+                with urllib.request.urlopen(url, body, timeout=60) as response:
+                    return response.status, json.loads(response.read())
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, json.loads(error.read())
+
+        try:
+            status, found = posted(image)
+            broken, reason = posted(b"no image")
+            empty, _ = posted(b"")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert status == 200
+    assert list(found) == [name for name, _ in expected]
+    np.testing.assert_allclose(list(found.values()), [value for _, value in expected], atol=1e-5)
+    assert (broken, empty) == (400, 413)
+    assert "Expected a JPEG or PNG image" in reason["error"]

@@ -302,8 +302,27 @@ def test_the_program_says_nothing_but_the_table(tmp_path: Path) -> None:
     assert not done.stderr
 
 
-def test_the_program_reports_bad_input_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_reports_bad_input_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert program.main([str(tmp_path / "absent")]) == 2
     assert "resnet runs: Expected folders of runs. Received: " in capsys.readouterr().err
     assert program.main([]) == 2
-    assert "Received: none" in capsys.readouterr().err
+    assert "Received: runs, which does not exist" in capsys.readouterr().err
+
+
+def test_runs_on_several_devices_are_rows_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", BASE.replace(seed=0), 0.1)
+    write_run(tmp_path / "two", BASE.replace(seed=1), 0.2, replicas=2)
+    names = [line.split("|")[1].strip() for line in lines(summarize_runs([tmp_path]))]
+    assert sorted(names) == ["cifar10 resnet20, epochs=3", "cifar10 resnet20, epochs=3, replicas=2"]
+
+
+def test_the_program_reads_the_folder_runs_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "runs" / "one")
+    monkeypatch.chdir(tmp_path)
+    assert program.main([]) == 0
+    assert "cifar10 resnet20" in capsys.readouterr().out

@@ -73,6 +73,8 @@ def test_a_continued_run_trains_the_later_epochs_of_the_longer_schedule(
     before, after = rows(finished), rows(tmp_path / "longer")
     assert [float(row["epoch"]) for row in after] == [1, 2, 3]
     assert [row["loss"] for row in after[:2]] == [row["loss"] for row in before]
+    rate = float(learning_rate_schedule(LONGER, 8)(23))  # of the last step, not of the one that would be next
+    assert float(after[2]["learning_rate"]) == pytest.approx(rate)
     assert f"continued from {finished} after epoch 2, with momentum at zero: epochs 3 to 3" in caplog.text
     assert "those before had the rates of a run of 2" in caplog.text
     assert (tmp_path / "longer" / "evaluation.json").is_file()
