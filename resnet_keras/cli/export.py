@@ -15,8 +15,8 @@ from resnet_keras.exporting.options import ExportOptions
 
 SECTIONS = {
     "Output": ("to", "name", "formats", "precision", "latency"),
-    "Images of calibration and verification": ("dataset", "data-dir", "images", "calibration-images", "test-images"),
-    "SavedModel": ("sizes", "pixels", "top-k"),
+    "Images of calibration and verification": ("dataset", "data-dir", "images", "calibration-images"),
+    "SavedModel": ("sizes", "top-k"),
 }
 """Everyday flags, which the short help shows."""
 
