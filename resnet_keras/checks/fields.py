@@ -54,7 +54,7 @@ def check_fields(instance: Any) -> None:
     """Checks every field of a dataclass against its annotation; call it from `__post_init__`.
 
     Checked are numbers (finite, and no `bool`), strings, booleans, tuples of these, classes, `None`, each `Literal` and
-    each `Range`. Annotations of other kinds accept any value.
+    each `Range`. Annotations of other kinds accept any value. Numbers of NumPy become Python's, which JSON can hold.
 
     Raises:
         ValueError: A field has a value of another type, none of its choices, or one out of its range.
@@ -69,6 +69,9 @@ def check_fields(instance: Any) -> None:
             continue
         if not _matches(value, hint):
             raise ValueError(f"Expected `{name}` to be {_described(hint)}. Received: {value!r}")
+        if isinstance(value, (Real, tuple)):
+            value = _plain(value)
+            object.__setattr__(instance, name, value)
         for each in ranges:
             if value is not None and not each.holds(value):
                 optional = ", or None" if NoneType in _members(hint) else ""
@@ -161,6 +164,15 @@ def _matches(value: Any, hint: Any) -> bool:
             return all(_matches(each, items[0]) for each in value)
         return len(value) == len(items) and all(map(_matches, value, items))
     return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def _plain(value: Any) -> Any:
+    """Returns a number of NumPy, or each in a tuple, as a number of Python."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, (bool, int, float)) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _described(hint: Any) -> str:

@@ -92,6 +92,8 @@ def measure_exports(
     print(f"milliseconds per image, medians over {turns} turns, and the speed relative to the", end=" ")
     print(f"{'peer' if others else 'first'}, {speeds[reference].contender.name}:")
     print(export_speed.speed_table(speeds, reference))
+    if len({each.image_shape for each in speeds}) > 1:
+        print("Artifacts of images of other sizes do other work, and have no relative speed.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -94,7 +94,7 @@ class Preprocessing:
         Raises:
             ValueError: The crop ratio is out of its range.
         """
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        size = image_size if isinstance(image_size, tuple) else (int(image_size), int(image_size))
         if crop_ratio is not None and not 0 < crop_ratio <= 1:
             raise ValueError(f"Expected `crop_ratio` in (0, 1]. Received: {crop_ratio}")
         if crop_ratio is None and self.shorter_side is None:

@@ -18,6 +18,9 @@ from resnet_keras.exporting.child_process import ChildProcess
 _WARM_UP_CALLS = 3
 _LEAST_CALLS, _MOST_CALLS = 5, 1000
 
+FREE_SIDE = 224
+"""Height and width of the noise for an artifact that takes images of any size, as in `artifact_worker.py`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
@@ -40,10 +43,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class Speed:
-    """Latencies of an artifact by threads and batch, and the peak memory of the process that ran the last of them."""
+    """Latencies of an artifact by threads and batch, and the peak memory of the process that ran the last of them.
+
+    `image_shape` is that of the images of noise, height, width and channels in pixels.
+    """
 
     latencies: tuple[Latency, ...]
     peak_memory_bytes: int
+    image_shape: tuple[int, ...]
 
 
 class ArtifactProcess:
@@ -66,6 +73,12 @@ class ArtifactProcess:
     def description(self) -> dict[str, Any]:
         """Inputs, operators, operators that XNNPACK does not run, and forbidden modules that were imported."""
         return self.ask("describe")
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the images that the artifact is timed with."""
+        (first, *_) = self.description["inputs"].values()
+        return tuple(FREE_SIDE if side is None else side for side in first["shape"][1:])
 
     @property
     def fixed_batch(self) -> int | None:
@@ -134,6 +147,7 @@ def measure_latencies(
     """
     found: list[list[Latency]] = [[] for _ in artifacts]
     memory: list[int] = []
+    shapes: list[tuple[int, ...]] = []
     for count in threads:
         with ExitStack() as stack:
             processes = [stack.enter_context(run_artifact(kind, path, count)) for kind, path in artifacts]
@@ -147,7 +161,8 @@ def measure_latencies(
                     images = process.fixed_batch or batch
                     latencies.append(Latency(threads=count, batch=images, p50_ms=p50, p95_ms=p95, calls=len(each)))
             memory = [process.peak_memory() for process in processes]
-    return [Speed(tuple(latencies), peak) for latencies, peak in zip(found, memory, strict=True)]
+            shapes = [process.image_shape for process in processes]
+    return [Speed(tuple(latencies), peak, shape) for latencies, peak, shape in zip(found, memory, shapes, strict=True)]
 
 
 def default_threads() -> tuple[int, ...]:

@@ -36,12 +36,16 @@ class Contender:
 
 @dataclass(frozen=True)
 class ArtifactSpeed:
-    """Measurements of an artifact: its size, its peak memory, and its latencies by threads and batch."""
+    """Measurements of an artifact: its size, its peak memory, its latencies by threads and batch, and on which images.
+
+    `image_shape` is height, width and channels in pixels.
+    """
 
     contender: Contender
     size_bytes: int
     peak_memory_bytes: int
     latencies: tuple[Latency, ...]
+    image_shape: tuple[int, ...]
 
 
 def find_artifacts(paths: Sequence[str | Path]) -> list[Contender]:
@@ -132,7 +136,7 @@ def measure_speed(
         artifacts, threads=threads or default_threads(), batches=batches, seconds=seconds, turns=turns
     )
     return [
-        ArtifactSpeed(each, _size(each.path), speed.peak_memory_bytes, speed.latencies)
+        ArtifactSpeed(each, _size(each.path), speed.peak_memory_bytes, speed.latencies, speed.image_shape)
         for each, speed in zip(contenders, speeds, strict=True)
     ]
 
@@ -140,21 +144,33 @@ def measure_speed(
 def speed_table(speeds: Sequence[ArtifactSpeed], reference: int = 0) -> str:
     """Returns a table in Markdown: milliseconds per image, and the speed relative to one of the artifacts.
 
+    An artifact of images of another shape has no relative speed, and one of another batch has its own in its cells.
+
     Args:
         speeds: Measurements from `measure_speed`.
         reference: Index of the artifact that the others are compared with.
     """
-    columns = [(each.threads, each.batch) for each in speeds[0].latencies]
+    columns = [(each.threads, each.batch) for each in speeds[reference].latencies]
     heads = [f"{threads} thread{'s' * (threads > 1)}, batch {batch}" for threads, batch in columns]
     rows = []
     for each in speeds:
+        is_comparable = each.image_shape == speeds[reference].image_shape
         cells = [
-            f"{here.p50_ms / here.batch:.2f} ({other.p50_ms / here.p50_ms:.2f}x, p95 {here.p95_ms / here.batch:.2f})"
+            _cell(here, other, is_comparable)
             for here, other in zip(each.latencies, speeds[reference].latencies, strict=True)
         ]
         sizes = (f"{each.size_bytes / 1e6:.2f}", f"{each.peak_memory_bytes / 1e6:.0f}")
-        rows.append((each.contender.name, *sizes, *cells))
-    return markdown_table(("artifact", "MB", "memory, MB", *heads), rows)
+        shape = "x".join(map(str, each.image_shape))
+        rows.append((each.contender.name, shape, *sizes, *cells))
+    return markdown_table(("artifact", "images", "MB", "memory, MB", *heads), rows)
+
+
+def _cell(here: Latency, other: Latency, is_comparable: bool) -> str:
+    """Returns milliseconds per image, the speed relative to another artifact, and the 95th percentile."""
+    mine, theirs = here.p50_ms / here.batch, other.p50_ms / other.batch
+    batch = [f"batch {here.batch}"] if here.batch != other.batch else []
+    ratio = [f"{theirs / mine:.2f}x"] if is_comparable else []
+    return f"{mine:.3g} ({', '.join([*batch, *ratio, f'p95 {here.p95_ms / here.batch:.3g}'])})"
 
 
 def _size(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Annotated, Any, Literal
 
 from resnet_keras.checks.fields import at_least, between, check_fields
@@ -106,7 +107,9 @@ class Architecture:
             if isinstance(values, (list, tuple)):
                 values = tuple(values)
                 object.__setattr__(self, name, values)
-            whole = isinstance(values, tuple) and values and all(isinstance(v, int) and v >= 1 for v in values)
+            whole = (
+                isinstance(values, tuple) and values and all(isinstance(v, Integral) and int(v) >= 1 for v in values)
+            )
             if not whole:
                 raise ValueError(f"Expected `{name}` to hold positive integers, one per stage. Received: {values}")
         check_fields(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, Literal
 
 import keras
@@ -103,7 +104,7 @@ def build(
     x = _body(inputs, chosen)
     if include_top:
         x = layers.GlobalAveragePooling2D(data_format="channels_last", dtype="float32", name="pool")(x)
-        x = head(x, chosen.classes if classes is None else classes, classifier_activation)
+        x = head(x, chosen.classes if classes is None else int(classes), classifier_activation)
     elif pooling == "avg":
         x = layers.GlobalAveragePooling2D(data_format="channels_last", dtype="float32", name="pool")(x)
     elif pooling == "max":
@@ -115,7 +116,7 @@ def build(
 def _check_options(include_top: bool, pooling: str | None, classes: int | None) -> None:
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"Expected `pooling` to be None, 'avg' or 'max'. Received: {pooling!r}")
-    if include_top and classes is not None and (not isinstance(classes, int) or classes < 1):
+    if include_top and classes is not None and (not isinstance(classes, Integral) or classes < 1):
         raise ValueError(f"Expected `classes` to be a positive integer. Received: {classes!r}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import tensorflow as tf
@@ -97,7 +98,7 @@ class Integration:
         check_fields(self)
         for field in ("steps", "max_steps"):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"Expected `{field}` to be a positive whole number. Received: {value!r}")
         for field in ("rtol", "atol"):
             value = getattr(self, field)

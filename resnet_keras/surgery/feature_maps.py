@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -68,9 +69,9 @@ def with_head(
     """
     if HEAD not in {layer.name for layer in model.layers}:
         raise ValueError(f"Expected a network with a classifier, a layer {HEAD!r}. Received: {model.name!r}, without")
-    if not isinstance(classes, int) or classes < 1:
+    if not isinstance(classes, Integral) or classes < 1:
         raise ValueError(f"Expected `classes` to be a positive integer. Received: {classes!r}")
-    x = head(model.get_layer(HEAD).input, classes, classifier_activation)
+    x = head(model.get_layer(HEAD).input, int(classes), classifier_activation)
     changed = keras.Model(model.input, x, name=model.name)
     if (preprocessing := getattr(model, "preprocessing", None)) is not None:
         changed.preprocessing = preprocessing  # for `preprocess_input`

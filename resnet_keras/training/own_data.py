@@ -165,8 +165,8 @@ def identity(data: TrainingData) -> dict[str, Any]:
 
 
 def _class_names(given: Sequence[str] | int | None, classes: int) -> tuple[str, ...]:
-    if given is None or isinstance(given, int):
-        names = tuple(map(str, range(classes if given is None else given)))
+    if given is None or not isinstance(given, Sequence):
+        names = tuple(map(str, range(classes if given is None else int(given))))
     else:
         names = tuple(given)
     if len(names) < 2 or len(set(names)) < len(names):

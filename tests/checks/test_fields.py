@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -68,3 +69,22 @@ def test_an_unknown_argument_gets_the_nearest() -> None:
         network(inputshape=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"^network\(\) got an unexpected keyword argument 'xyzzy'$"):
         network(xyzzy=3)  # type: ignore[call-arg]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Fields of numbers."""
+
+    count: int
+    share: float | None
+    sides: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    made = Numbers(np.int64(3), np.float32(0.5), (np.int32(4), 5))  # type: ignore[arg-type]
+    assert (made.count, made.share, made.sides) == (3, 0.5, (4, 5))
+    assert [type(each) for each in (made.count, made.share, *made.sides)] == [int, float, int, int]
+    assert json.loads(json.dumps(asdict(made))) == {"count": 3, "share": 0.5, "sides": [4, 5]}

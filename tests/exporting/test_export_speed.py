@@ -85,17 +85,28 @@ def test_the_table_compares_with_one_of_them() -> None:
             2_000_000,
             50_000_000,
             (Latency(threads=2, batch=4, p50_ms=milliseconds, p95_ms=2 * milliseconds, calls=5),),
+            (32, 32, 3),
         )
         for name, milliseconds in (("a", 8.0), ("b", 2.0))
     )
     table = unpadded(export_speed.speed_table([one, two])).splitlines()
-    assert table[0] == "| artifact | MB | memory, MB | 2 threads, batch 4 |"
-    assert table[3] == "| b | 2.00 | 50 | 0.50 (4.00x, p95 1.00) |"
-    assert (
-        unpadded(export_speed.speed_table([one, two], reference=1))
-        .splitlines()[2]
-        .endswith("| 2.00 (0.25x, p95 4.00) |")
-    )
+    assert table[0] == "| artifact | images | MB | memory, MB | 2 threads, batch 4 |"
+    assert table[3] == "| b | 32x32x3 | 2.00 | 50 | 0.5 (4.00x, p95 1) |"
+    assert unpadded(export_speed.speed_table([one, two], reference=1)).splitlines()[2].endswith("| 2 (0.25x, p95 4) |")
+
+
+def test_artifacts_of_other_images_or_batches_are_compared_by_image_or_not_at_all() -> None:
+    def speed(shape: tuple[int, ...], batch: int, milliseconds: float) -> export_speed.ArtifactSpeed:
+        latency = Latency(threads=1, batch=batch, p50_ms=milliseconds, p95_ms=milliseconds, calls=5)
+        return export_speed.ArtifactSpeed(export_speed.Contender("a", "litert", Path("a")), 1, 1, (latency,), shape)
+
+    peer = speed((224, 224, 3), 16, 160.0)
+    rows = unpadded(export_speed.speed_table([peer, speed((224, 224, 3), 1, 5.0), speed((8, 8, 1), 16, 0.08)]))
+    assert [row.rsplit("| ", 1)[1] for row in rows.splitlines()[2:]] == [
+        "10 (1.00x, p95 10) |",
+        "5 (batch 1, 2.00x, p95 5) |",
+        "0.005 (p95 0.005) |",
+    ]
 
 
 def test_a_runner_predicts_as_the_model_does(files: Path) -> None:

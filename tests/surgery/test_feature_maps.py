@@ -270,3 +270,14 @@ def test_a_network_without_a_classifier_gets_no_new_head() -> None:
 def test_a_new_head_of_no_classes_raises(classes: int) -> None:
     with pytest.raises(ValueError, match=rf"`classes` to be a positive integer\. Received: {classes}"):
         with_head(build(TWO_STAGES), classes)
+
+
+def test_a_number_of_classes_may_be_numpy_s() -> None:
+    labels = np.array([0, 2, 1])
+    row = replace(TWO_STAGES, widths=list(np.array([4, 8])))
+    model = build(row, input_shape=(8, 8, 1), classes=labels.max() + 1)
+    for network in (model, with_head(model, labels.max() + 1)):
+        assert network.output_shape == (None, 3)
+        assert keras.Model.from_config(network.get_config()).output_shape == (None, 3)
+    with pytest.raises(ValueError, match="Expected `classes` to be a positive integer. Received: 2.0"):
+        build(TWO_STAGES, input_shape=(8, 8, 1), classes=2.0)
