@@ -74,14 +74,20 @@ class Checkpoints:
         origin: The settings and images of the run, as JSON has them, which each checkpoint contains. Those of other
             settings are refused; names that one of them lacks do not count.
         changeable: Names in `origin` that may differ.
+        check_place: Called before something is written; see `RunFolder.check_place`.
     """
 
     def __init__(
-        self, path: Path, copies: Copies, origin: Mapping[str, Any] | None = None, changeable: Sequence[str] = ()
+        self,
+        path: Path,
+        copies: Copies,
+        origin: Mapping[str, Any] | None = None,
+        changeable: Sequence[str] = (),
+        check_place: Callable[[], None] = lambda: None,
     ) -> None:
         self.path, self.copies = path, copies
         self.origin: dict[str, Any] = json.loads(json.dumps(dict(origin or {})))
-        self.changeable = tuple(changeable)
+        self.changeable, self.check_place = tuple(changeable), check_place
 
     def save(self, progress: Progress, variables: dict[str, keras.Variable]) -> None:
         """Writes a checkpoint, and deletes older ones when it is complete.
@@ -90,6 +96,7 @@ class Checkpoints:
             OSError: It cannot be written; earlier checkpoints are unchanged.
             FloatingPointError: A variable is not finite, so training could not resume from it.
         """
+        self.check_place()
         tensors = {
             f"{name}#{i}": keras.ops.convert_to_numpy(copy)
             for name, variable in variables.items()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from types import NoneType
@@ -20,7 +20,8 @@ from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
 from resnet_keras.runs.checkpoints import History
 from resnet_keras.runs.curves import draw_curves
-from resnet_keras.runs.lock import HOLDER_FILE, lock_run
+from resnet_keras.runs.file_hashes import check_hashes, file_hashes, sha256_of
+from resnet_keras.runs.lock import HOLDER_FILE, lock_run, open_folder
 from resnet_keras.runs.machine import versions
 from resnet_keras.weights.pretrained_files import list_pretrained, pretrained_facts
 
@@ -28,7 +29,7 @@ ARRAYS, BATCHES = "arrays", "tf.data"
 """Data sets of runs on the caller's own images, in memory or in batches: there is nothing to open again."""
 
 _RESULT = "evaluation.json"
-_FINISHED = (RUN_MODEL, "history.csv", _RESULT)
+_FINISHED = (RUN_MODEL, "history.csv")
 _HASHES = "sha256"  # in run.json
 
 
@@ -42,6 +43,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._check_place: Callable[[], None] | None = None
 
     @property
     def model(self) -> Path:
@@ -62,6 +64,24 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """TensorBoard's logs."""
         return self.path / "tensorboard"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the folder open: inside the context, nothing is written if it has been moved or removed."""
+        with open_folder(self.path) as self._check_place:
+            try:
+                yield
+            finally:
+                self._check_place = None
+
+    def check_place(self) -> None:
+        """Checks inside `held` that the folder is where it was.
+
+        Raises:
+            OSError: It was moved or removed; the message says where it is now, as far as the system tells that.
+        """
+        if self._check_place is not None:
+            self._check_place()
 
     def check(self, recipe: Recipe | Any, own_data: dict[str, Any] | None = None) -> bool:
         """Returns whether the folder holds this run already.
@@ -125,6 +145,7 @@ class RunFolder:
 
     def note(self, **facts: Any) -> None:
         """Adds facts to `run.json`, or replaces those of the same names."""
+        self.check_place()
         files.write_json(self.path / "run.json", {**self.data(), **facts})
 
     def _own_data(self) -> dict[str, Any]:
@@ -147,14 +168,8 @@ class RunFolder:
         Raises:
             ValueError: One has changed since; the message names it.
         """
-        hashes = self.data().get(_HASHES) if (self.path / "run.json").is_file() else None
-        for name, expected in (hashes if isinstance(hashes, dict) else {}).items():
-            file = self.path / name
-            if name in _FINISHED and file.is_file() and (found := _sha256(file.read_bytes())) != expected:
-                raise ValueError(
-                    f"Expected {file} as the run wrote it, of SHA-256 {str(expected)[:16]}.... Received: a changed or "
-                    f"damaged file, of {found[:16]}...; put a copy of the run back, or train in another folder"
-                )
+        if (self.path / "run.json").is_file():
+            check_hashes(self.path, (*_FINISHED, _RESULT), self.data().get(_HASHES))
 
     def tidy(self) -> None:
         """Removes what a finished run does not need, which a process left that was killed at its end.
@@ -186,14 +201,14 @@ class RunFolder:
         """
         facts: dict[str, Any] = {} if seconds is None else {"training_seconds": round(seconds, 2)}
         result = json.dumps(asdict(evaluation), indent=2) + "\n"
-        there = [self.path / name for name in _FINISHED if name != _RESULT and (self.path / name).is_file()]
-        hashes = {file.name: _sha256(file.read_bytes()) for file in there}
-        self.note(**facts, **{_HASHES: {**hashes, _RESULT: _sha256(result.encode())}})
+        hashes = {**file_hashes(self.path, _FINISHED), _RESULT: sha256_of(result.encode())}
+        self.note(**facts, **{_HASHES: hashes})
         files.write_text(self.path / _RESULT, result)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def write_history(self, history: History) -> None:
         """Writes `history.csv`, a line per epoch."""
+        self.check_place()
         columns = list(dict.fromkeys(key for row in history for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -203,6 +218,7 @@ class RunFolder:
 
     def write_curves(self, history: History) -> None:
         """Draws `curves.png`: error and loss over the epochs."""
+        self.check_place()
         figure = draw_curves([history], self._title(history))
         with files.new_file(self.path / "curves.png") as aside:
             figure.savefig(aside, dpi=120)
@@ -249,10 +265,6 @@ def dataset_of(source: str | Path, dataset: str | None, data_dir: str | Path | N
     if folder.recipe().data.dataset in (ARRAYS, BATCHES):
         raise ValueError(f"Expected a data set to use with a run on its caller's own images. Received: {source}")
     return folder.recipe().data.dataset, data_dir or folder.data().get("data_dir")
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _flat(settings: Any) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""A lock that lets one process at a time train in a folder."""
+"""The folder of a running process: one process at a time, and it stays where it is."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +44,46 @@ def lock_run(folder: Path) -> Iterator[None]:
             holder.unlink(missing_ok=True)
         finally:
             lock.release()
+
+
+@contextmanager
+def open_folder(folder: Path) -> Iterator[Callable[[], None]]:
+    """Holds a folder open; yields a function that checks that it is where it was.
+
+    The function raises an `OSError` that says where the folder is now, as far as the system tells that. On Windows,
+    where an open folder cannot be moved, it checks nothing.
+    """
+    if sys.platform == "win32":
+        yield lambda: None
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+
+    def check() -> None:
+        try:
+            stays = os.path.samestat(os.fstat(descriptor), os.stat(folder))
+        except FileNotFoundError:
+            stays = False
+        if not stays:
+            raise OSError(
+                errno.ESTALE,
+                f"Expected {folder} to stay where it is while a run writes to it. Received: {_place(descriptor)}",
+            )
+
+    try:
+        yield check
+    finally:
+        os.close(descriptor)
+
+
+def _place(descriptor: int) -> str:
+    """Returns in words where an open folder is now."""
+    if not os.fstat(descriptor).st_nlink:
+        return "it was removed"
+    try:
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return "it was moved or removed"
+    return "it was removed" if place.endswith(" (deleted)") else f"it is now {place}, where the same recipe resumes"
 
 
 def _read(holder: Path) -> str:

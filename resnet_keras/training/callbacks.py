@@ -186,6 +186,7 @@ class CheckpointWriter(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Writes a checkpoint if one is due, or if a signal has arrived, and then ends the run."""
         if self.tracker.complete:
+            self.checkpoints.check_place()  # before a validation, at which TensorBoard makes its folder
             late = time.monotonic() - self._saved > _BEFORE_VALIDATION_SECONDS
             if self.sync is None and (self.preemption.received or late):
                 values = {key: float(value) for key, value in logs.items()}

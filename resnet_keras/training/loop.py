@@ -229,6 +229,7 @@ def _finish(
     if history:  # a run that was killed after its last checkpoint has not written its last row
         folder.write_history(history)
     folder.write_curves(history)
+    folder.check_place()
     classes = inputs.data.class_names
     Classifier(_final_network(inputs, state.model), inputs.preprocessing, classes).save(folder.model)
     inputs.data.write_samples(folder.samples, inputs.preprocessing)

@@ -118,7 +118,8 @@ def train(
         Preempted: SIGTERM, SIGHUP, SIGUSR1, SIGXCPU, or Ctrl-C has arrived; the run is saved. The second time it
             ends at once.
         MemoryError: The batch does not fit the device's memory.
-        OSError: The disk is full or not writable, or images cannot be read any more; the last checkpoint is complete.
+        OSError: The disk is full or not writable, `workdir` was moved or removed, or images cannot be read any more;
+            the last checkpoint is complete.
         ConnectionError: Another of several machines has ended or cannot be reached.
     """
     if Path(workdir).exists() and not Path(workdir).is_dir():
@@ -188,7 +189,7 @@ def _train(
         _log.info(f"{folder.path} is finished")
         return result
     inputs = prepare_inputs(recipe, source, own_data, replicas=distribution.replicas(strategy))
-    with lock_run(folder.path):
+    with lock_run(folder.path), folder.held():
         if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:  # by another process, meanwhile
             return result
         # An absolute path, because a run is also evaluated and exported from other folders.
@@ -221,6 +222,7 @@ def _begin(
         distribution.replica_values(strategy),
         origin,
         changeable=("images",) if accept or noted else (),
+        check_place=folder.check_place,
     )
     last = checkpoints.last()
     accepted = changed_data(folder, found, accept=accept, last_step=last) if found else []

@@ -1,12 +1,14 @@
 """A run that ends early at its very end shows what an undisturbed one shows, and damage after it is told."""
 
 import csv
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.little_runs import RESULT, little_runs
+from helpers.messages import on_message
 from helpers.short_recipes import PLAIN
 
 from resnet_keras.evaluation.predictions import Evaluation
@@ -66,6 +68,31 @@ def test_a_run_that_ends_at_its_end_is_completed_by_the_same_call(
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
     assert not left & {"checkpoints", HOLDER_FILE, "samples/.aside-killed"}
     assert {"model.keras", "history.csv", "evaluation.json"} <= left
+
+
+def test_a_folder_that_is_moved_is_not_made_anew_and_the_run_resumes_where_it_is(tmp_path: Path) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    said = rf"Expected {run} to stay .* Received: it is now {moved}, where the same recipe resumes"
+    with pytest.raises(OSError, match=said), on_message("epoch 1/2", lambda: run.rename(moved)):
+        train(PLAIN, run)
+    assert not run.exists()
+    assert train(PLAIN, moved) == RESULT
+    assert rows(moved) == ["1", "2"]
+
+
+def test_a_folder_that_is_removed_or_replaced_is_not_written_to(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(PLAIN, {"data_dir": None})
+    with folder.held():
+        folder.note(replicas=1)
+        shutil.rmtree(folder.path)
+        with pytest.raises(OSError, match=r"to stay where it is .* Received: it was removed$"):
+            folder.write_history([{"epoch": 1, "loss": 2.0}])
+        assert not folder.path.exists()
+        folder.path.mkdir()
+        with pytest.raises(OSError, match="to stay where it is"):
+            folder.finish(RESULT)
+    assert list(folder.path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["model.keras", "history.csv", "evaluation.json"])
