@@ -64,16 +64,6 @@ ORDER = {
     "runs": (
         *("process_memory", "lock", "file_hashes", "checkpoints", "machine", "curves", "image_grid", "folder"),
         *("data_record", "saved_run", "summary"),
-            "lock",
-            "file_hashes",
-            "checkpoints",
-            "machine",
-            "curves",
-            "image_grid",
-            "folder",
-            "data_record",
-        ),
-        *("saved_run", "summary"),
         *("results_page", "post_training", "trained_weights"),
     ),
     "training": (
