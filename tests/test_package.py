@@ -60,7 +60,6 @@ ORDER = {
         *("conversion", "prediction", "keras_functions"),
     ),
     "evaluation": ("views", "view_batches", "predictions", "evaluator", "layer_responses", "protocols", "confusion"),
-    "segmentation": ("heads", "builders", "measures", "mask_files", "mask_input"),
     "runs": (
         *("process_memory", "lock", "file_hashes", "checkpoints", "machine", "curves", "image_grid", "folder"),
         *("data_record", "saved_run", "summary"),
@@ -85,6 +84,7 @@ ORDER = {
         *("onnx_converter", "onnx_file", "layer_errors", "warmup_requests", "reference", "verification", "report"),
         *("model_card", "reuse", "artifacts", "exporter"),
     ),
+    "segmentation": (*("heads", "builders", "measures", "mask_files", "mask_input", "segmenter", "mask_export"),),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),
         "reproducer",

@@ -39,7 +39,7 @@ def serving_network(classifier: Classifier, precision: Precision = "float32") ->
     preprocessing = classifier.preprocessing
     network = fold(features_and_logits(classifier.model))
     pixels = keras.Input((*preprocessing.image_size, preprocessing.channels), dtype="float32", name="images")
-    network, normalized = _absorb_normalization(network, preprocessing, pixels)
+    network, normalized = absorb_normalization(network, preprocessing, pixels)
     if precision != "float32":
         network = fold(network, precision=precision)
     return keras.Model(pixels, network(normalized), name=classifier.model.name)
@@ -61,7 +61,7 @@ def probability_network(network: keras.Model) -> keras.Model:
     return keras.Model(pixels, probabilities, name=network.name)
 
 
-def _absorb_normalization(network: keras.Model, preprocessing: Preprocessing, pixels: Any) -> tuple[keras.Model, Any]:
+def absorb_normalization(network: keras.Model, preprocessing: Preprocessing, pixels: Any) -> tuple[keras.Model, Any]:
     """Lets the first convolution scale and order the channels; returns the network and its input, made of `pixels`."""
     mean, std = (np.asarray(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
     bgr = preprocessing.channel_order == "bgr"

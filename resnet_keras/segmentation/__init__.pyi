@@ -1,6 +1,11 @@
 from .builders import FCN as FCN
 from .builders import DeepLabV3 as DeepLabV3
 from .builders import UNet as UNet
+from .mask_export import AGREEMENT as AGREEMENT
+from .mask_export import MASK_FORMATS as MASK_FORMATS
+from .mask_export import MaskArtifact as MaskArtifact
+from .mask_export import export_segmenter as export_segmenter
+from .mask_files import VOC_CLASSES as VOC_CLASSES
 from .mask_files import MaskSplit as MaskSplit
 from .mask_files import open_masks as open_masks
 from .mask_files import read_mask as read_mask
@@ -10,3 +15,6 @@ from .measures import IGNORED as IGNORED
 from .measures import MaskConfusion as MaskConfusion
 from .measures import SegmentationResult as SegmentationResult
 from .measures import evaluate_masks as evaluate_masks
+from .segmenter import Segmenter as Segmenter
+from .segmenter import class_colors as class_colors
+from .segmenter import draw_mask as draw_mask

@@ -82,5 +82,5 @@ def _conv_bn_relu(
 
 def _spread(pooled: Any, like: Any) -> Any:
     """Returns one pixel (N, 1, 1, C) at all places of a map (N, h, w, C)."""
-    nothing = layers.Rescaling(0.0, name="aspp_zeros")(like)
+    nothing = layers.Subtract(name="aspp_zeros")([like, like])  # of the map's size, whatever it is
     return layers.Add(name="aspp_spread")([nothing, pooled])

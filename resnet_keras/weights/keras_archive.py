@@ -25,7 +25,17 @@ _LAYERS = (
     *("Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Cropping2D"),
     *("Dense", "DepthwiseConv2D", "Dropout", "ELU", "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D"),
     *("GroupNormalization", "Identity", "InputLayer", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "Maximum"),
-    *("Multiply", "ReLU", "Rescaling", "Softmax", "SpatialDropout2D", "Subtract", "UpSampling2D", "ZeroPadding2D"),
+    *(
+        "Multiply",
+        "ReLU",
+        "Rescaling",
+        "Resizing",
+        "Softmax",
+        "SpatialDropout2D",
+        "Subtract",
+        "UpSampling2D",
+        "ZeroPadding2D",
+    ),
 )
 _OPERATIONS = ("Add", "Concatenate", "GetItem", "Mean", "Multiply", "Pad", "Relu", "Softmax", "Subtract")
 _PARTS = (

@@ -1,0 +1,239 @@
+"""Export of segmentation networks to SavedModel and LiteRT, each verified by the masks of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from resnet_keras import files
+from resnet_keras.checks.extras import required
+from resnet_keras.data.image_limits import few_scans, header_size
+from resnet_keras.data.image_ops import decode_jpeg_or_png, whole
+from resnet_keras.exporting.constant_weights import with_constant_weights
+from resnet_keras.exporting.image_bytes import MOST_PIXELS
+from resnet_keras.exporting.litert import convert_to_litert, operators
+from resnet_keras.exporting.serving import absorb_normalization
+from resnet_keras.segmentation.measures import MaskConfusion
+from resnet_keras.segmentation.segmenter import Segmenter
+from resnet_keras.surgery.folding import fold
+
+MaskFormat = Literal["saved_model", "float32", "float16", "dynamic_range", "int8"]
+MASK_FORMATS: tuple[MaskFormat, ...] = ("saved_model", "float32", "float16", "dynamic_range", "int8")
+AGREEMENT: dict[MaskFormat, float] = {
+    "saved_model": 0.999,
+    "float32": 0.999,
+    "float16": 0.995,
+    "dynamic_range": 0.95,
+    "int8": 0.95,
+}
+"""Smallest fraction of the pixels whose class is that of the model, by format."""
+
+
+@dataclass(frozen=True)
+class MaskArtifact:
+    """A verified artifact of a segmentation network.
+
+    Attributes:
+        format: Format of the artifact.
+        path: Its file or folder.
+        size_bytes: Its size.
+        agreement: Fraction of the pixels whose class is that of the model, 0 to 1.
+        mean_iou: Mean intersection over union of its masks and the model's.
+    """
+
+    format: MaskFormat
+    path: str
+    size_bytes: int
+    agreement: float
+    mean_iou: float
+
+
+def export_segmenter(
+    segmenter: Segmenter,
+    folder: str | Path,
+    images: Any,
+    *,
+    formats: Sequence[MaskFormat] = MASK_FORMATS,
+    agreement: float | None = None,
+) -> list[MaskArtifact]:
+    """Writes a segmenter as SavedModel and LiteRT files, after comparing the masks of each with the model's.
+
+    The SavedModel takes images of any size and returns masks of the same size: `serving_default` takes `images`
+    (N, H, W, C) of uint8 and returns `masks` (N, H, W) of uint8; `serve_bytes` takes `image_bytes` (N,), JPEG or PNG
+    files, and returns `masks` (N,), PNG files. The LiteRT files take one image of the network's size, float32 pixels
+    0–255 ("int8": uint8), and return its mask at that size, int32; they have builtin operators only.
+
+    Args:
+        segmenter: Network, preprocessing and class names.
+        folder: New folder of the artifacts; nothing is there unless all agree.
+        images: Images to compare on, and for "int8" to calibrate with, at least one; see `Segmenter.predict`.
+        formats: Formats to write.
+        agreement: Smallest fraction of equal pixels for all formats; those of `AGREEMENT` if `None`.
+
+    Returns:
+        An artifact for each format, also in `export.json`.
+
+    Raises:
+        ValueError: A format is unknown, there are more than 256 classes or no images, or an artifact does not agree
+            (the message names it and the fraction).
+        resnet_keras.exporting.ArtifactError: The converter failed.
+        MissingExtra: A package of the extra `export` is missing.
+    """
+    unknown = [name for name in formats if name not in MASK_FORMATS]
+    if unknown or not formats:
+        raise ValueError(f"Expected formats among {', '.join(MASK_FORMATS)}. Received: {', '.join(unknown) or 'none'}")
+    if len(segmenter.class_names) > 256:
+        raise ValueError(f"Expected at most 256 classes, for masks of 8 bits. Received: {len(segmenter.class_names)}")
+    pairs = list(segmenter.masks(images))
+    if not pairs:
+        raise ValueError("Expected images to compare the artifacts on. Received: none")
+    network = _serving_network(segmenter)
+    with files.new_folder(folder) as aside:
+        paths = {name: aside / ("saved_model" if name == "saved_model" else f"{name}.tflite") for name in formats}
+        resized = np.stack([_resized(pixels, segmenter) for pixels, _ in pairs])
+        if "saved_model" in paths:
+            _write_saved_model(segmenter, network, paths["saved_model"])
+        lite = {name: path for name, path in paths.items() if name != "saved_model"}
+        if lite:
+            with required("export", "LiteRT"):
+                convert_to_litert(_mask_network(network), np.rint(resized).astype(np.uint8), lite, batch=1)
+        found = [
+            _compared(name, path, segmenter, pairs, resized, AGREEMENT[name] if agreement is None else agreement)
+            for name, path in paths.items()
+        ]
+        final = [MaskArtifact(**{**asdict(each), "path": Path(each.path).name}) for each in found]
+        files.write_json(
+            aside / "export.json",
+            {
+                "class_names": segmenter.class_names,
+                "preprocessing": segmenter.preprocessing.to_json(),
+                "images": len(pairs),
+                "artifacts": [asdict(each) for each in final],
+            },
+        )
+    return [MaskArtifact(**{**asdict(each), "path": str(Path(folder) / each.path)}) for each in final]
+
+
+def _serving_network(segmenter: Segmenter) -> keras.Model:
+    """Returns a network of float32 RGB pixels 0–255 (N, *image_size, C) to scores, for inference."""
+    preprocessing, model = segmenter.preprocessing, segmenter.model
+    scores = model.output["logits"] if isinstance(model.output, dict) else model.output
+    network = fold(keras.Model(model.input, scores, name=model.name))
+    pixels = keras.Input((*preprocessing.image_size, preprocessing.channels), dtype="float32", name="images")
+    network, normalized = absorb_normalization(network, preprocessing, pixels)
+    return keras.Model(pixels, network(normalized), name=model.name)
+
+
+def _mask_network(network: keras.Model) -> keras.Model:
+    """Returns a network of float32 pixels to the index of the largest score, int32 (N, H, W)."""
+    pixels = keras.Input(network.input_shape[1:], dtype="float32", name="images")
+    # `keras.ops.argmax` treats zeros by their sign, with operations that LiteRT does not have.
+    largest = keras.layers.Lambda(
+        lambda scores: tf.argmax(scores, -1, tf.int32), output_shape=network.input_shape[1:3], name="masks"
+    )
+    return keras.Model(pixels, largest(network(pixels)), name=network.name)
+
+
+def _resized(pixels: np.ndarray, segmenter: Segmenter) -> np.ndarray:
+    """Returns an image at the network's size, as the segmenter resizes it: float32 (*image_size, C)."""
+    size, method = segmenter.preprocessing.image_size, segmenter.preprocessing.interpolation
+    return whole(tf.image.resize(tf.constant(pixels, tf.float32), size, method, antialias=True)).numpy()
+
+
+def _write_saved_model(segmenter: Segmenter, network: keras.Model, folder: Path) -> None:
+    preprocessing, compute = segmenter.preprocessing, with_constant_weights(network)
+    spec = tf.TensorSpec((None, None, None, preprocessing.channels), tf.uint8, name="images")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)], autograph=False)
+    def scores(pixels: tf.Tensor) -> tf.Tensor:
+        return compute(pixels)
+
+    def masks_of(images: tf.Tensor) -> tf.Tensor:
+        size = tf.shape(images)[1:3]
+        pixels = tf.image.resize(images, preprocessing.image_size, preprocessing.interpolation, antialias=True)
+        full = tf.image.resize(scores(whole(pixels)), size, "bilinear")
+        return tf.cast(tf.argmax(full, -1), tf.uint8)
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([_bounded(tf.shape(images, tf.int64)[1:3])]):
+            return {"masks": masks_of(tf.identity(images))}
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+    def serve_file(file: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([_bounded(header_size(file)), few_scans(file)]):
+            image = decode_jpeg_or_png(tf.identity(file), preprocessing.channels)
+        return tf.io.encode_png(masks_of(image[None])[0][..., None])
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)
+    def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"masks": tf.map_fn(serve_file, image_bytes, parallel_iterations=1)}
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve, "serve_bytes": serve_bytes})
+
+
+def _bounded(size: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for a height and width (2,) of no pixels or too many."""
+    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    return tf.debugging.Assert(
+        (tf.reduce_min(size) > 0) & (pixels <= MOST_PIXELS),
+        [f"Expected images of 1 to {MOST_PIXELS} pixels. Received a height and width of", size],
+    )
+
+
+def _compared(
+    name: MaskFormat,
+    path: Path,
+    segmenter: Segmenter,
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+    resized: np.ndarray,
+    least: float,
+) -> MaskArtifact:
+    """Returns the artifact with its agreement.
+
+    Raises:
+        ValueError: Fewer pixels are equal than have to be, or a LiteRT file has operators that are not builtin.
+    """
+    confusion = MaskConfusion(segmenter.class_names, ignored=-1)
+    if name == "saved_model":
+        run = tf.saved_model.load(str(path)).signatures["serving_default"]
+        found = [run(tf.constant(np.rint(pixels)[None].astype(np.uint8)))["masks"].numpy()[0] for pixels, _ in pairs]
+        expected = [mask for _, mask in pairs]
+    else:
+        if custom := [each for each in operators(path) if each.startswith(("custom", "FLEX"))]:
+            raise ValueError(f"Expected a LiteRT file of builtin operators. Received: {name}, with {', '.join(custom)}")
+        run_file = _interpreter(path)
+        found = [run_file(pixels) for pixels in resized]
+        expected = segmenter.predict(list(resized))
+    for mask, reference in zip(found, expected, strict=True):
+        confusion.add(reference, mask)
+    result = confusion.result()
+    if result.pixel_accuracy < least:
+        raise ValueError(
+            f"Expected {name} to have at least {least:.2%} of the model's pixels on {len(pairs)} images (`agreement`); "
+            f"leave it out by `formats`, or calibrate with other images. Received: {result.pixel_accuracy:.2%}"
+        )
+    size = sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
+    return MaskArtifact(name, str(path), size, result.pixel_accuracy, result.mean_iou)
+
+
+def _interpreter(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function of a LiteRT file: pixels (H, W, C) to a mask (H, W)."""
+    with required("export", "LiteRT"):
+        from ai_edge_litert.interpreter import Interpreter
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(taken["index"], np.rint(pixels)[None].astype(taken["dtype"]))
+        interpreter.invoke()
+        return interpreter.get_tensor(given["index"])[0]
+
+    return run

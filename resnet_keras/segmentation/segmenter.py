@@ -1,0 +1,165 @@
+"""A segmentation network with its preprocessing and class names: images in, masks out."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from resnet_keras import files
+from resnet_keras.data.class_names import check_class_names
+from resnet_keras.data.image_ops import normalize, whole
+from resnet_keras.data.input_images import read_images
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.layers.batch_norm import fuse
+from resnet_keras.weights.keras_archive import check_archive
+from resnet_keras.weights.keras_file import read_member
+
+MEMBER = "segmenter.json"
+"""The member of a `.keras` file that Keras does not write: preprocessing and class names."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Segmenter:
+    """A segmentation network, its preprocessing and its class names.
+
+    Example:
+        >>> segmenter = segmentation.Segmenter(model, preprocessing, ("sky", "road"))
+        >>> (mask,) = segmenter.predict("street.jpg")
+        >>> segmentation.draw_mask(photo, mask, classes=2)
+
+    Attributes:
+        model: A network of normalized images (N, H, W, C) to scores (N, H, W, classes), or to a dictionary whose
+            "logits" they are.
+        preprocessing: Size that images are resized to as a whole, and their normalization; its shorter side does not
+            apply.
+        class_names: One name per class.
+
+    Raises:
+        ValueError: The network does not have one score per class name and pixel, or does not take images of the
+            preprocessing's size; or a name is not a line of text.
+    """
+
+    model: keras.Model
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", check_class_names(self.class_names))
+        outputs, taken = _scores(self.model.output).shape, self.model.input_shape
+        if len(outputs) != 4 or outputs[-1] != len(self.class_names):
+            raise ValueError(
+                f"Expected a network with a score of each class ({len(self.class_names)}) at each pixel. "
+                f"Received: {self.model.name}, with outputs of shape {tuple(outputs)}"
+            )
+        wanted = (*self.preprocessing.image_size, self.preprocessing.channels)
+        if any(own not in (None, side) for own, side in zip(taken[1:], wanted, strict=True)):
+            raise ValueError(
+                f"Expected a network that takes images of its preprocessing, {wanted}. Received: {self.model.name}, "
+                f"which takes {tuple(taken[1:])}"
+            )
+
+    def __repr__(self) -> str:
+        """Returns the network's name, the size of its images, and the number of classes."""
+        height, width = self.preprocessing.image_size
+        return f"Segmenter({self.model.name}, {height}x{width}, {len(self.class_names)} classes)"
+
+    @classmethod
+    def load(cls, path: str | Path) -> Segmenter:
+        """Returns the segmenter in a file that `save` wrote.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged, malicious, or not of a segmenter.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"Expected a .keras file of a segmenter. Received: no file {path}")
+        metadata = read_member(path, MEMBER)
+        if metadata is None:
+            raise ValueError(
+                f"Expected a .keras file with preprocessing and class names, as `Segmenter.save` writes it. Received: "
+                f"{path}, without them"
+            )
+        try:
+            preprocessing, names = Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"])
+            check_archive(path)
+            model = fuse(keras.saving.load_model(path, compile=False))
+            return cls(model, preprocessing, names)
+        except Exception as error:  # of any kind, from Keras
+            raise ValueError(
+                f"Expected a whole .keras file. Received: {path}, which can't be read: {str(error)[:300]}"
+            ) from error
+
+    def save(self, path: str | Path) -> None:
+        """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
+        metadata = {"preprocessing": self.preprocessing.to_json(), "class_names": self.class_names}
+        with files.new_file(path) as aside:
+            self.model.save(aside)
+            with zipfile.ZipFile(aside, "a") as archive:
+                archive.writestr(MEMBER, json.dumps(metadata))
+
+    def predict(self, images: Any) -> list[np.ndarray]:
+        """Returns the mask of each image at the image's own size: integers (H, W), the indices of the classes.
+
+        Args:
+            images: A path, a folder, the bytes of an image file, a Pillow image, an array or a tensor of (H, W),
+                (H, W, C) or (N, H, W, C), pixels 0–255; or a list or an iterator of these.
+
+        Raises:
+            FileNotFoundError: A path does not exist, or a folder has no image.
+            ValueError: A file is damaged (the message names it), or an array is no image.
+        """
+        return [mask for _, mask in self.masks(images)]
+
+    def masks(self, images: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields each image, upright, and its mask; see `predict`."""
+        kind = np.uint8 if len(self.class_names) <= 256 else np.int32
+        for image in read_images(images, self.preprocessing.channels):
+            pixels = keras.ops.image.resize(
+                keras.ops.convert_to_tensor(image.pixels, "float32"),
+                self.preprocessing.image_size,
+                interpolation=self.preprocessing.interpolation,
+                antialias=True,
+            )
+            scores = _scores(self.model(normalize(whole(pixels), self.preprocessing)[None], training=False))
+            full = keras.ops.image.resize(scores, image.pixels.shape[:2], interpolation="bilinear", antialias=False)
+            yield image.pixels, keras.ops.convert_to_numpy(keras.ops.argmax(full[0], -1)).astype(kind)
+
+
+def draw_mask(image: Any, mask: Any, classes: int, *, alpha: float = 0.6) -> np.ndarray:
+    """Returns an image with its mask in the colors of PASCAL VOC: uint8 (H, W, 3).
+
+    Args:
+        image: Pixels 0–255, RGB or gray (H, W, C).
+        mask: Labels (H, W); labels outside the classes are not colored.
+        classes: Number of classes.
+        alpha: Opacity of the colors, 0 to 1.
+    """
+    pixels = np.asarray(image, np.float32)
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    labels = np.asarray(mask)
+    known = (labels >= 0) & (labels < classes)
+    colors = class_colors(classes)[np.where(known, labels, 0)]
+    mixed = np.where(known[..., None], (1 - alpha) * pixels + alpha * colors, pixels)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def class_colors(classes: int) -> np.ndarray:
+    """Returns the colors of PASCAL VOC's palette: uint8 (classes, 3). The bits of a label are spread over channels."""
+    labels = np.arange(classes)[:, None]
+    channel = np.arange(3)
+    colors = np.zeros((classes, 3), np.int64)
+    for bit in range(8):
+        colors |= ((labels >> (3 * bit + channel)) & 1) << (7 - bit)
+    return colors.astype(np.uint8)
+
+
+def _scores(outputs: Any) -> Any:
+    return outputs["logits"] if isinstance(outputs, dict) else outputs
