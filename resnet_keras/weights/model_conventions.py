@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -73,7 +74,7 @@ _PIXEL_LAYERS = ("Rescaling", "Normalization", "Resizing", "CenterCrop", "Lambda
 
 
 def check_pixels(config: Any, source: str) -> None:
-    """Refuses a model with layers that change pixels, which its weights do not show.
+    """Refuses a model with layers before its first convolution that change pixels, which its weights do not show.
 
     Args:
         config: Its configuration, or the fields of its layers.
@@ -82,7 +83,8 @@ def check_pixels(config: Any, source: str) -> None:
     Raises:
         ValueError: There is such a layer.
     """
-    found = next((each for each in _layers(config) if each["class_name"] in _PIXEL_LAYERS), None)
+    first = itertools.takewhile(lambda each: "Conv2D" not in each["class_name"], _layers(config))
+    found = next((each for each in first if each["class_name"] in _PIXEL_LAYERS), None)
     if found is not None:
         raise ValueError(
             "Expected a network of normalized images, whose conversion is stated as preprocessing. "
