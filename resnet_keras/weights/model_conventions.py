@@ -83,8 +83,10 @@ def check_pixels(config: Any, source: str) -> None:
     Raises:
         ValueError: There is such a layer.
     """
-    first = itertools.takewhile(lambda each: "Conv2D" not in each["class_name"], _layers(config))
-    found = next((each for each in first if each["class_name"] in _PIXEL_LAYERS), None)
+    layers = list(_layers(config))
+    first = itertools.takewhile(lambda each: "Conv2D" not in each["class_name"], layers)
+    lambdas = (each for each in layers if each["class_name"] == "Lambda")  # which may be in front under any name
+    found = next((each for each in itertools.chain(first, lambdas) if each["class_name"] in _PIXEL_LAYERS), None)
     if found is not None:
         raise ValueError(
             "Expected a network of normalized images, whose conversion is stated as preprocessing. "
