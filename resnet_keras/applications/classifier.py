@@ -76,6 +76,7 @@ class Classifier:
                 f"Received: {self.model.name}, with outputs of shape {outputs}"
             )
         head_of(self.model)
+        _tell_scale(self.preprocessing.mean, self.preprocessing.std)
 
     def __repr__(self) -> str:
         """Returns the network's name, the size of its images, and the number of classes with the first of them."""
@@ -285,3 +286,13 @@ class Classifier:
 def _is_whole(path: Path) -> bool:
     """Returns whether a file has network, preprocessing and class names, as `save` writes them."""
     return path.suffix == ".keras" and path.is_file() and read_member(path, CLASSIFIER_MEMBER) is not None
+
+
+@functools.cache  # once for the same numbers
+def _tell_scale(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Warns of a mean and a standard deviation that are those of pixels from 0 to 1."""
+    if all(0 < value <= 1 for value in (*mean, *std)):
+        _log.warning(
+            f"mean {mean} and std {std} look like those of pixels from 0 to 1; pixels are 0-255 here: multiply both by "
+            "255"
+        )

@@ -46,6 +46,8 @@ class NetworkSettings:
     """Initialize the last scale of each residual branch to 0 (arXiv:1706.02677, section 5.1)."""
     weights: str | None = None
     """Source of the initial weights: a file or folder, imagenet, torchvision or hf://OWNER/NAME; random if None."""
+    weights_prefix: str | None = None
+    """Beginning of the names of the network's tensors, if the file of the weights has several: encoder_q, teacher."""
     fit_head: bool = False
     """With weights of other classes, fit the classifier to features before the rest is trained (arXiv:2202.10054)."""
     freeze: Part | None = None

@@ -228,8 +228,8 @@ def recognize_layout(names: Iterable[str], prefix: str | None = None) -> tuple[L
             others_found += prefixes
         elif len(prefixes) > 1:
             raise ValueError(
-                "Expected the weights of one network. `resnet convert --prefix`, or the argument `prefix`, chooses "
-                f"one. Received: {len(prefixes)}, {_shown(prefixes)}"
+                "Expected the weights of one network. `prefix`, in training `weights_prefix`, chooses one. "
+                f"Received: {len(prefixes)}, {_shown(prefixes)}"
             )
         else:
             return layout, prefixes[0]

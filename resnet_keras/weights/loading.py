@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from dataclasses import dataclass, replace
@@ -21,7 +22,9 @@ from resnet_keras.weights.leftovers import modules_of
 from resnet_keras.weights.model_conventions import conventions_of_model
 from resnet_keras.weights.sources import open_weights
 
+_log = logging.getLogger(__name__)
 _SHOWN = 5
+_SKIPPED = "passed over, without a place in the network"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +143,10 @@ def load_weights(
             f"{'none' if found.classes is None else f'one of {found.classes} classes'}",
             stacklevel=2,
         )
+    if not skip_unexpected:  # which asks for it
+        for note in report.notes:
+            if note.startswith(_SKIPPED):
+                _log.warning(f"{found.source}: {note}")
     for name, value in values.items():
         weights[name][1].assign(value)
     _set_epsilon(model, found.conventions.epsilon)
@@ -176,7 +183,7 @@ def _compared(weights: dict, found: ImportedWeights, skip_unexpected: bool) -> L
     unexpected = (*(_called(found, name) for name in extra if name not in heads), *found.unexpected)
     beside = found.beside if same_head else ()
     skipped = (*unexpected, *beside) if skip_unexpected else () if same_head else found.beside
-    notes = [f"passed over, without a place in the network: {modules_of(skipped)}"] if skipped else []
+    notes = [f"{_SKIPPED}: {modules_of(skipped)}"] if skipped else []
     return LoadReport(
         source=found.source,
         layout=found.layout,

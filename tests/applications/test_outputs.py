@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -78,6 +79,14 @@ def test_one_output_becomes_two_classes_of_the_same_probability(names: tuple[str
     expected = np.asarray(model(IMAGES.astype("float32") / 255))[:, 0]
     np.testing.assert_allclose(classifier.probabilities(list(IMAGES))[:, 1], expected, atol=1e-6)
     assert any("one output is taken for the second of two classes" in note for note in report.notes)
+
+
+def test_a_mean_of_pixels_from_0_to_1_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    unit = Preprocessing(image_size=(8, 8), channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    for preprocessing in (PIXELS, unit, unit, replace(PIXELS, std=(1.0,) * 3)):
+        Classifier(tiny(None), preprocessing, ("a", "b", "c"))
+    (record,) = caplog.records
+    assert record.message.endswith("look like those of pixels from 0 to 1; pixels are 0-255 here: multiply both by 255")
 
 
 def test_a_network_for_several_labels_is_exported_by_none_of_its_names() -> None:

@@ -63,7 +63,7 @@ def test_another_head_is_no_classifier(others: dict[str, Any]) -> None:
 DETECTOR = {"neck.fpn.weight": (4, 8, 1, 1), "rpn.conv.weight": (4, 4, 3, 3), "roi_heads.fc.weight": (9, 16)}
 
 
-def test_the_backbone_of_a_detector_is_loaded_and_the_rest_is_told() -> None:
+def test_the_backbone_of_a_detector_is_loaded_and_the_rest_is_told(caplog: pytest.LogCaptureFixture) -> None:
     found = imported("backbone.body.", head=False, **DETECTOR)
     assert (found.classes, found.beside, found.unexpected) == (None, tuple(DETECTOR), ())
     model = build(SMALL, include_top=False, zero_channels="both_sides")
@@ -71,6 +71,7 @@ def test_the_backbone_of_a_detector_is_loaded_and_the_rest_is_told() -> None:
     assert len(report.matched) == 25 and not report.problems
     assert report.ignored == tuple(DETECTOR)
     assert "passed over, without a place in the network: neck (1), rpn (1), roi_heads (1)" in report.notes
+    assert "file: passed over, without a place in the network: neck (1)" in caplog.text
     with pytest.warns(UserWarning, match="keeps its initial weights: file has none"):
         report = load_weights(network(0, zero_channels="both_sides"), found)
     assert report.new_head == ("logits/kernel", "logits/bias") and not report.problems
@@ -121,7 +122,9 @@ def test_what_is_no_weight_is_passed_over_and_told(prefix: str, others: dict[str
 def test_a_prefix_chooses_one_of_two_networks(tmp_path: Any) -> None:
     query, key = named("module.encoder_q.", head=False), named("module.encoder_k.", head=False)
     path = write_safetensors(query | {name: array + 1 for name, array in key.items()}, tmp_path / "moco.safetensors")
-    with pytest.raises(ValueError, match=r"`resnet convert --prefix`.*: 2, 'module\.encoder_k', 'module\.encoder_q'"):
+    with pytest.raises(
+        ValueError, match=r"`prefix`, in training `weights_prefix`.*: 2, 'module\.encoder_k', 'module\.encoder_q'"
+    ):
         open_weights(path)
     for prefix in ("module.encoder_k", "module.encoder_k."):
         found = open_weights(path, prefix=prefix)
