@@ -139,6 +139,7 @@ def center(size: tf.Tensor, cropped: tuple[int, int]) -> tf.Tensor:
 def window(image: tf.Tensor, size: tf.Tensor, corner: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Returns the crop of `image_size` at `corner` of the image resized to `size`, whole pixels in float32."""
     height, width = preprocessing.image_size
+    image = tf.convert_to_tensor(image)
 
     def usual() -> tf.Tensor:
         resized = resize(image, size, preprocessing, columns=(corner[1], width))
@@ -152,9 +153,9 @@ def window(image: tf.Tensor, size: tf.Tensor, corner: tf.Tensor, preprocessing: 
         result = _window_of_long(preprocessing)(images, size, corner)
         return result if image.shape.rank == 4 else result[0]
 
-    image = tf.cond(long, of_long, usual)
-    image.set_shape((*image.shape[:-3], height, width, preprocessing.channels))
-    return image
+    cropped = tf.cond(long, of_long, usual)
+    cropped.set_shape((*image.shape[:-3], height, width, preprocessing.channels))
+    return cropped
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ that copy the top of the stack, claim a size of their own, or contain numbers as
 
 from __future__ import annotations
 
+import gc
 import reprlib
 import struct
 from collections import OrderedDict
@@ -93,6 +94,15 @@ class BoundedUnpickler:
 
     def load(self) -> Any:
         """Returns the object in the pickle."""
+        collecting = gc.isenabled()
+        gc.disable()  # a look at all objects every few thousand would take half of the time
+        try:
+            return self._run()
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _run(self) -> Any:
         while True:
             opcode = self._bytes(1)
             if opcode == b".":

@@ -189,3 +189,10 @@ def test_missing_paths_and_empty_folders_are_named(tmp_path: Path) -> None:
         image_paths([tmp_path])
     with pytest.raises(FileNotFoundError, match="nowhere"):
         next(read_images(["nowhere.png"], 3))
+
+
+@pytest.mark.parametrize("size", [(3, 200), (200, 3), (1, 33)])
+def test_a_long_image_is_cropped_like_any_other(size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 90, np.uint8)
+    ((_, inputs),) = input_batches([image, png(image)], RGB)
+    np.testing.assert_allclose(inputs, np.broadcast_to([40.0, 70 / 3, 15.0], (2, 4, 4, 3)), rtol=1e-6)
