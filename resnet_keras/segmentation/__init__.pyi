@@ -17,4 +17,7 @@ from .measures import SegmentationResult as SegmentationResult
 from .measures import evaluate_masks as evaluate_masks
 from .segmenter import Segmenter as Segmenter
 from .segmenter import class_colors as class_colors
+from .segmenter import covered_fractions as covered_fractions
 from .segmenter import draw_mask as draw_mask
+from .segmenter import is_segmenter as is_segmenter
+from .segmenter import write_mask as write_mask

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
 
 from resnet_keras import files
 from resnet_keras.data.class_names import check_class_names
@@ -131,6 +132,37 @@ class Segmenter:
             scores = _scores(self.model(normalize(whole(pixels), self.preprocessing)[None], training=False))
             full = keras.ops.image.resize(scores, image.pixels.shape[:2], interpolation="bilinear", antialias=False)
             yield image.pixels, keras.ops.convert_to_numpy(keras.ops.argmax(full[0], -1)).astype(kind)
+
+
+def is_segmenter(path: str | Path) -> bool:
+    """Returns whether a file is one that `Segmenter.save` wrote."""
+    path = Path(path)
+    return path.suffix == ".keras" and path.is_file() and read_member(path, MEMBER) is not None
+
+
+def covered_fractions(mask: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
+    """Returns the fraction of a mask (H, W) that each class covers, of the classes that occur."""
+    counts = np.bincount(mask.ravel(), minlength=len(class_names))
+    return {name: float(count / mask.size) for name, count in zip(class_names, counts, strict=True) if count}
+
+
+def write_mask(to: str | Path, image: np.ndarray, mask: np.ndarray, classes: int) -> None:
+    """Writes TO.mask.png, whose palette indices are the labels, and TO.overlay.png, the image with the mask.
+
+    Args:
+        to: Path without an ending; its folder is made if there is none.
+        image: Pixels 0–255 (H, W, C).
+        mask: Labels uint8 (H, W).
+        classes: Number of classes.
+    """
+    indexed = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    indexed.putdata(mask.ravel().tolist())
+    indexed.putpalette(class_colors(256).ravel().tolist())
+    overlay = Image.fromarray(draw_mask(image, mask, classes))
+    Path(to).parent.mkdir(parents=True, exist_ok=True)
+    for kind, picture in (("mask", indexed), ("overlay", overlay)):
+        with files.new_file(f"{to}.{kind}.png") as aside:
+            picture.save(aside, "PNG")
 
 
 def draw_mask(image: Any, mask: Any, classes: int, *, alpha: float = 0.6) -> np.ndarray:

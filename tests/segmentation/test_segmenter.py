@@ -1,5 +1,6 @@
 """A segmentation network with its preprocessing: masks of any images, its file, its pictures."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from helpers.small_networks import FOUR_STAGES, drawn
 from PIL import Image
 
+from resnet_keras.cli import predict
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.segmentation import FCN, Segmenter, UNet, class_colors, draw_mask
+from resnet_keras.segmentation import FCN, Segmenter, UNet, class_colors, draw_mask, read_mask
 
 PREPROCESSING = Preprocessing(image_size=(32, 64), channels=3, mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 55.0))
 NAMES = ("sky", "road", "car")
@@ -85,3 +87,24 @@ def test_a_mask_is_drawn_over_its_image() -> None:
     drawn_over = draw_mask(image, [[1, 0, 255]], 2, alpha=0.5)
     np.testing.assert_array_equal(drawn_over, [[[114, 50, 50], [50, 50, 50], [100, 100, 100]]])
     assert draw_mask(image[..., :1], [[1, 0, 1]], 2).shape == (1, 3, 3)
+
+
+def test_the_program_predicts_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    thresholds().save(tmp_path / "a.keras")
+    pixels = np.zeros((8, 12, 3), np.uint8)
+    pixels[:, :3, 1] = pixels[:, 3:, 2] = 200
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    source, image = str(tmp_path / "a.keras"), str(tmp_path / "x.png")
+    assert predict.main([source, image, "--masks", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == f"{image}: car 75.00%, road 25.00%\n"
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "x.mask.png"), np.where(pixels[..., 1], 1, 2))
+    overlay = np.asarray(Image.open(tmp_path / "out" / "x.overlay.png"))
+    np.testing.assert_array_equal(overlay[0, 0], [77, 80, 0])  # 0.6 of (128, 0, 0) and 0.4 of (0, 200, 0)
+    (tmp_path / "y.png").write_bytes(b"no image")
+    assert predict.main([source, image, str(tmp_path / "y.png"), "--json", "--top-k", "1"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["classes"] == [{"class": "car", "fraction": 0.75}]
+    assert "y.png" in said.err
+    assert predict.main([source, str(tmp_path / "y.png")]) == 2
+    assert predict.main(["resnet20_digits", image, "--masks", str(tmp_path)]) == 2
+    assert "Expected no --masks" in capsys.readouterr().err
