@@ -15,7 +15,7 @@ from resnet_keras.data.class_names import read_class_names
 
 SECTIONS = {
     "Output": ("to", "layout", "class-names"),
-    "Network": ("network", "skip-unexpected", "bottleneck-stride", "zero-channels"),
+    "Network": ("network", "bottleneck-stride", "zero-channels"),
     "Preprocessing": ("image-size", "crop-ratio", "interpolation", "channel-order", "mean", "std"),
 }
 

@@ -126,7 +126,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if command in ("-h", "--help", "--help-all", "help"):
         print(program_help(COMMANDS, EXAMPLES))
         return 0
-    if command == "--version":
+    if command in ("--version", "-V", "version") or rest == ["--version"]:
         print(f"resnet_keras {version()}")
         return 0
     if command not in COMMANDS:

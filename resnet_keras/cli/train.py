@@ -15,6 +15,7 @@ import resnet_keras
 from resnet_keras.checks.fields import nearest
 from resnet_keras.cli.flags import flags_of, naming_flags
 from resnet_keras.cli.program import fail, run
+from resnet_keras.networks.catalog import architecture, network_name
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
 
@@ -92,9 +93,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(recipes_help())
         return 0
     if name not in RECIPES:
-        return fail(NAME, f"Expected a recipe, one of {', '.join(RECIPES)}. Received: {name}.{nearest(name, RECIPES)}")
+        return fail(NAME, f"Expected a recipe; `resnet recipes` lists them. Received: {name}.{_advice(name)}")
     described, called = _described(name), _called(name)
     return run(described, f"{NAME} {name}", flags, sections={"Flags": EVERYDAY}, progress="stdout", parsed=called)
+
+
+def _advice(name: str) -> str:
+    """Returns what was meant by the name of a recipe that does not exist."""
+    if name.startswith("-"):
+        return f" Name one before the flags: {NAME} cifar10 {name} ..."
+    try:
+        network = network_name(name)
+    except ValueError:
+        return nearest(name, RECIPES, 3)
+    recipe = "cifar10" if architecture(network).stem == "cifar" else "imagenet"
+    return f" That is a network: {NAME} {recipe} --model {network}"
 
 
 def _described(name: str) -> Callable[..., None]:

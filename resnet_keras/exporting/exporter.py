@@ -29,6 +29,7 @@ from resnet_keras.exporting.reuse import CARD, REPORT, input_hashes, remove_arti
 from resnet_keras.exporting.unlabeled import NOISE
 from resnet_keras.exporting.verification import Verification
 from resnet_keras.runs.folder import dataset_of, knows_dataset
+from resnet_keras.runs.machine import has_bfloat16
 from resnet_keras.surgery.quantization import is_quantized
 from resnet_keras.weights.finite import check_finite_model
 
@@ -135,6 +136,11 @@ def export(
     place = DataSource(data_dir=data_dir, on_corrupt="skip" if skip_broken else "raise")
     reference = read_reference(classifier, formats, chosen, dataset, place, images)
     _tell_few_images(len(reference.pixels), chosen.agreement)
+    if chosen.precision == "bfloat16" and "saved_model" in formats and has_bfloat16() is False:
+        _log.warning(
+            "this processor has no instructions for bfloat16: here a SavedModel in bfloat16 is half as large as one in "
+            "float32, and slower"
+        )
     hashes = input_hashes(classifier, formats, chosen, reference, home.name)
     job = ExportJob(classifier, formats, chosen, home, reference, hashes)
     with files.new_version(home, version) as new, _explain_failures(new.path):
@@ -191,8 +197,10 @@ def _formats_for_noise(
             f"Expected images to calibrate {' and '.join(calibrated)} on: `images`, a folder of them without labels, "
             "or `dataset`. Received: noise"
         )
-    left = f" {' and '.join(calibrated)} needs real ones." if calibrated else ""
-    _log.warning(f"artifacts are verified on noise, as no images are named; name a folder of some in `images`.{left}")
+    left = f" {' and '.join(calibrated)} needs them." if calibrated else ""
+    _log.warning(
+        f"artifacts are verified on noise; `images` names a folder of real images, which need no labels.{left}"
+    )
     return tuple(name for name in formats if name not in calibrated)
 
 

@@ -18,6 +18,7 @@ class FormatInfo:
         default: Whether an export without `formats` writes it.
         quantization_aware: Whether a network from quantization-aware training can be written in it.
         integer: Whether activations are integers, so that calibration images set their scales.
+        slow: Whether XNNPACK has no kernels for it, so that an image can take seconds.
         tolerance: The field of `ExportOptions` that limits the difference of a probability; `None` for no limit.
     """
 
@@ -25,6 +26,7 @@ class FormatInfo:
     default: bool = True
     quantization_aware: bool = False
     integer: bool = False
+    slow: bool = False
     tolerance: str | None = None
 
 
@@ -34,6 +36,6 @@ FORMATS: dict[Format, FormatInfo] = {
     "float16": FormatInfo(tolerance="float16_tolerance"),
     "dynamic_range": FormatInfo(),
     "int8": FormatInfo(quantization_aware=True, integer=True),
-    "int16": FormatInfo(default=False, integer=True),  # XNNPACK has no kernels for it
+    "int16": FormatInfo(default=False, integer=True, slow=True),
     "onnx": FormatInfo(runtime="onnx", default=False, tolerance="probability_tolerance"),  # its packages are an extra
 }

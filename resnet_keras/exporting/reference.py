@@ -43,6 +43,11 @@ class Reference:
     logits: np.ndarray
     calibration: np.ndarray
 
+    def first(self, count: int) -> Reference:
+        """Returns the reference of the first images alone."""
+        labels = None if self.labels is None else self.labels[:count]
+        return replace(self, pixels=self.pixels[:count], labels=labels, logits=self.logits[:count])
+
 
 def read_reference(
     classifier: Classifier,

@@ -100,7 +100,7 @@ def _signatures(
 
     @tf.function(input_signature=[whole], autograph=False)
     def fixed_size(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = compute(tf.cast(images, tf.float32))
+        outputs = compute(fit_images(images, preprocessing))
         return {"probabilities": tf.nn.softmax(outputs["logits"]), **outputs}
 
     return {"serving_default": serve, "serve_bytes": serve_bytes, "features": features, "fixed_size": fixed_size}

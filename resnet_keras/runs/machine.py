@@ -41,6 +41,14 @@ def processor() -> str:
     return " ".join(name.split()) or platform.machine()
 
 
+def has_bfloat16() -> bool | None:
+    """Returns whether the processor has instructions for bfloat16; `None` where the system does not tell."""
+    if not _CPU_INFO.is_file():
+        return None
+    found = re.search(r"^(?:flags|Features)\s*: (.+)$", _CPU_INFO.read_text(encoding="utf-8"), re.MULTILINE)
+    return bool({"avx512_bf16", "amx_bf16", "bf16"}.intersection(found[1].split())) if found else None
+
+
 def cores() -> int:
     """Returns the number of logical cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -107,6 +107,10 @@ def test_progress_goes_to_the_stream_of_the_command_and_the_handler_goes(
         (["evaluate", "run", "--crops", "tne"], "one of center, ten, full. Received: tne. Did you mean ten?"),
         (["evaluate", "run", "--crops=tenn"], "Received: tenn. Did you mean ten?"),
         (["reproduce", "degredation"], "Did you mean degradation?"),
+        (["train", "cifar11"], "Received: cifar11. Did you mean cifar10"),
+        (["train", "ResNet50"], "Received: ResNet50. That is a network: resnet train imagenet --model resnet50"),
+        (["train", "resnet-56"], "That is a network: resnet train cifar10 --model resnet56"),
+        (["train", "--model", "resnet20"], "Name one before the flags: resnet train cifar10 --model ..."),
         (["workers", "two"], "Expected a number of workers. Received: two."),
     ],
 )
@@ -287,8 +291,9 @@ def test_help_fits_a_screen_and_loads_nothing_heavy(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_program_is_found_by_its_names(capsys: pytest.CaptureFixture[str]) -> None:
-    assert program.main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("resnet_keras ")
+    for words in (["--version"], ["-V"], ["version"], ["train", "--version"]):
+        assert program.main(words) == 0
+        assert capsys.readouterr().out.startswith("resnet_keras ")
     assert program.main([]) == 0
     assert capsys.readouterr().out.startswith("usage: resnet COMMAND")
     for command in (["-m", "resnet_keras.cli"], ["train.py"], ["export.py"]):

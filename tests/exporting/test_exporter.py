@@ -278,6 +278,27 @@ def test_a_wrong_artifact_is_found_out(small: Path, tmp_path: Path, monkeypatch:
     assert all(each.failures for each in refused.value.verifications)
 
 
+@pytest.mark.parametrize(("seconds", "images"), [(0.01, 90), (4.0, 30), (60.0, 16)])
+def test_a_slow_format_is_timed_and_verified_on_fewer_images(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, images: int
+) -> None:
+    class Process:
+        """An artifact whose second call takes a time."""
+
+        fixed_batch = None
+
+        def outputs(self, given: np.ndarray, batch: int) -> dict[str, np.ndarray]:
+            return {"probabilities": np.zeros((len(given), 5))}
+
+    clock = iter([0.0, seconds])
+    monkeypatch.setattr(verification, "time", type("Time", (), {"monotonic": lambda: next(clock)}))
+    reference = Reference(pixels(90), np.arange(90), np.zeros((90, 5), np.float32), pixels(1))
+    found = verification._within_time("int16", Process(), reference)
+    assert (len(found.pixels), len(found.labels), len(found.logits)) == (images, images, images)
+    assert f"int16 takes {1000 * seconds:,.0f} ms an image" in caplog.text
+    assert f"it is verified on {images} images" in caplog.text
+
+
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(5)])
     model.trainable_weights[-1].assign([np.nan, 0.0, 0.0, 0.0, 0.0])
@@ -488,7 +509,8 @@ def test_weights_without_images_are_verified_on_noise_and_without_int8(
     done = export(small, tmp_path, test_images=40)
     assert asked == [("saved_model", "float32", "float16", "dynamic_range")]
     assert (
-        "verified on noise, as no images are named; name a folder of some in `images`. int8 needs real" in caplog.text
+        "verified on noise; `images` names a folder of real images, which need no labels. int8 needs them"
+        in caplog.text
     )
     report = json.loads((done.path / "export.json").read_text())
     assert (report["dataset"], report["images"]) == (None, "noise")

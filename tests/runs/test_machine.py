@@ -47,3 +47,23 @@ def test_the_processor_is_named_as_macos_names_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(subprocess, "run", answer)
     assert machine.processor() == "Apple M2"
     assert asked == [("sysctl", "-n", "machdep.cpu.brand_string")]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512_bf16 avx512f\n", True),
+        ("processor\t: 0\nflags\t\t: fpu avx512f\n", False),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", True),
+        ("processor\t: 0\n", None),
+        (None, None),
+    ],
+)
+def test_instructions_for_bfloat16_are_known_where_linux_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, expected: bool | None
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setattr(machine, "_CPU_INFO", file)
+    assert machine.has_bfloat16() is expected
