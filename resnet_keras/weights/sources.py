@@ -94,8 +94,8 @@ def open_weights(
         )
         if found.layout in _WITHOUT_PIXEL_LAYERS:
             check_pixels_of_model(source)
-        ends_in_sigmoid = getattr(source.layers[-1], "activation", None) is keras.activations.sigmoid
-        return _completed(replace(found, several_labels=ends_in_sigmoid))
+        activation = getattr(source.layers[-1], "activation", None)
+        return _completed(_with_activation(found, getattr(activation, "__name__", activation)))
     if published.is_published(str(source)):
         return open_weights(published.fetch(str(source), network), prefix=prefix, averaged=averaged)
     if pretrained_files.is_pretrained(str(source), network):
@@ -156,7 +156,7 @@ def _from_archive(path: Path) -> ImportedWeights:
     try:
         _check_keras_cv_config(config, str(path))
         conventions = conventions_of_config(config)
-        ends_in_sigmoid = last_activation(config) == "sigmoid"
+        activation = last_activation(config)
         if metadata is not None:
             preprocessing, names = (
                 Preprocessing(**metadata["preprocessing"]),
@@ -167,7 +167,21 @@ def _from_archive(path: Path) -> ImportedWeights:
     found = import_arrays(arrays, str(path), conventions=conventions)
     if found.layout in _WITHOUT_PIXEL_LAYERS:
         check_pixels(config, str(path))
-    return _completed(replace(found, several_labels=ends_in_sigmoid), preprocessing=preprocessing, names=names)
+    return _completed(_with_activation(found, activation), preprocessing=preprocessing, names=names)
+
+
+def _with_activation(found: ImportedWeights, activation: Any) -> ImportedWeights:
+    """Returns the weights of a Keras model that ends in an activation, `None` without one.
+
+    Raises:
+        ValueError: The activation of its classifier is none that a network of this package ends in.
+    """
+    if found.classes is not None and activation not in (None, "linear", "softmax", "log_softmax", "sigmoid"):
+        raise ValueError(
+            "Expected a classifier that ends in logits, their softmax, or the sigmoid of each class. "
+            f"Received: {found.source}, which ends in the activation {activation}"
+        )
+    return replace(found, several_labels=found.classes is not None and activation == "sigmoid")
 
 
 def _conventions_of_model(model: keras.Model) -> Conventions | None:

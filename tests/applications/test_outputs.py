@@ -27,23 +27,27 @@ def tiny(activation: str | None, classes: int = 3) -> keras.Model:
     return build(TINY, input_shape=(8, 8, 3), classes=classes, classifier_activation=activation)
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "log_softmax", "linear", None])
-@pytest.mark.parametrize("place", ["network", "dense", "layer", "sequential"])
+def pooled() -> keras.Model:
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "place"),
+    [
+        *((activation, "dense") for activation in ("sigmoid", "softmax", "log_softmax", None)),
+        *(("softmax", place) for place in ("network", "layer", "sequential")),
+        ("sigmoid", "layer"),
+    ],
+)
 def test_logits_and_features_are_those_before_the_activation(activation: str | None, place: str) -> None:
-    bare = tiny(None)
+    dense = keras.layers.Dense(3, activation=activation)
+    body = pooled()
+    bare = tiny(None) if place == "network" else keras.Model(body.input, keras.layers.Dense(3)(body.output))
     model = {
         "network": lambda: tiny(activation),
-        "dense": lambda: keras.Model(
-            (x := build(TINY, include_top=False, pooling="avg", input_shape=(8, 8, 3))).input,
-            keras.layers.Dense(3, activation=activation)(x.output),
-        ),
-        "sequential": lambda: keras.Sequential(
-            [
-                keras.Input((8, 8, 3)),
-                build(TINY, include_top=False, pooling="avg", input_shape=(8, 8, 3)),
-                keras.layers.Dense(3, activation=activation),
-            ]
-        ),
+        "dense": lambda: keras.Model((other := pooled()).input, dense(other.output)),
+        "sequential": lambda: keras.Sequential([keras.Input((8, 8, 3)), pooled(), dense]),
         "layer": lambda: keras.Model(bare.input, keras.layers.Activation(activation)(bare.output)),
     }[place]()
     model.set_weights(bare.get_weights())
@@ -96,6 +100,14 @@ def test_a_network_for_several_labels_is_exported_by_none_of_its_names() -> None
         export(classifier, "nowhere", dataset="no such data")  # before anything is read
     with pytest.raises(ValueError, match="for weights of torchvision, a network of one label"):
         convert(tiny("sigmoid"), preprocessing=PIXELS, to="x.safetensors", layout="torchvision")
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_another_activation_is_not_converted(as_file: bool, tmp_path: Path) -> None:
+    model = tiny("relu")
+    model.save(tmp_path / "x.keras")
+    with pytest.raises(ValueError, match=r"Expected a classifier that ends in logits.*ends in the activation relu"):
+        convert(tmp_path / "x.keras" if as_file else model, preprocessing=PIXELS)
 
 
 @pytest.mark.parametrize("as_file", [True, False])
