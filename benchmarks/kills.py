@@ -29,6 +29,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import h5py
 
 from resnet_keras.cli import train as program
+from resnet_keras.runs import versions
 
 with contextlib.suppress(AttributeError):  # what a command would import
     import resnet_keras
@@ -136,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--after-training", action="store_true", help="only the places after the last checkpoint")
     parser.add_argument("--every", type=int, default=1, help="every so many places")
+    parser.add_argument("--to", type=Path, help="write the counts to this page")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(os.path.realpath(temporary)) / "run"
@@ -162,8 +164,29 @@ def main() -> None:
             changed = [key for key, value in whole.items() if found.get(key) != value]
             if changed:
                 different.append(listed[number - 1])
-                print(f"{number} {listed[number - 1]}: statuses {first} and {again}, other {', '.join(changed)}")
-    print(json.dumps({"places": len(listed), "killed": len(numbers), "different": different}))
+                line = f"{number} {listed[number - 1]}: statuses {first} and {again}, other {', '.join(changed)}"
+                print(line, flush=True)
+    counts = {"places": len(listed), "killed": len(numbers), "different": different}
+    if arguments.to:
+        arguments.to.write_text(page(counts, after_training=arguments.after_training), encoding="utf-8")
+    print(json.dumps(counts))
+
+
+def page(counts: dict[str, Any], *, after_training: bool) -> str:
+    """Returns the counts as a page in Markdown."""
+    made = {key: value for key, value in versions().items() if key in ("tensorflow", "keras", "commit")}
+    when = "after the last checkpoint of a run" if after_training else "of a run"
+    different = "; ".join(counts["different"]) or "none"
+    return (
+        "# Kills\n\n"
+        f"`python benchmarks/kills.py{' --after-training' * after_training}`, "
+        + ", ".join(f"{key} {value}" for key, value in made.items())
+        + "\n\nA run is killed at a call to the file system, and the same command runs again.\n\n"
+        "| | |\n|---|---|\n"
+        f"| calls {when} | {counts['places']} |\n"
+        f"| killed there | {counts['killed']} |\n"
+        f"| of these, runs that show something else than an undisturbed one | {different} |\n"
+    )
 
 
 if __name__ == "__main__":
