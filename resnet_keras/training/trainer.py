@@ -214,8 +214,9 @@ def _begin(
     accept: bool,
 ) -> Checkpoints:
     """Writes what the run is, after a check that what the folder holds is of this run; returns its checkpoints."""
-    found = None if "own_data" in about else inputs.data.fingerprint()
-    origin = recipe.flat() | ({"images": digest(found)[:16]} if found else {})
+    own = about.get("own_data")
+    found = None if own else inputs.data.fingerprint()
+    origin = recipe.flat() | {"images": digest(own or found or {})[:16]}
     noted = (folder.path / "run.json").is_file() and folder.data().get(CHANGES)
     checkpoints = Checkpoints(
         folder.checkpoints,
