@@ -2,7 +2,8 @@
 
 Each fault is injected into a real run of `resnet train`, in a process of its own. Then the cause is removed and the
 same command is repeated; at the end the weights are compared, bit for bit, with those of an undisturbed run. The table
-is printed and written to `faults.md`. It takes a few minutes on the CPU.
+is printed and written to `faults.md` after each fault; rows of faults that have not been injected stay. It takes a few
+minutes on the CPU.
 
 A full disk needs a small file system, and a folder without write permission needs an attribute (`chattr +i`); both
 need root: `--small-disk DIR` mounts a tmpfs of 10 MB there and unmounts it at the end.
@@ -29,6 +30,8 @@ from folder_faults import changed_images, exports, mixed_checkpoints, moved
 
 from resnet_keras.distributed import worker_environments
 from resnet_keras.runs import versions
+
+HEAD = ("| fault | what happened | the same command again | lost |", "|---|---|---|---|")
 
 
 def interrupted(number: signal.Signals, fault: str, work: str) -> Callable[[Path, Path], Row]:
@@ -224,15 +227,9 @@ def main() -> None:
         PLACES.append(arguments.small_disk)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(arguments.small_disk)], check=True)
     made = {key: value for key, value in versions().items() if key in ("tensorflow", "keras", "commit")}
-    lines = [
-        "# Faults",
-        "",
-        "`python benchmarks/faults.py`, " + ", ".join(f"{key} {value}" for key, value in made.items()),
-        "",
-        "| fault | what happened | the same command again | lost |",
-        "|---|---|---|---|",
-    ]
-    print("\n".join(lines))
+    title = "`python benchmarks/faults.py`, " + ", ".join(f"{key} {value}" for key, value in made.items())
+    lines: list[str] = []
+    print(title)
     try:
         with tempfile.TemporaryDirectory() as temporary:
             root = Path(temporary)
@@ -243,14 +240,29 @@ def main() -> None:
                 run = root / str(i) / "run"
                 run.parent.mkdir()
                 found = inject(run, whole)
-                rows = list(map(str, found if isinstance(found, list) else [found]))
+                rows = [str(row) for row in (found if isinstance(found, list) else [found])]
                 lines += rows
                 print("\n".join(rows), flush=True)
+                arguments.to.write_text(page(arguments.to, title, lines), encoding="utf-8")
                 shutil.rmtree(run.parent)
     finally:
         if arguments.small_disk:
             subprocess.run(["umount", str(arguments.small_disk)], check=True)
-    arguments.to.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def page(file: Path, title: str, rows: list[str]) -> str:
+    """Returns the page with these rows; other rows of the page as it is, of faults that are not injected, stay."""
+
+    def fault(row: str) -> str:
+        return row.split(" | ")[0]
+
+    new = {fault(row): row for row in rows}
+    there = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    old = [row for row in there if row.startswith("| ") and row not in HEAD]
+    older = sum(fault(row) not in new for row in old)
+    title += f"; {older} rows are of an earlier commit" * bool(older)
+    kept = [new.pop(fault(row), row) for row in old]
+    return "\n".join(["# Faults", "", title, "", *HEAD, *kept, *new.values()]) + "\n"
 
 
 if __name__ == "__main__":
