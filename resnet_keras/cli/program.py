@@ -163,8 +163,8 @@ def _call(
         if found := re.search(r"Expected .+?Received: .+?(?= For full helptext|$)", text):
             raise ValueError(found[0]) from None
         raise ValueError(f"Expected arguments as in {name} --help. Received: {' '.join(arguments)}") from None
-    _start_tensorflow()
     with print_progress(progress, worded):
+        _start_tensorflow()
         return call() or 0
 
 

@@ -6,12 +6,15 @@ import contextlib
 import errno
 import logging
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+_SILENT_SECONDS, _BEAT_SECONDS = 2.0, 1.0
 _STEPS = "resnet_keras.training.progress"  # its records carry a `StepProgress` as the attribute `step_progress`
 
 
@@ -19,7 +22,7 @@ class ProgressHandler(logging.Handler):
     """Prints messages to the stream that is the standard output or error at that time.
 
     In a terminal, messages about steps become one line with a bar. It updates in place and disappears with the next
-    message. Elsewhere they are lines as all others.
+    message. After two seconds without a message, their number stands in the line. Elsewhere all messages are lines.
 
     Args:
         name: Name of the stream in `sys`, "stdout" or "stderr".
@@ -30,6 +33,8 @@ class ProgressHandler(logging.Handler):
         super().__init__()
         self._name, self._worded = name, worded
         self._bar: tuple[Progress, TaskID] | None = None
+        self._told = time.monotonic()
+        self._beats = False  # whether the line has the seconds since the last message
 
     @property
     def stream(self) -> TextIO:
@@ -46,6 +51,7 @@ class ProgressHandler(logging.Handler):
                 raise
 
     def _print(self, record: logging.LogRecord) -> None:
+        self._told = time.monotonic()
         step = getattr(record, "step_progress", None)
         if step is not None and self.stream.isatty():
             self._draw(step)
@@ -55,10 +61,26 @@ class ProgressHandler(logging.Handler):
         self.stream.flush()
 
     def erase(self) -> None:
-        """Removes the line of the steps, if there is one."""
+        """Removes the line of the steps, or the seconds, if there is one."""
+        if self._beats:
+            self._beats = False
+            self.stream.write("\x1b[K")
         if self._bar is not None:
             bar, self._bar = self._bar[0], None
             bar.stop()
+
+    def beat(self) -> None:
+        """Writes the seconds since the last message, if they are more than two and the stream is a terminal.
+
+        The cursor returns to the start of the line, so that whatever is printed next overwrites them.
+        """
+        # The stream may be closed already by what the command calls.
+        with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError, ValueError):
+            seconds = time.monotonic() - self._told
+            if self._bar is None and seconds > _SILENT_SECONDS and self.stream.isatty():
+                self._beats = True
+                self.stream.write(f"... {seconds:.0f} s\r")
+                self.stream.flush()
 
     def _draw(self, step: Any) -> None:
         shown = {"description": f"epoch {step.epoch}/{step.epochs}", "total": step.steps, "completed": step.step}
@@ -103,11 +125,22 @@ def print_progress(stream: str, worded: Callable[[str], str] = str) -> Iterator[
     logger.propagate = False  # another library may have given the root logger a handler, which would repeat each line
     if handler.stream.isatty():
         steps.setLevel(logging.DEBUG)  # more often than a line every few seconds
+    ended = threading.Event()
+    beats = threading.Thread(target=_beat, args=(handler, ended), daemon=True)
+    beats.start()
     try:
         yield
     finally:
+        ended.set()
+        beats.join()
         handler.erase()
         logger.removeHandler(handler)
         logger.setLevel(levels[0])
         steps.setLevel(levels[1])
         logger.propagate = propagate
+
+
+def _beat(handler: ProgressHandler, ended: threading.Event) -> None:
+    """Tells each second that a silent command still works, until it has ended."""
+    while not ended.wait(_BEAT_SECONDS):
+        handler.beat()

@@ -8,9 +8,11 @@ import pty
 import re
 import sys
 import threading
+import time
 
 import pytest
 
+from resnet_keras.cli import progress
 from resnet_keras.cli.progress import print_progress
 from resnet_keras.training.progress import StepProgress
 
@@ -19,11 +21,11 @@ _epochs = logging.getLogger("resnet_keras.training.loop")
 
 
 def step(number: int) -> None:
-    progress = StepProgress(
+    position = StepProgress(
         epoch=3, epochs=120, step=number, steps=44, loss=1.25, accuracy=0.5, images_per_second=1234.0, seconds_left=61.0
     )
     level = logging.INFO if number % 20 == 0 else logging.DEBUG
-    _steps.log(level, str(progress), extra={"step_progress": progress})
+    _steps.log(level, str(position), extra={"step_progress": position})
 
 
 def log_an_epoch(stream: str) -> None:
@@ -89,3 +91,37 @@ def test_messages_are_printed_inside_the_context_alone(capsys: pytest.CaptureFix
         _epochs.info("inside")
     _epochs.warning("after")
     assert capsys.readouterr().out == "inside\n"
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        """Says so."""
+        return True
+
+
+def silent(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> str:
+    """Returns what a stream gets of a command that is silent for a while, with less patience."""
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_BEAT_SECONDS", 0.005)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with print_progress("stdout"):
+        _epochs.info("writing")
+        end = time.monotonic() + 5
+        while "..." not in stream.getvalue() and time.monotonic() < end and stream.isatty():
+            time.sleep(0.005)
+        _epochs.info("written")
+    return stream.getvalue()
+
+
+def test_a_terminal_shows_the_seconds_of_a_silence_which_the_next_message_overwrites(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = silent(monkeypatch, Terminal())
+    assert re.fullmatch(r"writing\n(\.\.\. 0 s\r)+\x1b\[Kwritten\n(\.\.\. 0 s\r)*(\x1b\[K)?", shown)
+    assert not [thread for thread in threading.enumerate() if "_beat" in thread.name]
+
+
+def test_a_pipe_gets_no_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert silent(monkeypatch, io.StringIO()) == "writing\nwritten\n"
