@@ -6,6 +6,8 @@ A test compares what is in the repository with what this program writes.
 from __future__ import annotations
 
 import ast
+import dataclasses
+import json
 import math
 import re
 import sys
@@ -120,15 +122,27 @@ def api_pages() -> dict[Path, str]:
     return pages | {API / f"{name}.md": module_page(name) for name in modules}
 
 
-def networks_table() -> str:
-    """Returns a table of all networks, computed from the networks."""
+def complexities() -> dict[Path, str]:
+    """Writes the file of the networks' complexity, which takes minutes; the tables are made from it."""
     import keras
 
     import resnet_keras
+    from resnet_keras.networks.complexity import STORED, complexity
+
+    found = []
+    for name in {**resnet_keras.ARCHITECTURES, **resnet_keras.networks.FAMILY}:
+        with keras.StatelessScope(initialize_variables=False):  # variables have shapes alone
+            found.append(f'"{name}": {json.dumps(dataclasses.asdict(complexity(name)))}')
+    STORED.write_text("{\n" + ",\n".join(found) + "\n}\n", encoding="utf-8")
+    return {}
+
+
+def networks_table() -> str:
+    """Returns a table of all networks."""
+    import resnet_keras
 
     catalog = {**resnet_keras.ARCHITECTURES, **resnet_keras.networks.FAMILY}
-    with keras.StatelessScope(initialize_variables=False):  # variables have shapes alone
-        lines = resnet_keras.networks.complexity_table(tuple(catalog)).splitlines()
+    lines = resnet_keras.networks.complexity_table(tuple(catalog)).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")][:-1] for line in lines]
     return "\n".join(f"| {' | '.join(re.sub('-{3,}', '---', cell) for cell in row)} |" for row in rows)
 
@@ -191,7 +205,7 @@ def main(arguments: Sequence[str]) -> int:
     for path in set(API.glob("*.md")) - set(pages):
         path.unlink()
     if "--tables" in arguments:
-        pages |= tables()
+        pages |= {**complexities(), **tables()}
     for path, text in pages.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import keras
 
+from resnet_keras import files
 from resnet_keras.layers.traversal import flat_layers, parameter_count
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture, network_name
 from resnet_keras.networks.published_sizes import SIZES
 from resnet_keras.tables import markdown_table
 
-_log = logging.getLogger(__name__)
-_MESSAGE_SECONDS = 2.0
+STORED = Path(__file__).with_name("complexity.json")
+"""The complexity of each network of the catalog."""
 
 
 @dataclass(frozen=True)
@@ -74,26 +76,32 @@ def complexity(name: str) -> Complexity:
     )
 
 
-def complexity_table(names: Iterable[str] = tuple(ARCHITECTURES)) -> str:
-    """Returns a Markdown table of networks, computed from the networks themselves, beside published counts.
+def stored_complexity(name: str) -> Complexity:
+    """Returns the complexity of a network of the catalog, from a file; `complexity` if the file does not have it.
 
-    The largest networks take seconds each; progress is logged every two seconds.
+    To build all networks takes minutes. `python docs/generate.py --tables` does so, and writes the file.
+    """
+    found = _stored().get(name)
+    return Complexity(**{**found, "stages": tuple(map(tuple, found["stages"]))}) if found else complexity(name)
+
+
+def complexity_table(names: Iterable[str] = tuple(ARCHITECTURES)) -> str:
+    """Returns a Markdown table of networks, beside published counts; the numbers come with the package.
 
     Raises:
         ValueError: A network is unknown.
     """
-    known = [network_name(name) for name in names]
-    logged = time.monotonic()
     head = ("network", "layers", "parameters", "published", "multiply-adds", "feature maps by stage")
     rows = []
-    for done, name in enumerate(known):
-        if time.monotonic() - logged > _MESSAGE_SECONDS:
-            logged = time.monotonic()
-            _log.info("%d of %d networks, now %s", done, len(known), name)
-        row = complexity(name)
+    for row in map(stored_complexity, [network_name(name) for name in names]):
         sizes = ", ".join(f"{height}x{width}x{channels}" for height, width, channels in row.stages)
-        size = SIZES.get(name)
+        size = SIZES.get(row.name)
         published = f"{size} ({size.source})" if size else ""
         cost = f"{row.multiply_adds / 1e9:.3f} x 10^9"
-        rows.append((name, row.layers, f"{row.parameters:,}", published, cost, sizes))
+        rows.append((row.name, row.layers, f"{row.parameters:,}", published, cost, sizes))
     return markdown_table(head, rows, text=("published", "feature maps by stage"))
+
+
+@functools.cache
+def _stored() -> dict[str, dict[str, Any]]:
+    return files.read_json(STORED)

@@ -1,12 +1,22 @@
 """Parameters and multiply-adds against the paper's Table 1."""
 
+import json
+
 import pytest
 from helpers.shapes_only import shapes_only
 from helpers.tables import unpadded
 
 from resnet_keras.applications.named_networks import ResNet18
 from resnet_keras.networks.builder import build
-from resnet_keras.networks.complexity import complexity, complexity_table, multiply_adds, parameters
+from resnet_keras.networks.catalog import ARCHITECTURES, FAMILY
+from resnet_keras.networks.complexity import (
+    STORED,
+    complexity,
+    complexity_table,
+    multiply_adds,
+    parameters,
+    stored_complexity,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +78,18 @@ def test_parameters_are_those_that_learn() -> None:
     assert parameters(model) == 269_722 - 650
 
 
-def test_a_table_that_takes_long_tells_its_progress(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    seconds = iter([0.0, 1.0, 3.0, 3.0, 4.0])
-    monkeypatch.setattr("resnet_keras.networks.complexity.time.monotonic", lambda: next(seconds))
-    with caplog.at_level("INFO", "resnet_keras"):
-        complexity_table(["ResNet20", "resnet32", "plainnet20"])
-    assert caplog.messages == ["1 of 3 networks, now resnet32"]
+def test_the_numbers_of_all_networks_are_stored() -> None:
+    assert list(json.loads(STORED.read_text(encoding="utf-8"))) == [*ARCHITECTURES, *FAMILY]
+    for name in ("resnet8", "plainnet20", "resnet18v2"):
+        with shapes_only():
+            assert stored_complexity(name) == complexity(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *FAMILY])
+def test_stored_numbers_are_those_of_the_networks(name: str) -> None:
+    with shapes_only():
+        assert stored_complexity(name) == complexity(name)
 
 
 def test_a_table_checks_all_names_first(caplog: pytest.LogCaptureFixture) -> None:
