@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,8 +29,22 @@ IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suf
 KINDS = f"{', '.join(tuple(FORMATS)[:-1])} or {tuple(FORMATS)[-1]}"
 """The formats, in words."""
 
-MOST_PIXELS = 178_956_970
-"""Largest number of pixels of one image, 512 MiB in RGB: twice `PIL.Image.MAX_IMAGE_PIXELS`, as in Pillow."""
+PIXELS_VARIABLE = "RESNET_MOST_PIXELS"
+"""Variable of the environment with another limit of pixels, for whole slides or maps: 1 to 2^31 - 1."""
+
+
+def most_pixels(environment: Mapping[str, str] = os.environ) -> int:
+    """Returns the largest number of pixels of one image: 178,956,970, or what the environment says.
+
+    The first is 512 MiB in RGB, twice `PIL.Image.MAX_IMAGE_PIXELS`, as in Pillow. Anything but a number in its range
+    leaves it.
+    """
+    stated = environment.get(PIXELS_VARIABLE, "")
+    return int(stated) if re.fullmatch(r"[1-9][0-9]{0,9}", stated) and int(stated) < 2**31 else 178_956_970
+
+
+MOST_PIXELS = most_pixels()
+"""Largest number of pixels of one image in this process."""
 
 MOST_SCANS = 100
 """Most scans of a JPEG; a progressive one has about 10. Each takes the time of an image, and a few bytes."""

@@ -12,6 +12,7 @@ from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 from resnet_keras.networks.conventions import BottleneckStride, Conventions
 
+_MOST_BYTES = 2**26  # of a file of settings
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, RecursionError)
 """Errors of reading malformed settings."""
 
@@ -157,6 +158,8 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON. Received: {path}, which can't be read: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ SUFFIXES = (".keras", ".h5", ".hdf5")
 
 _DAMAGE = (
     OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError,
+    lzma.LZMAError, IndexError, EOFError, OverflowError, struct.error,
 )  # fmt: skip
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _KERNEL = ("kernel", "bias")

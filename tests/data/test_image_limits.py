@@ -13,7 +13,7 @@ from helpers.hostile_images import flat_png, jpeg_of_scans, png_of_claimed_size,
 from PIL import Image
 
 from resnet_keras.data.augmentation import random_crop
-from resnet_keras.data.image_files import MOST_PIXELS, MOST_SCANS
+from resnet_keras.data.image_files import MOST_PIXELS, MOST_SCANS, most_pixels
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.input_images import read_images
 from resnet_keras.data.pillow_files import decode_with_pillow
@@ -37,6 +37,13 @@ def randomly_cropped(file: tf.Tensor) -> tf.Tensor:
 def test_the_limits_are_pillows_and_ten_times_a_progressive_jpeg() -> None:
     assert 2 * (Image.MAX_IMAGE_PIXELS or 0) == MOST_PIXELS
     assert MOST_SCANS == 100
+
+
+def test_the_environment_may_set_another_limit() -> None:
+    assert most_pixels({}) == 178_956_970
+    assert most_pixels({"RESNET_MOST_PIXELS": "400000000"}) == 400_000_000
+    for other in ("", "0", "-1", "1e9", "many", "2147483648", "99999999999"):
+        assert most_pixels({"RESNET_MOST_PIXELS": other}) == 178_956_970
 
 
 @pytest.mark.parametrize("read", [decoded, randomly_cropped, lambda file: next(read_images(file.numpy(), 3))])

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.hostile_images import flat_png, jpeg_of_scans, png_of_claimed_size, png_of_hidden_size
 from helpers.small_networks import TWO_STAGES, drawn
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -23,6 +26,7 @@ from resnet_keras.exporting.serving import probability_network, serving_network
 from resnet_keras.exporting.warmup_requests import WARM_UP, write_warmup_requests
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
+from resnet_keras.runs.process_memory import peak_memory
 from resnet_keras.surgery.quantization import calibrate, quantize
 
 SMALL = Architecture(stem="imagenet", block="basic", repeats=(1, 1), widths=(8, 16))
@@ -211,3 +215,33 @@ def test_the_signature_of_a_fixed_size_converts_to_onnx(loaded: Any, served: Pat
     session = onnxruntime.InferenceSession(file)
     for name, value in zip(sorted(expected), session.run(sorted(expected), {"images": images}), strict=True):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_thousand_concurrent_requests_with_hostile_ones_among_them_are_answered_right(loaded: Any) -> None:
+    rng = np.random.default_rng(16)
+    serve = loaded.signatures["serve_bytes"]
+    good = [tf.io.encode_jpeg(rng.integers(0, 256, (*size, 3), np.uint8)).numpy() for size in ((40, 50), (90, 33))]
+    good.append(flat_png(40, 30))
+    expected = [serve(image_bytes=tf.constant([file]))["scores"].numpy() for file in good]
+    hostile = [
+        png_of_hidden_size(9_000, 9_000),
+        png_of_claimed_size(9_000, 9_000),
+        jpeg_of_scans(101),
+        *(good[0][: len(good[0]) // 2], b"", b"\0" * 100),
+    ]
+
+    def request(number: int) -> str:
+        if number % 3 == 0:
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                serve(image_bytes=tf.constant([good[0], hostile[number // 3 % len(hostile)]]))
+            return "refused"
+        which = number % len(good)
+        np.testing.assert_array_equal(serve(image_bytes=tf.constant([good[which]]))["scores"], expected[which])
+        return "right"
+
+    before = peak_memory()
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = Counter(pool.map(request, range(2_000)))
+    assert outcomes == {"refused": 667, "right": 1_333}
+    assert peak_memory() - before < 1 << 30
