@@ -165,7 +165,7 @@ def mutated(folder: Path) -> Iterator[Row]:
         image.save(file, name, **options)
         kind = f"progressive {name}" if options else name
         yield _damaged(kind, file.getvalue(), 300, classifier.preprocess)
-    for suffix, count in ((".pth", 2000), (".safetensors", 1000), (".keras", 150)):
+    for suffix, count in ((".pth", 2000), (".safetensors", 1000), (".keras", 100)):
         path = folder / f"x{suffix}"
         if suffix == ".keras":
             Classifier.from_pretrained("resnet20_digits").save(path)

@@ -206,7 +206,12 @@ def _from_pillow(image: Any, channels: int) -> np.ndarray:
             # Through RGBA, because Pillow warns if it converts a palette with transparency to RGB.
             modes = {"1": "L", "L": "L", "LA": "L", "La": "L", "P": "RGBA", "PA": "RGBA"}
             pixels = np.asarray(upright.convert(modes.get(upright.mode, "RGB")))
-    except (OSError, SyntaxError) as error:  # which Pillow raises for files that it reads only now
+    except (
+        OSError,
+        SyntaxError,
+        RuntimeError,
+        EOFError,
+    ) as error:  # which Pillow raises for files that it reads only now
         raise ValueError(f"Expected a whole image. Received: {what}: {error}") from error
     return _converted(pixels if pixels.ndim == 3 else pixels[..., None], channels)
 

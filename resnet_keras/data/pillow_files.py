@@ -33,6 +33,10 @@ _FAILURES = (
     EOFError,
     KeyError,
     IndexError,
+    TypeError,
+    RuntimeError,  # of the AVIF library
+    OverflowError,
+    MemoryError,
     struct.error,
     Image.DecompressionBombError,
 )

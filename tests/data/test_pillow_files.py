@@ -15,6 +15,7 @@ from resnet_keras.data.image_files import FORMATS
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.input_images import read_images
 from resnet_keras.data.opening import open_split
+from resnet_keras.data.pillow_files import decode_with_pillow
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import FileSplit
 from resnet_keras.data.training_input import training_batches
@@ -133,3 +134,13 @@ def test_all_formats_are_read_alike_in_training_evaluation_and_prediction(tmp_pa
         for image in images:
             assert image[:7].mean() > 240
             assert image[9:].mean() < 15
+
+
+def test_an_avif_without_its_items_is_refused() -> None:
+    # Pillow raises RuntimeError for some of these.
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (9, 99, 200)).save(file, "AVIF")
+    whole = file.getvalue()
+    for name in (b"iloc", b"pitm"):
+        with pytest.raises(ValueError, match="Expected a whole JPEG"):
+            decode_with_pillow(whole.replace(name, b"xxxx"), 3)
