@@ -78,15 +78,6 @@ def test_changed_images_are_refused_and_said_or_accepted_and_noted(
     assert any("images changed after step 16" in warning for warning in summarize_runs([run]).warnings)
 
 
-def test_another_number_of_classes_is_refused_even_if_changes_are_accepted(images: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    killed_after(1, FOLDER, run, data_dir=images)
-    for part in ("train", "test"):
-        shutil.copytree(images / part / "dark", images / part / "gray")
-    with pytest.raises(ValueError, match=r"images of 2 classes, .*Received: classes added: gray; train in another"):
-        train(FOLDER, run, data_dir=images, accept_changed_data=True)
-
-
 def test_checkpoints_of_another_run_are_refused_by_name(tmp_path: Path) -> None:
     other = PLAIN.replace(seed=1)
     for recipe, name in ((PLAIN, "one"), (other, "other")):
