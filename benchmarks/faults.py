@@ -193,6 +193,8 @@ def main() -> None:
     parser.add_argument("--small-disk", type=Path, help="an empty folder to mount a small file system on, as root")
     parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGHUP):  # the shell lets the background ignore them, and so would the runs
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     work = "the work since the last checkpoint"
     faults: list[Callable[[Path, Path], Row | list[Row]]] = [
         changed_images,
