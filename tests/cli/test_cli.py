@@ -73,7 +73,7 @@ def test_short_helps_of_training_fit_a_screen(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["cifar11"], "Received: cifar11. Did you mean cifar10?"),
+        (["cifar11"], "Received: cifar11. Did you mean cifar10, cifar10_qat or"),
         (["digits", "--model", "resnet57"], "Received: 'resnet57'. Did you mean resnet56, resnet50 or resnet152?"),
         (["finetune", "--learning-rate", "0.1"], "Received: --learning-rate. Did you mean --peak-lr?"),
         (["finetune", "--arch", "resnet50"], "Received: --arch. Did you mean --model?"),
