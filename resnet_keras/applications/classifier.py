@@ -147,8 +147,7 @@ class Classifier:
             return cls(model, preprocessing, names)
         except Exception as error:  # of any kind, from Keras
             raise ValueError(
-                f"Expected a whole .keras file. Received: {path}, which can't be read: "
-                f"{reason_of(str(error))[:_MOST_REASON] or type(error).__name__}"
+                f"Expected a whole .keras file. Received: {path}, which can't be read: {_reason(error)}"
             ) from error
 
     def save(self, path: str | Path) -> None:
@@ -281,6 +280,14 @@ class Classifier:
         """The network up to its pooled features."""
         network = features_and_logits(self.model)
         return keras.Model(network.input, network.output["features"], name=f"{self.model.name}_features")
+
+
+def _reason(error: Exception) -> str:
+    """Returns the message of an error in one line; a `KeyError` has a sentence or only the key."""
+    said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, KeyError) and " " not in said:
+        said = f"it has no {said!r}"
+    return reason_of(said)[:_MOST_REASON] or type(error).__name__
 
 
 def _is_whole(path: Path) -> bool:
