@@ -253,18 +253,22 @@ def main() -> None:
 
 
 def page(file: Path, title: str, rows: list[str]) -> str:
-    """Returns the page with these rows; other rows of the page as it is, of faults that are not injected, stay."""
+    """Returns the page with these rows.
+
+    Other rows of the page as it is, of faults that are not injected, stay, and so do later sections.
+    """
 
     def fault(row: str) -> str:
         return row.split(" | ")[0]
 
     new = {fault(row): row for row in rows}
-    there = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    text, mark, later = (file.read_text(encoding="utf-8") if file.is_file() else "").partition("\n## ")
+    there = text.splitlines()
     old = [row for row in there if row.startswith("| ") and row not in HEAD]
     older = sum(fault(row) not in new for row in old)
     title += f"; {older} rows are of an earlier commit" * bool(older)
     kept = [new.pop(fault(row), row) for row in old]
-    return "\n".join(["# Faults", "", title, "", *HEAD, *kept, *new.values()]) + "\n"
+    return "\n".join(["# Faults", "", title, "", *HEAD, *kept, *new.values()]) + "\n" + mark + later
 
 
 if __name__ == "__main__":
