@@ -28,7 +28,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import h5py
 
-from resnet_keras.cli import train as program
+from resnet_keras import cli
 from resnet_keras.runs import versions
 
 with contextlib.suppress(AttributeError):  # what a command would import
@@ -58,7 +58,7 @@ def in_fork(run: Path, hook: Callable[[str], None] | None = None) -> int:
             os.dup2(log.fileno(), 2)
         if hook:
             sys.addaudithook(lambda event, arguments: [hook(place) for place in places(run, event, arguments)][:0])
-        status = program.main([*ARGUMENTS, "--workdir", str(run)])
+        status = cli.main(["train", *ARGUMENTS, "--workdir", str(run)])
         sys.stdout.flush()
     finally:
         os._exit(status)

@@ -1,1 +1,2 @@
+from .program import main as main
 from .program import run as run

@@ -84,22 +84,8 @@ def convert(
         return
     resnet_keras.applications.check_destination(to, layout)
     imported = resnet_keras.weights.open_weights(source, network, prefix=prefix, averaged=averaged)
-    chosen = imported.preprocessing
-    if chosen is None and mean and std and image_size:
-        chosen = resnet_keras.Preprocessing(image_size=(image_size, image_size), channels=len(mean), mean=mean, std=std)
-    if chosen is None:
-        stated = {"image_size": image_size, "mean": mean, "std": std}
-        lacking = [f"`{name}`" for name, value in stated.items() if not value]
-        raise ValueError(
-            "Expected `image_size`, `mean` and `std` of the network's input, of pixels 0-255, because "
-            f"{imported.source} does not say its preprocessing. Received: no {' and no '.join(lacking)}"
-        )
-    changes: dict[str, Any] = {
-        "interpolation": interpolation,
-        "channel_order": channel_order,
-        "mean": mean,
-        "std": std,
-    }
+    chosen = imported.preprocessing or _stated_preprocessing(imported.source, image_size, mean, std)
+    changes: dict[str, Any] = {"interpolation": interpolation, "channel_order": channel_order, "mean": mean, "std": std}
     chosen = replace(chosen, **{field: value for field, value in changes.items() if value is not None})
     if image_size or crop_ratio:
         chosen = chosen.at(image_size or chosen.image_size, crop_ratio)
@@ -120,6 +106,20 @@ def convert(
     difference = resnet_keras.applications.largest_difference(classifier, resnet_keras.Classifier.load(to))
     print(f"{to}: {classifier.model.name}, {classifier.model.count_params():,} weights, {classifier.preprocessing}")
     print(f"opened again, its outputs differ by {difference:.1g}")
+
+
+def _stated_preprocessing(
+    source: str, image_size: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> resnet_keras.Preprocessing:
+    """Returns the preprocessing of flags alone, for a source that says none."""
+    if mean and std and image_size:
+        return resnet_keras.Preprocessing(image_size=(image_size, image_size), channels=len(mean), mean=mean, std=std)
+    stated = {"image_size": image_size, "mean": mean, "std": std}
+    lacking = [f"`{name}`" for name, value in stated.items() if not value]
+    raise ValueError(
+        "Expected `image_size`, `mean` and `std` of the network's input, of pixels 0-255, because "
+        f"{source} does not say its preprocessing. Received: no {' and no '.join(lacking)}"
+    )
 
 
 def _write_run_weights(run: str, to: Path, data_dir: Path | None) -> None:

@@ -122,13 +122,8 @@ def export(
     if "onnx" in formats:
         require_onnx()
     title = classifier.model.name if isinstance(source, Classifier) else str(source)
-    if images is not None and (dataset is not None or data_dir is not None):
-        raise ValueError(f"Expected `dataset` and `data_dir`, or `images`. Received: both, `images` {images}")
-    if images is None and dataset is None and data_dir is None and not knows_dataset(title):
-        images = NOISE
-    if images is None:
-        dataset, data_dir = dataset_of(title, dataset, data_dir)
-    elif str(images) == NOISE:
+    dataset, data_dir, images = _images_of(title, dataset, data_dir, images)
+    if str(images) == NOISE:
         formats = _formats_for_noise(formats, chosen, classifier)
     home = Path(to) / (name or Path(title).resolve().stem)
     if version is not None and (folder := home / str(version)).exists():
@@ -171,6 +166,19 @@ def export(
         raise ExportRefused(verifications, _write_refused(new.path, report(verifications)), published)
     _refused(new.path).unlink(missing_ok=True)
     return published
+
+
+def _images_of(
+    title: str, dataset: str | None, data_dir: str | Path | None, images: str | Path | None
+) -> tuple[str | None, str | Path | None, str | Path | None]:
+    """Returns the data set and its folder, or images without labels: noise where nothing names any."""
+    if images is not None and (dataset is not None or data_dir is not None):
+        raise ValueError(f"Expected `dataset` and `data_dir`, or `images`. Received: both, `images` {images}")
+    if images is not None:
+        return None, None, images
+    if dataset is None and data_dir is None and not knows_dataset(title):
+        return None, None, NOISE
+    return *dataset_of(title, dataset, data_dir), None
 
 
 def _refused(version: Path) -> Path:

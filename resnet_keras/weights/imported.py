@@ -138,28 +138,8 @@ def import_arrays(
         layout, prefix = recognize_layout(arrays, prefix)
     except ValueError as error:
         raise ValueError(f"{error} in {source}") from None
-    tensors: dict[str, np.ndarray] = {}
-    names: dict[str, tuple[str, ...]] = {}
-    left: list[str] = []
     segments = layout.axes == "keras" and any(re.fullmatch(OWN_HEAD, name) for name in arrays)
-    added = dense_layers(arrays) - {HEAD} if layout.conventions is None else set()
-    for name in sorted(arrays, key=lambda name: not name.startswith(prefix)):  # a head may be beside the network
-        array = arrays[name]
-        target = layout.ours(without_prefix(name, prefix))
-        is_elsewhere = not name.startswith(prefix) and not (target or "").startswith(f"{HEAD}/")
-        if target is None or target in tensors or is_elsewhere or target.rpartition("/")[0] in added:
-            left.append(name)
-        elif target == f"{HEAD}/kernel" and array.ndim == 4 and array.shape[2:] == (1, 1):
-            # A classifier written as a convolution of one pixel.
-            tensors[target] = layout.to_keras(array[:, :, 0, 0])
-            names[target] = (name,)
-        elif target == f"{HEAD}/kernel" and array.ndim == 4 and segments:
-            tensors[target], names[target] = array, (name,)
-        elif target.endswith("/kernel") and array.ndim != (axes := 2 if target == f"{HEAD}/kernel" else 4):
-            raise ValueError(f"Expected a kernel of {axes} axes. Received: {source}, with {name} of {array.shape}")
-        else:
-            tensors[target] = layout.to_keras(array)
-            names[target] = (name,)
+    tensors, names, left = _placed(arrays, layout, prefix, source, segments)
     heads = linear_head({name: arrays[name] for name in left}, tensors, prefix, layout)
     for target, name in heads.items():
         tensors[target], names[target] = layout.to_keras(arrays[name]), (name,)
@@ -188,6 +168,34 @@ def import_arrays(
         notes=(*leftovers.notes, *_notes(tensors, heads, layout), *metadata.pop("notes", ())),
         **metadata,
     )
+
+
+def _placed(
+    arrays: Mapping[str, np.ndarray], layout: Layout, prefix: str, source: str, segments: bool
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]], list[str]]:
+    """Returns the arrays that have a place, by our names, the source's names of each, and the names without a place."""
+    tensors: dict[str, np.ndarray] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    left: list[str] = []
+    added = dense_layers(arrays) - {HEAD} if layout.conventions is None else set()
+    for name in sorted(arrays, key=lambda name: not name.startswith(prefix)):  # a head may be beside the network
+        array = arrays[name]
+        target = layout.ours(without_prefix(name, prefix))
+        is_elsewhere = not name.startswith(prefix) and not (target or "").startswith(f"{HEAD}/")
+        if target is None or target in tensors or is_elsewhere or target.rpartition("/")[0] in added:
+            left.append(name)
+        elif target == f"{HEAD}/kernel" and array.ndim == 4 and array.shape[2:] == (1, 1):
+            # A classifier written as a convolution of one pixel.
+            tensors[target] = layout.to_keras(array[:, :, 0, 0])
+            names[target] = (name,)
+        elif target == f"{HEAD}/kernel" and array.ndim == 4 and segments:
+            tensors[target], names[target] = array, (name,)
+        elif target.endswith("/kernel") and array.ndim != (axes := 2 if target == f"{HEAD}/kernel" else 4):
+            raise ValueError(f"Expected a kernel of {axes} axes. Received: {source}, with {name} of {array.shape}")
+        else:
+            tensors[target] = layout.to_keras(array)
+            names[target] = (name,)
+    return tensors, names, left
 
 
 def _notes(tensors: Mapping[str, np.ndarray], heads: Mapping[str, str], layout: Layout) -> tuple[str, ...]:
