@@ -532,6 +532,7 @@ def resnet18_of_torchvision(test_data: Path) -> Classifier:
     return classifier
 
 
+@pytest.mark.slow
 def test_public_imagenet_weights_give_the_logits_that_pytorch_gave(
     test_data: Path, photographs: list[Path], resnet18_of_torchvision: Classifier
 ) -> None:

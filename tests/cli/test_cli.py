@@ -255,6 +255,7 @@ def test_networks_are_printed_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Expected the name of a network; `resnet networks` prints all" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_program_starts_without_tensorflows_greeting(run: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from resnet_keras.cli.predict import main; raise SystemExit(main())"]
     done = subprocess.run(

@@ -239,7 +239,11 @@ def test_the_launcher_ends_all_when_one_fails(monkeypatch: pytest.MonkeyPatch) -
 def test_the_launcher_passes_signals_on(number: signal.Signals) -> None:
     code = "import time; print('up', flush=True); time.sleep(60)"
     command = [sys.executable, "-m", "resnet_keras.cli.workers", "2", "--", sys.executable, "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as launcher:
+
+    def heed() -> None:
+        signal.signal(number, signal.SIG_DFL)  # which a shell's background ignores, and the launcher then, too
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heed) as launcher:
         assert launcher.stdout is not None
         assert sorted(launcher.stdout.readline() for _ in range(2)) == ["[0] up\n", "[1] up\n"]
         launcher.send_signal(number)

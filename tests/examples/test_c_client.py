@@ -100,6 +100,7 @@ def check(predictions: dict[str, Prediction], classifier: Classifier, images: Se
             assert probability / answer[0][1] == pytest.approx(ratio, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_it_predicts_as_predict_does(
     program: Path, saved_model: Path, classifier: Classifier, images: list[Path]
 ) -> None:

@@ -417,6 +417,7 @@ def test_bad_input_is_an_error_before_anything_is_trained(
 # Exports
 
 
+@pytest.mark.slow
 def test_an_export_computes_what_the_network_does(finished: Path, test_set: Path, tmp_path: Path) -> None:
     to = tmp_path / "x2" / "1"
     asked = [str(finished), "--to", str(to), "--test", str(test_set), "--formats", "saved_model", "float32", "int8"]

@@ -193,6 +193,7 @@ def fixed_size(loaded: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return images, {name: value.numpy() for name, value in signature(images=tf.constant(images)).items()}
 
 
+@pytest.mark.slow
 def test_the_signature_of_a_fixed_size_computes_the_same_and_converts_to_openvino(loaded: Any) -> None:
     images, expected = fixed_size(loaded)
     of_any_size = loaded.signatures["serving_default"](images=tf.constant(images))["probabilities"]

@@ -102,6 +102,7 @@ def test_option_adds_its_projections_to_the_count(option: Any, extra: int) -> No
         assert trainable(build("resnet20", shortcut=option)) == PARAMETERS["resnet20"] + extra
 
 
+@pytest.mark.slow
 def test_resnet1202_is_built_under_pythons_own_recursion_limit() -> None:
     limit = sys.getrecursionlimit()
     with shapes_only():

@@ -312,6 +312,7 @@ def agrees(network: str, theirs: keras.Model, **options: Any) -> None:
     np.testing.assert_allclose(ours(x), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_keras_applications_v2_is_ours_with_strides_at_the_ends_of_stages() -> None:
     theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3), classes=7, classifier_activation=None)
     agrees("resnet50v2", theirs, classes=7)

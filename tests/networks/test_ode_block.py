@@ -203,6 +203,7 @@ def test_fit_reports_the_evaluations_of_both_passes_and_learns() -> None:
     assert (int(in_inference) - 2) % 6 == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gradient", "other"), [("adjoint", "run_eagerly"), ("backpropagation", "jit_compile")])
 def test_eager_training_and_graphs_and_xla_take_the_same_step(gradient: Any, other: str) -> None:
     x, y = images(8, 4, 4, 4), images(8, 2, seed=8)
@@ -304,6 +305,7 @@ def test_two_replicas_learn_what_one_does(tmp_path: Path) -> None:
     assert (found["dopri52_evaluations"] >= 8).all()
 
 
+@pytest.mark.slow
 def test_under_half_precision_the_block_and_its_gradients_are_of_float32() -> None:
     x = images(2, 4, 4, 4)
     expected = gradients(drawn(ODEBlock("rk4", steps=2, gradient="adjoint", dtype="float32", name="ode")), x)

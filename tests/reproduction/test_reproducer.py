@@ -76,6 +76,7 @@ def test_measures_of_a_run_are_of_its_training_images_and_stay(digits_run: Path,
         measure_run(run, ten_crop=True)
 
 
+@pytest.mark.slow
 def test_responses_and_protocols_of_a_run_that_is_given(
     folder: ReproductionFolder, digits_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +105,7 @@ def test_responses_and_protocols_of_a_run_that_is_given(
     assert "plots/responses_given.png" in text
 
 
+@pytest.mark.slow
 def test_each_network_responds_to_test_images_of_its_own_data_set(
     folder: ReproductionFolder, digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,6 +215,7 @@ def test_deep_networks_in_segments_are_quantized(tmp_path: Path) -> None:
     assert calibrate(rounded, [np.zeros((2, 8, 8, 3), np.float32)]) == 2
 
 
+@pytest.mark.slow
 def test_training_for_int8_keeps_what_the_network_can_and_is_exported(digits_run: Path, tmp_path: Path) -> None:
     recipe = RECIPES["digits_qat"].replace(weights=str(digits_run), epochs=1)
     in_floats = RunFolder(digits_run).evaluation()

@@ -41,6 +41,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+@pytest.mark.slow
 def test_changed_images_are_refused_and_said_or_accepted_and_noted(
     images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

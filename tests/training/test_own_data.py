@@ -146,6 +146,7 @@ def test_arrays_go_through_the_recipe_and_resume_bit_for_bit(recipe: Recipe, tmp
         dataset_of(tmp_path / "parts", None, None)
 
 
+@pytest.mark.slow
 def test_floats_are_pixels_too(recipe: Recipe, tmp_path: Path) -> None:
     one_epoch = recipe.replace(epochs=1)
     for name, images in (("integers", TRAIN[0]), ("floats", TRAIN[0].astype(np.float64))):

@@ -109,6 +109,7 @@ def all_of_them(model: keras.Model) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_steps_of_our_own_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a network of nested models, for images of any size."""
     monkeypatch.setattr("resnet_keras.networks.builder.SEGMENT_BLOCKS", 2)
@@ -132,6 +133,7 @@ def test_where_normalizations_rest_training_is_the_same_to_rounding() -> None:
     assert largest_difference(*found) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_network_that_learns_to_round_is_the_same() -> None:
     found = []
     for recomputed in (False, True):

@@ -76,6 +76,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return Result(folder)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_result(plain: Result, tmp_path: Path) -> None:
     train(PLAIN, tmp_path / "again")
     plain.check(tmp_path / "again")
@@ -132,6 +133,7 @@ def last_checkpoint(folder: Path) -> str:
     return max(path.name for path in (folder / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_goes_on_after_any_checkpoint_and_validation(
     everything: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,6 +189,7 @@ def test_leaving_broken_steps_out_changes_nothing_of_a_run_without(plain: Result
         assert [row["skipped"] for row in csv.DictReader(file)] == ["0", "0"]
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_to_leave_broken_steps_out_and_cease_to(plain: Result, tmp_path: Path) -> None:
     for saves, skip in ((1, False), (2, True)):
         killed_after(saves, PLAIN, tmp_path, skip_broken_steps=skip, checkpoint_steps=3)

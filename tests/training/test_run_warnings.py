@@ -101,6 +101,7 @@ def test_a_classifier_is_fitted_unless_the_weights_have_the_same_one(folder: Pat
     assert inputs_of(FINETUNE, folder_of(tmp_path, animals, animals)).fits_head
 
 
+@pytest.mark.slow
 def test_the_program_prints_its_warnings_with_the_names_of_flags(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -342,6 +342,7 @@ def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(
     assert history["loss"][0] > 2 * restored
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_a_run_that_began_with_weights_goes_on_from_its_checkpoint(short_run: Path, tmp_path: Path) -> None:
     recipe = SHORT.replace(weights=str(short_run), epochs=2, freeze_batch_norms=True)
