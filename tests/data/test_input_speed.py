@@ -133,6 +133,7 @@ def test_images_in_memory_are_neither_read_nor_decoded(
     assert list(pipelines(*parts(splits["array"], recipe), **options(recipe))) == stages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["files", "records", "array"])
 def test_stages_have_batches_beyond_the_last_epoch_and_the_last_is_the_input_of_training(
     splits: dict[str, Split], kind: str

@@ -225,6 +225,7 @@ def test_with_everything_a_run_continued_sees_what_is_left_and_one_that_stops_wh
         assert_same(batches_of(splits[kind], ALL, first_step=first, last_step=last), whole[first:last])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("change", [{}, {"shorter_side": (12, 16)}, {"pad_pixels": 1}])
 def test_a_size_for_training_is_the_size_of_its_batches(

@@ -22,6 +22,8 @@ SOURCE = Path(__file__).parents[2] / "examples" / "serving" / "classify.c"
 WHEEL = Path(tf.__file__).parent
 CLASS_NAMES = ("nil", "one", "two, a pair", "trois", "четыре", "five", "six", "sept", "huit", "neuf")
 
+pytestmark = pytest.mark.slow
+
 Prediction = list[tuple[str, float, float]]  # name, probability and score of each class
 
 

@@ -316,6 +316,7 @@ def test_bicubic_on_set5_is_as_published(test_data: Path, scale: int, psnr: floa
 # Runs
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_prints_its_result(finished: Path, test_set: Path) -> None:
     first, last = (float(row["loss"]) for row in history(finished))
     assert last < first / 2

@@ -155,6 +155,7 @@ def in_fresh_process(folder: Path, *names: str) -> dict[str, str]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_saved_networks_open_and_train_in_a_program_that_never_imports_this_package(
     tmp_path: Path, policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

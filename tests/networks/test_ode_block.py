@@ -190,6 +190,7 @@ def test_memory_of_the_adjoint_method_does_not_grow_with_the_steps() -> None:
     assert not lists("adjoint")
 
 
+@pytest.mark.slow
 def test_fit_reports_the_evaluations_of_both_passes_and_learns() -> None:
     x, y = images(32, 4, 4, 4), images(32, 2, seed=8)
     model = network(gradient="adjoint", rtol=1e-2, atol=1e-2)
@@ -253,6 +254,7 @@ def test_a_saved_model_has_no_state_but_the_weights(tmp_path: Path) -> None:
     np.testing.assert_allclose(served.serve(x), model.predict_on_batch(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_litert_file_takes_the_same_steps_by_builtin_operators(tmp_path: Path) -> None:
     inputs = keras.Input((4, 4, 4))
     answers = [network(solver=solver, gradient="adjoint")(inputs) for solver in ("euler", "dopri5")]

@@ -44,6 +44,7 @@ def assert_close(received: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 def test_a_backbone_computes_the_same_from_a_model_and_from_files(version: int, block: str, tmp_path: Path) -> None:
