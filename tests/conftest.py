@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The threads of OpenBLAS wait for each other busily: on shared cores, fitting a classifier takes a minute, not a second.
+# The threads of OpenBLAS wait for each other busily: on shared cores, to fit a classifier takes a minute, not a second.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
