@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import logging
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from resnet_keras import files
 from resnet_keras.applications.class_map import Explanation, class_map, over_image
 from resnet_keras.applications.loaded_network import load_network
 from resnet_keras.applications.outputs import features_and_logits, head_of, logits_from, probabilities_from
@@ -25,10 +22,8 @@ from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.data.class_names import check_class_names, class_indices
 from resnet_keras.data.input_images import input_batches, read_images
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.layers.batch_norm import fuse
-from resnet_keras.layers.fake_quant import LAYERS
 from resnet_keras.weights.imported import ImportedWeights
-from resnet_keras.weights.keras_archive import check_archive
+from resnet_keras.weights.keras_archive import open_archive, save_archive
 from resnet_keras.weights.keras_file import read_member
 from resnet_keras.weights.sources import CLASSIFIER_MEMBER
 
@@ -142,9 +137,7 @@ class Classifier:
         try:
             preprocessing = Preprocessing(**metadata["preprocessing"])
             names = check_class_names(metadata["class_names"])
-            check_archive(path)
-            model = fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
-            return cls(model, preprocessing, names)
+            return cls(open_archive(path), preprocessing, names)
         except Exception as error:  # of any kind, from Keras
             raise ValueError(
                 f"Expected a whole .keras file. Received: {path}, which can't be read: {_reason(error)}"
@@ -153,10 +146,7 @@ class Classifier:
     def save(self, path: str | Path) -> None:
         """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
         metadata = {"preprocessing": self.preprocessing.to_json(), "class_names": self.class_names}
-        with files.new_file(path) as aside:
-            self.model.save(aside)
-            with zipfile.ZipFile(aside, "a") as archive:
-                archive.writestr(CLASSIFIER_MEMBER, json.dumps(metadata))
+        save_archive(self.model, path, CLASSIFIER_MEMBER, metadata)
 
     def export(self, to: str | Path = "saved_models", **options: Any) -> Any:
         """Publishes the classifier as a SavedModel and LiteRT files; see `resnet_keras.export` for the options.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,7 @@ from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.image_ops import normalize, whole
 from resnet_keras.data.input_images import read_images
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.layers.batch_norm import fuse
-from resnet_keras.weights.keras_archive import check_archive
+from resnet_keras.weights.keras_archive import open_archive, save_archive
 from resnet_keras.weights.keras_file import read_member
 
 MEMBER = "segmenter.json"
@@ -90,9 +87,7 @@ class Segmenter:
             )
         try:
             preprocessing, names = Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"])
-            check_archive(path)
-            model = fuse(keras.saving.load_model(path, compile=False))
-            return cls(model, preprocessing, names)
+            return cls(open_archive(path), preprocessing, names)
         except Exception as error:  # of any kind, from Keras
             raise ValueError(
                 f"Expected a whole .keras file. Received: {path}, which can't be read: {str(error)[:300]}"
@@ -101,10 +96,7 @@ class Segmenter:
     def save(self, path: str | Path) -> None:
         """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
         metadata = {"preprocessing": self.preprocessing.to_json(), "class_names": self.class_names}
-        with files.new_file(path) as aside:
-            self.model.save(aside)
-            with zipfile.ZipFile(aside, "a") as archive:
-                archive.writestr(MEMBER, json.dumps(metadata))
+        save_archive(self.model, path, MEMBER, metadata)
 
     def predict(self, images: Any) -> list[np.ndarray]:
         """Returns the mask of each image at the image's own size: integers (H, W), the indices of the classes.

@@ -15,6 +15,10 @@ from typing import Any
 import h5py
 import keras
 
+from resnet_keras import files
+from resnet_keras.layers.batch_norm import fuse
+from resnet_keras.layers.fake_quant import LAYERS
+
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MOST_JSON_BYTES = 2**24  # ResNet-1202's has 4 MB
 _MOST_UNPACKED = 16  # Keras does not pack
@@ -110,6 +114,24 @@ def _bytes(node: h5py.Dataset) -> int:
     if node.shape is not None and node.id.get_storage_size() < node.nbytes:
         raise KeyError(f"{node.name} is smaller in the file than its shape")
     return node.nbytes if node.shape is not None else 0
+
+
+def save_archive(model: keras.Model, path: str | Path, member: str, metadata: dict[str, Any]) -> None:
+    """Writes a model as a `.keras` file with a member of ours; an existing file is replaced by a complete one."""
+    with files.new_file(path) as aside:
+        model.save(aside)
+        with zipfile.ZipFile(aside, "a") as archive:
+            archive.writestr(member, json.dumps(metadata))
+
+
+def open_archive(path: Path) -> keras.Model:
+    """Returns the model in a `.keras` file, not compiled, after `check_archive`.
+
+    Raises:
+        Exception: Of any kind, from Keras or `check_archive`: the file is damaged or malicious.
+    """
+    check_archive(path)
+    return fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
 
 
 def check_archive(path: Path) -> None:
