@@ -10,10 +10,6 @@ _HEADER_BYTES = 1 << 17  # Exif is in one of the first segments, each of at most
 _BIG, _LITTLE, _MAGIC = 0x4D4D, 0x4949, 42  # TIFF 6.0, section 2
 _ORIENTATION, _SHORT, _LONG = 0x0112, 3, 4
 _IDAT, _EXIF = 0x49444154, 0x65584966  # PNG, third edition, §11.3.4.5
-_MIRRORED = (  # whether rows and columns of the upright image run from the other end of the stored one
-    *((False, False), (False, True), (True, True), (True, False)),
-    *((False, False), (False, True), (True, True), (True, False)),
-)
 _STEPS = (  # of rows and columns of the upright image in the stored one, transposed for the last four
     *((1, 1), (1, -1), (-1, -1), (-1, 1)),
     *((1, 1), (1, -1), (-1, -1), (-1, 1)),
@@ -103,7 +99,7 @@ def turned_window(corner: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, value: 
         Corner and extent in the stored image.
     """
     other = size - corner - extent  # the corner, counted from the lower right
-    mirrored = tf.gather(_MIRRORED, value - 1)
+    mirrored = tf.gather(_STEPS, value - 1) < 0
     corner = tf.where(mirrored, other, corner)
     swapped = value >= 5
     return tf.where(swapped, corner[::-1], corner), tf.where(swapped, extent[::-1], extent)

@@ -212,6 +212,14 @@ def resize(
     return whole(tf.image.resize(image, tf.stack([size[0], tf.shape(image)[-2]]), method, antialias=True))
 
 
+def stretched(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Returns a whole image at the network's size, whatever its sides: (..., H, W, C) -> (..., *image_size, C).
+
+    Pixels are whole numbers of 0–255 in float32.
+    """
+    return whole(tf.image.resize(image, preprocessing.image_size, preprocessing.interpolation, antialias=True))
+
+
 def whole(pixels: tf.Tensor) -> tf.Tensor:
     """Returns pixels as the nearest whole numbers of 0–255, halves up."""
     return tf.clip_by_value(tf.floor(pixels + 0.5), 0.0, 255.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,17 +14,16 @@ import tensorflow as tf
 from resnet_keras import files
 from resnet_keras.checks.extras import required
 from resnet_keras.data.image_limits import few_scans, header_size
-from resnet_keras.data.image_ops import decode_jpeg_or_png, whole
+from resnet_keras.data.image_ops import decode_jpeg_or_png, stretched
 from resnet_keras.exporting.constant_weights import with_constant_weights
 from resnet_keras.exporting.image_bytes import MOST_PIXELS
 from resnet_keras.exporting.litert import convert_to_litert, operators
 from resnet_keras.exporting.serving import absorb_normalization
-from resnet_keras.segmentation.measures import MaskConfusion
+from resnet_keras.segmentation.measures import MaskConfusion, scores_of
 from resnet_keras.segmentation.segmenter import Segmenter
 from resnet_keras.surgery.folding import fold
 
 MaskFormat = Literal["saved_model", "float32", "float16", "dynamic_range", "int8"]
-MASK_FORMATS: tuple[MaskFormat, ...] = ("saved_model", "float32", "float16", "dynamic_range", "int8")
 AGREEMENT: dict[MaskFormat, float] = {
     "saved_model": 0.999,
     "float32": 0.999,
@@ -33,6 +32,7 @@ AGREEMENT: dict[MaskFormat, float] = {
     "int8": 0.95,
 }
 """Smallest fraction of the pixels whose class is that of the model, by format."""
+MASK_FORMATS: tuple[MaskFormat, ...] = tuple(AGREEMENT)
 
 
 @dataclass(frozen=True)
@@ -96,35 +96,40 @@ def export_segmenter(
     network = _serving_network(segmenter)
     with files.new_folder(folder) as aside:
         paths = {name: aside / ("saved_model" if name == "saved_model" else f"{name}.tflite") for name in formats}
-        resized = np.stack([_resized(pixels, segmenter) for pixels, _ in pairs])
+        resized = np.stack([stretched(pixels, segmenter.preprocessing).numpy() for pixels, _ in pairs])
         if "saved_model" in paths:
             _write_saved_model(segmenter, network, paths["saved_model"])
         lite = {name: path for name, path in paths.items() if name != "saved_model"}
         if lite:
             with required("export", "LiteRT"):
                 convert_to_litert(_mask_network(network), np.rint(resized).astype(np.uint8), lite, batch=1)
+        resized_pairs = list(zip(resized, segmenter.predict(list(resized)), strict=True)) if lite else []
         found = [
-            _compared(name, path, segmenter, pairs, resized, AGREEMENT[name] if agreement is None else agreement)
+            _compared(
+                name,
+                path,
+                segmenter.class_names,
+                pairs if name == "saved_model" else resized_pairs,
+                AGREEMENT[name] if agreement is None else agreement,
+            )
             for name, path in paths.items()
         ]
-        final = [MaskArtifact(**{**asdict(each), "path": Path(each.path).name}) for each in found]
         files.write_json(
             aside / "export.json",
             {
                 "class_names": segmenter.class_names,
                 "preprocessing": segmenter.preprocessing.to_json(),
                 "images": len(pairs),
-                "artifacts": [asdict(each) for each in final],
+                "artifacts": [asdict(each) for each in found],
             },
         )
-    return [MaskArtifact(**{**asdict(each), "path": str(Path(folder) / each.path)}) for each in final]
+    return [replace(each, path=str(Path(folder) / each.path)) for each in found]
 
 
 def _serving_network(segmenter: Segmenter) -> keras.Model:
     """Returns a network of float32 RGB pixels 0–255 (N, *image_size, C) to scores, for inference."""
     preprocessing, model = segmenter.preprocessing, segmenter.model
-    scores = model.output["logits"] if isinstance(model.output, dict) else model.output
-    network = fold(keras.Model(model.input, scores, name=model.name))
+    network = fold(keras.Model(model.input, scores_of(model.output), name=model.name))
     pixels = keras.Input((*preprocessing.image_size, preprocessing.channels), dtype="float32", name="images")
     network, normalized = absorb_normalization(network, preprocessing, pixels)
     return keras.Model(pixels, network(normalized), name=model.name)
@@ -140,12 +145,6 @@ def _mask_network(network: keras.Model) -> keras.Model:
     return keras.Model(pixels, largest(network(pixels)), name=network.name)
 
 
-def _resized(pixels: np.ndarray, segmenter: Segmenter) -> np.ndarray:
-    """Returns an image at the network's size, as the segmenter resizes it: float32 (*image_size, C)."""
-    size, method = segmenter.preprocessing.image_size, segmenter.preprocessing.interpolation
-    return whole(tf.image.resize(tf.constant(pixels, tf.float32), size, method, antialias=True)).numpy()
-
-
 def _write_saved_model(segmenter: Segmenter, network: keras.Model, folder: Path) -> None:
     preprocessing, compute = segmenter.preprocessing, with_constant_weights(network)
     spec = tf.TensorSpec((None, None, None, preprocessing.channels), tf.uint8, name="images")
@@ -156,8 +155,7 @@ def _write_saved_model(segmenter: Segmenter, network: keras.Model, folder: Path)
 
     def masks_of(images: tf.Tensor) -> tf.Tensor:
         size = tf.shape(images)[1:3]
-        pixels = tf.image.resize(images, preprocessing.image_size, preprocessing.interpolation, antialias=True)
-        full = tf.image.resize(scores(whole(pixels)), size, "bilinear")
+        full = tf.image.resize(scores(stretched(images, preprocessing)), size, "bilinear")
         return tf.cast(tf.argmax(full, -1), tf.uint8)
 
     @tf.function(input_signature=[spec], autograph=False)
@@ -190,28 +188,25 @@ def _bounded(size: tf.Tensor) -> tf.Operation:
 def _compared(
     name: MaskFormat,
     path: Path,
-    segmenter: Segmenter,
+    class_names: tuple[str, ...],
     pairs: list[tuple[np.ndarray, np.ndarray]],
-    resized: np.ndarray,
     least: float,
 ) -> MaskArtifact:
-    """Returns the artifact with its agreement.
+    """Returns the artifact, by the name of its file, with its agreement with the masks of `pairs`.
 
     Raises:
         ValueError: Fewer pixels are equal than have to be, or a LiteRT file has operators that are not builtin.
     """
-    confusion = MaskConfusion(segmenter.class_names, ignored=-1)
+    confusion = MaskConfusion(class_names, ignored=-1)
     if name == "saved_model":
         run = tf.saved_model.load(str(path)).signatures["serving_default"]
         found = [run(tf.constant(np.rint(pixels)[None].astype(np.uint8)))["masks"].numpy()[0] for pixels, _ in pairs]
-        expected = [mask for _, mask in pairs]
     else:
         if custom := [each for each in operators(path) if each.startswith(("custom", "FLEX"))]:
             raise ValueError(f"Expected a LiteRT file of builtin operators. Received: {name}, with {', '.join(custom)}")
         run_file = _interpreter(path)
-        found = [run_file(pixels) for pixels in resized]
-        expected = segmenter.predict(list(resized))
-    for mask, reference in zip(found, expected, strict=True):
+        found = [run_file(pixels) for pixels, _ in pairs]
+    for mask, (_, reference) in zip(found, pairs, strict=True):
         confusion.add(reference, mask)
     result = confusion.result()
     if result.pixel_accuracy < least:
@@ -220,7 +215,7 @@ def _compared(
             f"leave it out by `formats`, or calibrate with other images. Received: {result.pixel_accuracy:.2%}"
         )
     size = sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
-    return MaskArtifact(name, str(path), size, result.pixel_accuracy, result.mean_iou)
+    return MaskArtifact(name, path.name, size, result.pixel_accuracy, result.mean_iou)
 
 
 def _interpreter(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_keras.data.evaluation_input import options
-from resnet_keras.data.image_ops import decode, normalize, whole
+from resnet_keras.data.image_ops import decode, normalize, stretched, whole
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.segmentation.mask_files import MaskSplit, read_mask
@@ -79,8 +79,7 @@ def whole_images(split: MaskSplit, preprocessing: Preprocessing) -> Iterator[tup
 
     def resized(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels = decode(tf.io.read_file(image), preprocessing.channels)
-        pixels = tf.image.resize(pixels, preprocessing.image_size, preprocessing.interpolation, antialias=True)
-        return normalize(whole(pixels), preprocessing), _labels(mask)
+        return normalize(stretched(pixels, preprocessing), preprocessing), _labels(mask)
 
     files = tf.data.Dataset.from_tensor_slices(
         ([str(path) for path in split.images], [str(path) for path in split.masks])

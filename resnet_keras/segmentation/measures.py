@@ -104,6 +104,11 @@ class MaskConfusion:
         )
 
 
+def scores_of(outputs: Any) -> Any:
+    """Returns the scores among a network's outputs, which an auxiliary head may accompany."""
+    return outputs["logits"] if isinstance(outputs, dict) else outputs
+
+
 def evaluate_masks(
     model: keras.Model, pairs: Iterable[tuple[Any, Any]], class_names: Sequence[str], *, ignored: int = IGNORED
 ) -> SegmentationResult:
@@ -122,8 +127,7 @@ def evaluate_masks(
     """
     confusion = MaskConfusion(class_names, ignored=ignored)
     for image, mask in pairs:
-        scores = model(np.asarray(image)[None], training=False)
-        scores = scores["logits"] if isinstance(scores, dict) else scores
+        scores = scores_of(model(np.asarray(image)[None], training=False))
         if scores.shape[-1] != len(confusion.class_names):
             raise ValueError(
                 f"Expected a network of {len(confusion.class_names)} classes. Received: {model.name!r}, of "

@@ -13,9 +13,10 @@ from PIL import Image
 
 from resnet_keras import files
 from resnet_keras.data.class_names import check_class_names
-from resnet_keras.data.image_ops import normalize, whole
+from resnet_keras.data.image_ops import normalize, stretched
 from resnet_keras.data.input_images import read_images
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.segmentation.measures import scores_of
 from resnet_keras.weights.keras_archive import open_archive, save_archive
 from resnet_keras.weights.keras_file import read_member
 
@@ -50,7 +51,7 @@ class Segmenter:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", check_class_names(self.class_names))
-        outputs, taken = _scores(self.model.output).shape, self.model.input_shape
+        outputs, taken = scores_of(self.model.output).shape, self.model.input_shape
         if len(outputs) != 4 or outputs[-1] != len(self.class_names):
             raise ValueError(
                 f"Expected a network with a score of each class ({len(self.class_names)}) at each pixel. "
@@ -115,13 +116,8 @@ class Segmenter:
         """Yields each image, upright, and its mask; see `predict`."""
         kind = np.uint8 if len(self.class_names) <= 256 else np.int32
         for image in read_images(images, self.preprocessing.channels):
-            pixels = keras.ops.image.resize(
-                keras.ops.convert_to_tensor(image.pixels, "float32"),
-                self.preprocessing.image_size,
-                interpolation=self.preprocessing.interpolation,
-                antialias=True,
-            )
-            scores = _scores(self.model(normalize(whole(pixels), self.preprocessing)[None], training=False))
+            pixels = normalize(stretched(image.pixels, self.preprocessing), self.preprocessing)
+            scores = scores_of(self.model(pixels[None], training=False))
             full = keras.ops.image.resize(scores, image.pixels.shape[:2], interpolation="bilinear", antialias=False)
             yield image.pixels, keras.ops.convert_to_numpy(keras.ops.argmax(full[0], -1)).astype(kind)
 
@@ -183,7 +179,3 @@ def class_colors(classes: int) -> np.ndarray:
     for bit in range(8):
         colors |= ((labels >> (3 * bit + channel)) & 1) << (7 - bit)
     return colors.astype(np.uint8)
-
-
-def _scores(outputs: Any) -> Any:
-    return outputs["logits"] if isinstance(outputs, dict) else outputs

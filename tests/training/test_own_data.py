@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.little_runs import killed_after
 from helpers.messages import interrupt, on_message
 
 from resnet_keras.applications.classifier import Classifier
@@ -17,7 +18,6 @@ from resnet_keras.data.splits import ArraySplit
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.recipe import Recipe
-from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.folder import RunFolder, dataset_of
 from resnet_keras.runs.saved_run import read_run
 from resnet_keras.training.own_batches import BatchData
@@ -57,18 +57,8 @@ def weights_of(run: Path) -> list[np.ndarray]:
 
 
 def interrupted_at(saves: int, recipe: Recipe, folder: Path, **options: Any) -> None:
-    """Trains until a number of checkpoints are written, and is interrupted there."""
-    save, done = Checkpoints.save, []
-
-    def counted(self: Checkpoints, *args: Any) -> None:
-        save(self, *args)
-        done.append(1)
-        if len(done) == saves:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Checkpoints, "save", counted)
-        train(recipe, folder, checkpoint_steps=1, **options)
+    """Trains until a number of checkpoints, of each step, are written, and is interrupted there."""
+    killed_after(saves, recipe, folder, checkpoint_steps=1, **options)
 
 
 def assert_same(one: Path, other: Path) -> None:
