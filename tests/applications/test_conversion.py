@@ -165,7 +165,15 @@ def hub_classifier(keras_hub: Any, name: str, seed: int) -> Any:
     return drawn(classifier, seed)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", *DEEP, pytest.param("resnet34", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        *DEEP,
+        pytest.param("resnet34", marks=pytest.mark.slow),
+        pytest.param("resnet50", marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_of_kerashub_computes_the_same(keras_hub: Any, name: str) -> None:
     model = hub_classifier(keras_hub, name, 1)
     classifier = converted(model)

@@ -173,7 +173,16 @@ def test_the_recipes_seed_alone_decides_the_batches(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("first_step", [1, 3, 5, 8, 9])
+@pytest.mark.parametrize(
+    "first_step",
+    [
+        1,
+        pytest.param(3, marks=pytest.mark.slow),
+        5,
+        pytest.param(8, marks=pytest.mark.slow),
+        pytest.param(9, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_continued_sees_exactly_the_batches_that_are_left(
     little_splits: dict[str, Split],
     varied_runs: dict[str, list[tuple[np.ndarray, np.ndarray]]],
@@ -376,7 +385,7 @@ def test_a_crop_of_a_random_scale_is_the_slow_one(kind: str, shorter_side: tuple
     assert max(differences) < 0.6
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png"])
+@pytest.mark.parametrize("kind", ["jpeg", pytest.param("png", marks=pytest.mark.slow)])
 def test_scales_and_corners_of_crops_fill_their_ranges(kind: str) -> None:
     encoded = tf.constant(encode(kind))
     decoded = decode(encoded, CROP.channels).numpy()

@@ -188,7 +188,7 @@ def test_all_images_of_a_folder_are_measured_or_as_many_as_the_recipe_takes(fold
 # Measuring ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["files", "records", "array"])
+@pytest.mark.parametrize("kind", ["files", pytest.param("records", marks=pytest.mark.slow), "array"])
 def test_every_stage_is_measured_in_every_turn(splits: dict[str, Split], kind: str) -> None:
     stages = measure(*parts(splits[kind], PLAIN), **options(PLAIN), seconds=0.02, turns=2)
     ours = (

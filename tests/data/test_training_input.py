@@ -17,6 +17,7 @@ from resnet_keras.recipes.catalog import Recipe
 
 IMAGES = 12
 KINDS = ("array", "files", "records")
+SLOW_FILES = ("array", pytest.param("files", marks=pytest.mark.slow), "records")
 UNIT = Preprocessing(image_size=(8, 8), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
 PLAIN = Recipe.from_flat(model="resnet20", dataset="folder", image_size=8, batch_size=6, epochs=4)
 """Four epochs of two batches."""
@@ -173,7 +174,13 @@ POLICIES = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("array", "rand"), ("array", "trivial"), ("files", "trivial"), ("records", "rand")]
+    ("kind", "name"),
+    [
+        ("array", "rand"),
+        pytest.param("array", "trivial", marks=pytest.mark.slow),
+        pytest.param("files", "trivial", marks=pytest.mark.slow),
+        ("records", "rand"),
+    ],
 )
 def test_a_policy_changes_images_by_the_seed_and_their_position(
     splits: dict[str, Split], plain_runs: dict[str, list[Any]], kind: str, name: str
@@ -215,7 +222,7 @@ ALL = PLAIN.replace(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_with_everything_a_run_continued_sees_what_is_left_and_one_that_stops_what_was_before(
     splits: dict[str, Split], kind: str
 ) -> None:
@@ -283,7 +290,7 @@ def test_images_that_fill_no_batch_are_carried_over_to_the_next_epoch(splits: di
         assert labels.tolist() == [image % 2 for image in which(pixels)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_a_run_that_carries_images_over_resumes_at_any_step(splits: dict[str, Split], kind: str) -> None:
     batches = batches_of(splits[kind], OVER, carry_over=True)
     assert_same(batches_of(splits[kind], OVER, carry_over=True, first_step=4), batches[4:])

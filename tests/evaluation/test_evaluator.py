@@ -231,15 +231,15 @@ def assert_evaluated_as_slowly(
     ("views", "count"),
     [
         (Views(), 1),
-        (Views(average="logits"), 3),
-        (Views(flip=True), 3),
-        (Views(scales=(32, 64)), 3),
-        (Views(scales=(32, 64), flip=True), 1),
+        pytest.param(Views(average="logits"), 3, marks=pytest.mark.slow),
+        pytest.param(Views(flip=True), 3, marks=pytest.mark.slow),
+        pytest.param(Views(scales=(32, 64)), 3, marks=pytest.mark.slow),
+        pytest.param(Views(scales=(32, 64), flip=True), 1, marks=pytest.mark.slow),
         (Views(scales=(32, 64), flip=True, average="logits"), 3),
-        (Views(crops="ten"), 1),
+        pytest.param(Views(crops="ten"), 1, marks=pytest.mark.slow),
         (Views(crops="ten", average="logits"), 3),
         (Views(crops="ten", scales=(32, 64), average="logits"), 1),
-        (Views(crops="ten", scales=(32, 64)), 3),
+        pytest.param(Views(crops="ten", scales=(32, 64)), 3, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -251,8 +251,8 @@ def test_crops_are_evaluated_as_image_by_image(files: FileSplit, views: Views, c
     ("views", "count"),
     [
         (Views(crops="full", scales=(16,)), 1),
-        (Views(crops="full", scales=(8, 32), flip=True, average="logits"), 1),
-        (Views(crops="full", scales=(16, 32)), 2),
+        pytest.param(Views(crops="full", scales=(8, 32), flip=True, average="logits"), 1, marks=pytest.mark.slow),
+        pytest.param(Views(crops="full", scales=(16, 32)), 2, marks=pytest.mark.slow),
         (Views(crops="full", scales=(16,), flip=True, average="logits"), 2),
     ],
     ids=str,
@@ -282,7 +282,12 @@ def test_a_probability_of_zero_has_a_finite_logarithm() -> None:
 
 @pytest.mark.parametrize(
     ("views", "count"),
-    [(Views(), 1), (Views(), 2), (Views(crops="ten", average="logits"), 2), (Views(scales=(32, 40), flip=True), 1)],
+    [
+        pytest.param(Views(), 1, marks=pytest.mark.slow),
+        (Views(), 2),
+        (Views(crops="ten", average="logits"), 2),
+        pytest.param(Views(scales=(32, 40), flip=True), 1, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_predictions_are_the_same_whatever_the_batches(files: FileSplit, views: Views, count: int) -> None:

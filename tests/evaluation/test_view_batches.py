@@ -83,7 +83,14 @@ def assert_every_image_once(split: Any, pictures: list[np.ndarray], members: lis
         assert places == sorted(places)
 
 
-@pytest.mark.parametrize(("members", "size"), [([LARGE], 3), ([LARGE, SMALL], 1), ([LARGE, SMALL], 128)])
+@pytest.mark.parametrize(
+    ("members", "size"),
+    [
+        pytest.param([LARGE], 3, marks=pytest.mark.slow),
+        ([LARGE, SMALL], 1),
+        pytest.param([LARGE, SMALL], 128, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("views", PROTOCOLS, ids=str)
 def test_each_file_is_shown_once_to_each_classifier(files: FileSplit, views: Views, members: list, size: int) -> None:
     assert_every_image_once(files, [slow.read(path) for path in files.paths], members, views, size)

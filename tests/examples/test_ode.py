@@ -50,6 +50,7 @@ def test_a_short_run_says_what_it_came_to(monkeypatch: pytest.MonkeyPatch) -> No
     assert line.startswith(f"| euler | {run.parameters:,} | {100 * run.test_error + 1:.2f} ± 1.41 | 6.0 | – |")
 
 
+@pytest.mark.slow
 def test_the_sweep_compares_solvers_with_the_exact_solution(monkeypatch: pytest.MonkeyPatch) -> None:
     keras.utils.set_random_seed(0)
     settings = [{"solver": "rk4", "steps": 1}, {"solver": "rk4", "steps": 8}, {"solver": "dopri5", "rtol": 0.01}]

@@ -347,6 +347,7 @@ def test_the_same_command_again_only_compares(
     assert (finished / "model.keras").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_result(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,7 @@
 from resnet_keras.recipes.catalog import RECIPES
 
 PLAIN = RECIPES["digits"].replace(
-    epochs=2, batch_size=64, warmup_steps=2, train_images=512, pad_pixels=0
+    model="resnet8", epochs=2, batch_size=64, warmup_steps=2, train_images=512, pad_pixels=0
 )  # fmt: skip
 """Two epochs of 8 steps."""
 

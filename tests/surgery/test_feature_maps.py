@@ -126,10 +126,13 @@ SHAPES: dict[str, Any] = {"repeats": (1, 1, 2, 2), "widths": (3, 4, 5, 6)}
 @pytest.mark.parametrize(
     ("stem", "block", "where", "option"),
     [
-        *(("imagenet", "basic", "1x1", option) for option in ("A", "B", "C", None)),
-        *(("imagenet", "bottleneck", "1x1", option) for option in ("A", "B", "C", None)),
-        *(("imagenet", "bottleneck", "3x3", option) for option in ("A", "B", None)),
-        *(("cifar", "basic", "1x1", option) for option in ("A", None)),
+        *(("imagenet", "basic", "1x1", option) for option in ("A", "B")),
+        *(pytest.param("imagenet", "basic", "1x1", option, marks=pytest.mark.slow) for option in ("C", None)),
+        *(("imagenet", "bottleneck", "1x1", option) for option in ("B", None)),
+        *(pytest.param("imagenet", "bottleneck", "1x1", option, marks=pytest.mark.slow) for option in ("A", "C")),
+        *(pytest.param("imagenet", "bottleneck", "3x3", option, marks=pytest.mark.slow) for option in ("A", "B", None)),
+        ("cifar", "basic", "1x1", "A"),
+        pytest.param("cifar", "basic", "1x1", None, marks=pytest.mark.slow),
         ("cifar", "bottleneck", "3x3", "C"),
     ],
 )

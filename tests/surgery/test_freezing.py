@@ -70,7 +70,7 @@ def test_frozen_parts_stay_as_they_were_and_all_others_learn(architecture: Archi
         assert norms == (all_norms if name in frozen else 0)
 
 
-@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("eager", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("up_to", [None, "stage1"])
 def test_every_batch_normalization_may_rest(up_to: Any, eager: bool) -> None:
     model = network()

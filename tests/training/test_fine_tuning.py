@@ -41,7 +41,8 @@ def look_up_error(root: Path, classifier: Classifier) -> float:
     return float((known.labels[nearest] != asked.labels).mean())
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(53, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [10, 53])
 def test_few_digits_are_recognized_no_worse_than_by_the_look_up(tmp_path: Path, count: int) -> None:
     splits = [open_split("digits", part) for part in ("train", "test")]
     root = folder_of(tmp_path / "images", *splits, classes=[1, 3, 5, 8, 9], count=count)  # type: ignore[arg-type]

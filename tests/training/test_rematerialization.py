@@ -90,7 +90,12 @@ def check_same(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "policy"), [(LITTLE, "float32"), (BOTTLENECKS, "mixed_float16"), (PLAIN, "mixed_bfloat16")]
+    ("architecture", "policy"),
+    [
+        (LITTLE, "float32"),
+        pytest.param(BOTTLENECKS, "mixed_float16", marks=pytest.mark.slow),
+        (PLAIN, "mixed_bfloat16"),
+    ],
 )
 def test_training_is_the_same_bit_for_bit(architecture: Architecture, policy: str) -> None:
     model = network(architecture, policy=policy)

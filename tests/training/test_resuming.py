@@ -125,7 +125,7 @@ def test_a_signal_saves_wherever_it_comes_and_the_same_call_goes_on(
 
 
 def test_a_sigterm_before_the_first_step_ends_the_run_at_once(tmp_path: Path) -> None:
-    with pytest.raises(Preempted, match="the same command resumes"), on_message("resnet20 on digits", send_sigterm):
+    with pytest.raises(Preempted, match="the same command resumes"), on_message("resnet8 on digits", send_sigterm):
         train(PLAIN, tmp_path)
 
 

@@ -32,7 +32,7 @@ from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train
 from resnet_keras.weights.loading import load_weights
 
-SHORT = RECIPES["digits"].replace(epochs=4, batch_size=128, warmup_steps=4)
+SHORT = RECIPES["digits"].replace(model="resnet8", epochs=4, batch_size=128, warmup_steps=4)
 
 
 @contextmanager
@@ -94,6 +94,7 @@ def test_a_run_leaves_recipe_versions_history_curves_model_samples_and_result(di
     assert json.loads((digits_run / "run.json").read_text())["tensorflow"] == tf.__version__
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_an_interrupted_run_ends_in_the_weights_of_one_that_was_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -466,7 +466,10 @@ def fragile(content: bytes) -> set[int]:
     return {where for start, length in starts for where in range(start, start + length)}
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".legacy.h5"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".keras", pytest.param(".weights.h5", marks=pytest.mark.slow), pytest.param(".legacy.h5", marks=pytest.mark.slow)],
+)
 def test_flipped_bytes_are_a_value_error_or_other_numbers(tmp_path: Path, suffix: str) -> None:
     path = write(network(1), tmp_path / f"net{suffix}")
     whole = path.read_bytes()

@@ -126,6 +126,7 @@ def test_hashes_and_place_are_those_that_keras_applications_has() -> None:
     } == {name: file for name, file in files.items() if isinstance(file, published.KerasFile)}
 
 
+@pytest.mark.slow
 def test_imagenet_means_the_authors_weights_which_are_fetched_once(
     publisher: Server, authors: tuple[keras.Model, bytes], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
