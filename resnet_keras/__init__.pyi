@@ -2,6 +2,7 @@ from . import applications as applications
 from . import checks as checks
 from . import cli as cli
 from . import data as data
+from . import detection as detection
 from . import distributed as distributed
 from . import evaluation as evaluation
 from . import exporting as exporting

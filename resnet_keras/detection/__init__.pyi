@@ -1,0 +1,10 @@
+from .average_precision import CocoResult as CocoResult
+from .average_precision import FoundBoxes as FoundBoxes
+from .average_precision import VocResult as VocResult
+from .average_precision import coco_average_precision as coco_average_precision
+from .average_precision import voc_average_precision as voc_average_precision
+from .box_files import open_boxes as open_boxes
+from .box_split import BoxExample as BoxExample
+from .box_split import BoxSplit as BoxSplit
+from .coco_files import open_coco as open_coco
+from .voc_files import open_voc as open_voc
