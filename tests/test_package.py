@@ -60,6 +60,7 @@ ORDER = {
         *("conversion", "prediction", "keras_functions"),
     ),
     "evaluation": ("views", "view_batches", "predictions", "evaluator", "layer_responses", "protocols", "confusion"),
+    "detection": (*("box_split", "voc_files", "coco_files", "box_files", "canvas", "box_input", "average_precision"),),
     "runs": (
         *("process_memory", "lock", "file_hashes", "checkpoints", "machine", "curves", "image_grid", "folder"),
         *("data_record", "saved_run", "summary"),
@@ -85,7 +86,6 @@ ORDER = {
         *("model_card", "reuse", "artifacts", "exporter"),
     ),
     "segmentation": (*("heads", "builders", "measures", "mask_files", "mask_input", "segmenter", "mask_export"),),
-    "detection": (*("box_split", "voc_files", "coco_files", "box_files", "average_precision"),),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),
         "reproducer",

@@ -4,6 +4,9 @@ from .average_precision import VocResult as VocResult
 from .average_precision import coco_average_precision as coco_average_precision
 from .average_precision import voc_average_precision as voc_average_precision
 from .box_files import open_boxes as open_boxes
+from .box_input import BoxAugmentation as BoxAugmentation
+from .box_input import box_batches as box_batches
+from .box_input import canvas_batches as canvas_batches
 from .box_split import BoxExample as BoxExample
 from .box_split import BoxSplit as BoxSplit
 from .coco_files import open_coco as open_coco
