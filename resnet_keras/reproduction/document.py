@@ -13,7 +13,7 @@ from resnet_keras import files
 from resnet_keras.evaluation.protocols import ProtocolResult
 from resnet_keras.networks.complexity import complexity
 from resnet_keras.reproduction.catalog import EXPERIMENTS
-from resnet_keras.reproduction.experiment import ACCELERATOR, ACCELERATOR_FLOPS, BUDGETS, Experiment
+from resnet_keras.reproduction.experiment import ACCELERATOR, ACCELERATOR_IMAGES, BUDGETS, Experiment
 from resnet_keras.reproduction.folder import GIVEN, ReproductionFolder
 from resnet_keras.reproduction.outcomes import Outcome, outcomes
 from resnet_keras.reproduction.paper_results import PAPER_NETWORKS
@@ -35,6 +35,7 @@ _BUDGET_TITLES = {
     "full": "Full: the paper's recipes",
     GIVEN: "Given networks",
 }
+_MEASURED = "https://github.com/NVIDIA/DeepLearningExamples/tree/master/PyTorch/Classification/ConvNets"
 _HEAD = f"""# Reproduction of "Deep Residual Learning for Image Recognition" (arXiv:1512.03385)
 
 Written by `resnet reproduce` from the files of its runs; `resnet reproduce document` writes it again. Errors are top-1,
@@ -42,9 +43,9 @@ in percent, mean ± standard deviation (n - 1) over seeds; a difference is taken
 that of the finished network on the images that it was trained on, without augmentation; the test error is that of the
 last epoch. Each run's folder has its recipe, versions, history and curves; experiments of one budget share their runs.
 
-GPU hours are estimated: 2 x 3 x multiply-adds (forward and backward) x images x epochs, at
-{ACCELERATOR_FLOPS / 1e12:.1f} x 10^12 operations a second, 30 % of what an {ACCELERATOR} can do in TF32. Networks for
-images as small as CIFAR-10's are far from that, so they have no estimate.
+GPU hours are estimated from a published measurement: an {ACCELERATOR} trains ResNet-50 at {ACCELERATOR_IMAGES:,.0f}
+images a second in TF32 ([NVIDIA]({_MEASURED}), a whole epoch on 8 GPUs); other networks take time in proportion to
+their multiply-adds. Networks for images as small as CIFAR-10's do not keep a GPU busy, so they have no estimate.
 """
 
 

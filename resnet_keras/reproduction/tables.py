@@ -7,7 +7,13 @@ from statistics import mean
 from typing import Any
 
 from resnet_keras.evaluation.protocols import MULTI_SCALE, TEN_CROP, ProtocolResult
-from resnet_keras.reproduction.experiment import ACCELERATOR_FLOPS, Experiment, Variant, training_images
+from resnet_keras.reproduction.experiment import (
+    ACCELERATOR_IMAGES,
+    ACCELERATOR_MULTIPLY_ADDS,
+    Experiment,
+    Variant,
+    training_images,
+)
 from resnet_keras.reproduction.outcomes import Outcome, mean_and_deviation
 from resnet_keras.reproduction.paper_results import (
     PAPER_ENSEMBLE,
@@ -20,9 +26,6 @@ from resnet_keras.tables import markdown_table
 
 _COMPUTE_BOUND = ("imagenet2012",)
 """Data sets whose networks keep an accelerator's arithmetic busy; those of small images wait for memory."""
-
-_FORWARD_AND_BACKWARD = 3
-_FLOPS_PER_MULTIPLY_ADD = 2
 
 
 def network_table(networks: Iterable[dict[str, Any]]) -> str:
@@ -167,4 +170,4 @@ def plan_table(variants: Sequence[Variant], multiply_adds: dict[str, int], rates
 
 def full_hours(images: int, multiply_adds: int) -> float:
     """Returns the estimated hours of an accelerator for training on `images` images, all epochs together."""
-    return images * _FORWARD_AND_BACKWARD * _FLOPS_PER_MULTIPLY_ADD * multiply_adds / ACCELERATOR_FLOPS / 3600
+    return images / ACCELERATOR_IMAGES * multiply_adds / ACCELERATOR_MULTIPLY_ADDS / 3600
