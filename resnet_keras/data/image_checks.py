@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
-from resnet_keras.data.image_files import KINDS, MOST_PIXELS
+from resnet_keras.data.image_files import FORMATS, KINDS, MOST_PIXELS, log_once
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.mapping import mapped
+from resnet_keras.data.pillow_files import FAILURES, turn_of
 from resnet_keras.data.sampling import subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 _log = logging.getLogger(__name__)
 
 _NAMED = 5  # in a message
+_LOOKED_AT = 1000
 
 
 def broken_images(split: Split) -> list[int]:
@@ -62,6 +65,26 @@ def skip_broken_images(split: Split) -> Split:
     more = ", ..." if len(broken) > _NAMED else ""
     _log.warning(f"{len(broken)} of {len(split)} images are broken and skipped: {names}{more}")
     return without(split, broken)
+
+
+def report_turned_images(paths: Sequence[str]) -> None:
+    """Logs, once, how many of some image files are turned upright by their Exif data; nothing if none is.
+
+    Of more than a thousand files, it looks at a thousand that are evenly spaced.
+    """
+    looked_at = paths[:: -(-len(paths) // _LOOKED_AT) or 1]
+    turned = sum(_is_turned(path) for path in looked_at)
+    if turned:
+        which = "" if len(looked_at) == len(paths) else f" that were looked at, of {len(paths):,},"
+        log_once(f"{turned:,} of {len(looked_at):,} images{which} are turned upright by their Exif data")
+
+
+def _is_turned(path: str) -> bool:
+    try:
+        with Image.open(path, formats=[name.upper() for name in FORMATS]) as image:  # reads the header alone
+            return turn_of(image) is not None
+    except FAILURES:  # whoever decodes the image names it
+        return False
 
 
 @contextmanager

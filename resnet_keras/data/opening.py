@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 from resnet_keras.checks.fields import check_fields
 from resnet_keras.data.datasets import DATASETS, Dataset, dataset
-from resnet_keras.data.image_checks import skip_broken_images
+from resnet_keras.data.image_checks import report_turned_images, skip_broken_images
 from resnet_keras.data.image_files import OnCorrupt
 from resnet_keras.data.image_folders import class_files, has_validation
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
@@ -141,7 +141,9 @@ def _folder(info: Dataset, split: str, data_dir: str | Path | None, on_corrupt: 
     _expect_split(split, ("train", "validation", "test", "all"), "a folder")
     found = class_files(data_dir, split, on_corrupt)
     labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
-    return FileSplit(tuple(str(path) for files in found.values() for path in files), labels, tuple(found), info)
+    paths = tuple(str(path) for files in found.values() for path in files)
+    report_turned_images(paths)
+    return FileSplit(paths, labels, tuple(found), info)
 
 
 def _tfds(

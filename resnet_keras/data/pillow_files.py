@@ -26,7 +26,7 @@ _TURNS = {
 }
 
 _FORMATS = [name.upper() for name in FORMATS if name not in ("JPEG", "PNG")]  # no others: EPS would start a program
-_FAILURES = (
+FAILURES = (
     OSError,
     SyntaxError,
     ValueError,
@@ -40,6 +40,7 @@ _FAILURES = (
     struct.error,
     Image.DecompressionBombError,
 )
+"""What Pillow raises for damaged files."""
 
 
 def decode_with_pillow(content: bytes, channels: int) -> np.ndarray:
@@ -60,7 +61,7 @@ def decode_with_pillow(content: bytes, channels: int) -> np.ndarray:
                 raise ValueError(f"one of {image.width * image.height:,} pixels, of which {MOST_PIXELS:,} are decoded")
             image.load()
             upright = turned_upright(image)
-    except _FAILURES as error:
+    except FAILURES as error:
         raise ValueError(f"Expected a whole {KINDS} image. Received: {error}") from error
     if upright.mode.startswith("I"):
         upright = Image.fromarray(_upper_byte(np.asarray(upright)))
@@ -74,14 +75,19 @@ def decode_with_pillow(content: bytes, channels: int) -> np.ndarray:
 
 def turned_upright(image: Image.Image) -> Image.Image:
     """Returns a Pillow image turned by its Exif orientation, where other readers of this package find it."""
+    turn = turn_of(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """Returns how a Pillow image has to be turned to be upright; `None` if it is."""
     exif = image.info.get("exif")
     if isinstance(exif, bytes):
         value = orientation_of_tiff(exif)
     else:  # of a TIFF, whose own directory it is, or of an image that the caller has made
         kinds = getattr(getattr(image, "tag_v2", None), "tagtype", {})
         value = image.getexif().get(_ORIENTATION, 1) if kinds.get(_ORIENTATION, 3) in (3, 4) else 1
-    turn = _TURNS.get(value) if isinstance(value, int) else None
-    return image if turn is None else image.transpose(turn)
+    return _TURNS.get(value) if isinstance(value, int) else None
 
 
 def size_with_pillow(content: bytes) -> tuple[int, int]:
@@ -93,7 +99,7 @@ def size_with_pillow(content: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             return image.height, image.width
-    except _FAILURES as error:
+    except FAILURES as error:
         raise ValueError(f"Expected a whole {KINDS} image. Received: {error}") from error
 
 

@@ -48,6 +48,8 @@ class NetworkSettings:
     """Source of the initial weights: a file or folder, imagenet, torchvision or hf://OWNER/NAME; random if None."""
     weights_prefix: str | None = None
     """Beginning of the names of the network's tensors, if the file of the weights has several: encoder_q, teacher."""
+    weights_averaged: bool = True
+    """Begin with the moving average of the weights, if the file has both (timm's model_ema)."""
     fit_head: bool = False
     """With weights of other classes, fit the classifier to features before the rest is trained (arXiv:2202.10054)."""
     freeze: Part | None = None

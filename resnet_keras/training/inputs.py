@@ -107,7 +107,7 @@ def prepare_inputs(
         FileNotFoundError: Data or weights are missing.
     """
     if isinstance(own_data, BatchData):
-        weights = _opened_weights(recipe)
+        weights = initial_weights(recipe)
         _check_weights(recipe, weights, len(own_data.class_names))
         continuation = open_continuation(recipe, own_data.class_names)
         return TrainingInputs(recipe, own_data, own_data.preprocessing, own_data.steps(recipe), weights, continuation)
@@ -124,7 +124,7 @@ def prepare_inputs(
         _log.info(f"{recipe.data.dataset}: {data.description}")
     whole, recipe = recipe, _with_smaller_batches(recipe, len(data.train_split), replicas)
     steps = data.steps(recipe)  # before weights are downloaded
-    weights = _opened_weights(recipe)
+    weights = initial_weights(recipe)
     if _starts_from_floats(recipe) and weights and weights.class_names:
         # A folder of some of the classes of the weights trains the head as it is.
         data = _aligned(data, weights.class_names)
@@ -135,11 +135,14 @@ def prepare_inputs(
     return TrainingInputs(recipe, data, preprocessing, steps, weights, open_continuation(whole, data.class_names))
 
 
-def _opened_weights(recipe: Recipe) -> ImportedWeights | None:
+def initial_weights(recipe: Recipe) -> ImportedWeights | None:
+    """Returns the weights that a recipe begins with; `None` if they are random."""
     network = recipe.network
     if network.weights is None:
         return None
-    return open_weights(network.weights, network.model, prefix=network.weights_prefix)
+    return open_weights(
+        network.weights, network.model, prefix=network.weights_prefix, averaged=network.weights_averaged
+    )
 
 
 def _with_smaller_batches(recipe: Recipe, images: int, replicas: int) -> Recipe:

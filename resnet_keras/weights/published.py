@@ -26,6 +26,7 @@ from resnet_keras.checks.fields import nearest
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.catalog import architecture
 from resnet_keras.weights.pretrained_files import is_pretrained
+from resnet_keras.weights.safetensors_file import INDEX_SUFFIX, weight_map
 from resnet_keras.weights.usual_preprocessing import IMAGENET_PHOTOS, KERAS_PHOTOS, KERAS_V2_PHOTOS
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ SILENCE_SECONDS = 30.0
 
 _LEAST_SPEED = 10_000  # bytes a second, on average
 _MOST_BYTES, _CHUNK = 2**30, 2**20
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -208,17 +209,23 @@ def _from_hub(source: str) -> Path:
             f"Expected {source} in {cache}, or a network to fetch it by. Get {_HUB_FILES[0]} and config.json of "
             f"https://huggingface.co/{name}, put both in a folder, and name the folder. Received: {error}"
         ) from error
-    _verify(weights, source)
-    return weights.parent
+    for file in weights:
+        _verify(file, source)
+    return weights[0].parent
 
 
-def _hub_weights(hub: ModuleType, name: str) -> Path:
+def _hub_weights(hub: ModuleType, name: str) -> list[Path]:
+    """Returns the file of the weights, or the index of their shards and all shards."""
     for file in _HUB_FILES:
         try:
-            return Path(hub.hf_hub_download(name, file))
+            found = Path(hub.hf_hub_download(name, file))
         except hub.errors.EntryNotFoundError as error:
-            if isinstance(error, hub.errors.LocalEntryNotFoundError):  # no network, and not fetched before
+            # There is no network, and it was not fetched before; but shards may have been.
+            if isinstance(error, hub.errors.LocalEntryNotFoundError) and file == _HUB_FILES[-1]:
                 raise
+            continue
+        shards = sorted(set(weight_map(found).values())) if file.endswith(INDEX_SUFFIX) else []
+        return [found, *(Path(hub.hf_hub_download(name, shard)) for shard in shards)]
     raise FileNotFoundError(f"none of {', '.join(_HUB_FILES)} is in it")
 
 

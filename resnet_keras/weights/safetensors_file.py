@@ -18,6 +18,7 @@ _NUMBER_TYPES = {
     "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 _MOST_BYTES = 2**26  # of an index
+_MOST_SHARDS = 1000
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -29,7 +30,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.name.endswith(INDEX_SUFFIX):
         return _read_one(path)
-    places = _weight_map(path)
+    places = weight_map(path)
     tensors: dict[str, np.ndarray] = {}
     for name in dict.fromkeys(places.values()):
         if not (path.parent / name).is_file():
@@ -54,8 +55,12 @@ def _read_one(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _weight_map(path: Path) -> dict[str, str]:
-    """Returns the file of each tensor; files are in the folder of the index."""
+def weight_map(path: Path) -> dict[str, str]:
+    """Returns the file of each tensor; files are in the folder of the index.
+
+    Raises:
+        ValueError: The file is not an index, or lists files that are not in its folder or more than 1,000.
+    """
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes")
@@ -63,6 +68,8 @@ def _weight_map(path: Path) -> dict[str, str]:
         names = set(places.values())
         if not names or any(name != Path(name).name or not name.endswith(SUFFIX) for name in names):
             raise ValueError("files that are not beside it")
+        if len(names) > _MOST_SHARDS:
+            raise ValueError(f"{len(names):,} files")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f'Expected an index of shards, {{"weight_map": {{tensor: file}}}}. Received: {path}: {error!r}'

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from resnet_keras.data.image_checks import report_turned_images
 from resnet_keras.data.image_files import files_below
 from resnet_keras.data.image_folders import PARTS, class_files, has_validation
+from resnet_keras.data.opening import open_split
 
 
 def write(root: Path, *names: str) -> None:
@@ -223,3 +225,30 @@ def test_classes_called_by_numbers_are_in_the_order_of_the_numbers(
 ) -> None:
     write_classes(tmp_path, 3, *names)
     assert list(class_files(tmp_path, "train")) == order
+
+
+def test_images_that_are_turned_upright_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    about = Image.Exif()
+    for name, place in (("a", 6), ("b", 1), ("c", 8)):
+        about[0x0112] = place
+        for part, suffix in (("train", ".jpg"), ("test", ".webp")):
+            file = tmp_path / part / "one" / f"{name}{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 6)).save(file, exif=about)
+    (tmp_path / "train" / "one" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    caplog.set_level("INFO")
+    open_split("folder", "train", data_dir=tmp_path)
+    assert caplog.messages == ["2 of 4 images are turned upright by their Exif data"]
+    caplog.clear()
+    open_split("folder", "test", data_dir=tmp_path)
+    assert caplog.messages == ["2 of 3 images are turned upright by their Exif data"]
+
+
+def test_of_many_images_some_are_looked_at(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    about = Image.Exif()
+    about[0x0112] = 3
+    Image.new("RGB", (2, 2)).save(tmp_path / "turned.png", exif=about)
+    Image.new("RGB", (2, 2)).save(tmp_path / "upright.png")
+    caplog.set_level("INFO")
+    report_turned_images([str(tmp_path / f"{name}.png") for name in ("turned", "upright", "upright")] * 501)
+    assert caplog.messages == ["251 of 752 images that were looked at, of 1,503, are turned upright by their Exif data"]

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.foreign_weights import foreign, network, write_torch
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.named_networks import ResNet18
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.splits import ArraySplit, FileSplit
 from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.training.inputs import initial_weights
 from resnet_keras.training.trainer import train
 
 
@@ -71,3 +73,13 @@ def test_few_photographs_are_recognized_no_worse_than_by_the_look_up(
     network = ResNet18(weights=weights, input_shape=(64, 64, 3), classifier_activation=None)
     small = Classifier(network, classifier.preprocessing.at(64), classifier.class_names)
     assert found.top1_error <= look_up_error(root, small)
+
+
+def test_a_recipe_chooses_between_weights_and_their_average(tmp_path: Path) -> None:
+    plain, average = (foreign(network(seed, "resnet20", classes=10), "cifar") for seed in range(2))
+    path = write_torch({"state_dict": plain, "state_dict_ema": average}, tmp_path / "x.pth")
+    recipe = RECIPES["cifar10"].replace(weights=str(path))
+    for chosen, expected in ((recipe, average), (recipe.replace(weights_averaged=False), plain)):
+        found = initial_weights(chosen)
+        assert found is not None
+        np.testing.assert_array_equal(found.tensors["logits/bias"], expected["linear.bias"])

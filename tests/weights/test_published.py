@@ -353,6 +353,27 @@ def test_a_repository_of_the_hub_is_fetched_with_its_settings_verified_and_kept(
     assert hub.asked.count(f"GET {place}/model.safetensors") == 1
 
 
+def test_shards_of_the_hub_are_fetched_by_their_index(hub: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.numpy
+
+    place = "/a/b/resolve/main"
+    tensors = safetensors.numpy.load(torch_weights())
+    parts = {
+        "model-00001-of-00002.safetensors": list(tensors)[:60],
+        "model-00002-of-00002.safetensors": list(tensors)[60:],
+    }
+    for file, names in parts.items():
+        hub.files[f"{place}/{file}"] = safetensors.numpy.save({name: tensors[name] for name in names})
+    index = {"weight_map": {name: file for file, names in parts.items() for name in names}}
+    hub.files[f"{place}/model.safetensors.index.json"] = json.dumps(index).encode()
+    found = open_weights("hf://a/b")
+    np.testing.assert_array_equal(found.tensors["logits/bias"], tensors["fc.bias"])
+    np.testing.assert_array_equal(found.tensors["stem_conv_bn/gamma"], tensors["bn1.weight"])
+    offline(monkeypatch)
+    assert open_weights("hf://a/b").classes == 1000
+    assert [hub.asked.count(f"GET {place}/{file}") for file in parts] == [1, 1]
+
+
 def test_a_file_of_the_hub_that_is_not_what_it_promised_is_refused_and_removed(hub: Server, tmp_path: Path) -> None:
     place = "/timm/resnet18.tv_in1k/resolve/main"
     content = torch_weights()
@@ -384,7 +405,8 @@ def test_an_error_names_the_file_of_a_repository_that_cannot_be_reached(hub: Ser
 
 
 def test_a_repository_without_weights_raises(hub: Server) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none of model\.safetensors, pytorch_model\.bin is in it"):
+    names = r"model\.safetensors, pytorch_model\.bin, model\.safetensors\.index\.json"
+    with pytest.raises(FileNotFoundError, match=f"none of {names} is in it"):
         published.fetch("hf://a/b")
 
 
