@@ -60,7 +60,19 @@ ORDER = {
         *("conversion", "prediction", "keras_functions"),
     ),
     "evaluation": ("views", "view_batches", "predictions", "evaluator", "layer_responses", "protocols", "confusion"),
-    "detection": (*("box_split", "voc_files", "coco_files", "box_files", "canvas", "box_input", "average_precision"),),
+    "detection": (
+        *(
+            "box_split",
+            "voc_files",
+            "coco_files",
+            "box_files",
+            "canvas",
+            "box_input",
+            "sampling",
+            "losses",
+            "average_precision",
+        ),
+    ),
     "runs": (
         *("process_memory", "lock", "file_hashes", "checkpoints", "machine", "curves", "image_grid", "folder"),
         *("data_record", "saved_run", "summary"),
