@@ -61,6 +61,7 @@ ORDER = {
     ),
     "evaluation": ("views", "view_batches", "predictions", "evaluator", "layer_responses", "protocols", "confusion"),
     "detection": (
+        *("anchors", "boxes", "matching", "suppression", "pooling"),
         *(
             "box_split",
             "voc_files",
