@@ -60,6 +60,7 @@ ORDER = {
         *("conversion", "prediction", "keras_functions"),
     ),
     "evaluation": ("views", "view_batches", "predictions", "evaluator", "layer_responses", "protocols", "confusion"),
+    "segmentation": (*("heads", "builders", "measures", "mask_files", "mask_input", "segmenter"),),
     "detection": (
         *("anchors", "boxes", "matching", "suppression", "pooling"),
         *(
@@ -75,14 +76,25 @@ ORDER = {
         ),
     ),
     "runs": (
-        *("process_memory", "lock", "file_hashes", "checkpoints", "machine", "curves", "image_grid", "folder"),
+        *(
+            "results",
+            "process_memory",
+            "lock",
+            "file_hashes",
+            "checkpoints",
+            "machine",
+            "curves",
+            "image_grid",
+            "folder",
+        ),
         *("data_record", "saved_run", "summary"),
         *("results_page", "post_training", "trained_weights"),
     ),
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
         *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data", "model"),
-        *("continuation", "inputs", "tensorboard_log", "run_warnings", "run_plan", "state", "loop", "trainer"),
+        *("continuation", "inputs", "task", "classification", "tasks", "tensorboard_log", "run_warnings", "run_plan"),
+        *("state", "loop", "trainer"),
     ),
     "exporting": (
         *("formats", "options", "constant_weights", "serving", "image_bytes", "saved_model", "child_process"),
@@ -96,9 +108,8 @@ ORDER = {
             "litert_metadata",
         ),
         *("onnx_converter", "onnx_file", "layer_errors", "warmup_requests", "reference", "verification", "report"),
-        *("model_card", "reuse", "artifacts", "exporter"),
+        *("model_card", "reuse", "artifacts", "mask_export", "exporter"),
     ),
-    "segmentation": (*("heads", "builders", "measures", "mask_files", "mask_input", "segmenter", "mask_export"),),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),
         "reproducer",

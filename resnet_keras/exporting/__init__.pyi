@@ -16,6 +16,10 @@ from .exporter import export as export
 from .formats import FORMATS as FORMATS
 from .litert import convert_to_litert as convert_to_litert
 from .litert import operators as operators
+from .mask_export import AGREEMENT as AGREEMENT
+from .mask_export import MASK_FORMATS as MASK_FORMATS
+from .mask_export import MaskArtifact as MaskArtifact
+from .mask_export import export_segmenter as export_segmenter
 from .onnx_file import write_onnx as write_onnx
 from .options import ExportOptions as ExportOptions
 from .saved_model import write_saved_model as write_saved_model

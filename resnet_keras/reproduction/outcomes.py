@@ -86,7 +86,7 @@ def _outcome(folder: ReproductionFolder, variant: Variant, budget: Budget) -> Ou
         run = read_run(path)
         if run.recipe != recipe:
             continue
-        if run.evaluation is None:
+        if not isinstance(run.evaluation, Evaluation):
             begun.append(run)
             continue
         finished[recipe.seed] = MeasuredRun(

@@ -71,6 +71,7 @@ def _send_messages(messages: Any, level: int) -> None:
 def _trained(recipe: Recipe, workdir: str | Path, arguments: dict[str, Any]) -> Evaluation:
     finished = (Path(workdir) / "evaluation.json").is_file()
     evaluation = train(recipe, workdir, **arguments)
+    assert isinstance(evaluation, Evaluation)  # of classifiers, as all experiments
     if not finished:
         files.write_json(Path(workdir) / _FILE, {"peak_bytes": peak_memory()})
     return evaluation

@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import RUN_MODEL
-from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
 from resnet_keras.runs.checkpoints import History
 from resnet_keras.runs.curves import draw_curves
 from resnet_keras.runs.file_hashes import check_hashes, file_hashes, sha256_of
 from resnet_keras.runs.lock import HOLDER_FILE, lock_run, open_folder
 from resnet_keras.runs.machine import versions
+from resnet_keras.runs.results import Result, read_result
 from resnet_keras.weights.pretrained_files import list_pretrained, pretrained_facts
 
 ARRAYS, BATCHES = "arrays", "tf.data"
@@ -151,16 +150,13 @@ class RunFolder:
     def _own_data(self) -> dict[str, Any]:
         return (self.data().get("own_data") or {}) if (self.path / "run.json").is_file() else {}
 
-    def evaluation(self) -> Evaluation | None:
+    def evaluation(self) -> Result | None:
         """Returns the result of a finished run; `None` before that."""
         file = self.path / "evaluation.json"
         if not (file.is_file() and self.model.is_file()):
             return None
         with files.as_written(file):
-            evaluation = Evaluation(**self._read(file.name))
-            if not all(isinstance(value, (int, float, NoneType)) for value in asdict(evaluation).values()):
-                raise TypeError(f"{evaluation!r:.200}")
-            return evaluation
+            return read_result(self._read(file.name))
 
     def check_finished(self) -> None:
         """Checks the files of a finished run against the hashes that it wrote at its end; earlier runs have none.
@@ -191,7 +187,7 @@ class RunFolder:
         for folder in (self.path, self.samples):
             files.sweep(folder)
 
-    def finish(self, evaluation: Evaluation, seconds: float | None = None) -> None:
+    def finish(self, evaluation: Result, seconds: float | None = None) -> None:
         """Writes the result, with the hashes of the files that it belongs to, and deletes the checkpoints.
 
         Args:

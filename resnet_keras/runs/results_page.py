@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from resnet_keras import files
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.runs.curves import draw_curves
+from resnet_keras.runs.results import MEASURES
 from resnet_keras.runs.saved_run import SavedRun
 from resnet_keras.runs.summary import NOTE, Row, RunSummary
 
@@ -53,13 +55,12 @@ def _section(row: Row) -> Iterator[str]:
 
 
 def _errors(row: Row) -> str:
-    measured = {"top-1 error": "top1_error", "with mirrored images": "mirrored_top1_error"}
     parts = []
-    for title, name in measured.items():
-        errors = {run.recipe.seed: getattr(run, name) for run in row.runs}
+    for name, title in MEASURES[row.kind].items():
+        errors = {run.recipe.seed: run.measures[name] for run in row.runs}
         known = [f"{100 * error:.2f} % (seed {seed})" for seed, error in errors.items() if error is not None]
         parts += [f"{title} {', '.join(known)}"] if known else []
-    return f"- Errors: {'; '.join(parts)}."
+    return f"- {'Errors' if row.kind is Evaluation else 'Result'}: {'; '.join(parts)}."
 
 
 def _cut_short(row: Row) -> Iterator[str]:

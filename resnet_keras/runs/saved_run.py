@@ -14,6 +14,8 @@ from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
 from resnet_keras.runs.folder import ARRAYS, BATCHES, RunFolder
+from resnet_keras.runs.results import MEASURES, Result
+from resnet_keras.segmentation.measures import SegmentationResult
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class SavedRun:
     unknown: dict[str, Any]
     about: dict[str, Any]
     history: list[dict[str, float]]
-    evaluation: Evaluation | None
+    evaluation: Result | None
 
     @property
     def name(self) -> str:
@@ -74,8 +76,8 @@ class SavedRun:
 
     @property
     def top1_error(self) -> float | None:
-        """Error on the test images alone after the last epoch; `None` if it was not measured."""
-        if self.evaluation is None:
+        """Error of a classifier on the test images alone after the last epoch; `None` if it was not measured."""
+        if not isinstance(self.evaluation, Evaluation):
             return None
         if not self.recipe.evaluation.test_flip:
             return self.evaluation.top1_error
@@ -85,7 +87,18 @@ class SavedRun:
     @property
     def mirrored_top1_error(self) -> float | None:
         """Error of the mean over each test image and its mirror image; `None` if it was not measured."""
-        return self.evaluation.top1_error if self.evaluation and self.recipe.evaluation.test_flip else None
+        if not isinstance(self.evaluation, Evaluation) or not self.recipe.evaluation.test_flip:
+            return None
+        return self.evaluation.top1_error
+
+    @property
+    def measures(self) -> dict[str, float | None]:
+        """The measures of the result by the names in `MEASURES`; `None` for one that was not taken."""
+        if self.evaluation is None:
+            return {}
+        if isinstance(self.evaluation, Evaluation):
+            return {"top1_error": self.top1_error, "mirrored_top1_error": self.mirrored_top1_error}
+        return {name: getattr(self.evaluation, name) for name in MEASURES[type(self.evaluation)]}
 
     @property
     def progress(self) -> str:
@@ -172,8 +185,10 @@ def read_run(path: str | Path) -> SavedRun:
         history = _history(folder.path / "history.csv")
     with _reading("evaluation.json"):
         evaluation = folder.evaluation()
-        if evaluation and not 0 <= evaluation.top1_error <= 1:
+        if isinstance(evaluation, Evaluation) and not 0 <= evaluation.top1_error <= 1:
             raise ValueError(f"a top-1 error of {evaluation.top1_error}")
+        if isinstance(evaluation, SegmentationResult) and not 0 <= evaluation.mean_iou <= 1:
+            raise ValueError(f"a mean IoU of {evaluation.mean_iou}")
     if evaluation:
         folder.check_finished()
     return SavedRun(folder.path, recipe, unknown, about, history, evaluation)

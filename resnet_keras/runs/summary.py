@@ -12,19 +12,18 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from resnet_keras.data.fingerprint import listed
+from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.runs.data_record import CHANGES
+from resnet_keras.runs.results import MEASURES, Result
 from resnet_keras.runs.saved_run import SavedRun, find_runs, nearest, read_run
 from resnet_keras.tables import markdown_table
 
 _VERSIONS = ("resnet_keras", "commit", "tensorflow", "keras")
-_HEAD = (
-    *("recipe", "seeds", "epochs", "top-1 error, %", "with mirrored images, %", "test images", "time per run"),
-    "images/s",
-)
+_TAIL = ("test images", "time per run", "images/s")
 _UNFINISHED_HEAD = ("unfinished run", "recipe", "seed", "progress", "test error so far, %")
 NOTE = (
-    "Top-1 error of the network of the last epoch on the test images: mean ± standard deviation over seeds (n - 1). "
+    "Measures are of the network of the last epoch on the test images: mean ± standard deviation over seeds (n - 1). "
     "Recipes that average each image and its mirror image have both errors. A run that was cut short has the epochs of "
     "its recipe, too. Time is the mean over runs of the sum over epochs, with their validation and without the final "
     "one. Images/s is the median over the epochs of all runs, of training alone."
@@ -46,7 +45,6 @@ class Row:
     def summary(self) -> dict[str, Any]:
         """Returns the row as data: errors as fractions, times in seconds, `None` for unknown values."""
         results = [run.evaluation for run in self.runs if run.evaluation]
-        errors = [result.top1_error for result in results]
         times = [run.seconds for run in self.runs if run.seconds is not None]
         rates = [rate for run in self.runs for rate in run.column("images_per_second")]
         return {
@@ -54,9 +52,7 @@ class Row:
             "seeds": [run.recipe.seed for run in self.runs],
             "epochs": self.runs[0].recipe.schedule.epochs,
             "recipe_epochs": self.runs[0].recipe_epochs,
-            "top1_error_mean": mean(errors),
-            "top1_error_sd": stdev(errors) if len(errors) > 1 else None,
-            "top1_errors": errors,
+            **self._measures(),
             "mirrored": self.runs[0].recipe.evaluation.test_flip,
             "test_images": sorted({result.images for result in results}),
             "seconds": mean(times) if times else None,
@@ -64,6 +60,23 @@ class Row:
             "versions": {key: sorted({str(run.about.get(key)) for run in self.runs}) for key in _VERSIONS},
             "runs": [str(run.path) for run in self.runs],
         }
+
+    @property
+    def kind(self) -> type[Result]:
+        """Kind of the results."""
+        result = self.runs[0].evaluation
+        assert result is not None  # the runs are finished
+        return type(result)
+
+    def _measures(self) -> dict[str, Any]:
+        """Returns mean, standard deviation, and values of each measure; of a classifier, of the final evaluation."""
+        names = ("top1_error",) if self.kind is Evaluation else MEASURES[self.kind]
+        found: dict[str, Any] = {}
+        for name in names:
+            values = [getattr(run.evaluation, name) for run in self.runs]
+            found |= {f"{name}_mean": mean(values), f"{name}_sd": stdev(values) if len(values) > 1 else None}
+            found[f"{name}s"] = values
+        return found
 
     def cells(self) -> tuple[object, ...]:
         """Returns the row of the table."""
@@ -73,8 +86,7 @@ class Row:
             self.name,
             len(self.runs),
             f"{of['epochs']}{cut}",
-            _percent([run.top1_error for run in self.runs]),
-            _percent([run.mirrored_top1_error for run in self.runs]),
+            *(_percent([run.measures[name] for run in self.runs]) for name in MEASURES[self.kind]),
             " or ".join(f"{images:,}" for images in of["test_images"]),
             "–" if of["seconds"] is None else timedelta(seconds=round(of["seconds"])),
             "–" if of["images_per_second"] is None else f"{of['images_per_second']:,.0f}",
@@ -112,8 +124,14 @@ class RunSummary:
         return "\n\n".join(parts)
 
     def table(self) -> str:
-        """Returns the rows as a Markdown table."""
-        return markdown_table(_HEAD, [row.cells() for row in self.rows])
+        """Returns the rows as a Markdown table, one for each kind of result."""
+        return "\n\n".join(
+            markdown_table(
+                ("recipe", "seeds", "epochs", *(f"{title}, %" for title in MEASURES[kind].values()), *_TAIL),
+                [row.cells() for row in self.rows if row.kind is kind],
+            )
+            for kind in dict.fromkeys(row.kind for row in self.rows)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the same as data, for JSON."""
@@ -210,9 +228,10 @@ def _cells(run: SavedRun) -> dict[str, Any]:
         "progress": "finished" if result else run.progress,
         "epochs_done": len(run.history),
         "epochs": run.recipe.schedule.epochs,
-        "top1_error": result and result.top1_error,
-        "top5_error": result and result.top5_error,
-        "loss": result and result.loss,
+        "top1_error": getattr(result, "top1_error", None),
+        "top5_error": getattr(result, "top5_error", None),
+        "loss": getattr(result, "loss", None),
+        **({} if isinstance(result, Evaluation) else run.measures),
         "test_images": result and result.images,
         "seconds": run.seconds,
         "images_per_second": median(rates) if rates else None,
@@ -222,4 +241,6 @@ def _cells(run: SavedRun) -> dict[str, Any]:
 def _unfinished_cells(run: SavedRun) -> tuple[object, ...]:
     tested = run.column("val_accuracy")
     error = f"{100 * (1 - tested[-1]):.2f}" if tested else "–"
+    if overlap := run.column("val_mean_iou"):
+        error = f"mean IoU {100 * overlap[-1]:.2f}"
     return run.path, run.name, run.recipe.seed, run.progress, error

@@ -1,10 +1,6 @@
 from .builders import FCN as FCN
 from .builders import DeepLabV3 as DeepLabV3
 from .builders import UNet as UNet
-from .mask_export import AGREEMENT as AGREEMENT
-from .mask_export import MASK_FORMATS as MASK_FORMATS
-from .mask_export import MaskArtifact as MaskArtifact
-from .mask_export import export_segmenter as export_segmenter
 from .mask_files import VOC_CLASSES as VOC_CLASSES
 from .mask_files import MaskSplit as MaskSplit
 from .mask_files import open_masks as open_masks

@@ -31,6 +31,10 @@ class SegmentationResult:
     pixel_accuracy: float
     class_iou: dict[str, float | None]
 
+    def __str__(self) -> str:
+        """Returns mean IoU and pixel accuracy in percent."""
+        return f"mean IoU {self.mean_iou:.2%}, pixel accuracy {self.pixel_accuracy:.2%}, {self.images:,} images"
+
 
 class MaskConfusion:
     """Confusion matrix of masks, added up over images of any size.

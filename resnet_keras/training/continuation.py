@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_keras.applications.classifier import Classifier
 from resnet_keras.recipes.recipe import PART_OF, Recipe
 from resnet_keras.runs.checkpoints import History
 from resnet_keras.runs.saved_run import read_run
+from resnet_keras.training.data import TrainedNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,13 +18,13 @@ class Continuation:
 
     Attributes:
         source: Folder of the finished run.
-        classifier: Its trained network.
+        trained: Its trained network.
         history: A row for each of its epochs.
         scheduled: Epochs of its schedule; more than those in `history` if a callback stopped it.
     """
 
     source: str
-    classifier: Classifier
+    trained: TrainedNetwork
     history: History
     scheduled: int
 
@@ -36,12 +37,15 @@ class Continuation:
         return f"continued from {self.source} after epoch {done}, with momentum at zero: {rates}"
 
 
-def open_continuation(recipe: Recipe, class_names: tuple[str, ...]) -> Continuation | None:
+def open_continuation(
+    recipe: Recipe, class_names: tuple[str, ...], load: Callable[[Path], TrainedNetwork]
+) -> Continuation | None:
     """Returns the run that a recipe continues; `None` if it continues none.
 
     Args:
         recipe: The recipe, with `continue_from`.
         class_names: Classes of its images.
+        load: Returns the trained network in a run's folder.
 
     Raises:
         FileNotFoundError: `continue_from` is not the folder of a run.
@@ -73,13 +77,13 @@ def open_continuation(recipe: Recipe, class_names: tuple[str, ...]) -> Continuat
             f"Expected `epochs` to be more than the {done} of {source}, which count, too. Received: "
             f"{recipe.schedule.epochs}"
         )
-    classifier = Classifier.load(source)
-    if classifier.class_names != class_names:
+    trained = load(Path(source))
+    if trained.class_names != class_names:
         raise ValueError(
-            f"Expected images of the classes of {source}, {_listed(classifier.class_names)}. Received: "
+            f"Expected images of the classes of {source}, {_listed(trained.class_names)}. Received: "
             f"{_listed(class_names)}"
         )
-    return Continuation(source, classifier, run.history, run.recipe.schedule.epochs)
+    return Continuation(source, trained, run.history, run.recipe.schedule.epochs)
 
 
 def _listed(names: tuple[str, ...]) -> str:

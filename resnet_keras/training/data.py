@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -30,12 +31,28 @@ from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.evaluation.views import Views
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.image_grid import DPI, image_grid
+from resnet_keras.runs.results import Result
 from resnet_keras.training.image_size_phases import Phase
 
 _log = logging.getLogger(__name__)
 
 _SAMPLES = 10
 _NAMED = 10  # classes in a message
+
+
+class TrainedNetwork(Protocol):
+    """A trained network with what it needs to take images: a `Classifier`, or that of another task."""
+
+    @property
+    def model(self) -> keras.Model:
+        """The network."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+
+    def save(self, path: Path) -> None:
+        """Writes a `.keras` file."""
 
 
 class TrainingData(Protocol):
@@ -75,14 +92,32 @@ class TrainingData(Protocol):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the same images in batches, without rounding their pixels, and their labels."""
 
-    def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
-        """Returns the errors on the test images."""
+    def evaluate(self, trained: Any, recipe: Recipe) -> Result:
+        """Returns the result of the trained network on the test images."""
+
+    def pictures(self, batch: Any, preprocessing: Preprocessing, most: int) -> tuple[np.ndarray, list[str]]:
+        """Returns the first images of a training batch to look at, uint8 (≤ most, H, W, C), and a title of each."""
 
     def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
         """Writes test images of some classes, as PNG files, and a picture of all of them."""
 
     def explain_errors(self) -> AbstractContextManager[None]:
         """Returns a context that names broken images in TensorFlow's errors."""
+
+
+def unnormalized(images: Any, preprocessing: Preprocessing) -> np.ndarray:
+    """Returns the pixels of images as a network sees them: (N, H, W, C) -> uint8 (N, H, W, C) in RGB."""
+    pixels: Any = np.clip(np.asarray(images) * preprocessing.std + preprocessing.mean, 0, 255).astype(np.uint8)
+    return pixels[..., ::-1] if preprocessing.channel_order == "bgr" else pixels
+
+
+def _label_in_words(label: Any, names: tuple[str, ...]) -> str:
+    """Returns the class of an image; of a soft label, the classes of the one or two largest probabilities."""
+    if np.ndim(label) == 0:
+        return names[int(label)]
+    first, second = np.argsort(label)[::-1][:2]
+    largest = f"{names[first]} {label[first]:.0%}"
+    return largest if label[second] < 0.05 else f"{largest}\n{names[second]} {label[second]:.0%}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,10 +217,15 @@ class SplitData:
         batches = evaluation_batches(stratified_sample(self.train_split, count), preprocessing, batch_size)
         return iter(batches.as_numpy_iterator())
 
-    def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
+    def evaluate(self, trained: Classifier, recipe: Recipe) -> Evaluation:
         """Returns the errors on the test split."""
         views = Views(flip=recipe.evaluation.test_flip)
-        return evaluate(classifier, self.test_split, views=views, batch_size=recipe.data.batch_size)
+        return evaluate(trained, self.test_split, views=views, batch_size=recipe.data.batch_size)
+
+    def pictures(self, batch: Any, preprocessing: Preprocessing, most: int) -> tuple[np.ndarray, list[str]]:
+        """Returns the pixels of the first images of a training batch, and the label of each in words."""
+        images, labels = (np.asarray(part[:most]) for part in batch)
+        return unnormalized(images, preprocessing), [_label_in_words(each, self.class_names) for each in labels]
 
     def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
         """Writes a test image of each of the first classes, as the network sees it before normalization.

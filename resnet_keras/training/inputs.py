@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.datasets import dataset
 from resnet_keras.data.evaluation_input import preprocessing_of
 from resnet_keras.data.opening import DataSource
@@ -109,7 +110,7 @@ def prepare_inputs(
     if isinstance(own_data, BatchData):
         weights = initial_weights(recipe)
         _check_weights(recipe, weights, len(own_data.class_names))
-        continuation = open_continuation(recipe, own_data.class_names)
+        continuation = open_continuation(recipe, own_data.class_names, Classifier.load)
         return TrainingInputs(recipe, own_data, own_data.preprocessing, own_data.steps(recipe), weights, continuation)
     if isinstance(own_data, SplitData):
         data = own_data
@@ -132,7 +133,8 @@ def prepare_inputs(
         recipe.data, data.train_split, recipe.architecture.image_size, weights.preprocessing if weights else None
     )
     _check_weights(recipe, weights, len(data.class_names))
-    return TrainingInputs(recipe, data, preprocessing, steps, weights, open_continuation(whole, data.class_names))
+    continuation = open_continuation(whole, data.class_names, Classifier.load)
+    return TrainingInputs(recipe, data, preprocessing, steps, weights, continuation)
 
 
 def initial_weights(recipe: Recipe) -> ImportedWeights | None:

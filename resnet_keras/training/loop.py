@@ -13,23 +13,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from resnet_keras.applications.classifier import Classifier
 from resnet_keras.distributed import multi_worker
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.strategy import Strategy
-from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.runs.checkpoints import Checkpoints, History, Progress
 from resnet_keras.runs.folder import RunFolder
+from resnet_keras.runs.results import Result, read_result
 from resnet_keras.training.callbacks import CheckpointWriter, HistoryWriter, ProgressTracker, WorkerSync
 from resnet_keras.training.ema import ValidateAverage
 from resnet_keras.training.errors import StallWatchdog
 from resnet_keras.training.image_size_phases import phases
-from resnet_keras.training.inputs import TrainingInputs, precision
-from resnet_keras.training.model import build_network
+from resnet_keras.training.inputs import TrainingInputs
 from resnet_keras.training.preemption import PreemptionHandler
 from resnet_keras.training.progress import ProgressMessages
 from resnet_keras.training.run_warnings import run_warnings
 from resnet_keras.training.state import TrainingState, create_state
+from resnet_keras.training.tasks import task_of
 from resnet_keras.training.tensorboard_log import write_start
 from resnet_keras.training.user_callbacks import UserCallbacks
 
@@ -66,7 +65,7 @@ def run_training(
     options: LoopOptions,
     preemption: PreemptionHandler,
     checkpoints: Checkpoints,
-) -> Evaluation:
+) -> Result:
     """Trains from the last checkpoint, or from the start, and returns the result, which `folder` then holds."""
     history = list(inputs.continuation.history) if inputs.continuation else []
     progress, tensors = checkpoints.read() or (Progress(inputs.first_step, history), {})
@@ -220,8 +219,8 @@ def _finish_epoch(
 
 def _finish(
     inputs: TrainingInputs, state: TrainingState, folder: RunFolder, strategy: Strategy, history: History
-) -> Evaluation:
-    """Writes history, curves, and the trained classifier, evaluates it, and returns the result on every worker."""
+) -> Result:
+    """Writes history, curves, and the trained network, evaluates it, and returns the result on every worker."""
     if multi_worker.worker_rank(strategy)[0]:
         result = broadcast_evaluation(strategy, None)
         assert result is not None
@@ -230,25 +229,15 @@ def _finish(
         folder.write_history(history)
     folder.write_curves(history)
     folder.check_place()
-    classes = inputs.data.class_names
-    Classifier(_final_network(inputs, state.model), inputs.preprocessing, classes).save(folder.model)
+    task = task_of(inputs.recipe)
+    task.finished(inputs, state.model).save(folder.model)
     inputs.data.write_samples(folder.samples, inputs.preprocessing)
     distribution.on_one_device()
     # The file is evaluated, not the model in memory: the result is the one that the file gives.
-    evaluation = inputs.data.evaluate(Classifier.load(folder.model), inputs.recipe)
+    evaluation = inputs.data.evaluate(task.load(folder.model), inputs.recipe)
     folder.finish(evaluation, sum(row["seconds"] for row in history))
     broadcast_evaluation(strategy, evaluation)
     return evaluation
-
-
-def _final_network(inputs: TrainingInputs, model: keras.Model) -> keras.Model:
-    """Returns the network for images of one size, for export."""
-    if not inputs.recipe.data.train_sizes:
-        return model
-    with precision(inputs.recipe.optimization.precision):
-        final = build_network(inputs.recipe, inputs.preprocessing, len(inputs.data.class_names))
-    final.set_weights(model.get_weights())
-    return final
 
 
 def _steps_per_execution(options: LoopOptions, steps: int, done: int) -> int:
@@ -277,8 +266,8 @@ def _resumed(progress: Progress, steps: int) -> str:
     return f", resumed after step {step} of epoch {epochs + 1}" if step else f", resumed after epoch {epochs}"
 
 
-def broadcast_evaluation(strategy: Strategy, evaluation: Evaluation | None) -> Evaluation | None:
+def broadcast_evaluation(strategy: Strategy, evaluation: Result | None) -> Result | None:
     """Returns the chief's evaluation on every worker."""
     message = json.dumps(asdict(evaluation) if evaluation else None).encode()
     content = json.loads(multi_worker.broadcast(strategy, message))
-    return Evaluation(**content) if content else None
+    return read_result(content) if content else None

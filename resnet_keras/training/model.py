@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -62,26 +64,59 @@ def compile_network(
         # A new head on a trained backbone starts at zero: random logits would give the backbone large gradients.
         kernel = model.get_layer(HEAD).kernel
         kernel.assign(keras.ops.zeros_like(kernel))
+    accuracy = keras.metrics.CategoricalAccuracy if soft_labels else keras.metrics.SparseCategoricalAccuracy
+    compile_model(
+        model,
+        recipe,
+        steps,
+        loss=_loss(recipe, soft_labels),
+        metrics=[accuracy(name="accuracy")],
+        example=(keras.ops.zeros((1, classes) if soft_labels else (1,)), keras.ops.zeros((1, classes))),
+        steps_per_execution=steps_per_execution,
+        first_step=first_step,
+    )
+    return model
+
+
+def compile_model(
+    model: keras.Model,
+    recipe: Recipe,
+    steps: int,
+    *,
+    loss: Any = None,
+    metrics: Sequence[keras.metrics.Metric] = (),
+    example: tuple[Any, Any] | None = None,
+    steps_per_execution: int = 1,
+    first_step: int = 0,
+) -> None:
+    """Freezes parts of a network of any task, and compiles it with the recipe's optimizer and learning rates.
+
+    The variables of the optimizer and of the metrics exist afterwards, so that a checkpoint can restore them.
+
+    Args:
+        model: The network.
+        recipe: Recipe of the run.
+        steps: Steps in an epoch, for the learning rate schedule.
+        loss: See `keras.Model.compile`; `None` for a network that adds its own losses.
+        metrics: Metrics of training and validation.
+        example: Labels and outputs of one image, of which the metrics are built; not needed without metrics.
+        steps_per_execution: See `keras.Model.compile`.
+        first_step: First step of the run; not 0 if it continues another.
+    """
     if recipe.network.freeze or recipe.network.freeze_batch_norms:
         _log.info(str(freeze(model, recipe.network.freeze, batch_norms=recipe.network.freeze_batch_norms)))
     optimizer = create_optimizer(recipe.optimization, learning_rate_schedule(recipe, steps, first_step))
     model.compile(
         optimizer=LossScale(optimizer) if recipe.optimization.precision == "mixed_float16" else optimizer,
-        loss=_loss(recipe, soft_labels),
-        metrics=[
-            keras.metrics.CategoricalAccuracy(name="accuracy")
-            if soft_labels
-            else keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        ],
+        loss=loss,
+        metrics=list(metrics),
         steps_per_execution=steps_per_execution,
     )
     model.optimizer.build(model.trainable_variables)  # in the strategy's scope, and before a checkpoint loads
-    if not tf.distribute.has_strategy():
+    if example is not None and not tf.distribute.has_strategy():
         # Keras would build the metrics in the first step; under a strategy it builds them before.
-        labels = keras.ops.zeros((1, classes) if soft_labels else (1,))
-        model.compute_metrics(None, labels, keras.ops.zeros((1, classes)))
+        model.compute_metrics(None, *example)
         model.reset_metrics()
-    return model
 
 
 def build_network(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -85,17 +86,21 @@ class BatchData:
         batches = self.train.take(-(-count // self._batch_size)).as_numpy_iterator()
         return ((images.astype(np.float32), labels) for images, labels in batches)
 
-    def evaluate(self, classifier: Classifier, recipe: Recipe) -> Evaluation:
+    def evaluate(self, trained: Classifier, recipe: Recipe) -> Evaluation:
         """Returns the errors on the test batches."""
         columns: list[tuple[np.ndarray, ...]] = []
         for images, labels in self.test.as_numpy_iterator():
             right = labels.argmax(1) if labels.ndim == 2 else labels.astype(np.int64)
-            probabilities = classifier.probabilities_of_inputs(images.astype(np.float32))
+            probabilities = trained.probabilities_of_inputs(images.astype(np.float32))
             of_right = np.take_along_axis(probabilities, right[:, None], axis=1)[:, 0].astype(np.float64)
             losses = -np.log(np.maximum(of_right, np.finfo(np.float32).tiny))
             columns.append((right, probabilities.argmax(1), ranks(probabilities, right), losses))
         labels, predicted, rank, losses = (np.concatenate(column) for column in zip(*columns, strict=True))
         return SplitPredictions(labels, predicted, rank, losses, self.class_names).evaluation
+
+    def pictures(self, batch: Any, preprocessing: Preprocessing, most: int) -> tuple[np.ndarray, list[str]]:
+        """Returns none: the images may be normalized in any way."""
+        return np.zeros((0, *self.image_shape), np.uint8), []
 
     def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
         """Writes nothing: the images may be normalized in any way."""

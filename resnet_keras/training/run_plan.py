@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,11 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.image_grid import DPI, image_grid
 from resnet_keras.training.image_size_phases import Phase, phases
-from resnet_keras.training.inputs import TrainingInputs, check_batch, precision, prepare_inputs, with_absolute_paths
-from resnet_keras.training.model import compile_network
+from resnet_keras.training.inputs import TrainingInputs, check_batch, precision, with_absolute_paths
 from resnet_keras.training.rematerialization import groups
 from resnet_keras.training.run_warnings import run_warnings
 from resnet_keras.training.schedules import learning_rate_schedule
-from resnet_keras.training.tensorboard_log import unnormalized
+from resnet_keras.training.tasks import task_of
 
 _log = logging.getLogger(__name__)
 
@@ -113,15 +112,13 @@ def dry_run(
     RunFolder(workdir).check(recipe)
     on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
     source = DataSource(data_dir=data_dir, download=download, on_corrupt=on_corrupt)
-    inputs = prepare_inputs(recipe, source, replicas=replicas)
+    task = task_of(recipe)
+    inputs = task.open_inputs(recipe, source, None, replicas=replicas)
     recipe = inputs.recipe
-    classes = len(inputs.data.class_names)
     largest = max((*recipe.data.train_sizes, *inputs.preprocessing.image_size)) if recipe.data.train_sizes else None
     preprocessing = inputs.preprocessing.at(largest) if largest else inputs.preprocessing
     with precision(recipe.optimization.precision):
-        model = compile_network(
-            recipe.replace(train_sizes=()), preprocessing, classes, inputs.steps, weights=inputs.weights
-        )
+        model = task.create_network(replace(inputs, recipe=recipe.replace(train_sizes=()), preprocessing=preprocessing))
     parts = list(phases(recipe.data, recipe.schedule.epochs, inputs.steps, inputs.first_step))
     sizes = [part.image_size or preprocessing.image_size[0] for part in parts]
     epochs = [(part.last_step - part.first_step) // inputs.steps for part in parts]
@@ -199,21 +196,9 @@ def _draw_schedule(plan: RunPlan, inputs: TrainingInputs, file: Path) -> None:
 
 def _draw_batch(inputs: TrainingInputs, preprocessing: Preprocessing, file: Path) -> None:
     """Draws images of the first batch after augmentation, with their labels."""
-    images, labels = next(
-        iter(inputs.data.batches(inputs.recipe, preprocessing, _FIRST_STEP, None, deterministic=True))
-    )
-    pixels = unnormalized(images[:_DRAWN_IMAGES], preprocessing)
-    titles = [_label(label, inputs.data.class_names) for label in labels.numpy()[: len(pixels)]]
+    batches = inputs.data.batches(inputs.recipe, preprocessing, _FIRST_STEP, None, deterministic=True)
+    pixels, titles = inputs.data.pictures(next(iter(batches)), preprocessing, _DRAWN_IMAGES)
     height, width = pixels.shape[1:3]
     figure = image_grid(pixels, titles, f"first batch as the network sees it: {height}x{width} pixels, augmented")
     with files.new_file(file) as aside:
         figure.savefig(aside, dpi=DPI)
-
-
-def _label(label: Any, names: tuple[str, ...]) -> str:
-    """Returns the class of an image; of a soft label, the classes of the one or two largest probabilities."""
-    if np.ndim(label) == 0:
-        return names[int(label)]
-    first, second = np.argsort(label)[::-1][:2]
-    largest = f"{names[first]} {label[first]:.0%}"
-    return largest if label[second] < 0.05 else f"{largest}\n{names[second]} {label[second]:.0%}"

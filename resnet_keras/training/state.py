@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -20,8 +20,9 @@ from resnet_keras.surgery.quantization import calibrate
 from resnet_keras.training.continuation import Continuation
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.inputs import TrainingInputs, precision
-from resnet_keras.training.model import build_teacher, compile_network, restore_folded_statistics
+from resnet_keras.training.model import build_teacher, restore_folded_statistics
 from resnet_keras.training.rematerialization import rematerialize
+from resnet_keras.training.tasks import task_of
 from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients, distill_from
 from resnet_keras.training.whitening import whiten
 
@@ -101,7 +102,7 @@ class TrainingState:
             self.average.reset()
 
     def _continue(self, continuation: Continuation) -> None:
-        self.model.set_weights(continuation.classifier.model.get_weights())
+        self.model.set_weights(continuation.trained.model.get_weights())
         if self.average:
             self.average.reset()
         if self.skips and continuation.history:
@@ -137,15 +138,8 @@ def create_state(
         weights = restore_folded_statistics(weights, recipe, inputs.data, inputs.preprocessing)
     keras.utils.set_random_seed(recipe.seed)
     with precision(recipe.optimization.precision), distribution.scope(strategy):
-        model = compile_network(
-            recipe,
-            inputs.preprocessing,
-            classes,
-            inputs.steps,
-            weights=weights,
-            steps_per_execution=steps_per_execution,
-            soft_labels=inputs.data.soft_labels,
-            first_step=inputs.first_step,
+        model = task_of(recipe).create_network(
+            replace(inputs, weights=weights), steps_per_execution=steps_per_execution
         )
         teacher = build_teacher(recipe, inputs.preprocessing, classes, weights)
         average = WeightAverage(model, recipe.optimization.ema) if recipe.optimization.ema else None

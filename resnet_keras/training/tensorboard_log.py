@@ -9,10 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.training.data import SplitData
 from resnet_keras.training.image_size_phases import Phase
 from resnet_keras.training.inputs import TrainingInputs
+from resnet_keras.training.own_batches import BatchData
 
 _IMAGES = 8
 _LEAST_SIDE = 64  # TensorBoard shows images at their size
@@ -38,18 +37,14 @@ def write_start(folder: Path, inputs: TrainingInputs, phase: Phase, batches: Any
         metrics = [hparams.Metric(tag, group=group, display_name=name) for (tag, group), name in _METRICS.items()]
         hparams.hparams_config(hparams=[], metrics=metrics)
         hparams.hparams({name: _plain(value) for name, value in inputs.recipe.flat().items()})
-        if isinstance(inputs.data, SplitData) and isinstance(batches, tf.data.Dataset):
+        pixels = np.zeros((0, 1, 1, 3), np.uint8)
+        if isinstance(batches, tf.data.Dataset) and not isinstance(inputs.data, BatchData):
             preprocessing = inputs.preprocessing.at(phase.image_size) if phase.image_size else inputs.preprocessing
-            pixels = unnormalized(next(batches.as_numpy_iterator())[0][:_IMAGES], preprocessing)
+            pixels = inputs.data.pictures(next(batches.as_numpy_iterator()), preprocessing, _IMAGES)[0]
+        if len(pixels):
             scale = -(-_LEAST_SIDE // min(pixels.shape[1:3]))
             tf.summary.image("first batch", pixels.repeat(scale, 1).repeat(scale, 2), max_outputs=_IMAGES)
     writer.close()
-
-
-def unnormalized(images: Any, preprocessing: Preprocessing) -> np.ndarray:
-    """Returns the pixels of images as a network sees them: (N, H, W, C) -> uint8 (N, H, W, C) in RGB."""
-    pixels: Any = np.clip(np.asarray(images) * preprocessing.std + preprocessing.mean, 0, 255).astype(np.uint8)
-    return pixels[..., ::-1] if preprocessing.channel_order == "bgr" else pixels
 
 
 def _plain(value: Any) -> bool | int | float | str:

@@ -17,17 +17,18 @@ from resnet_keras.distributed import multi_worker
 from resnet_keras.distributed import strategy as distribution
 from resnet_keras.distributed.cluster import cluster
 from resnet_keras.distributed.strategy import Strategy
-from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.data_record import CHANGES, changed_data, record_data
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.lock import lock_run
+from resnet_keras.runs.results import Result
 from resnet_keras.training.errors import explain_failures
-from resnet_keras.training.inputs import TrainingInputs, check_batch, prepare_inputs, with_absolute_paths
+from resnet_keras.training.inputs import TrainingInputs, check_batch, with_absolute_paths
 from resnet_keras.training.loop import LoopOptions, broadcast_evaluation, run_training
 from resnet_keras.training.own_data import OwnData, identity
 from resnet_keras.training.preemption import PreemptionHandler
+from resnet_keras.training.tasks import task_of
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ def train(
     steps_per_execution: int = 1,
     deterministic: bool = True,
     cpu_replicas: int | None = None,
-) -> Evaluation:
-    """Trains one network by a recipe and returns its errors on the test images, after the last epoch.
+) -> Result:
+    """Trains one network by a recipe and returns its result on the test images, after the last epoch.
 
     Everything that the run writes is in `workdir` (see `RunFolder`). The same call again resumes a run that was
     interrupted, however it ended, from its last checkpoint, and returns the result of a run that is finished. More
@@ -172,7 +173,7 @@ def _train(
     own: OwnData | None,
     options: LoopOptions,
     preemption: PreemptionHandler,
-) -> Evaluation:
+) -> Result:
     """Trains in a folder, unless it holds the result already."""
     _check_devices(recipe, strategy, options)
     if own and own.in_batches and multi_worker.spans_workers(strategy):
@@ -188,7 +189,7 @@ def _train(
         folder.tidy()
         _log.info(f"{folder.path} is finished")
         return result
-    inputs = prepare_inputs(recipe, source, own_data, replicas=distribution.replicas(strategy))
+    inputs = task_of(recipe).open_inputs(recipe, source, own_data, replicas=distribution.replicas(strategy))
     with lock_run(folder.path), folder.held():
         if (result := broadcast_evaluation(strategy, folder.evaluation())) is not None:  # by another process, meanwhile
             return result

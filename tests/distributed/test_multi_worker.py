@@ -34,7 +34,7 @@ import json, logging, sys
 from pathlib import Path
 import numpy as np
 import keras
-from resnet_keras.training import data, state
+from resnet_keras.training import classification, data
 from resnet_keras.training import trainer as training
 from resnet_keras.distributed import sharding as worker_batches
 from resnet_keras.networks.architecture import Architecture
@@ -52,7 +52,7 @@ recipe = recipe.replace(freeze_batch_norms=True, peak_lr=0.02)
 seen, evaluated, models = [], [], []
 cut = worker_batches.training_part
 whole = worker_batches.validation_part
-build = state.compile_network
+build = classification.compile_network
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 def compile_network(*args, **kwargs):
@@ -72,7 +72,8 @@ def validation_part(strategy, split, batches_of, size):
         evaluated.append(np.asarray(strategy.experimental_local_results(images)[0] if strategy else images))
     return parts
 
-state.compile_network, data.training_part, data.validation_part = compile_network, training_part, validation_part
+classification.compile_network = compile_network
+data.training_part, data.validation_part = training_part, validation_part
 evaluation = training.train(recipe, work)
 np.savez(
     out / f"{name}.npz",

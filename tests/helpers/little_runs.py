@@ -17,7 +17,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.training import data, loop, state
+from resnet_keras.training import classification, data
 from resnet_keras.training.trainer import train
 
 RESULT = Evaluation(images=359, top1_error=0.5, top5_error=None, loss=1.0)
@@ -28,7 +28,7 @@ MODELS: list[keras.Model] = []
 @contextmanager
 def little_runs() -> Iterator[None]:
     """Makes runs of a little network, without curves and final evaluation, and keeps their models."""
-    compile_network, build_network = state.compile_network, loop.build_network
+    compile_network, build_network = classification.compile_network, classification.build_network
 
     def little_network(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
         MODELS.append(compile_network(recipe.replace(model="little"), *args, **options))
@@ -40,8 +40,8 @@ def little_runs() -> Iterator[None]:
     little = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "little", little)
-        patch.setattr(state, "compile_network", little_network)
-        patch.setattr(loop, "build_network", little_final)
+        patch.setattr(classification, "compile_network", little_network)
+        patch.setattr(classification, "build_network", little_final)
         patch.setattr(data, "evaluate", lambda *args, **options: RESULT)
         patch.setattr(Classifier, "load", lambda path: None)
         patch.setattr(RunFolder, "write_curves", lambda folder, history: None)

@@ -22,8 +22,7 @@ from helpers.signals import default_signals, send
 from resnet_keras.distributed.strategy import AverageStatistics
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.lock import lock_run
-from resnet_keras.training import callbacks, data, progress
-from resnet_keras.training import trainer as training
+from resnet_keras.training import callbacks, classification, data, progress
 from resnet_keras.training.preemption import SIGNALS, Preempted
 from resnet_keras.training.trainer import train
 
@@ -270,14 +269,14 @@ def test_two_runs_in_a_folder_at_once_are_refused(tmp_path: Path) -> None:
 def test_a_run_that_another_process_has_finished_meanwhile_is_not_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = training.prepare_inputs
+    prepare = classification.prepare_inputs
 
     def meanwhile(*args: Any, **options: Any) -> Any:
-        monkeypatch.setattr(training, "prepare_inputs", prepare)
+        monkeypatch.setattr(classification, "prepare_inputs", prepare)
         train(PLAIN.replace(epochs=1), tmp_path)
         return prepare(*args, **options)
 
-    monkeypatch.setattr(training, "prepare_inputs", meanwhile)
+    monkeypatch.setattr(classification, "prepare_inputs", meanwhile)
     models = len(MODELS)
     assert train(PLAIN.replace(epochs=1), tmp_path) == RESULT
     assert len(MODELS) == models + 1

@@ -20,6 +20,7 @@ from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.networks.complexity import multiply_adds, parameters
 from resnet_keras.recipes.catalog import RECIPES, Recipe
+from resnet_keras.training import data
 from resnet_keras.training.inputs import TrainingInputs, precision, prepare_inputs
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.run_plan import RunPlan, dry_run, memory
@@ -201,9 +202,9 @@ def test_the_schedule_is_drawn_over_epochs(tmp_path: Path, monkeypatch: pytest.M
 
 def test_labels_are_named_by_their_largest_parts() -> None:
     names = ("cat", "dog", "fox")
-    assert MODULE._label(np.int64(1), names) == "dog"
-    assert MODULE._label(np.array([0.02, 0.95, 0.03]), names) == "dog 95%"
-    assert MODULE._label(np.array([0.3, 0.0, 0.7]), names) == "fox 70%\ncat 30%"
+    assert data._label_in_words(np.int64(1), names) == "dog"
+    assert data._label_in_words(np.array([0.02, 0.95, 0.03]), names) == "dog 95%"
+    assert data._label_in_words(np.array([0.3, 0.0, 0.7]), names) == "fox 70%\ncat 30%"
 
 
 def test_missing_data_raise_as_in_a_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.runs.saved_run import read_run
-from resnet_keras.training.tensorboard_log import unnormalized
+from resnet_keras.training.data import unnormalized
 from resnet_keras.training.trainer import train
 
 RECIPE = PLAIN.replace(model="resnet8", train_images=128)

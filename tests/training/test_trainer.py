@@ -26,7 +26,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES, Recipe
 from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.training import state
+from resnet_keras.training import classification
 from resnet_keras.training.inputs import prepare_inputs
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.trainer import train
@@ -39,14 +39,14 @@ SHORT = RECIPES["digits"].replace(model="resnet8", epochs=4, batch_size=128, war
 def short_network() -> Iterator[None]:
     """Gives every run a network of three blocks, where it does not matter which, and draws no curves."""
     row = Architecture(stem="cifar", block="basic", repeats=(1, 1, 1), widths=(8, 16, 32), shortcut="A")
-    compile_long = state.compile_network
+    compile_long = classification.compile_network
 
     def compile_short(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
         return compile_long(recipe.replace(model="short"), *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "short", row)
-        patch.setattr(state, "compile_network", compile_short)
+        patch.setattr(classification, "compile_network", compile_short)
         patch.setattr(RunFolder, "write_curves", lambda folder, history: None)
         yield
 

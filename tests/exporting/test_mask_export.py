@@ -14,7 +14,8 @@ from PIL import Image
 
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.litert import operators
-from resnet_keras.segmentation import FCN, MASK_FORMATS, DeepLabV3, MaskArtifact, Segmenter, UNet, export_segmenter
+from resnet_keras.exporting.mask_export import MASK_FORMATS, MaskArtifact, export_segmenter
+from resnet_keras.segmentation import FCN, DeepLabV3, Segmenter, UNet
 
 PREPROCESSING = Preprocessing(
     image_size=(32, 64), channels=3, mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 55.0), channel_order="bgr"
