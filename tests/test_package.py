@@ -63,17 +63,8 @@ ORDER = {
     "segmentation": (*("heads", "builders", "measures", "mask_files", "mask_input", "segmenter"),),
     "detection": (
         *("anchors", "boxes", "matching", "suppression", "pooling"),
-        *(
-            "box_split",
-            "voc_files",
-            "coco_files",
-            "box_files",
-            "canvas",
-            "box_input",
-            "sampling",
-            "losses",
-            "average_precision",
-        ),
+        *("box_split", "voc_files", "coco_files", "box_files", "canvas", "box_input"),
+        *("sampling", "losses", "targets", "training_layers", "average_precision", "results"),
     ),
     "runs": (
         *(

@@ -10,4 +10,10 @@ from .box_input import canvas_batches as canvas_batches
 from .box_split import BoxExample as BoxExample
 from .box_split import BoxSplit as BoxSplit
 from .coco_files import open_coco as open_coco
+from .losses import LOSSES as LOSSES
+from .losses import DetectorLoss as DetectorLoss
+from .losses import PartOfLoss as PartOfLoss
+from .results import DetectionResult as DetectionResult
+from .results import measure_detections as measure_detections
+from .targets import SamplingRules as SamplingRules
 from .voc_files import open_voc as open_voc

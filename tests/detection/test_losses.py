@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from resnet_keras.detection.losses import proposal_losses, region_losses, smooth_l1
+from resnet_keras.detection.losses import (
+    LOSSES,
+    DetectorLoss,
+    PartOfLoss,
+    proposal_losses,
+    region_losses,
+    smooth_l1,
+)
 from resnet_keras.detection.sampling import Sample
 
 IMAGES, ANCHORS, REGIONS, CLASSES = 3, 40, 8, 5
@@ -42,13 +49,22 @@ def losses(found: dict[str, np.ndarray]) -> list[float]:
     ordered = np.take_along_axis(found["labels"], order, 1)
     anchors = Sample(order, (ordered > 0).astype(np.float32), (ordered >= 0).astype(np.float32))
     targets = np.take_along_axis(found["targets"], order[..., None], 1)
-    regions = Sample(None, None, np.ones((IMAGES, REGIONS), np.float32))
+    valid = np.ones((IMAGES, REGIONS), np.float32)
     boxes = found["boxes"].reshape(IMAGES, REGIONS, CLASSES, 4)
-    values = [
+    sums = [
         *proposal_losses(found["logits"], found["deltas"], targets, anchors),
-        *region_losses(found["scores"], boxes, found["classes"], found["regions"], regions),
+        *region_losses(found["scores"], boxes, found["classes"], found["regions"], valid),
+        anchors.valid.sum(1),
+        valid.sum(1),
     ]
-    return [float(value) for value in values]
+    columns = np.stack([np.asarray(each) for each in sums], 1)
+    parts = [PartOfLoss(name) for name in LOSSES]
+    for part in parts:
+        part.update_state(None, columns[:1])
+        part.update_state(None, columns[1:])
+    values = [float(part.result()) for part in parts]
+    assert float(DetectorLoss()(np.zeros(len(columns)), columns)) == pytest.approx(sum(values), rel=1e-6)
+    return values
 
 
 def test_losses_are_those_of_torchvision() -> None:
@@ -111,5 +127,7 @@ def test_without_any_sample_losses_are_0() -> None:
     nothing = Sample(np.zeros((2, 4), np.int32), np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32))
     zeros = np.zeros
     first = proposal_losses(zeros((2, 9)), zeros((2, 9, 4)), zeros((2, 4, 4), np.float32), nothing)
-    second = region_losses(zeros((2, 4, 3)), zeros((2, 4, 3, 4)), zeros((2, 4)), zeros((2, 4, 4), np.float32), nothing)
-    assert [float(value) for value in (*first, *second)] == [0, 0, 0, 0]
+    second = region_losses(zeros((2, 4, 3)), zeros((2, 4, 3, 4)), zeros((2, 4)), zeros((2, 4, 4)), zeros((2, 4)))
+    columns = np.stack([*map(np.asarray, (*first, *second)), np.zeros(2), np.zeros(2)], 1).astype(np.float32)
+    assert not columns.any()
+    assert float(DetectorLoss()(np.zeros(len(columns)), columns)) == 0

@@ -66,8 +66,8 @@ import json
 import keras
 import numpy as np
 import tensorflow as tf
-from resnet_keras.detection.losses import sampled_on_all_replicas
-from resnet_keras.detection.sampling import Sample, random_keys
+from resnet_keras.detection.losses import DetectorLoss
+from resnet_keras.detection.sampling import random_keys
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
@@ -76,8 +76,8 @@ with strategy.scope():
 @tf.function
 def drawn():
     def step():
-        valid = tf.fill((2, 3), tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32) + 1)
-        return random_keys((tf.constant(2), 5), seed), sampled_on_all_replicas(Sample(None, None, valid))
+        own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32) + 1
+        return random_keys((tf.constant(2), 5), seed), DetectorLoss()(tf.zeros(2), tf.fill((2, 6), own))
     return strategy.run(step)
 
 found = [strategy.experimental_local_results(part) for _ in range(2) for part in drawn()]
@@ -85,9 +85,10 @@ print(json.dumps([[np.asarray(each).tolist() for each in part] for part in found
 """
 
 
-def test_two_replicas_draw_and_count_what_one_device_does() -> None:
+def test_two_replicas_draw_and_divide_as_one_device_does() -> None:
     found = json.loads(run_on_two_devices(TWO_DEVICES))
     seed = keras.random.SeedGenerator(3)
     for keys in (found[0], found[2]):
         np.testing.assert_array_equal(np.concatenate(keys), ops.convert_to_numpy(random_keys((4, 5), seed)))
-    assert found[1] == found[3] == [18, 18]
+    # The sums are 2 and 4, the numbers 6: four losses of 1 in all.
+    np.testing.assert_allclose(found[1], [4 * 2 / 6, 4 * 4 / 6])
