@@ -45,7 +45,7 @@ ORDER = {
     ),
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "linear_probe", "freezing", "recalibration"),),
     "recipes": ("settings", "recipe", "catalog", "published_errors"),
-    "distributed": ("child_command", "local_workers", "cluster", "multi_worker", "sharding", "strategy"),
+    "distributed": ("child_command", "local_workers", "scaling", "cluster", "multi_worker", "sharding", "strategy"),
     "applications": (
         *(
             "pixel_warning",
@@ -146,6 +146,7 @@ WITHOUT_KERAS = (
     "recipes.published_errors",
     "distributed.child_command",
     "distributed.local_workers",
+    "distributed.scaling",
     "runs.lock",
     "runs.file_hashes",
     "training.preemption",

@@ -1,4 +1,4 @@
-"""Measures a recipe's input, or artifacts, e.g. `resnet bench export saved_models/r50/1 --peers`."""
+"""Measures a recipe's input or artifacts, or simulates many GPUs, e.g. `resnet bench export saved_models/r50/1`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ import tyro
 from resnet_keras import files
 from resnet_keras.checks.fields import nearest
 from resnet_keras.cli.program import fail, run
+from resnet_keras.distributed.scaling import GPU_COUNTS, Machine, Workload, first_limit, scaling_table, simulate
 from resnet_keras.recipes.recipe import Recipe
 
 _NAME = "resnet bench"
+_MACHINE = Machine()
 _SUBCOMMANDS = {
     "input RECIPE": "Speed of a recipe's training images, without a network.",
     "export PATHS": "Speed of SavedModels, .tflite and .onnx files, also of other projects.",
+    "scaling NETWORK": "Simulation of training on 1 to 256 GPUs, from the speed of one.",
 }
+_NAMES = tuple(line.split()[0] for line in _SUBCOMMANDS)
 
 
 def input_command(chosen: Recipe) -> Callable[..., None]:
@@ -96,18 +100,61 @@ def measure_exports(
         print("Artifacts of images of other sizes do other work, and have no relative speed.")
 
 
+def simulate_scaling(
+    network: tyro.conf.Positional[str],
+    *,
+    images_per_second: float,
+    batch_size: int = 256,
+    cpu_milliseconds: float = 5.0,
+    image_kilobytes: float = 112.0,
+    variation: float = 0.03,
+    machine: tyro.conf.OmitArgPrefixes[Machine] = _MACHINE,
+) -> None:
+    """Simulates training on 1 to 256 GPUs, and names the part that is the first limit.
+
+    Args:
+        network: Network, e.g. resnet50.
+        images_per_second: Images that one GPU trains on, with its input ready.
+        batch_size: Images per step on each GPU.
+        cpu_milliseconds: CPU time of one core to decode and augment an image; `resnet bench input` measures it.
+        image_kilobytes: Size of an image's file in units of 1,000 bytes; the default is the mean of ImageNet's records.
+        variation: Standard deviation of the time of a step on one GPU, as a fraction of the time.
+        machine: One of the machines.
+    """
+    from resnet_keras.networks.complexity import stored_complexity  # not at the top: it loads Keras
+
+    workload = Workload(
+        parameters=stored_complexity(network).parameters,
+        images_per_second=images_per_second,
+        batch_size=batch_size,
+        cpu_milliseconds=cpu_milliseconds,
+        image_kilobytes=image_kilobytes,
+        variation=variation,
+    )
+    results = [simulate(workload, machine, gpus) for gpus in GPU_COUNTS]
+    print(scaling_table(results, workload))
+    first = first_limit(results)
+    print(
+        f"The first limit is {first.limit}, from {first.gpus} GPUs: {first.advice}."
+        if first
+        else f"Up to {GPU_COUNTS[-1]} GPUs are busy."
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet bench`."""
     command, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if command in ("-h", "--help", "--help-all"):
-        lines = [f"  {name:<14}{text}" for name, text in _SUBCOMMANDS.items()]
-        print("\n".join([f"usage: {_NAME} {{input,export}} [flags]", "", *lines]))
+        lines = [f"  {name:<17}{text}" for name, text in _SUBCOMMANDS.items()]
+        print("\n".join([f"usage: {_NAME} {{{','.join(_NAMES)}}} [flags]", "", *lines]))
         return 0
     if command == "export":
         return run(measure_exports, f"{_NAME} export", arguments, progress="stdout")
     if command == "input":
         return _input(arguments)
-    return fail(_NAME, f"Expected input or export. Received: {command}.{nearest(command, ('input', 'export'))}")
+    if command == "scaling":
+        return run(simulate_scaling, f"{_NAME} scaling", arguments)
+    return fail(_NAME, f"Expected one of {', '.join(_NAMES)}. Received: {command}.{nearest(command, _NAMES)}")
 
 
 def _input(arguments: list[str]) -> int:

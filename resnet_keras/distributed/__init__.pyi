@@ -1,3 +1,10 @@
 from .local_workers import run_workers as run_workers
 from .local_workers import worker_environments as worker_environments
+from .scaling import GPU_COUNTS as GPU_COUNTS
+from .scaling import Machine as Machine
+from .scaling import Scaling as Scaling
+from .scaling import Workload as Workload
+from .scaling import all_reduce_bytes as all_reduce_bytes
+from .scaling import scaling_table as scaling_table
+from .scaling import simulate as simulate
 from .strategy import create_strategy as create_strategy

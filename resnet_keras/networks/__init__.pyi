@@ -8,5 +8,6 @@ from .catalog import FAMILY as FAMILY
 from .complexity import complexity_table as complexity_table
 from .complexity import multiply_adds as multiply_adds
 from .complexity import parameters as parameters
+from .complexity import stored_complexity as stored_complexity
 from .conventions import Conventions as Conventions
 from .ode_block import ODEBlock as ODEBlock

@@ -196,6 +196,10 @@ def test_a_flag_takes_every_value_of_its_type(arguments: str, said: str, capsys:
         ("convert net.pth --to a --mean 1 x 3", "resnet convert: Expected --mean to be numbers or None. Received: x"),
         ("predict run a.png --top-k many", "resnet predict: Expected --top-k to be an integer. Received: many"),
         ("bench input digits --seconds x", "resnet bench: Expected --seconds to be a number. Received: x"),
+        (
+            "bench scaling resnet50 --images-per-second 0",
+            "resnet bench: Expected --images-per-second to be above 0. Received: 0.0",
+        ),
         ("bench export x --threads a", "resnet bench: Expected --threads to be integers or None. Received: a"),
         ("runs r --csv", "resnet runs: Expected --csv to be a path or None. Received: no value"),
         (
