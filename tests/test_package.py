@@ -63,6 +63,7 @@ ORDER = {
     "segmentation": (*("heads", "builders", "measures", "mask_files", "mask_input", "segmenter"),),
     "detection": (
         *("anchors", "boxes", "matching", "suppression", "pooling"),
+        *("catalog", "region_layers", "region_heads", "faster_rcnn", "parts"),
         *("box_split", "voc_files", "coco_files", "box_files", "canvas", "box_input"),
         *("sampling", "losses", "targets", "training_layers", "average_precision", "results"),
     ),

@@ -1,6 +1,7 @@
 from .cloning import clone_for_any_size as clone_for_any_size
 from .cloning import clone_in_float32 as clone_in_float32
 from .feature_maps import features as features
+from .feature_maps import split as split
 from .feature_maps import with_head as with_head
 from .folding import fold as fold
 from .freezing import Freezing as Freezing

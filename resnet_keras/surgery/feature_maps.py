@@ -44,6 +44,32 @@ def features(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, _before_pooling(model) | maps, name=f"{model.name}_features")
 
 
+def split(model: keras.Model, name: str) -> tuple[keras.Model, keras.Model]:
+    """Returns the two parts of a network that end and begin at a feature map; they share its layers and weights.
+
+    Example:
+        >>> shared, conv5 = resnet_keras.surgery.split(resnet_keras.ResNet50(include_top=False), "C4")
+        >>> regions = conv5(shared(images)[:, 3:17, 5:19])
+
+    Args:
+        model: A network of this package.
+        name: The map, such as "C4"; see `features`.
+
+    Returns:
+        A model of images to the map, and one of the map, of any size if images may have any, to the network's output.
+
+    Raises:
+        ValueError: The network has no such map, or it is its last.
+    """
+    maps = features(model).output
+    if name not in list(maps)[:-1]:
+        raise ValueError(
+            f"Expected a map within {model.name!r}, one of {', '.join(list(maps)[:-1])}. Received: {name!r}"
+        )
+    shared = keras.Model(model.input, maps[name], name=f"{model.name}_to_{name.lower()}")
+    return shared, keras.Model(maps[name], model.output, name=f"{model.name}_after_{name.lower()}")
+
+
 def _before_pooling(model: keras.Model) -> dict[str, Any]:
     """Returns C1, if the stem has a stride behind it."""
     names = {layer.name for layer in model.layers}

@@ -1,4 +1,4 @@
-"""Heads of segmentation networks in other libraries, as data: the names of their tensors beside a backbone."""
+"""Heads of segmentation networks and detectors in other libraries, as data: the names of tensors beside a backbone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from resnet_keras.weights.layout import Layout
 
 AUXILIARY_HEAD = "auxiliary_logits"
 """Name of the layer that gives the logits of a second head, which training alone needs."""
-OWN_HEAD = r"(aspp|head|auxiliary|decoder\d)_\w+/.*"
-"""Pattern of weights in the heads of our own segmentation networks, apart from the logits."""
+BOX_OFFSETS = "box_deltas"
+"""Name of the layer that gives the offsets of a detector's boxes for each class."""
+OWN_HEAD = r"(aspp|head|auxiliary|decoder\d|fpn|rpn|box)_\w+/.*"
+"""Pattern of weights in the heads of our own segmentation networks and detectors, apart from the logits."""
+FASTER_RCNN = "torchvision Faster R-CNN"
+
+_FLATTENED = "box_dense1/kernel"  # its inputs are regions of 7x7 cells, channels first in PyTorch
+_CELLS = 7
 
 _FCN_AUXILIARY = (
     (r"aux_classifier\.0", "auxiliary_conv"),
@@ -19,7 +25,30 @@ _FCN_AUXILIARY = (
     (r"aux_classifier\.4", "auxiliary_logits"),
 )
 
+_FASTER_RCNN = (
+    *((rf"backbone\.fpn\.inner_blocks\.{i}{end}", f"fpn_lateral{i + 2}") for i in range(4) for end in (r"\.0", "")),
+    *((rf"backbone\.fpn\.inner_blocks\.{i}\.1", f"fpn_lateral{i + 2}_bn") for i in range(4)),
+    *((rf"backbone\.fpn\.layer_blocks\.{i}{end}", f"fpn_output{i + 2}") for i in range(4) for end in (r"\.0", "")),
+    *((rf"backbone\.fpn\.layer_blocks\.{i}\.1", f"fpn_output{i + 2}_bn") for i in range(4)),
+    (r"rpn\.head\.conv(\.0\.0)?", "rpn_conv1"),
+    (r"rpn\.head\.conv\.1\.0", "rpn_conv2"),
+    (r"rpn\.head\.cls_logits", "rpn_objectness"),
+    (r"rpn\.head\.bbox_pred", "rpn_deltas"),
+    *((rf"roi_heads\.box_head\.{i}\.0", f"box_conv{i + 1}") for i in range(4)),
+    *((rf"roi_heads\.box_head\.{i}\.1", f"box_conv{i + 1}_bn") for i in range(4)),
+    (r"roi_heads\.box_head\.(fc6|5)", "box_dense1"),
+    (r"roi_heads\.box_head\.fc7", "box_dense2"),
+    (r"roi_heads\.box_predictor\.cls_score", "logits"),
+    (r"roi_heads\.box_predictor\.bbox_pred", BOX_OFFSETS),
+)
+
 DENSE_HEADS = (
+    Layout(
+        name=FASTER_RCNN,
+        axes="torch",
+        anchors=("rpn.head.cls_logits.weight", "roi_heads.box_predictor.cls_score.weight"),
+        modules=_FASTER_RCNN,
+    ),
     Layout(
         name="torchvision DeepLabV3",
         axes="torch",
@@ -64,7 +93,7 @@ DENSE_HEADS = (
 
 
 def dense_head(left: Mapping[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray]]:
-    """Returns the tensors of a segmentation head, by `layer/weight` of ours; none if there is no such head.
+    """Returns the tensors of the head of a segmentation network or detector, by `layer/weight`; none without one.
 
     Args:
         left: Tensors of a source that belong to no backbone, by their names, with the source's axes.
@@ -76,5 +105,23 @@ def dense_head(left: Mapping[str, np.ndarray]) -> dict[str, tuple[str, np.ndarra
         if not set(layout.anchors) <= left.keys():
             continue
         named = {name: layout.ours(name) for name in left}
-        return {ours: (name, layout.to_keras(left[name])) for name, ours in named.items() if ours}
+        return {ours: (name, _to_keras(left[name], ours, layout)) for name, ours in named.items() if ours}
     return {}
+
+
+def has_epsilon_of_0(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Returns whether arrays are those of torchvision's file `fasterrcnn_resnet50_fpn_coco` or `maskrcnn`'s.
+
+    torchvision computes these files, of 91 classes with fixed batch normalization, with an epsilon of 0 (its
+    `overwrite_eps`). A network of one's own with the same names has 1e-5; files do not tell.
+    """
+    scores = arrays.get("roi_heads.box_predictor.cls_score.weight")
+    fixed = not any(name.endswith("num_batches_tracked") for name in arrays)
+    return scores is not None and scores.shape[:1] == (91,) and fixed
+
+
+def _to_keras(array: np.ndarray, ours: str, layout: Layout) -> np.ndarray:
+    array = layout.to_keras(array)
+    if ours != _FLATTENED or array.ndim != 2 or array.shape[0] % _CELLS**2:
+        return array
+    return array.reshape(-1, _CELLS, _CELLS, array.shape[1]).transpose(1, 2, 0, 3).reshape(array.shape)

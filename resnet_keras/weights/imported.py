@@ -12,11 +12,16 @@ import numpy as np
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
-from resnet_keras.weights.dense_heads import OWN_HEAD, dense_head
+from resnet_keras.weights.dense_heads import OWN_HEAD, dense_head, has_epsilon_of_0
 from resnet_keras.weights.layout import Layout
 from resnet_keras.weights.layouts import recognize_layout
 from resnet_keras.weights.leftovers import dense_layers, linear_head, sort_leftovers, without_prefix
 from resnet_keras.weights.usual_preprocessing import UsualPreprocessing
+
+_EPSILON_OF_0 = (
+    "the names and 91 classes are those of torchvision's file of COCO, so the epsilon of batch normalization is 0, as "
+    "torchvision sets it for that file"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +34,7 @@ class ImportedWeights:
         tensors: Arrays in Keras's order of axes, by `layer/weight` of our networks.
         names: The source's names of each of `tensors`; a folded bias is listed with the tensor it was folded into.
         unexpected: Names in the source's network that our networks do not have.
-        head: Arrays of a segmentation head beside a backbone, by `layer/weight` of our segmentation networks.
+        head: Arrays of the head of a segmentation network or detector beside a backbone, by `layer/weight` of ours.
         head_names: The source's names of each of `head`; all are in `beside`, too.
         beside: Names of other parts of the source: other heads, a detector's parts, another network.
         ignored: Names that are not weights, such as counters of batches.
@@ -57,8 +62,8 @@ class ImportedWeights:
     several_labels: bool = False
     notes: tuple[str, ...] = field(default=())
 
-    def for_segmentation(self, *, auxiliary: bool) -> ImportedWeights:
-        """Returns the backbone and its segmentation head as the weights of one network.
+    def with_dense_head(self, *, auxiliary: bool) -> ImportedWeights:
+        """Returns the backbone and its head, of a segmentation network or detector, as the weights of one network.
 
         Args:
             auxiliary: Whether the network has a second head; otherwise that of the source is passed over.
@@ -151,6 +156,9 @@ def import_arrays(
             left.extend(names.pop(name))
     leftovers = sort_leftovers(left, names, prefix, layout)
     beside = tuple(dict.fromkeys((*leftovers.beside, *(name for name, _ in dense.values()))))
+    if has_epsilon_of_0(arrays):
+        conventions = Conventions(epsilon=0.0).merged(conventions or Conventions())
+        leftovers = replace(leftovers, notes=(*leftovers.notes, _EPSILON_OF_0))
     _fold_biases(tensors, names, source)
     _add_zero_biases(tensors, names, layout)
     return ImportedWeights(
@@ -177,7 +185,11 @@ def _placed(
     tensors: dict[str, np.ndarray] = {}
     names: dict[str, tuple[str, ...]] = {}
     left: list[str] = []
-    added = dense_layers(arrays) - {HEAD} if layout.conventions is None else set()
+    added = {
+        layer
+        for layer in (dense_layers(arrays) if layout.conventions is None else ())
+        if layer != HEAD and not re.fullmatch(OWN_HEAD, f"{layer}/kernel")
+    }
     for name in sorted(arrays, key=lambda name: not name.startswith(prefix)):  # a head may be beside the network
         array = arrays[name]
         target = layout.ours(without_prefix(name, prefix))
@@ -190,6 +202,8 @@ def _placed(
             names[target] = (name,)
         elif target == f"{HEAD}/kernel" and array.ndim == 4 and segments:
             tensors[target], names[target] = array, (name,)
+        elif re.fullmatch(OWN_HEAD, target):
+            tensors[target], names[target] = layout.to_keras(array), (name,)
         elif target.endswith("/kernel") and array.ndim != (axes := 2 if target == f"{HEAD}/kernel" else 4):
             raise ValueError(f"Expected a kernel of {axes} axes. Received: {source}, with {name} of {array.shape}")
         else:

@@ -33,6 +33,7 @@ _LAYERS = (
         "Multiply",
         "ReLU",
         "Rescaling",
+        "Reshape",
         "Resizing",
         "Softmax",
         "SpatialDropout2D",
@@ -252,6 +253,10 @@ def _channels(layer: dict[str, Any], config: dict[str, Any], before: list[int]) 
         return max(before) * int(config.get("depth_multiplier", 1))
     if kind == "Concatenate":
         return sum(before)
+    if kind == "Reshape":
+        if min(shape := [int(side) for side in config["target_shape"]]) < 1:
+            raise ValueError(f"its network has a Reshape to the shape {str(shape)[:100]}, which does not say its size")
+        return max(shape)
     return max(before) + (_padding(layer.get("inbound_nodes")) if kind == "Pad" else 0)
 
 

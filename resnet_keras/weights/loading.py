@@ -15,7 +15,7 @@ from resnet_keras.layers.batch_norm import note_folded_statistics
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.networks.conventions import Conventions
-from resnet_keras.weights.dense_heads import AUXILIARY_HEAD, OWN_HEAD
+from resnet_keras.weights.dense_heads import AUXILIARY_HEAD, BOX_OFFSETS, OWN_HEAD
 from resnet_keras.weights.finite import check_finite, not_finite
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.leftovers import modules_of
@@ -120,7 +120,7 @@ def load_weights(
         f"{layer.name}/{weight.name}": (layer, weight) for layer in flat_layers(model) for weight in layer.weights
     }
     if any(re.fullmatch(OWN_HEAD, name) for name in weights):
-        found = found.for_segmentation(auxiliary=f"{AUXILIARY_HEAD}/kernel" in weights)
+        found = found.with_dense_head(auxiliary=f"{AUXILIARY_HEAD}/kernel" in weights)
     report = _compared(weights, found, skip_unexpected)
     if strict and report.problems:
         raise ValueError(
@@ -199,7 +199,7 @@ def _compared(weights: dict, found: ImportedWeights, skip_unexpected: bool) -> L
 
 def _classifies(name: str) -> bool:
     """Returns whether a weight is that of a classifier, whose classes may be others."""
-    return name.partition("/")[0] in (HEAD, AUXILIARY_HEAD)
+    return name.partition("/")[0] in (HEAD, AUXILIARY_HEAD, BOX_OFFSETS)
 
 
 def _called(found: ImportedWeights, name: str) -> str:

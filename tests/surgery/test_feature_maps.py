@@ -17,7 +17,7 @@ from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import EXPANSION, Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.surgery.feature_maps import features, with_head
+from resnet_keras.surgery.feature_maps import features, split, with_head
 
 ROWS = [name for name in ARCHITECTURES if name != "resnet1202"]  # which takes seconds to build
 
@@ -284,3 +284,19 @@ def test_a_number_of_classes_may_be_numpy_s() -> None:
         assert keras.Model.from_config(network.get_config()).output_shape == (None, 3)
     with pytest.raises(ValueError, match="Expected `classes` to be a positive integer. Received: 2.0"):
         build(TWO_STAGES, input_shape=(8, 8, 1), classes=2.0)
+
+
+def test_the_parts_of_a_network_one_after_the_other_are_the_network() -> None:
+    model = drawn(build(FOUR_STAGES, include_top=False, input_shape=(None, None, 3)))
+    shared, rest = split(model, "C4")
+    x = images(2, 40, 64, 3)
+    np.testing.assert_allclose(rest(shared(x)), model(x), atol=1e-5)
+    assert {layer.name for layer in rest.layers if layer.weights} == {
+        layer.name for layer in model.layers if layer.weights and layer.name.startswith("stage4_")
+    }
+    assert rest(images(3, 14, 14, shared.output_shape[-1])).shape == (3, 7, 7, model.output_shape[-1])
+
+
+def test_a_network_is_not_split_at_its_end() -> None:
+    with pytest.raises(ValueError, match=r"within 'resnet\d+', one of C1, C2, C3, C4. Received: 'C5'"):
+        split(build(FOUR_STAGES, include_top=False), "C5")
