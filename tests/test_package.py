@@ -60,7 +60,9 @@ ORDER = {
         *("conversion", "prediction", "keras_functions"),
     ),
     "evaluation": ("views", "view_batches", "predictions", "evaluator", "layer_responses", "protocols", "confusion"),
-    "segmentation": (*("heads", "builders", "measures", "mask_files", "mask_input", "segmenter"),),
+    "segmentation": (
+        *("heads", "builders", "measures", "mask_files", "mask_sets", "mask_input", "segmenter", "objective"),
+    ),
     "detection": (
         *("anchors", "boxes", "matching", "suppression", "pooling"),
         *("catalog", "region_layers", "region_heads", "faster_rcnn", "parts"),
@@ -85,7 +87,8 @@ ORDER = {
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
         *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data", "model"),
-        *("continuation", "inputs", "task", "classification", "tasks", "tensorboard_log", "run_warnings", "run_plan"),
+        *("continuation", "inputs", "task", "classification", "mask_data", "mask_training", "tasks"),
+        *("tensorboard_log", "run_warnings", "run_plan"),
         *("state", "loop", "trainer"),
     ),
     "exporting": (
@@ -100,7 +103,7 @@ ORDER = {
             "litert_metadata",
         ),
         *("onnx_converter", "onnx_file", "layer_errors", "warmup_requests", "reference", "verification", "report"),
-        *("model_card", "reuse", "artifacts", "mask_export", "exporter"),
+        *("model_card", "reuse", "artifacts", "mask_export", "mask_exporter", "exporter"),
     ),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),

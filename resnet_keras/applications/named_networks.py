@@ -92,13 +92,8 @@ def build_with_weights(
             layers).
         FileNotFoundError: `weights` names a file that does not exist.
     """
-    row = architecture(network) if isinstance(network, str) else network
-    imported = weights
-    if weights is not None and not isinstance(weights, ImportedWeights):
-        imported = open_weights(weights, row.name)
-    if isinstance(imported, ImportedWeights) and isinstance(network, str):
-        row = row.following(imported.conventions)
-    if isinstance(imported, ImportedWeights) and isinstance(weights, str) and is_pretrained(weights, row.name):
+    row, imported = network_and_weights(network, weights)
+    if imported is not None and isinstance(weights, str) and is_pretrained(weights, row.name):
         input_shape, classes = _fitting(imported, include_top, input_tensor, input_shape, classes)
     model = build(
         row,
@@ -120,10 +115,30 @@ def build_with_weights(
     if imported is not None:
         load_weights(model, imported, bottleneck_stride=bottleneck_stride, zero_channels=zero_channels)
         # What these weights expect, for `preprocess_input`: another library's of the same network expect other pixels.
-        model.preprocessing = getattr(imported, "preprocessing", None)
+        model.preprocessing = imported.preprocessing
         if not isinstance(weights, ImportedWeights):  # opened by `train`, which normalizes
             warn_of_pixels(model, model.preprocessing)
     return model
+
+
+def network_and_weights(
+    network: Architecture | str, weights: str | Path | keras.Model | ImportedWeights | None
+) -> tuple[Architecture, ImportedWeights | None]:
+    """Returns an architecture and opened weights. A network by its name follows the conventions of the weights.
+
+    Args:
+        network: A name, or an `Architecture`, which stays as it is.
+        weights: A source of weights; see `resnet_keras.weights.open_weights`.
+
+    Raises:
+        ValueError: The network is unknown, or the source is damaged or of no known layout.
+        FileNotFoundError: `weights` names a file that does not exist.
+    """
+    row = architecture(network) if isinstance(network, str) else network
+    found = weights if weights is None or isinstance(weights, ImportedWeights) else open_weights(weights, row.name)
+    if found is not None and isinstance(network, str):
+        row = row.following(found.conventions)
+    return row, found
 
 
 def _fitting(

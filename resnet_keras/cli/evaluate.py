@@ -11,10 +11,13 @@ from typing import Annotated, Literal
 import tyro
 
 import resnet_keras
+from resnet_keras import files
 from resnet_keras.cli.program import run
+from resnet_keras.runs.folder import RunFolder
+from resnet_keras.segmentation.measures import SegmentationResult
 
 SECTIONS = {
-    "Images": ("dataset", "data-dir", "split", "skip-broken"),
+    "Images": ("dataset", "data-dir", "split", "skip-broken", "ignored-label"),
     "Views": ("crops", "scales", "flip", "average", "batch-size"),
     "Output": ("details", "json"),
 }
@@ -33,9 +36,12 @@ def evaluate(
     batch_size: int = 128,
     details: Path | None = None,
     skip_broken: bool = False,
+    ignored_label: int | None = None,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Prints the top-1 and top-5 error of a classifier, or of an ensemble that averages the scores of several.
+
+    Of a segmentation network, it prints the mean IoU, that of each class, and the pixel accuracy, at full resolution.
 
     Args:
         sources: Folders of finished runs, files of weights, or names of weights in the package: resnet20_digits.
@@ -47,12 +53,25 @@ def evaluate(
         flip: Add the mirrored image of each view.
         average: Average probabilities or logits over views and classifiers.
         batch_size: Views per step.
-        details: Write per-class accuracy and the confusion matrix (CSV, PNG) to this folder.
+        details: Write per-class accuracy and the confusion matrix (CSV, PNG) to this folder; of a segmentation network
+            evaluation.json.
         skip_broken: Skip and count broken images, labels outside the classes, and empty classes.
+        ignored_label: Label of pixels in masks that do not count; that of the run, or 255, if it is not given.
         json_output: Print JSON.
     """
     if not sources:
         raise ValueError("Expected a run folder or a .keras file. Received: none")
+    if resnet_keras.segmentation.is_segmenter(sources[0]):
+        others = {"crops": crops != "center", "scales": bool(scales), "flip": flip, "skip_broken": skip_broken}
+        if wrong := [name for name, given in others.items() if given]:
+            raise ValueError(f"Expected no `{wrong[0]}` with a segmentation network. Received: {sources[0]}")
+        found = _segmentation_result(sources, split, dataset, data_dir, ignored_label)
+        if details is not None:
+            files.write_json(details / "evaluation.json", asdict(found))
+        print(json.dumps(asdict(found)) if json_output else f"{sources[0]} on {split}: {_lines(found)}")
+        return
+    if ignored_label is not None:
+        raise ValueError(f"Expected no `ignored_label` with a classifier. Received: {ignored_label}")
     classifiers = [resnet_keras.Classifier.from_pretrained(source) for source in sources]
     dataset, place = resnet_keras.runs.dataset_of(sources[0], dataset, data_dir)
     data = resnet_keras.open_split(dataset, split, data_dir=place, on_corrupt="skip" if skip_broken else "raise")
@@ -63,6 +82,39 @@ def evaluate(
     names = " + ".join(map(str, sources))
     result = predictions.evaluation
     print(json.dumps(asdict(result)) if json_output else f"{names} on {dataset}/{split}: {result}")
+
+
+def _segmentation_result(
+    sources: tuple[str, ...], split: str, dataset: str | None, data_dir: Path | None, ignored: int | None
+) -> SegmentationResult:
+    if len(sources) > 1:
+        raise ValueError(f"Expected one segmentation network. Received: {', '.join(sources)}")
+    (source,) = sources
+    segmentation = resnet_keras.segmentation
+    segmenter = segmentation.Segmenter.load(source)
+    is_run = (Path(source) / "recipe.json").is_file()
+    place: str | Path | None = data_dir
+    if is_run:
+        ignored = RunFolder(source).recipe().data.ignored_label if ignored is None else ignored
+        dataset, place = resnet_keras.runs.dataset_of(source, dataset, data_dir)
+    part = segmentation.open_part(
+        dataset or "folder",
+        split,
+        resnet_keras.data.DataSource(data_dir=place),
+        ignored=segmentation.IGNORED if ignored is None else ignored,
+        class_names=segmenter.class_names,
+    )
+    pairs = segmentation.whole_images(part, segmenter.preprocessing)
+    return segmentation.evaluate_masks(segmenter.model, pairs, part.class_names, ignored=part.ignored)
+
+
+def _lines(result: SegmentationResult) -> str:
+    """Returns the measures, and a line for each class."""
+    width = max(map(len, result.class_iou))
+    classes = [
+        f"  {name:<{width}}  {'–' if iou is None else f'{iou:.2%}':>8}" for name, iou in result.class_iou.items()
+    ]
+    return "\n".join([str(result), "IoU of each class:", *classes])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

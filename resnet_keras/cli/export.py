@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import tyro
@@ -20,6 +20,7 @@ SECTIONS = {
 }
 """Everyday flags, which the short help shows."""
 
+_MASK_OPTIONS = ("formats", "agreement")
 REFUSED = 1
 """Exit status when an artifact is outside its tolerance, or could not be made or run."""
 
@@ -38,6 +39,8 @@ def export(
 ) -> int:
     """Publishes a SavedModel, LiteRT and ONNX files, after each has given the classifier's answers on real images.
 
+    Of a segmentation network, the SavedModel and the LiteRT files return masks, which are compared.
+
     Args:
         source: Folder of a finished run, a file of weights, or a name of weights in the package: resnet20_digits.
         to: Folder of all exports.
@@ -49,6 +52,8 @@ def export(
         options: Formats, types, and tolerances of the verification.
         skip_broken: Skip and count broken images, labels outside the classes and empty classes.
     """
+    if resnet_keras.segmentation.is_segmenter(source):
+        return _export_masks(source, to, name, version, dataset, data_dir, images, options)
     try:
         done = resnet_keras.export(
             source,
@@ -62,6 +67,42 @@ def export(
             **asdict(options),
         )
     except (resnet_keras.exporting.ExportRefused, resnet_keras.exporting.ArtifactError) as error:
+        print(f"resnet export: {error}", file=sys.stderr)
+        return REFUSED
+    print(f"published {done.path}; see {done.path / 'README.md'}")
+    return 0
+
+
+def _export_masks(
+    source: str,
+    to: Path,
+    name: str | None,
+    version: int | None,
+    dataset: str | None,
+    data_dir: Path | None,
+    images: Path | None,
+    options: ExportOptions,
+) -> int:
+    exporting, plain = resnet_keras.exporting, ExportOptions()
+    changed = [
+        field.name
+        for field in fields(options)
+        if field.name not in _MASK_OPTIONS and getattr(options, field.name) != getattr(plain, field.name)
+    ]
+    if changed or dataset is not None:
+        raise ValueError(f"Expected no `{(changed or ['dataset'])[0]}` with a segmentation network. Received: {source}")
+    try:
+        done = exporting.export_masks(
+            source,
+            to,
+            name=name,
+            version=version,
+            data_dir=data_dir,
+            images=images,
+            formats=options.formats,
+            agreement=None if options.agreement == plain.agreement else options.agreement,
+        )
+    except (exporting.MaskDisagreement, exporting.ArtifactError) as error:
         print(f"resnet export: {error}", file=sys.stderr)
         return REFUSED
     print(f"published {done.path}; see {done.path / 'README.md'}")

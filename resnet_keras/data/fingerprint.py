@@ -85,10 +85,13 @@ def _of_array(values: np.ndarray) -> str:
 
 
 def _of_files(split: FileSplit, indices: np.ndarray) -> str:
+    return hash_of_files([split.paths[i] for i in indices], max(_READ_FILES // len(split.class_names), 1))
+
+
+def hash_of_files(paths: Sequence[str], most: int = _READ_FILES) -> str:
+    """Returns a hash of files: of their names and sizes in this order, and of the start of up to `most` of them."""
     state = hashlib.sha256()
-    paths = [split.paths[i] for i in indices]
     root = os.path.commonpath([os.path.dirname(path) for path in (min(paths), max(paths))]) if paths else ""
-    most = max(_READ_FILES // len(split.class_names), 1)
     read = set(np.linspace(0, len(paths) - 1, min(len(paths), most)).round().astype(int).tolist())
     for i, path in enumerate(paths):
         name = path[len(root) :].replace(os.sep, "/")

@@ -60,7 +60,7 @@ class DataSource:
             return self.open(name, "validation") if has_validation(self.data_dir) else None
         if info.source != "tfds" or name in DATASETS:
             return None
-        splits = _prepared(name, self.data_dir, self.download).info.splits
+        splits = prepared_set(name, self.data_dir, self.download).info.splits
         return self.open(name, "validation") if {"validation", info.test_split} <= splits.keys() else None
 
 
@@ -154,24 +154,18 @@ def _tfds(
     download: bool,
     on_corrupt: OnCorrupt,
 ) -> ArraySplit | RecordSplit:
-    builder = _prepared(name, data_dir, download)
+    builder = prepared_set(name, data_dir, download)
     features = builder.info.features
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
     if not all(feature in (features or {}) and isinstance(features[feature], kind) for feature, kind in kinds.items()):
         raise ValueError(f"Expected a TFDS set with the features image and label. Received: {name}, with {features}")
-    known = list(builder.info.splits)
-    if info.test_split not in known and name not in DATASETS and "validation" in known:
-        info = replace(info, test_split="validation")
-    if {info.test_split, "validation"}.isdisjoint(known) and name not in DATASETS and "train" in known:
-        split = _PARTS_OF_TRAIN.get(split, split)
-    split = {"train": info.train_split, "test": info.test_split}.get(split, _ALIASES.get(split, split))
-    _expect_split(re.split(r"[\[+]", split)[0], known, name)
+    info, split = split_of_set(builder, name, info, split)
     shape, names = features["image"].shape, tuple(features["label"].names)
     channels = info.channels or shape[-1] or 3
     if channels != len(info.mean):
         info = replace(info, mean=(127.5,) * channels, std=(63.75,) * channels)
     info = replace(info, channels=channels, classes=len(names), version=str(builder.info.version))
-    count = _examples(builder, split, name)
+    count = examples_of(builder, split, name)
     if None in shape or count * int(np.prod(shape)) > IN_MEMORY_BYTES:
         return RecordSplit(builder, split, names, info)
     whole = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
@@ -180,7 +174,28 @@ def _tfds(
     return with_classes(ArraySplit(images, labels, names, info), f"{name}/{split}", on_corrupt)
 
 
-def _examples(builder: tfds.core.DatasetBuilder, split: str, name: str) -> int:
+def split_of_set(builder: tfds.core.DatasetBuilder, name: str, info: Dataset, split: str) -> tuple[Dataset, str]:
+    """Returns the facts of a TFDS set with its test split, and the split of the set that "train" or "test" means.
+
+    Raises:
+        ValueError: The set has no such split.
+    """
+    known = list(builder.info.splits)
+    if info.test_split not in known and name not in DATASETS and "validation" in known:
+        info = replace(info, test_split="validation")
+    if {info.test_split, "validation"}.isdisjoint(known) and name not in DATASETS and "train" in known:
+        split = _PARTS_OF_TRAIN.get(split, split)
+    split = {"train": info.train_split, "test": info.test_split}.get(split, _ALIASES.get(split, split))
+    _expect_split(re.split(r"[\[+]", split)[0], known, name)
+    return info, split
+
+
+def examples_of(builder: tfds.core.DatasetBuilder, split: str, name: str) -> int:
+    """Returns the number of examples in a split of a TFDS set, or in a part of one.
+
+    Raises:
+        ValueError: There is no such part, or it is empty.
+    """
     try:
         count = builder.info.splits[split].num_examples
     except (AssertionError, KeyError, ValueError) as error:
@@ -192,8 +207,13 @@ def _examples(builder: tfds.core.DatasetBuilder, split: str, name: str) -> int:
     return int(count)
 
 
-def _prepared(name: str, data_dir: str | Path | None, download: bool) -> tfds.core.DatasetBuilder:
-    """Returns the newest prepared version of a TFDS set, from its files alone: without its code or the network."""
+def prepared_set(name: str, data_dir: str | Path | None, download: bool) -> tfds.core.DatasetBuilder:
+    """Returns the newest prepared version of a TFDS set, from its files alone: without its code or the network.
+
+    Raises:
+        FileNotFoundError: The set is not there, and may not be downloaded.
+        ValueError: The set is unknown, or has several configurations.
+    """
     root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     found = sorted(root.glob(f"{name}/**/dataset_info.json"), key=lambda path: _version(path.parent.name))
     if found:

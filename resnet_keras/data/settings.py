@@ -26,6 +26,10 @@ class DataSettings:
     """Number of training images, drawn with the classes in their proportions; all if None."""
     image_size: Annotated[int | None, at_least(1)] = None
     """Height and width of the network's input in pixels; those of the weights, data set or network if None."""
+    crop_size: Annotated[tuple[int, int] | None, Range("two lengths of at least 1", lambda size: min(size) >= 1)] = None
+    """Height and width of the input of a segmentation network in pixels; image_size for both if None."""
+    ignored_label: Annotated[int, between(0, 255)] = 255
+    """Label of pixels in masks that do not count."""
     train_sizes: Annotated[tuple[int, ...], Range("at least 1", lambda sizes: all(size >= 1 for size in sizes))] = ()
     """Height and width in training, if not image_size (arXiv:1906.06423): one, or several for as many equal phases."""
     batch_size: Annotated[int, at_least(1)] = 256
@@ -63,6 +67,10 @@ class Augmentation:
         tuple[float, float] | None, Range("two rising fractions in (0, 1]", lambda area: 0 < area[0] <= area[1] <= 1)
     ] = None
     """Range of a random crop's area as a fraction of the image, of aspect ratio 3/4 to 4/3 (arXiv:1409.4842)."""
+    random_scale: Annotated[
+        tuple[float, float] | None, Range("two rising factors above 0", lambda scale: 0 < scale[0] <= scale[1])
+    ] = None
+    """Range of the factor that image and mask are scaled by before the crop, in segmentation; none if None."""
     pad_pixels: Annotated[int, at_least(0)] = 0
     """Pixels of padding on each side before a random crop (paper, section 4.2)."""
     flip: bool = False

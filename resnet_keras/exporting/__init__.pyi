@@ -19,7 +19,10 @@ from .litert import operators as operators
 from .mask_export import AGREEMENT as AGREEMENT
 from .mask_export import MASK_FORMATS as MASK_FORMATS
 from .mask_export import MaskArtifact as MaskArtifact
+from .mask_export import MaskDisagreement as MaskDisagreement
 from .mask_export import export_segmenter as export_segmenter
+from .mask_exporter import MaskExport as MaskExport
+from .mask_exporter import export_masks as export_masks
 from .onnx_file import write_onnx as write_onnx
 from .options import ExportOptions as ExportOptions
 from .saved_model import write_saved_model as write_saved_model

@@ -35,6 +35,10 @@ AGREEMENT: dict[MaskFormat, float] = {
 MASK_FORMATS: tuple[MaskFormat, ...] = tuple(AGREEMENT)
 
 
+class MaskDisagreement(ValueError):
+    """An artifact has other masks than the model; nothing is published."""
+
+
 @dataclass(frozen=True)
 class MaskArtifact:
     """A verified artifact of a segmentation network.
@@ -43,6 +47,7 @@ class MaskArtifact:
         format: Format of the artifact.
         path: Its file or folder.
         size_bytes: Its size.
+        images: Number of images that it was compared on.
         agreement: Fraction of the pixels whose class is that of the model, 0 to 1.
         mean_iou: Mean intersection over union of its masks and the model's.
     """
@@ -50,6 +55,7 @@ class MaskArtifact:
     format: MaskFormat
     path: str
     size_bytes: int
+    images: int
     agreement: float
     mean_iou: float
 
@@ -81,9 +87,34 @@ def export_segmenter(
 
     Raises:
         ValueError: A format is unknown, there are more than 256 classes or no images, or an artifact does not agree
-            (the message names it and the fraction).
+            (`MaskDisagreement`; the message names it and the fraction).
         resnet_keras.exporting.ArtifactError: The converter failed.
         MissingExtra: A package of the extra `export` is missing.
+    """
+    with files.new_folder(folder) as aside:
+        found = write_mask_artifacts(segmenter, aside, images, formats=formats, agreement=agreement)
+        files.write_json(
+            aside / "export.json",
+            {
+                "class_names": segmenter.class_names,
+                "preprocessing": segmenter.preprocessing.to_json(),
+                "artifacts": [asdict(each) for each in found],
+            },
+        )
+    return [replace(each, path=str(Path(folder) / each.path)) for each in found]
+
+
+def write_mask_artifacts(
+    segmenter: Segmenter, aside: Path, images: Any, *, formats: Sequence[MaskFormat], agreement: float | None
+) -> list[MaskArtifact]:
+    """Writes a segmenter in some formats to a folder that is not published yet, and returns them by their names.
+
+    Args:
+        segmenter: See `export_segmenter`.
+        aside: The folder.
+        images: See `export_segmenter`.
+        formats: See `export_segmenter`.
+        agreement: See `export_segmenter`.
     """
     unknown = [name for name in formats if name not in MASK_FORMATS]
     if unknown or not formats:
@@ -94,36 +125,25 @@ def export_segmenter(
     if not pairs:
         raise ValueError("Expected images to compare the artifacts on. Received: none")
     network = _serving_network(segmenter)
-    with files.new_folder(folder) as aside:
-        paths = {name: aside / ("saved_model" if name == "saved_model" else f"{name}.tflite") for name in formats}
-        resized = np.stack([stretched(pixels, segmenter.preprocessing).numpy() for pixels, _ in pairs])
-        if "saved_model" in paths:
-            _write_saved_model(segmenter, network, paths["saved_model"])
-        lite = {name: path for name, path in paths.items() if name != "saved_model"}
-        if lite:
-            with required("export", "LiteRT"):
-                convert_to_litert(_mask_network(network), np.rint(resized).astype(np.uint8), lite, batch=1)
-        resized_pairs = list(zip(resized, segmenter.predict(list(resized)), strict=True)) if lite else []
-        found = [
-            _compared(
-                name,
-                path,
-                segmenter.class_names,
-                pairs if name == "saved_model" else resized_pairs,
-                AGREEMENT[name] if agreement is None else agreement,
-            )
-            for name, path in paths.items()
-        ]
-        files.write_json(
-            aside / "export.json",
-            {
-                "class_names": segmenter.class_names,
-                "preprocessing": segmenter.preprocessing.to_json(),
-                "images": len(pairs),
-                "artifacts": [asdict(each) for each in found],
-            },
+    paths = {name: aside / ("saved_model" if name == "saved_model" else f"{name}.tflite") for name in formats}
+    resized = np.stack([stretched(pixels, segmenter.preprocessing).numpy() for pixels, _ in pairs])
+    if "saved_model" in paths:
+        _write_saved_model(segmenter, network, paths["saved_model"])
+    lite = {name: path for name, path in paths.items() if name != "saved_model"}
+    if lite:
+        with required("export", "LiteRT"):
+            convert_to_litert(_mask_network(network), np.rint(resized).astype(np.uint8), lite, batch=1)
+    resized_pairs = list(zip(resized, segmenter.predict(list(resized)), strict=True)) if lite else []
+    return [
+        _compared(
+            name,
+            path,
+            segmenter.class_names,
+            pairs if name == "saved_model" else resized_pairs,
+            AGREEMENT[name] if agreement is None else agreement,
         )
-    return [replace(each, path=str(Path(folder) / each.path)) for each in found]
+        for name, path in paths.items()
+    ]
 
 
 def _serving_network(segmenter: Segmenter) -> keras.Model:
@@ -195,7 +215,8 @@ def _compared(
     """Returns the artifact, by the name of its file, with its agreement with the masks of `pairs`.
 
     Raises:
-        ValueError: Fewer pixels are equal than have to be, or a LiteRT file has operators that are not builtin.
+        MaskDisagreement: Fewer pixels are equal than have to be.
+        ValueError: A LiteRT file has operators that are not builtin.
     """
     confusion = MaskConfusion(class_names, ignored=-1)
     if name == "saved_model":
@@ -210,12 +231,12 @@ def _compared(
         confusion.add(reference, mask)
     result = confusion.result()
     if result.pixel_accuracy < least:
-        raise ValueError(
+        raise MaskDisagreement(
             f"Expected {name} to have at least {least:.2%} of the model's pixels on {len(pairs)} images (`agreement`); "
             f"leave it out by `formats`, or calibrate with other images. Received: {result.pixel_accuracy:.2%}"
         )
     size = sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
-    return MaskArtifact(name, path.name, size, result.pixel_accuracy, result.mean_iou)
+    return MaskArtifact(name, path.name, size, len(pairs), result.pixel_accuracy, result.mean_iou)
 
 
 def _interpreter(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -158,6 +158,24 @@ _DIGITS = Recipe.from_flat(
     pad_pixels=1,
     l2=5e-4,
 )
+# The schedule of arXiv:1606.00915 and arXiv:1706.05587, section 4.1, with the crops, scales, and rate of torchvision's
+# references/segmentation, and the weight of the second loss of arXiv:1612.01105, section 3.3.
+_SEGMENTATION = Recipe.from_flat(
+    model="resnet50",
+    head="deeplabv3",
+    dataset="folder",
+    weights="imagenet",
+    epochs=30,
+    batch_size=16,
+    lr_schedule="poly",
+    lr_power=0.9,
+    peak_lr=0.01,
+    lr_batch_size=16,
+    crop_size=(480, 480),
+    random_scale=(0.5, 2.0),
+    flip=True,
+    auxiliary_loss=0.4,
+)
 
 
 def _quantization_aware(recipe: Recipe, peak_lr: float = 1e-3) -> Recipe:
@@ -191,5 +209,6 @@ RECIPES: dict[str, Recipe] = {
     "cifar10_modern": _MODERN,
     "cifar10_qat": _quantization_aware(_CIFAR10),
     "cifar10_wide": _WIDE,
+    "segmentation": _SEGMENTATION,
 }
 """Procedures of training by name, each with a default network; `RECIPES[name].replace(model=...)` has another one."""

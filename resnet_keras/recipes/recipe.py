@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from resnet_keras.checks.fields import at_least, check_fields, nearest
 from resnet_keras.data.settings import Augmentation, DataSettings
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.recipes.settings import EvaluationSettings, NetworkSettings, Optimization, Schedule
+
+TaskName = Literal["classification", "segmentation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self._check_task()
         stride = self.architecture.total_stride
         side = self.data.image_size or self.architecture.image_size
         sizes = self.data.train_sizes
@@ -57,6 +60,18 @@ class Recipe:
         self._expect(copies == 1 or not self.data.carry_over, "carry_over", "False with `repeated_augmentation`")
         in_floats = not self.network.quantization_aware or self.optimization.precision == "float32"
         self._expect(in_floats, "precision", "float32 with `quantization_aware`, which rounds by itself")
+
+    def _check_task(self) -> None:
+        """Checks that fields that are of another task have their defaults."""
+        values, defaults = self.flat(), self.defaults()
+        task = "without a `head`" if self.task == "classification" else f"with the head {self.network.head}"
+        for name in _ONLY_FOR[self.task]:
+            self._expect(values[name] == defaults[name], name, f"{defaults[name]} {task}")
+        size = self.data.crop_size
+        if self.network.head == "unet":
+            self._expect(self.network.output_stride is None, "output_stride", "None with the head unet")
+            whole = size is None or not (size[0] % _UNET_STRIDE or size[1] % _UNET_STRIDE)
+            self._expect(whole, "crop_size", f"two multiples of {_UNET_STRIDE} with the head unet")
 
     def _expect(self, holds: bool, name: str, expected: str) -> None:
         if not holds:
@@ -100,6 +115,11 @@ class Recipe:
         return {each.name: each.default for each in own if each.default is not dataclasses.MISSING}
 
     @property
+    def task(self) -> TaskName:
+        """What the network is trained for: a class for each image, or for each pixel."""
+        return "segmentation" if self.network.head else "classification"
+
+    @property
     def architecture(self) -> Architecture:
         """Architecture of the network, with this recipe's options."""
         return self.network.architecture
@@ -116,6 +136,17 @@ class Recipe:
         return self.data.batch_size / base if base else 1.0
 
 
+_UNET_STRIDE = 32
+_ONLY_FOR: dict[TaskName, tuple[str, ...]] = {
+    "classification": ("output_stride", "crop_size", "ignored_label", "random_scale", "auxiliary_loss"),
+    "segmentation": (
+        *("fit_head", "whiten_stem", "quantization_aware", "rematerialize", "train_images", "train_sizes"),
+        *("batch_fraction", "carry_over", "test_shorter_side", "shorter_side", "crop_area", "pad_pixels"),
+        *("alternate_flip", "pca_lighting", "auto_augment", "erase", "mixup", "cutmix", "label_smoothing"),
+        *("repeated_augmentation", "loss", "distill", "test_flip"),
+    ),
+}
+"""Fields that keep their defaults in each task: those of the others."""
 _PARTS: dict[str, Any] = {
     "network": NetworkSettings,
     "data": DataSettings,

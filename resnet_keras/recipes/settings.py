@@ -15,7 +15,8 @@ from resnet_keras.networks.architecture import (
 from resnet_keras.networks.catalog import architecture, network_name
 from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
 
-LRSchedule = Literal["step", "cosine", "one_cycle"]
+Head = Literal["fcn", "deeplabv3", "unet"]
+LRSchedule = Literal["step", "cosine", "one_cycle", "poly"]
 Loss = Literal["softmax", "binary"]
 DecayOn = Literal["all", "kernels"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -32,6 +33,10 @@ class NetworkSettings:
 
     model: str
     """Network to train, e.g. resnet50; `resnet networks` lists all."""
+    head: Head | None = None
+    """Head of a segmentation network, over the maps of the network; that of a classifier if None."""
+    output_stride: Literal[8, 16, 32] | None = None
+    """Pixels of the image per pixel of the last map, by dilation, with the heads fcn and deeplabv3; 8 if None."""
     shortcut: Shortcut | None = None
     """Shortcut option of the paper (section 3.3); the network's own if None."""
     zero_channels: ZeroChannels | None = None
@@ -80,7 +85,18 @@ class NetworkSettings:
     @property
     def architecture(self) -> Architecture:
         """Architecture of the network, with these options."""
-        row = architecture(self.model)
+        return self.applied_to(architecture(self.model))
+
+    @property
+    def title(self) -> str:
+        """The network in words, with its head and the output stride if it has a head."""
+        if self.head is None:
+            return self.model
+        dilated = "" if self.head == "unet" else f" at output stride {self.output_stride or 8}"
+        return f"{self.head} over {self.model}{dilated}"
+
+    def applied_to(self, row: Architecture) -> Architecture:
+        """Returns an architecture with these options, e.g. one that follows the conventions of weights."""
         if row.shortcut is None and self.shortcut is not None:
             raise ValueError(f"Expected `shortcut` to be None: {self.model} has none. Received: {self.shortcut!r}")
         conventions = Conventions(zero_channels=self.zero_channels, bottleneck_stride=self.bottleneck_stride)
@@ -120,6 +136,8 @@ class Optimization:
     """Decay per step of an exponential moving average of the weights, which becomes the result; 0 disables it."""
     loss: Loss = "softmax"
     """Cross-entropy of a softmax, or binary cross-entropy of each class (arXiv:2110.00476, section 2)."""
+    auxiliary_loss: Annotated[float, at_least(0)] = 0.0
+    """Weight of the loss of a second head on C4 (arXiv:1612.01105, section 3.3), with fcn and deeplabv3; none if 0."""
     distill: bool = False
     """Distill from the network of the initial weights, frozen, instead of training on labels (arXiv:1503.02531)."""
     accumulate: Annotated[int, at_least(1)] = 1
@@ -148,7 +166,7 @@ class Schedule:
     continue_from: str | None = None
     """Folder of a finished run to train on: its epochs count, and the rest have the rates of one run of all epochs."""
     lr_schedule: LRSchedule = "step"
-    """Learning rate after the warm-up: lowered at each of lr_drops, half a cosine to 0, or linear to 0 (one cycle)."""
+    """Learning rate after the warm-up: lowered at each of lr_drops, or to 0 by half a cosine, a line, or a power."""
     peak_lr: Annotated[float, above(0)] = 0.1
     """Learning rate after the warm-up."""
     lr_batch_size: Annotated[int | None, at_least(1)] = None
@@ -163,6 +181,8 @@ class Schedule:
     """Times at which a step schedule lowers the rate, as fractions of the run."""
     lr_factor: Annotated[float, between(0, 1, open_low=True, open_high=True)] = 0.1
     """Factor that the rate is multiplied by at each of lr_drops."""
+    lr_power: Annotated[float, above(0)] = 0.9
+    """Power of the rest of the run in a poly schedule (arXiv:1606.00915, section 3.1)."""
     warmup_steps: Annotated[int, at_least(0)] = 0
     """Steps of warm-up: linear from warmup_lr to peak_lr, or constant at warmup_lr with a step schedule."""
     warmup_epochs: Annotated[float, at_least(0)] = 0.0

@@ -26,7 +26,8 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
     """Draws the errors and losses of one run, or of several seeds of a recipe, over the epochs.
 
     Both axes are logarithmic, so that an error of 8 % and one of 0.5 % can be read. The training error is the mean
-    during the epoch, on augmented images. Zeros are drawn at the lower end of the axis, which is then labeled 0.
+    during the epoch, on augmented images. Zeros are drawn at the lower end of the axis, which is then labeled 0. Runs
+    of segmentation have their mean IoU instead of the error, on a linear axis.
 
     Args:
         histories: Rows by epoch of each run. Validation may be missing in some epochs, or in all.
@@ -36,8 +37,9 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         figure.suptitle(title, parse_math=False)
         errors, losses = figure.subplots(1, 2)
+        overlap = any("mean_iou" in row for history in histories for row in history)
         for axes, quantity, least, label in (
-            (errors, "accuracy", LEAST_ERROR, "error, %"),
+            (errors, "mean_iou", None, "mean IoU, %") if overlap else (errors, "accuracy", LEAST_ERROR, "error, %"),
             (losses, "loss", _LEAST_LOSS, "loss, nats"),
         ):
             _draw(axes, histories, quantity, least)
@@ -45,17 +47,20 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, histories: Sequence[History], quantity: str, least: float) -> None:
+def _draw(axes: Axes, histories: Sequence[History], quantity: str, least: float | None) -> None:
     lines = []
     for prefix, style, color, who in _LINES:
         name = prefix + quantity
         drawn = [[(row["epoch"], row[name]) for row in history if name in row] for history in histories]
         for points in filter(None, drawn):
             epochs, values = zip(*points, strict=True)
-            values = tuple(100 * (1 - value) for value in values) if quantity == "accuracy" else values
+            if quantity != "loss":
+                values = tuple(100 * (1 - value if quantity == "accuracy" else value) for value in values)
             lines.append((epochs, values, style, color, who))
     finite = [value for _, values, *_ in lines for value in values if math.isfinite(value)]
-    low = log_scale(axes, finite, least)
+    low = 0.0 if least is None else log_scale(axes, finite, least)
+    if least is None:
+        axes.set(ylim=(0, 100))
     labels: set[str] = set()
     for epochs, values, style, color, who in lines:
         label = None if who in labels else who

@@ -7,6 +7,9 @@ from .mask_files import open_masks as open_masks
 from .mask_files import read_mask as read_mask
 from .mask_input import mask_batches as mask_batches
 from .mask_input import whole_images as whole_images
+from .mask_sets import MaskParts as MaskParts
+from .mask_sets import open_part as open_part
+from .mask_sets import open_parts as open_parts
 from .measures import IGNORED as IGNORED
 from .measures import MaskConfusion as MaskConfusion
 from .measures import SegmentationResult as SegmentationResult

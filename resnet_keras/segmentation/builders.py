@@ -9,15 +9,13 @@ from typing import Any, TypeAlias
 import keras
 from keras import layers
 
-from resnet_keras.applications.named_networks import build_with_weights
+from resnet_keras.applications.named_networks import build_with_weights, network_and_weights
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.networks.catalog import architecture
 from resnet_keras.segmentation.heads import deeplab_head, fcn_head, unet_decoder
 from resnet_keras.surgery.feature_maps import features
 from resnet_keras.weights.dense_heads import AUXILIARY_HEAD
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.loading import load_weights
-from resnet_keras.weights.sources import open_weights
 
 Weights: TypeAlias = "str | Path | keras.Model | ImportedWeights | None"
 
@@ -219,12 +217,7 @@ def _with_backbone(
             "Expected `weights` of the whole network or `backbone_weights`, not both. "
             f"Received: weights={weights!r}, backbone_weights={backbone_weights!r}"
         )
-    row = architecture(backbone) if isinstance(backbone, str) else backbone
-    found = weights
-    if weights is not None and not isinstance(weights, ImportedWeights):
-        found = open_weights(weights, row.name)
-    if isinstance(found, ImportedWeights) and isinstance(backbone, str):
-        row = row.following(found.conventions)
+    row, found = network_and_weights(backbone, weights)
     network: str | Architecture = row if found is not None else backbone
     body = build_with_weights(
         network, include_top=False, weights=backbone_weights, input_shape=input_shape, output_stride=output_stride
@@ -240,7 +233,7 @@ def _with_backbone(
     model = keras.Model(body.input, outputs, name=name or f"{kind}_{row.name}")
     if found is not None:
         load_weights(model, found)
-        model.preprocessing = getattr(found, "preprocessing", None)
+        model.preprocessing = found.preprocessing
     else:
         model.preprocessing = getattr(body, "preprocessing", None)
     return model

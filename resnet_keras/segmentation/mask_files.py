@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.class_names import read_class_names
@@ -31,14 +33,14 @@ class MaskSplit:
     """Images with masks.
 
     Attributes:
-        images: Files of the images.
-        masks: Files of their masks, in the same order.
+        images: Files of the images: their paths, or their bytes.
+        masks: Files of their masks, in the same order, of the same kind.
         class_names: Names of the classes, in the order of the labels.
         ignored: Label of pixels that do not count.
     """
 
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
+    images: tuple[Path, ...] | tuple[bytes, ...]
+    masks: tuple[Path, ...] | tuple[bytes, ...]
     class_names: tuple[str, ...]
     ignored: int = IGNORED
 
@@ -76,29 +78,68 @@ def open_masks(
     voc = all((root / part).is_dir() for part in _VOC)
     images, masks = _voc_files(root, split) if voc else _folder_files(root, split)
     names = tuple(class_names) if class_names is not None else _names(root, voc)
-    largest = max(_checked(image, mask, names, ignored) for image, mask in zip(images, masks, strict=True))
-    if names is None:
-        names = tuple(map(str, range(largest + 1)))
-    return MaskSplit(tuple(images), tuple(masks), names, ignored)
+    return checked_masks(MaskSplit(tuple(images), tuple(masks), names or (), ignored), [str(mask) for mask in masks])
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def checked_masks(split: MaskSplit, called: Sequence[str]) -> MaskSplit:
+    """Returns a split after a look at each mask; without names of classes, they are the numbers up to the largest.
+
+    Args:
+        split: Images with masks; `class_names` may be empty.
+        called: Name of each mask for messages.
+
+    Raises:
+        ValueError: A mask is damaged, has another size than its image, or a label outside the classes.
+    """
+    images: Sequence[Path | bytes] = split.images
+    masks: Sequence[Path | bytes] = split.masks
+    pairs = zip(images, masks, called, strict=True)
+    largest = max(_checked(image, mask, name, split.class_names, split.ignored) for image, mask, name in pairs)
+    return replace(split, class_names=split.class_names or tuple(map(str, range(largest + 1))))
+
+
+def parts_of(folder: str | Path) -> tuple[str, ...]:
+    """Returns the parts of a folder of images and masks that have masks, such as "train" and "val"; see `open_masks`.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"Expected a folder of images and masks. Received: {root}, which does not exist")
+    if not all((root / part).is_dir() for part in _VOC):
+        return tuple(sorted(path.parent.name for path in root.glob("*/images") if path.is_dir()))
+    lists = {path.stem: path.read_text(encoding="utf-8").split() for path in sorted((root / _VOC[2]).glob("*.txt"))}
+    # VOC's test images come without masks.
+    return tuple(part for part, names in lists.items() if names and (root / _VOC[1] / f"{names[0]}.png").is_file())
+
+
+def read_mask(source: str | Path | bytes, called: str | None = None) -> np.ndarray:
     """Returns the labels of a mask: uint8 (H, W).
+
+    Args:
+        source: A PNG file: its path, or its bytes.
+        called: Its name in messages; the path if `None`.
 
     Raises:
         ValueError: The file is no PNG, or has colors instead of labels.
     """
+    called = called or ("a file" if isinstance(source, bytes) else str(source))
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with Image.open(_opened(source), formats=["PNG"]) as image:
             image.load()
             mode, labels = image.mode, np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Expected a PNG of labels. Received: {path}: {error}") from error
+        raise ValueError(f"Expected a PNG of labels. Received: {called}: {error}") from error
     if mode not in ("L", "P"):
         raise ValueError(
-            f"Expected a mask of 8 bits, whose gray levels or palette indices are labels. Received: {path}, of {mode}"
+            f"Expected a mask of 8 bits, whose gray levels or palette indices are labels. Received: {called}, of {mode}"
         )
     return labels
+
+
+def _opened(source: str | Path | bytes) -> Any:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 def _names(root: Path, voc: bool) -> tuple[str, ...] | None:
@@ -155,20 +196,25 @@ def _expect_files(files: Sequence[Path], source: Path) -> None:
         )
 
 
-def _checked(image: Path, mask: Path, names: tuple[str, ...] | None, ignored: int) -> int:
+def _checked(image: Path | bytes, mask: Path | bytes, called: str, names: tuple[str, ...], ignored: int) -> int:
     """Returns the largest label of a mask that fits its image."""
-    labels = read_mask(mask)
+    labels = read_mask(mask, called)
     try:
-        with Image.open(image) as opened:
-            size = (opened.height, opened.width)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Expected an image. Received: {image}: {error}") from error
+        with Image.open(_opened(image)) as opened:
+            size, turned = (opened.height, opened.width), opened.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        shown = f"that of {called}" if isinstance(image, bytes) else image
+        raise ValueError(f"Expected an image. Received: {shown}: {error}") from error
     if labels.shape != size:
-        raise ValueError(f"Expected a mask of its image's size, {size}. Received: {mask}, of {labels.shape}")
-    largest = int(labels[labels != ignored].max(initial=0))
-    if names is not None and largest >= len(names):
+        raise ValueError(f"Expected a mask of its image's size, {size}. Received: {called}, of {labels.shape}")
+    if turned not in (0, 1):
         raise ValueError(
-            f"Expected labels from 0 to {len(names) - 1}, or {ignored} where pixels do not count (`ignored`). "
-            f"Received: {largest} in {mask}"
+            f"Expected an image that no Exif orientation turns, as its mask is not turned. Received: that of {called}"
+        )
+    largest = int(labels[labels != ignored].max(initial=0))
+    if names and largest >= len(names):
+        raise ValueError(
+            f"Expected labels from 0 to {len(names) - 1}, or {ignored} where pixels do not count (`ignored`, or "
+            f"`ignored_label` of a recipe). Received: {largest} in {called}"
         )
     return largest

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.evaluation_input import options
+from resnet_keras.data.evaluation_input import CACHE_BYTES, options
 from resnet_keras.data.image_ops import decode, normalize, stretched, whole
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
@@ -24,6 +25,7 @@ def mask_batches(
     first_step: int = 0,
     scale: tuple[float, float] = (0.5, 2.0),
     flip: bool = True,
+    deterministic: bool = True,
 ) -> tf.data.Dataset:
     """Returns the training batches of some epochs: shuffled, randomly scaled, cropped, and mirrored.
 
@@ -41,6 +43,7 @@ def mask_batches(
         first_step: Step to begin with.
         scale: Range of the random scale; (1, 1) for none.
         flip: Whether half of the images are mirrored.
+        deterministic: Whether batches keep this order even if that means waiting for an image.
 
     Returns:
         A data set of float32 (batch, *image_size, C) and int32 (batch, *image_size).
@@ -53,20 +56,44 @@ def mask_batches(
         raise ValueError(f"Expected `batch_size` of at most {len(split)}, the images. Received: {batch_size}")
     if not 0 < scale[0] <= scale[1]:
         raise ValueError(f"Expected `scale` to be a rising range above 0. Received: {scale}")
-    images, masks = (tf.constant([str(path) for path in paths]) for paths in (split.images, split.masks))
+    images, masks = (_strings(files) for files in (split.images, split.masks))
     last = tf.constant(len(split) - 1, tf.int64)
 
     def augmented(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         epoch, place = position // (steps * batch_size), position % (steps * batch_size)
         order = tf.stack([tf.cast(seed, tf.int64), epoch])
         chosen = tf.random.experimental.index_shuffle(place, seed=order, max_index=last)
-        image = decode(tf.io.read_file(images[chosen]), preprocessing.channels)
-        mask = _labels(masks[chosen])
+        image, mask = _decoded(split, images[chosen], masks[chosen], preprocessing.channels)
         return _augmented(image, mask, split, preprocessing, tf.stack([order[0], position]), scale, flip)
 
     positions = tf.data.Dataset.range(first_step * batch_size, epochs * steps * batch_size)
     pairs = mapped(positions, augmented).batch(batch_size, drop_remainder=True)
-    return pairs.with_options(options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
+    return pairs.with_options(options(deterministic=deterministic)).prefetch(tf.data.AUTOTUNE)
+
+
+def resized_batches(split: MaskSplit, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
+    """Returns every image once, in order, with its mask, both resized as a whole to the network's size.
+
+    Args:
+        split: Images with masks.
+        preprocessing: Size and normalization of the network's input; its shorter side does not apply.
+        batch_size: Images in each batch; the last may have fewer.
+
+    Returns:
+        A data set of float32 (≤ batch_size, *image_size, C) and int32 (≤ batch_size, *image_size).
+    """
+    height, width = preprocessing.image_size
+
+    def resized(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels, labels = _decoded(split, image, mask, preprocessing.channels)
+        labels = tf.image.resize(labels[..., None], (height, width), "nearest")[..., 0]
+        return normalize(stretched(pixels, preprocessing), preprocessing), tf.cast(labels, tf.int32)
+
+    files = tf.data.Dataset.from_tensor_slices((_strings(split.images), _strings(split.masks)))
+    batches = mapped(files, resized).batch(batch_size)
+    if len(split) * height * width * (preprocessing.channels + 1) * 4 <= CACHE_BYTES:
+        batches = batches.cache()
+    return batches.with_options(options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
 
 
 def whole_images(split: MaskSplit, preprocessing: Preprocessing) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -78,20 +105,26 @@ def whole_images(split: MaskSplit, preprocessing: Preprocessing) -> Iterator[tup
     """
 
     def resized(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = decode(tf.io.read_file(image), preprocessing.channels)
-        return normalize(stretched(pixels, preprocessing), preprocessing), _labels(mask)
+        pixels, labels = _decoded(split, image, mask, preprocessing.channels)
+        return normalize(stretched(pixels, preprocessing), preprocessing), labels
 
-    files = tf.data.Dataset.from_tensor_slices(
-        ([str(path) for path in split.images], [str(path) for path in split.masks])
-    )
+    files = tf.data.Dataset.from_tensor_slices((_strings(split.images), _strings(split.masks)))
     pairs = mapped(files, resized).with_options(options(deterministic=True)).prefetch(2)
     yield from pairs.as_numpy_iterator()
 
 
-def _labels(path: tf.Tensor) -> tf.Tensor:
+def _strings(files: Sequence[Path] | Sequence[bytes]) -> tf.Tensor:
+    return tf.constant([each if isinstance(each, bytes) else str(each) for each in files])
+
+
+def _decoded(split: MaskSplit, image: tf.Tensor, mask: tf.Tensor, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the pixels of an image, uint8 (H, W, channels), and the labels of its mask, uint8 (H, W)."""
+    in_memory = isinstance(split.masks[0], bytes)
+    pixels = decode(image if in_memory else tf.io.read_file(image), channels)
     # Pillow, because TensorFlow reads the colors of a palette instead of its indices.
-    labels = tf.numpy_function(lambda name: read_mask(name.decode()), [path], tf.uint8, stateful=False)
-    return tf.ensure_shape(labels, (None, None))
+    read = read_mask if in_memory else lambda name: read_mask(name.decode())
+    labels = tf.numpy_function(read, [mask], tf.uint8, stateful=False)
+    return pixels, tf.ensure_shape(labels, (None, None))
 
 
 def _augmented(

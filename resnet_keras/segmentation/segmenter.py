@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from resnet_keras import files
+from resnet_keras.applications.classifier import RUN_MODEL
 from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.image_ops import normalize, stretched
 from resnet_keras.data.input_images import read_images
@@ -19,9 +20,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.segmentation.measures import scores_of
 from resnet_keras.weights.keras_archive import open_archive, save_archive
 from resnet_keras.weights.keras_file import read_member
-
-MEMBER = "segmenter.json"
-"""The member of a `.keras` file that Keras does not write: preprocessing and class names."""
+from resnet_keras.weights.sources import SEGMENTER_MEMBER
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,16 +70,18 @@ class Segmenter:
 
     @classmethod
     def load(cls, path: str | Path) -> Segmenter:
-        """Returns the segmenter in a file that `save` wrote.
+        """Returns the segmenter in a file that `save` wrote, or the final one of a run's folder.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            FileNotFoundError: There is no such file, or no finished run in the folder.
             ValueError: The file is damaged, malicious, or not of a segmenter.
         """
-        path = Path(path)
+        path = _file_of(path)
         if not path.is_file():
-            raise FileNotFoundError(f"Expected a .keras file of a segmenter. Received: no file {path}")
-        metadata = read_member(path, MEMBER)
+            raise FileNotFoundError(
+                f"Expected a .keras file of a segmenter, or the folder of a finished run. Received: no file {path}"
+            )
+        metadata = read_member(path, SEGMENTER_MEMBER)
         if metadata is None:
             raise ValueError(
                 f"Expected a .keras file with preprocessing and class names, as `Segmenter.save` writes it. Received: "
@@ -97,7 +98,7 @@ class Segmenter:
     def save(self, path: str | Path) -> None:
         """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
         metadata = {"preprocessing": self.preprocessing.to_json(), "class_names": self.class_names}
-        save_archive(self.model, path, MEMBER, metadata)
+        save_archive(self.model, path, SEGMENTER_MEMBER, metadata)
 
     def predict(self, images: Any) -> list[np.ndarray]:
         """Returns the mask of each image at the image's own size: integers (H, W), the indices of the classes.
@@ -123,9 +124,13 @@ class Segmenter:
 
 
 def is_segmenter(path: str | Path) -> bool:
-    """Returns whether a file is one that `Segmenter.save` wrote."""
-    path = Path(path)
-    return path.suffix == ".keras" and path.is_file() and read_member(path, MEMBER) is not None
+    """Returns whether a file is one that `Segmenter.save` wrote, or a folder that of a finished run with one."""
+    path = _file_of(path)
+    return path.suffix == ".keras" and path.is_file() and read_member(path, SEGMENTER_MEMBER) is not None
+
+
+def _file_of(path: str | Path) -> Path:
+    return Path(path, RUN_MODEL) if Path(path).is_dir() else Path(path)
 
 
 def covered_fractions(mask: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

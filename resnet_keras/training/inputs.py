@@ -65,7 +65,7 @@ class TrainingInputs:
         """Returns a line on the network, its data and the length of the run."""
         recipe = self.recipe
         return (
-            f"{recipe.network.model} on {recipe.data.dataset}: {parameters:,} parameters, {self.data.size}, "
+            f"{recipe.network.title} on {recipe.data.dataset}: {parameters:,} parameters, {self.data.size}, "
             f"{recipe.schedule.epochs} epochs of {self.steps} steps of {recipe.data.batch_size}, "
             f"{replicas} replica{'s' if replicas > 1 else ''}"
         )

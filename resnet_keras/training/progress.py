@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from resnet_keras.training.callbacks import ProgressTracker
 _log = logging.getLogger(__name__)
 
 _MESSAGE_SECONDS = 10.0
+_NO_METRICS = ("epoch", "learning_rate", "loss", "images_per_second", "seconds")
 _UPDATE_SECONDS = 0.1
 
 
@@ -32,7 +34,7 @@ class StepProgress:
         step: Steps of the epoch that are done.
         steps: Steps in an epoch.
         loss: Mean over the epoch so far.
-        accuracy: Mean over the epoch so far, as a fraction.
+        metrics: Means over the epoch so far by name, such as the accuracy: fractions, or losses.
         images_per_second: Mean over the epoch so far, in this process.
         seconds_left: Estimated time to the end of the run, without validation; `None` before it can be told.
     """
@@ -42,7 +44,7 @@ class StepProgress:
     step: int
     steps: int
     loss: float
-    accuracy: float
+    metrics: Mapping[str, float]
     images_per_second: float
     seconds_left: float | None
 
@@ -51,9 +53,10 @@ class StepProgress:
 
     @property
     def measures(self) -> str:
-        """Loss, accuracy, rate and time left."""
+        """Loss, metrics, rate and time left."""
         left = "" if self.seconds_left is None else f", {clock(self.seconds_left)} left"
-        return f"loss {self.loss:.4f}, accuracy {self.accuracy:.2%}, {self.images_per_second:,.0f} images/s{left}"
+        metrics = "".join(f", {each}" for each in _in_words(self.metrics))
+        return f"loss {self.loss:.4f}{metrics}, {self.images_per_second:,.0f} images/s{left}"
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,14 @@ class ProgressMessages(keras.callbacks.Callback):
         if row is None:
             return
         epochs = tracker.recipe.schedule.epochs
-        validated = f", test accuracy {row['val_accuracy']:.2%}" if "val_accuracy" in row else ""
+        metrics = "".join(f", {each}" for each in _in_words(_metrics(row, tracker.counters)))
+        tested = {name.removeprefix("val_"): value for name, value in row.items() if name.startswith("val_")}
+        validated = "".join(f", test {each}" for each in _in_words(_metrics(tested)))
         counted = "".join(f", {row[name]} steps {name}" for name in tracker.counters if row[name])
         seconds = self._later_epoch_seconds(epoch, row["seconds"])
         left = "" if seconds is None else f", {clock((epochs - epoch - 1) * seconds)} left"
         _log.info(
-            f"epoch {epoch + 1}/{epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.2%}{validated}, "
+            f"epoch {epoch + 1}/{epochs}: loss {row['loss']:.4f}{metrics}{validated}, "
             f"rate {row['learning_rate']:.2g}, {row['images_per_second']:,.0f} images/s{counted}{left}"
         )
 
@@ -135,11 +140,25 @@ class ProgressMessages(keras.callbacks.Callback):
             step=tracker.done,
             steps=tracker.steps,
             loss=float(logs["loss"]),
-            accuracy=float(logs["accuracy"]),
+            metrics=_metrics(logs),
             images_per_second=rate,
             seconds_left=steps_left * seconds / done if done else None,
         )
         _log.log(level, str(progress), extra={"step_progress": progress})
+
+
+def _metrics(row: Mapping[str, Any], others: Iterable[str] = ()) -> dict[str, float]:
+    """Returns the metrics of training in a row of the history, or in the logs of a step."""
+    left_out = {*_NO_METRICS, *others}
+    return {name: float(value) for name, value in row.items() if name not in left_out and not name.startswith("val_")}
+
+
+def _in_words(metrics: Mapping[str, float]) -> list[str]:
+    titles = {name: name.replace("_", " ").replace("iou", "IoU") for name in metrics}
+    return [
+        f"{titles[name]} {value:.4f}" if name.endswith("loss") else f"{titles[name]} {value:.2%}"
+        for name, value in metrics.items()
+    ]
 
 
 def clock(seconds: float) -> str:

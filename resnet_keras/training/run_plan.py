@@ -50,6 +50,7 @@ class RunPlan:
         multiply_adds: Multiply-adds of the whole run: those of the forward pass, and twice as many backward.
         files: Pictures that were drawn.
         warnings: What looks wrong, in sentences; see `run_warnings`.
+        width: Width of the images in pixels, if it is not their height.
     """
 
     summary: str
@@ -59,6 +60,7 @@ class RunPlan:
     multiply_adds: float
     files: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
+    width: int | None = None
 
     def __str__(self) -> str:
         """Returns the lines."""
@@ -70,7 +72,8 @@ class RunPlan:
                 self.summary,
                 f"learning rate: {rates[0]:.3g} at first, {rates[peak]:.3g} at step {steps[peak]:,}, "
                 f"{rates[-1]:.3g} at the end, step {steps[-1]:,}",
-                "images: " + ", ".join(f"{size}x{size} for {epochs} epochs" for epochs, size in self.sizes),
+                "images: "
+                + ", ".join(f"{size}x{self.width or size} for {epochs} epochs" for epochs, size in self.sizes),
                 f"estimated memory of each device: {held} of weights, gradients and optimizer, {activations} of "
                 "activations",
                 f"compute: {self.multiply_adds:.2e} multiply-adds in all",
@@ -132,6 +135,7 @@ def dry_run(
         3.0 * multiply_adds(model) * inputs.steps * recipe.data.batch_size * sum(relative),
         (Path(workdir) / "schedule.png", Path(workdir) / "batch.png"),
         run_warnings(inputs, replicas),
+        None if recipe.data.train_sizes else preprocessing.image_size[1],
     )
     _draw_schedule(plan, inputs, plan.files[0])
     first = inputs.preprocessing.at(sizes[0]) if recipe.data.train_sizes else inputs.preprocessing

@@ -17,7 +17,9 @@ def learning_rate_schedule(
     The steps of the warm-up have `warmup_lr`. A "step" schedule then has `peak_lr`, which is multiplied by `lr_factor`
     at each of `lr_drops`. A "cosine" schedule rises from `warmup_lr` to `peak_lr` during the warm-up and then falls
     along half a cosine (arXiv:1608.03983, Eqn. 5), to 0 at the end of the run. A "one_cycle" schedule rises and falls
-    along two lines (arXiv:1708.07120). With `lr_batch_size`, both rates are in proportion to the batch size.
+    along two lines (arXiv:1708.07120). A "poly" schedule falls as `lr_power` of the rest of the run (arXiv:1606.00915,
+    section 3.1), after a warm-up that rises as that of a cosine. With `lr_batch_size`, both rates are in proportion to
+    the batch size.
 
     Args:
         recipe: Its schedule, batch size and depth apply.
@@ -35,6 +37,8 @@ def _whole_schedule(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.sc
     warmup = min(schedule.warmup(steps_per_epoch, recipe.architecture.depth), total - 1)
     if schedule.lr_schedule == "one_cycle":
         return OneCycle(first, peak, warmup, total)
+    if schedule.lr_schedule == "poly":
+        return Poly(first, peak, warmup, total, schedule.lr_power)
     if schedule.lr_schedule == "cosine":
         if not warmup:
             return keras.optimizers.schedules.CosineDecay(peak, decay_steps=total)
@@ -75,6 +79,33 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""
         return {"first": self.first, "peak": self.peak, "rise": self.rise, "total": self.total}
+
+
+class Poly(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate that rises linearly and then falls to 0 as a power of the rest (arXiv:1606.00915, section 3.1).
+
+    Args:
+        first: Rate of the first step, if there is a rise.
+        peak: Rate of step `rise`.
+        rise: Steps of the rise.
+        total: Steps of the run.
+        power: Power of the rest of the steps.
+    """
+
+    def __init__(self, first: float, peak: float, rise: int, total: int, power: float) -> None:
+        super().__init__()
+        self.first, self.peak, self.rise, self.total, self.power = first, peak, rise, total, power
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the rate of a step, counted from 0."""
+        step = keras.ops.cast(step, "float32")
+        up = self.first + (self.peak - self.first) * step / max(self.rise, 1)
+        rest = keras.ops.clip((self.total - step) / (self.total - self.rise), 0.0, 1.0)
+        return keras.ops.where(step < self.rise, up, self.peak * rest**self.power)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {name: getattr(self, name) for name in ("first", "peak", "rise", "total", "power")}
 
 
 class LaterSteps(keras.optimizers.schedules.LearningRateSchedule):

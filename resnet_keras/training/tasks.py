@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from resnet_keras.recipes.recipe import Recipe
-from resnet_keras.training import classification
+from resnet_keras.recipes.recipe import Recipe, TaskName
+from resnet_keras.training import classification, mask_training
 from resnet_keras.training.task import Task
+
+_TASKS: dict[TaskName, Task] = {"classification": classification, "segmentation": mask_training}
 
 
 def task_of(recipe: Recipe) -> Task:
     """Returns the task that a recipe's network is trained for."""
-    return classification
+    return _TASKS[recipe.task]

@@ -15,12 +15,7 @@ from resnet_keras.training.own_batches import BatchData
 
 _IMAGES = 8
 _LEAST_SIDE = 64  # TensorBoard shows images at their size
-_METRICS = {
-    ("epoch_accuracy", "validation"): "test accuracy",
-    ("epoch_loss", "validation"): "test loss",
-    ("epoch_accuracy", "train"): "training accuracy",
-    ("epoch_loss", "train"): "training loss",
-}
+_MEASURE = {"classification": ("accuracy", "accuracy"), "segmentation": ("mean_iou", "mean IoU")}
 
 
 def write_start(folder: Path, inputs: TrainingInputs, phase: Phase, batches: Any) -> None:
@@ -34,7 +29,11 @@ def write_start(folder: Path, inputs: TrainingInputs, phase: Phase, batches: Any
     """
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(step=0):
-        metrics = [hparams.Metric(tag, group=group, display_name=name) for (tag, group), name in _METRICS.items()]
+        metrics = [
+            hparams.Metric(f"epoch_{name}", group=group, display_name=f"{images} {title}")
+            for group, images in (("validation", "test"), ("train", "training"))
+            for name, title in (_MEASURE[inputs.recipe.task], ("loss", "loss"))
+        ]
         hparams.hparams_config(hparams=[], metrics=metrics)
         hparams.hparams({name: _plain(value) for name, value in inputs.recipe.flat().items()})
         pixels = np.zeros((0, 1, 1, 3), np.uint8)

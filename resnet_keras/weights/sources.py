@@ -38,8 +38,8 @@ from resnet_keras.weights.model_conventions import (
 from resnet_keras.weights.torch_checkpoint import TorchCheckpoint, open_torch
 from resnet_keras.weights.weights_file import check_hash, read_facts
 
-CLASSIFIER_MEMBER = "classifier.json"
-"""The member of our `.keras` files that Keras does not write: preprocessing and class names."""
+CLASSIFIER_MEMBER, SEGMENTER_MEMBER = "classifier.json", "segmenter.json"
+"""Members of our `.keras` files that Keras does not write: preprocessing and class names."""
 
 _SAFETENSORS = safetensors_file.SUFFIX
 _SUFFIXES = (_SAFETENSORS, *torch_file.SUFFIXES, *keras_file.SUFFIXES, safetensors_file.INDEX_SUFFIX)
@@ -151,7 +151,7 @@ def _from_archive(path: Path) -> ImportedWeights:
     """Opens a `.keras` file; only its arrays and JSON are read."""
     arrays = keras_file.read_keras(path)
     config = keras_file.read_member(path, "config.json") or {}
-    metadata = keras_file.read_member(path, CLASSIFIER_MEMBER)
+    metadata = keras_file.read_member(path, CLASSIFIER_MEMBER) or keras_file.read_member(path, SEGMENTER_MEMBER)
     preprocessing, names = None, None
     try:
         _check_keras_cv_config(config, str(path))

@@ -22,7 +22,14 @@ _epochs = logging.getLogger("resnet_keras.training.loop")
 
 def step(number: int) -> None:
     position = StepProgress(
-        epoch=3, epochs=120, step=number, steps=44, loss=1.25, accuracy=0.5, images_per_second=1234.0, seconds_left=61.0
+        epoch=3,
+        epochs=120,
+        step=number,
+        steps=44,
+        loss=1.25,
+        metrics={"accuracy": 0.5},
+        images_per_second=1234.0,
+        seconds_left=61.0,
     )
     level = logging.INFO if number % 20 == 0 else logging.DEBUG
     _steps.log(level, str(position), extra={"step_progress": position})

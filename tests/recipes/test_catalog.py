@@ -30,7 +30,7 @@ def test_every_named_recipe_names_a_known_network_and_data_set(name: str) -> Non
     assert recipe.network.model in ARCHITECTURES | FAMILY
     assert recipe.data.dataset in DATASETS
     prefix = recipe.data.dataset.removesuffix("2012") if recipe.network.weights is None else "finetune"
-    assert name in [prefix + kind for kind in KINDS]
+    assert name in [prefix + kind for kind in KINDS] or name == recipe.task
     options = {"bottleneck_stride": recipe.network.bottleneck_stride} if recipe.network.bottleneck_stride else {}
     options["stochastic_depth"] = recipe.network.stochastic_depth
     assert recipe.architecture == (ARCHITECTURES | FAMILY)[recipe.network.model].replace(**options)
@@ -276,7 +276,7 @@ def test_names_of_fields_are_unique_among_all_parts() -> None:
     names = [field.name for part in parts.values() for field in fields(part)]
     assert len(names) == len(set(names))
     assert set(names) - set(parts) == set(PART_OF) == set(RECIPES["digits"].flat())
-    assert len(PART_OF) == 66
+    assert len(PART_OF) == 73
 
 
 def test_recipes_survive_json() -> None:
@@ -310,7 +310,7 @@ def test_unknown_fields_of_json_are_kept() -> None:
 def test_an_unknown_field_is_named_with_the_nearest_one() -> None:
     with pytest.raises(ValueError, match=r"Expected fields of a recipe\. Received: 'epoch'\. Did you mean epochs\?"):
         RECIPES["digits"].replace(epoch=5)
-    with pytest.raises(ValueError, match="Received: 'zzz'. Expected one of model, shortcut, .*seed"):
+    with pytest.raises(ValueError, match="Received: 'zzz'. Expected one of model, head, .*seed"):
         Recipe.from_flat(model="resnet20", dataset="cifar10", zzz=5)
     with pytest.raises(ValueError, match="Expected the field 'dataset' of a recipe. Received: model"):
         Recipe.from_flat(model="resnet20")
@@ -516,3 +516,27 @@ def test_labels_are_soft_where_an_image_has_parts_of_classes(field: str) -> None
     assert not RECIPES["cifar10"].soft_labels
     assert RECIPES["cifar10"].replace(**{field: 0.1}).soft_labels
     assert RECIPES["cifar10"].replace(loss="binary").soft_labels
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mixup": 0.2}, "`mixup` to be 0.0 with the head deeplabv3. Received: 0.2"),
+        ({"fit_head": True}, "`fit_head` to be False with the head deeplabv3"),
+        ({"head": "unet", "output_stride": 8}, "`output_stride` to be None with the head unet"),
+        ({"head": "unet", "crop_size": (480, 490)}, "`crop_size` to be two multiples of 32 with the head unet"),
+        ({"head": None}, "`crop_size` to be None without a `head`. Received: \\(480, 480\\)"),
+        ({"head": "fpn"}, "`head` to be one of"),
+        ({"random_scale": (2.0, 0.5)}, "`random_scale` to be two rising factors above 0"),
+    ],
+)
+def test_fields_of_another_task_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        RECIPES["segmentation"].replace(**changes)
+
+
+def test_a_network_with_a_head_is_named_with_it() -> None:
+    recipe = RECIPES["segmentation"]
+    assert (recipe.task, RECIPES["digits"].task) == ("segmentation", "classification")
+    assert recipe.network.title == "deeplabv3 over resnet50 at output stride 8"
+    assert recipe.replace(model="resnet18", head="unet").network.title == "unet over resnet18"

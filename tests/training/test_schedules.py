@@ -144,8 +144,17 @@ def test_one_cycle_without_a_rise_starts_at_the_peak() -> None:
     assert rates(STEP.replace(lr_schedule="one_cycle"), EPOCH, 0, 500) == pytest.approx([0.1, 0.05], rel=1e-6)
 
 
-def test_a_schedule_of_one_cycle_survives_its_configuration() -> None:
-    schedule = learning_rate_schedule(STEP.replace(lr_schedule="one_cycle", warmup_steps=10), EPOCH)
+def test_poly_falls_by_a_power_of_the_rest() -> None:
+    recipe = STEP.replace(lr_schedule="poly", lr_power=0.9)
+    expected = [0.1 * (1 - step / 1000) ** 0.9 for step in (0, 1, 500, 999)]
+    assert rates(recipe, EPOCH, 0, 1, 500, 999) == pytest.approx(expected, rel=1e-5)
+    warm = rates(recipe.replace(warmup_steps=200, warmup_lr=0.02), EPOCH, 0, 100, 200, 600, 1000)
+    assert warm == pytest.approx([0.02, 0.06, 0.1, 0.1 * 0.5**0.9, 0.0], rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "poly"])
+def test_a_schedule_of_our_own_survives_its_configuration(name: str) -> None:
+    schedule = learning_rate_schedule(STEP.replace(lr_schedule=name, warmup_steps=10), EPOCH)
     again = type(schedule).from_config(schedule.get_config())
     assert [float(again(step)) for step in (0, 5, 10, 700)] == [float(schedule(step)) for step in (0, 5, 10, 700)]
 
