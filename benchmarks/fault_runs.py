@@ -93,14 +93,17 @@ def outcome(ended: tuple[int, str]) -> str:
     return f"status {status}: {message}" if status >= 0 else f"ended by signal {-status}"
 
 
-def again(run: Path, whole: Path, arguments: Sequence[str], fault: str, ended: tuple[int, str], work: str) -> Row:
-    """Repeats the same command, and returns the row of the fault."""
-    second = Training(run, arguments)
-    status, line = second.end()
-    if status:
-        return Row(fault, outcome(ended), f"status {status}: {line}", "**the run**")
+def again(
+    run: Path, whole: Path, arguments: Sequence[str], fault: str, ended: tuple[int, str], work: str, flag: str = ""
+) -> Row:
+    """Repeats the same command, perhaps with a flag, and returns the row of the fault."""
+    second = Training(run, [*arguments, *flag.split()])
+    finished = second.end()
+    if finished[0]:
+        return Row(fault, outcome(ended), outcome(finished), "**the run**")
     verdict = "nothing" if same(run, whole) else "**other weights**"
-    return Row(fault, outcome(ended), f"resumed {second.resumed()} and finished", f"{verdict}; {work}")
+    how = f"with `{flag}`: " if flag else ""
+    return Row(fault, outcome(ended), f"{how}resumed {second.resumed()} and finished", f"{verdict}; {work}")
 
 
 def images(root: Path) -> None:

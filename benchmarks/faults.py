@@ -104,7 +104,7 @@ def vanished(run: Path, whole: Path) -> Row:
 
 
 def broken(run: Path, whole: Path) -> Row:
-    """A truncated image."""
+    """A truncated image, which is whole again when the run resumes: another file than it was begun with."""
     data = run.parent / "broken"
     images(data)
     file = data / "train" / "dark" / "3.jpg"
@@ -114,9 +114,8 @@ def broken(run: Path, whole: Path) -> Row:
     file.write_bytes(content)
     undisturbed = run.parent / "broken_whole"
     Training(undisturbed, with_images(data)).end()
-    return again(
-        run, undisturbed, with_images(data), "an image is truncated", ended, "the work since the last checkpoint"
-    )
+    work, flag = "the work since the last checkpoint", "--accept-changed-data"
+    return again(run, undisturbed, with_images(data), "an image is truncated", ended, work, flag)
 
 
 def no_memory(run: Path, whole: Path) -> Row:
