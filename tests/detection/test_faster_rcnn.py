@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +141,74 @@ def test_boxes_are_float32_under_a_policy_of_half_precision() -> None:
 def test_arguments_that_cannot_be_are_refused(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         FasterRCNN(**arguments)
+
+
+# A process of its own, because PyTorch and TensorFlow do not always bear each other in one.
+THEIRS = """
+import sys
+import numpy as np
+import torch
+from torchvision.models import detection
+
+name, folder = sys.argv[1:]
+torch.manual_seed(1)
+model = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=21, min_size=192, max_size=300)
+for module in model.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):  # statistics that are not trivial
+        module.running_mean.normal_(0, 0.1)
+        module.running_var.uniform_(0.5, 1.5)
+        module.weight.data.uniform_(0.5, 1.0)
+        module.bias.data.normal_(0, 0.1)
+proposing, predicting = model.rpn.head, model.roi_heads.box_predictor
+scaled = (proposing.cls_logits, 30), (proposing.bbox_pred, 3), (predicting.cls_score, 6), (predicting.bbox_pred, 4)
+for layer, factor in scaled:
+    layer.weight.data *= factor  # scores that differ, boxes that move
+torch.save(model.state_dict(), f"{folder}/model.pth")
+model.eval()
+given = [torch.rand(3, *size) for size in ((120, 160), (200, 130), (192, 300), (90, 320))]
+saved = {}
+for number, images in enumerate([[each] for each in given] + [given[:2]]):
+    with torch.inference_mode():
+        batch, _ = model.transform(images)
+        found = model(images)
+    saved[f"images{number}"] = batch.tensors.permute(0, 2, 3, 1).numpy()
+    saved[f"sizes{number}"] = np.int32(batch.image_sizes)
+    for place, (image, each) in enumerate(zip(images, found)):
+        height, width = image.shape[-2:]
+        scale = np.float32(batch.image_sizes[place]) / np.float32([height, width])
+        saved[f"pixels{number}_{place}"] = image.permute(1, 2, 0).numpy()
+        saved[f"boxes{number}_{place}"] = each["boxes"].numpy()
+        saved[f"on_canvas{number}_{place}"] = each["boxes"].numpy() * np.tile(scale[::-1], 2)
+        saved[f"scores{number}_{place}"] = each["scores"].numpy()
+        saved[f"labels{number}_{place}"] = each["labels"].numpy()
+np.savez(f"{folder}/found.npz", **saved)
+"""
+
+
+def torchvision_detections(name: str, folder: Path) -> dict[str, np.ndarray]:
+    """Detections of torchvision's network with random weights and statistics, which it leaves in `folder`."""
+    for package in ("torch", "torchvision"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", THEIRS, name, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "found.npz") as found:
+        return dict(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fpn", "fpn_v2"])
+def test_all_detections_are_torchvisions_at_every_size_and_in_a_batch(name: str, tmp_path: Path) -> None:
+    theirs = torchvision_detections(f"fasterrcnn_resnet50_{name}", tmp_path)
+    model = FasterRCNN("resnet50", 20, detector=name, weights=tmp_path / "model.pth")
+    for batch in range(5):
+        sizes = theirs[f"sizes{batch}"]
+        found = {k: np.asarray(v) for k, v in model({"images": theirs[f"images{batch}"], "sizes": sizes}).items()}
+        for image, number in enumerate(found["number"]):
+            expected = {kind: theirs[f"{kind}{batch}_{image}"] for kind in ("on_canvas", "scores", "labels")}
+            assert number == len(expected["scores"]) > 20
+            np.testing.assert_array_equal(found["labels"][image, :number] + 1, expected["labels"])
+            np.testing.assert_allclose(found["scores"][image, :number], expected["scores"], atol=1e-5)
+            np.testing.assert_allclose(found["boxes"][image, :number], expected["on_canvas"], atol=1e-2)
