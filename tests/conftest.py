@@ -13,8 +13,10 @@ import keras
 import pytest
 from filelock import FileLock
 from helpers.artifacts import one_converter
+from helpers.mask_folders import LITTLE, mask_recipe, write_masks
 
 from resnet_keras.exporting.exporter import export
+from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training.trainer import train
 
@@ -69,6 +71,25 @@ def digits_export(digits_run: Path, shared: Path) -> Path:
     folder.parents[1].mkdir(exist_ok=True)
     made_once(folder.parents[1], lambda: export(digits_run, folder.parents[1], name="digits"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def mask_data(shared: Path) -> Path:
+    """A folder of little images and masks."""
+    return made_once(shared / "mask_data", lambda: write_masks(shared / "mask_data"))
+
+
+@pytest.fixture(scope="session")
+def mask_run(mask_data: Path, shared: Path) -> Path:
+    """The folder of a finished run of segmentation: six steps of a little network, whose name tests have to add."""
+    folder = shared / "masks"
+
+    def make() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(ARCHITECTURES, "little", LITTLE)
+            train(mask_recipe(), folder, data_dir=mask_data, checkpoint_steps=None)
+
+    return made_once(folder, make)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from resnet_keras.cli.program import fail, run
 from resnet_keras.networks.catalog import architecture, network_name
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.recipes.settings import Head
 
 NAME = "resnet train"
 
@@ -26,6 +27,12 @@ EVERYDAY = (
     *("continue-from", "train-images", "download", "dry-run"),
 )
 """Flags of the short help."""
+
+SEGMENTATION = (
+    *("model", "head", "data-dir", "workdir", "weights", "crop-size", "ignored-label", "epochs", "batch-size"),
+    *("peak-lr", "precision", "seed", "continue-from", "dry-run"),
+)
+"""Those of recipes of segmentation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in RECIPES:
         return fail(NAME, f"Expected a recipe; `resnet recipes` lists them. Received: {name}.{_advice(name)}")
     described, called = _described(name), _called(name)
-    return run(described, f"{NAME} {name}", flags, sections={"Flags": EVERYDAY}, progress="stdout", parsed=called)
+    shown = SEGMENTATION if RECIPES[name].task == "segmentation" else EVERYDAY
+    return run(described, f"{NAME} {name}", flags, sections={"Flags": shown}, progress="stdout", parsed=called)
 
 
 def _advice(name: str) -> str:
     """Returns what was meant by the name of a recipe that does not exist."""
     if name.startswith("-"):
         return f" Name one before the flags: {NAME} cifar10 {name} ..."
+    if name in typing.get_args(Head):
+        return f" That is a head: {NAME} segmentation --head {name}"
     try:
         network = network_name(name)
     except ValueError:
@@ -117,7 +127,7 @@ def _described(name: str) -> Callable[..., None]:
 
     recipe = RECIPES[name]
     described.__doc__ = (
-        f"Trains {recipe.network.model}, or another network, on {recipe.data.dataset} for {recipe.schedule.epochs} "
+        f"Trains {recipe.network.title}, or another network, on {recipe.data.dataset} for {recipe.schedule.epochs} "
         "epochs. The same command resumes a run."
     )
     return described

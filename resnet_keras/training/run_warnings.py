@@ -7,10 +7,12 @@ import numpy as np
 from resnet_keras.data.splits import RecordSplit
 from resnet_keras.training.data import SplitData
 from resnet_keras.training.inputs import TrainingInputs
+from resnet_keras.training.mask_data import MaskData
 
 _FEW_STEPS = 50
 _FEW_IMAGES = 1_000  # too few to train a network from random weights
 _FEW_TEST_IMAGES = 100
+_FEW_IN_MASK_TEST = 10
 _FEW_IN_BATCH_NORM = 8
 _LEFT_OUT = 0.05
 
@@ -20,6 +22,8 @@ def run_warnings(inputs: TrainingInputs, replicas: int = 1) -> tuple[str, ...]:
     found = [*_length(inputs), *_start(inputs, replicas)]
     if isinstance(inputs.data, SplitData):
         found += [*_images(inputs, inputs.data), *_test_images(inputs.data)]
+    if isinstance(inputs.data, MaskData):
+        found += _masks(inputs, inputs.data)
     return tuple(found)
 
 
@@ -76,6 +80,21 @@ def _images(inputs: TrainingInputs, data: SplitData) -> list[str]:
         single = [data.class_names[i] for i in np.flatnonzero(_counts(data.train_split.labels, data) == 1)]
         if single:
             found.append(f"one training image alone of {_listed(single)}")
+    return found
+
+
+def _masks(inputs: TrainingInputs, data: MaskData) -> list[str]:
+    """Returns warnings about images with masks."""
+    count, tested = len(data.parts.train), len(data.parts.test)
+    found = []
+    left = count - inputs.steps * inputs.recipe.data.batch_size
+    if left > _LEFT_OUT * count:
+        found.append(
+            f"{left} of {count:,} images are left out of each epoch, others in each; choose a `batch_size` that "
+            "divides them"
+        )
+    if tested < _FEW_IN_MASK_TEST:
+        found.append(f"{tested} test image{'s decide' if tested > 1 else ' decides'} little")
     return found
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from resnet_keras.networks.architecture import Architecture
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.recipes.recipe import Recipe
 
 LITTLE = Architecture(stem="imagenet", block="basic", repeats=(1, 1, 1, 1), widths=(4, 4, 8, 8))
 CLASSES = ("sky", "road", "car")
 PARTS = {"train": 6, "val": 3, "test": 4}
+
+
+def mask_recipe(**changes: Any) -> Recipe:
+    """Returns a recipe of six steps for the network `LITTLE`, under the name "little"."""
+    values = {"model": "little", "head": "fcn", "weights": None, "crop_size": (32, 48), "batch_size": 2, "epochs": 2}
+    return RECIPES["segmentation"].replace(**{**values, "output_stride": 32, "lr_batch_size": None, **changes})
 
 
 def write_masks(root: Path, parts: Mapping[str, int] = PARTS, *, seed: int = 0) -> Path:

@@ -2,20 +2,20 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from helpers.little_runs import killed_after
-from helpers.mask_folders import CLASSES, LITTLE, write_masks
+from helpers.mask_folders import CLASSES, LITTLE, mask_recipe
 from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.data.opening import DataSource
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.recipes.catalog import RECIPES, Recipe
+from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.summary import summarize_runs
 from resnet_keras.segmentation.mask_files import open_masks
@@ -37,18 +37,8 @@ def little() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_masks(tmp_path_factory.mktemp("data"))
-
-
-def recipe_of(**changes: Any) -> Recipe:
-    values = {"model": "little", "head": "fcn", "weights": None, "crop_size": (32, 48), "batch_size": 2, "epochs": 2}
-    return RECIPES["segmentation"].replace(**{**values, "output_stride": 32, "lr_batch_size": None, **changes})
-
-
-def inputs_of(root: Path, recipe: Recipe) -> TrainingInputs:
-    return mask_training.open_inputs(recipe, DataSource(data_dir=root), None, replicas=1)
+def inputs_of(mask_data: Path, recipe: Recipe) -> TrainingInputs:
+    return mask_training.open_inputs(recipe, DataSource(data_dir=mask_data), None, replicas=1)
 
 
 def history(run: Path) -> list[dict[str, str]]:
@@ -56,71 +46,65 @@ def history(run: Path) -> list[dict[str, str]]:
         return [{name: row[name] for name in COLUMNS} for row in csv.DictReader(file)]
 
 
-@pytest.fixture(scope="module")
-def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run of six steps."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    train(recipe_of(), folder, data_dir=root, checkpoint_steps=None)
-    return folder
-
-
-def test_a_run_leaves_a_segmenter_and_its_measures_at_full_size(root: Path, whole: Path) -> None:
-    segmenter = Segmenter.load(whole)
+def test_a_run_leaves_a_segmenter_and_its_measures_at_full_size(mask_data: Path, mask_run: Path) -> None:
+    segmenter = Segmenter.load(mask_run)
     assert segmenter.class_names == CLASSES
     assert segmenter.model.output_shape == (None, 32, 48, 3)
     assert "auxiliary_logits" not in {layer.name for layer in segmenter.model.layers}
-    split = open_masks(root, "test")
+    split = open_masks(mask_data, "test")
     result = evaluate_masks(segmenter.model, whole_images(split, segmenter.preprocessing), CLASSES)
-    found = RunFolder(whole).evaluation()
+    found = RunFolder(mask_run).evaluation()
     assert found == result
     assert found.pixels == 4 * 38 * 70
-    content = json.loads((whole / "evaluation.json").read_text())
+    content = json.loads((mask_run / "evaluation.json").read_text())
     assert list(content) == ["images", "pixels", "mean_iou", "pixel_accuracy", "class_iou"]
-    assert {path.name for path in whole.iterdir()} >= {"curves.png", "samples.png", "data.json", "history.csv"}
+    assert {path.name for path in mask_run.iterdir()} >= {"curves.png", "samples.png", "data.json", "history.csv"}
 
 
-def test_a_table_of_runs_has_the_mean_iou(whole: Path) -> None:
-    summary = summarize_runs([whole])
-    result = RunFolder(whole).evaluation()
+def test_a_table_of_runs_has_the_mean_iou(mask_run: Path) -> None:
+    summary = summarize_runs([mask_run])
+    result = RunFolder(mask_run).evaluation()
     assert "mean IoU, %" in str(summary) and f"{100 * result.mean_iou:.2f}" in str(summary)  # type: ignore[union-attr]
     assert summary.as_dict()["recipes"][0]["mean_ious"] == [result.mean_iou]  # type: ignore[union-attr]
     assert "mean_iou" in summary.as_csv()
 
 
+@pytest.mark.slow
 def test_a_killed_run_refuses_other_masks_and_resumes_to_the_same_bit_for_bit(
-    root: Path, whole: Path, tmp_path: Path
+    mask_data: Path, mask_run: Path, tmp_path: Path
 ) -> None:
-    killed_after(2, recipe_of(), tmp_path / "run", data_dir=root, checkpoint_steps=2)  # after an epoch
-    mask = root / "train" / "masks" / "3.png"
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(mask_data, data)
+    killed_after(2, mask_recipe(), run, data_dir=data, checkpoint_steps=2)  # after an epoch
+    mask = data / "train" / "masks" / "3.png"
     content = mask.read_bytes()
-    mask.write_bytes((root / "train" / "masks" / "4.png").read_bytes())
+    mask.write_bytes((data / "train" / "masks" / "4.png").read_bytes())
     with pytest.raises(ValueError, match=r"Expected the images that .*run was begun with.*other training images"):
-        train(recipe_of(), tmp_path / "run", data_dir=root)
+        train(mask_recipe(), run, data_dir=data)
     mask.write_bytes(content)
-    train(recipe_of(), tmp_path / "run", data_dir=root)
-    assert history(tmp_path / "run") == history(whole)
-    for one, other in zip(
-        Segmenter.load(tmp_path / "run").model.get_weights(), Segmenter.load(whole).model.get_weights(), strict=True
-    ):
+    train(mask_recipe(), run, data_dir=data)
+    assert history(run) == history(mask_run)
+    models = [Segmenter.load(folder).model for folder in (run, mask_run)]
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("saves", [1, 2, 3, 4])
-def test_a_unet_killed_anywhere_resumes_to_the_same(root: Path, tmp_path: Path, saves: int) -> None:
-    recipe = recipe_of(head="unet", output_stride=None, ema=0.9, accumulate=2, precision="mixed_bfloat16")
-    train(recipe, tmp_path / "whole", data_dir=root)
-    killed_after(saves, recipe, tmp_path / "parts", data_dir=root, checkpoint_steps=2)
-    train(recipe, tmp_path / "parts", data_dir=root)
+def test_a_unet_killed_anywhere_resumes_to_the_same(mask_data: Path, tmp_path: Path, saves: int) -> None:
+    recipe = mask_recipe(head="unet", output_stride=None, ema=0.9, accumulate=2, precision="mixed_bfloat16")
+    train(recipe, tmp_path / "whole", data_dir=mask_data)
+    killed_after(saves, recipe, tmp_path / "parts", data_dir=mask_data, checkpoint_steps=2)
+    train(recipe, tmp_path / "parts", data_dir=mask_data)
     assert history(tmp_path / "parts") == history(tmp_path / "whole")
     models = [Segmenter.load(tmp_path / name).model for name in ("whole", "parts")]
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_weights_of_a_whole_network_or_of_a_backbone_start_a_run(root: Path, whole: Path) -> None:
-    trained = Segmenter.load(whole).model
-    inputs = inputs_of(root, recipe_of(weights=str(whole / "model.keras")))
+def test_weights_of_a_whole_network_or_of_a_backbone_start_a_run(mask_data: Path, mask_run: Path) -> None:
+    trained = Segmenter.load(mask_run).model
+    inputs = inputs_of(mask_data, mask_recipe(weights=str(mask_run / "model.keras")))
     began = mask_training.finished(inputs, mask_training.create_network(inputs)).model
     for one, other in zip(trained.get_weights(), began.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -132,29 +116,30 @@ def test_weights_of_a_whole_network_or_of_a_backbone_start_a_run(root: Path, who
     assert not np.array_equal(trained.get_layer("logits").kernel.numpy(), other.get_layer("logits").kernel.numpy())
 
 
-def test_frozen_stages_do_not_train(root: Path) -> None:
-    inputs = inputs_of(root, recipe_of(freeze="backbone", auxiliary_loss=0.0))
+def test_frozen_stages_do_not_train(mask_data: Path) -> None:
+    inputs = inputs_of(mask_data, mask_recipe(freeze="backbone", auxiliary_loss=0.0))
     model = mask_training.create_network(inputs)
     names = {variable.path.split("/")[0] for variable in model.trainable_variables}
     assert names == {"head_conv", "head_conv_bn", "logits"}
 
 
 def test_a_dry_run_tells_classes_sizes_and_the_output_stride(
-    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mask_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "resnet_keras"):
-        plan = str(dry_run(recipe_of(), tmp_path, data_dir=root))
+        plan = str(dry_run(mask_recipe(), tmp_path, data_dir=mask_data))
     assert "3 classes of pixels (sky, road, car); 6 images for training, 4 for the test at the end" in caplog.text
     assert "fcn over little at output stride 32 on folder" in plan
     assert "images: 32x48 for 2 epochs" in plan
     assert (tmp_path / "batch.png").is_file()
-    assert "3 training images" not in plan
+    assert "warning: 4 test images decide little" in plan
+    assert "left out" not in plan
 
 
 def test_arrays_are_refused(tmp_path: Path) -> None:
     images = np.zeros((4, 32, 48, 3), np.uint8)
     with pytest.raises(ValueError, match="Expected `data_dir`, a folder of images and masks"):
-        train(recipe_of(), tmp_path, train_data=(images, np.arange(4)), test_data=(images, np.arange(4)))
+        train(mask_recipe(), tmp_path, train_data=(images, np.arange(4)), test_data=(images, np.arange(4)))
 
 
 TWO = """
@@ -199,8 +184,8 @@ print(json.dumps([ones, twos, float(changed), float(apart)]))
 
 
 @pytest.mark.slow
-def test_two_devices_have_the_loss_metrics_and_weights_of_one(root: Path) -> None:
-    ones, twos, changed, apart = json.loads(run_on_two_devices(TWO, root))
+def test_two_devices_have_the_loss_metrics_and_weights_of_one(mask_data: Path) -> None:
+    ones, twos, changed, apart = json.loads(run_on_two_devices(TWO, mask_data))
     assert sorted(ones) == sorted(COLUMNS[:-1])
     assert twos == pytest.approx(ones, rel=1e-5)
     assert changed > 1e-3
