@@ -67,7 +67,8 @@ ORDER = {
         *("anchors", "boxes", "matching", "suppression", "pooling"),
         *("catalog", "region_layers", "region_heads", "faster_rcnn", "parts"),
         *("box_split", "voc_files", "coco_files", "box_files", "canvas", "box_input"),
-        *("sampling", "losses", "targets", "training_layers", "average_precision", "results"),
+        *("sampling", "losses", "targets", "training_layers", "loss_network", "average_precision", "results"),
+        "detector",
     ),
     "runs": (
         *(
@@ -87,8 +88,8 @@ ORDER = {
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
         *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data", "model"),
-        *("continuation", "inputs", "task", "classification", "mask_data", "mask_training", "tasks"),
-        *("tensorboard_log", "run_warnings", "run_plan"),
+        *("continuation", "inputs", "task", "classification", "mask_data", "mask_training", "box_data", "detection"),
+        *("tasks", "tensorboard_log", "run_warnings", "run_plan"),
         *("state", "loop", "trainer"),
     ),
     "exporting": (

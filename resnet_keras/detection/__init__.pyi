@@ -18,7 +18,11 @@ from .boxes import pairwise_iou as pairwise_iou
 from .catalog import DETECTORS as DETECTORS
 from .catalog import DetectorArchitecture as DetectorArchitecture
 from .coco_files import open_coco as open_coco
+from .detector import Detector as Detector
+from .detector import is_detector as is_detector
 from .faster_rcnn import FasterRCNN as FasterRCNN
+from .loss_network import parts_of_loss as parts_of_loss
+from .loss_network import training_network as training_network
 from .losses import LOSSES as LOSSES
 from .losses import DetectorLoss as DetectorLoss
 from .losses import PartOfLoss as PartOfLoss

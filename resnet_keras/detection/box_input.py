@@ -30,7 +30,7 @@ class BoxAugmentation:
 
     Attributes:
         flip: Whether half of the images are mirrored.
-        shorter_side: Range in pixels of the shorter side; that of evaluation if `None`.
+        shorter_side: Range in pixels of the shorter side; the one of `fit` if `None`.
     """
 
     flip: bool = True
@@ -61,7 +61,7 @@ def box_batches(
     seed: int = 0,
     first_step: int = 0,
     last_step: int | None = None,
-    shorter_side: int | None = None,
+    fit: tuple[int, int] | None = None,
     most_boxes: int | None = None,
     deterministic: bool = True,
 ) -> tf.data.Dataset:
@@ -80,7 +80,8 @@ def box_batches(
         seed: Seed of order and augmentation.
         first_step: Step to begin with.
         last_step: Step to stop before; the end of the epochs if `None`.
-        shorter_side: Shorter side of each image on the canvas, where it fits; `None` fills the canvas.
+        fit: Shorter and longest side of each image on the canvas, where it is larger, as torchvision's (800, 1333);
+            `None` fills the canvas.
         most_boxes: Number of boxes in each image, with padding; `None` is the largest of the split, at most 100.
         deterministic: Whether batches must come in their order.
 
@@ -105,7 +106,7 @@ def box_batches(
         chosen = tf.random.experimental.index_shuffle(place, seed=order, max_index=last)
         image = decode(tf.io.read_file(boxes.paths[chosen]), preprocessing.channels)
         image_seed = tf.stack([order[0], position])
-        return _augmented(image, boxes, chosen, preprocessing, augmentation, shorter_side, image_seed)
+        return _augmented(image, boxes, chosen, preprocessing, augmentation, fit, image_seed)
 
     stop = epochs * steps if last_step is None else last_step
     positions = tf.data.Dataset.range(first_step * batch_size, stop * batch_size)
@@ -114,7 +115,7 @@ def box_batches(
 
 
 def canvas_batches(
-    split: BoxSplit, preprocessing: Preprocessing, batch_size: int, *, shorter_side: int | None = None
+    split: BoxSplit, preprocessing: Preprocessing, batch_size: int, *, fit: tuple[int, int] | None = None
 ) -> Iterator[CanvasBatch]:
     """Yields every image of a split once, in order, on a canvas.
 
@@ -122,19 +123,24 @@ def canvas_batches(
         split: Images with boxes.
         preprocessing: Its `image_size` is the canvas; channels, mean, and standard deviation apply.
         batch_size: Images in each batch; the last may have fewer.
-        shorter_side: See `box_batches`.
+        fit: See `box_batches`.
     """
 
     def placed(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = decode(tf.io.read_file(path), preprocessing.channels)
         full = tf.shape(image)[:2]
-        size = resized_size(full, preprocessing.image_size, shorter_side)
+        size = resized_size(full, preprocessing.image_size, fit)
         return on_canvas(image, preprocessing, size), size, full
 
     files = tf.data.Dataset.from_tensor_slices([str(example.image) for example in split.examples])
     batches = mapped(files, placed).batch(batch_size).with_options(options(deterministic=True)).prefetch(2)
     for batch in batches.as_numpy_iterator():
         yield CanvasBatch(*batch)
+
+
+def most_boxes_of(split: BoxSplit) -> int:
+    """Returns the number of boxes of each image in a batch: the largest of the split, at most 100."""
+    return min(max([1, *(int(example.trained.sum()) for example in split.examples)]), MOST_BOXES)
 
 
 def explain_broken_boxes(*splits: BoxSplit) -> AbstractContextManager[None]:
@@ -171,7 +177,7 @@ class _FlatBoxes:
                 tf.constant(np.concatenate(boxes), tf.float32),
                 tf.constant(np.concatenate(labels), tf.int32),
                 tf.constant(np.concatenate([[0], np.cumsum(counts)]), tf.int64),
-                most_boxes or min(max(1, *counts), MOST_BOXES),
+                most_boxes or most_boxes_of(split),
             )
 
     def of_image(self, chosen: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -192,16 +198,17 @@ def _augmented(
     chosen: tf.Tensor,
     preprocessing: Preprocessing,
     augmentation: BoxAugmentation,
-    shorter_side: int | None,
+    fit: tuple[int, int] | None,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     flip_seed, side_seed, box_seed = tf.unstack(tf.random.split(seed, 3))
-    side: int | tf.Tensor | None = shorter_side
+    drawn: tuple[int | tf.Tensor, int] | None = fit
     if augmentation.shorter_side:
         low, high = augmentation.shorter_side
         side = tf.random.stateless_uniform((), side_seed, low, high + 1, tf.int32)
+        drawn = (side, fit[1] if fit else max(preprocessing.image_size))
     full = tf.shape(image)[:2]
-    size = resized_size(full, preprocessing.image_size, side)
+    size = resized_size(full, preprocessing.image_size, drawn)
     boxes, labels = flat.of_image(chosen, box_seed)
     ratio = tf.cast(size, tf.float32) / tf.cast(full, tf.float32)
     boxes = boxes * tf.stack([ratio[1], ratio[0], ratio[1], ratio[0]])

@@ -8,19 +8,20 @@ from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 
 
-def resized_size(size: tf.Tensor, canvas: tuple[int, int], shorter_side: int | tf.Tensor | None = None) -> tf.Tensor:
+def resized_size(size: tf.Tensor, canvas: tuple[int, int], fit: tuple[int | tf.Tensor, int] | None = None) -> tf.Tensor:
     """Returns the size of an image on a canvas, in whole pixels rounded down: int32 (2,) -> int32 (2,).
 
     Args:
         size: Height and width of the image.
         canvas: Height and width of the canvas, which the image does not exceed.
-        shorter_side: Length of its shorter side, unless the canvas is too small for it; `None` fills the canvas. A
-            square canvas of 1333 with 800 is torchvision's rule.
+        fit: Length of its shorter side, and the most of its longer one, as torchvision's (800, 1333); `None` fills the
+            canvas.
     """
     wide = tf.cast(size, tf.float64)  # as Python computes it: 960 x (800 / 960) must not become 799
     scale = tf.reduce_min(tf.constant(canvas, tf.float64) / wide)
-    if shorter_side is not None:
-        scale = tf.minimum(scale, tf.cast(shorter_side, tf.float64) / tf.reduce_min(wide))
+    if fit is not None:
+        shorter, longest = (tf.cast(each, tf.float64) for each in fit)
+        scale = tf.minimum(scale, tf.minimum(shorter / tf.reduce_min(wide), longest / tf.reduce_max(wide)))
     return tf.maximum(tf.cast(tf.floor(wide * scale), tf.int32), 1)
 
 

@@ -30,6 +30,12 @@ class DetectionResult(CocoResult):
     voc2007_ap: float
     voc2010_ap: float
 
+    def __str__(self) -> str:
+        """Returns the main numbers in percent."""
+        named = {"AP": self.ap, "AP50": self.ap50, "AP75": self.ap75, "VOC 2007 AP": self.voc2007_ap}
+        numbers = ", ".join(f"{name} {value:.1%}" for name, value in named.items() if value is not None)
+        return f"{numbers} on {self.images:,} images with {self.objects:,} objects"
+
 
 def measure_detections(split: BoxSplit, found: Sequence[FoundBoxes]) -> DetectionResult:
     """Returns COCO's numbers and PASCAL VOC's of detections.

@@ -6,9 +6,11 @@ states are variables of the model, and a checkpoint holds them.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from resnet_keras.detection.boxes import Weights
@@ -22,26 +24,36 @@ class AnchorLosses(keras.layers.Layer):
 
     Args:
         rules: Numbers and thresholds.
+        anchors: Anchors of an image, float32 (A, 4).
         seed: Seed of the draw.
     """
 
-    def __init__(self, rules: SamplingRules, seed: int, **kwargs: Any) -> None:
+    def __init__(self, rules: SamplingRules, anchors: np.ndarray, seed: int, **kwargs: Any) -> None:
         super().__init__(dtype="float32", autocast=False, **kwargs)
-        self.rules, self.seed = rules, keras.random.SeedGenerator(seed)
+        self.rules, self.anchors, self.seed = rules, anchors, keras.random.SeedGenerator(seed)
 
-    def call(self, logits: Any, deltas: Any, anchors: Any, boxes: Any, labels: Any) -> tuple[Any, Any, Any]:
+    def call(self, logits: list[Any], deltas: list[Any], boxes: Any, labels: Any) -> tuple[Any, Any, Any]:
         """Returns two sums of losses, and the number of sampled anchors, of each image: (N,).
 
         Args:
-            logits: Objectness (N, A).
-            deltas: Encoded boxes (N, A, 4).
-            anchors: Anchors (A, 4).
+            logits: Objectness of the anchors of each map (N, h, w, anchors).
+            deltas: Their encoded boxes (N, h, w, 4 * anchors).
             boxes: Objects of each image (N, G, 4).
             labels: Their classes, 0 for padding (N, G).
         """
-        keys = random_keys((ops.shape(labels)[0], logits.shape[1]), self.seed)
-        sample, targets = sampled_anchors(anchors, boxes, labels, keys, self.rules)
+        logits = ops.concatenate([ops.reshape(each, (-1, math.prod(each.shape[1:]))) for each in logits], 1)
+        deltas = ops.concatenate([ops.reshape(each, (-1, math.prod(each.shape[1:]) // 4, 4)) for each in deltas], 1)
+        keys = random_keys((ops.shape(labels)[0], len(self.anchors)), self.seed)
+        sample, targets = sampled_anchors(self.anchors, boxes, labels, keys, self.rules)
         return *proposal_losses(logits, deltas, targets, sample), ops.sum(sample.valid, axis=1)
+
+
+class ProposalMask(keras.layers.Layer):
+    """Whether each of the proposals is one, and not padding: bool (N, R)."""
+
+    def call(self, proposals: Any, number: Any) -> Any:
+        """Returns the mask of proposals (N, R, 4), of which the first `number` (N,) count."""
+        return ops.expand_dims(ops.arange(proposals.shape[1]), 0) < ops.expand_dims(number, 1)
 
 
 class RegionSampler(keras.layers.Layer):
@@ -83,12 +95,15 @@ class RegionLosses(keras.layers.Layer):
         """Returns two sums of losses, and the number of sampled proposals, of each image: (N,).
 
         Args:
-            scores: Logits of the classes, background first (N, sampled, 1 + classes).
-            deltas: Encoded boxes of each class (N, sampled, 1 + classes, 4).
+            scores: Logits of the classes, background first (N * sampled, 1 + classes).
+            deltas: Encoded boxes of each class (N * sampled, 4 * (1 + classes)).
             classes: True classes, from `RegionSampler`.
             valid: Likewise.
             targets: Likewise.
         """
+        sampled, kinds = classes.shape[1], scores.shape[-1]
+        scores = ops.reshape(scores, (-1, sampled, kinds))
+        deltas = ops.reshape(deltas, (-1, sampled, kinds, 4))
         return *region_losses(scores, deltas, classes, targets, valid), ops.sum(valid, axis=1)
 
 

@@ -9,16 +9,22 @@ from typing import Annotated, Any, Literal
 from resnet_keras.checks.fields import at_least, check_fields, nearest
 from resnet_keras.data.settings import Augmentation, DataSettings
 from resnet_keras.networks.architecture import Architecture
-from resnet_keras.recipes.settings import EvaluationSettings, NetworkSettings, Optimization, Schedule
+from resnet_keras.recipes.settings import (
+    DetectionSettings,
+    EvaluationSettings,
+    NetworkSettings,
+    Optimization,
+    Schedule,
+)
 
-TaskName = Literal["classification", "segmentation"]
+TaskName = Literal["classification", "segmentation", "detection"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Settings that determine the result of a training run; where and on what it runs is not part of it.
 
-    A recipe has six parts. The names of their fields are unique, so `replace` changes fields of any part:
+    A recipe has seven parts. The names of their fields are unique, so `replace` changes fields of any part:
 
     ```python
     RECIPES["cifar10"].replace(model="resnet56", epochs=200, lr_schedule="cosine")
@@ -34,6 +40,7 @@ class Recipe:
     optimization: Optimization = field(default_factory=Optimization)
     schedule: Schedule = field(default_factory=Schedule)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    detection: DetectionSettings = field(default_factory=DetectionSettings)
     seed: Annotated[int, at_least(0)] = 0
     """Seed of the initial weights, the order of the images and their augmentation."""
 
@@ -64,7 +71,11 @@ class Recipe:
     def _check_task(self) -> None:
         """Checks that fields that are of another task have their defaults."""
         values, defaults = self.flat(), self.defaults()
-        task = "without a `head`" if self.task == "classification" else f"with the head {self.network.head}"
+        task = {
+            "classification": "without a `head`",
+            "segmentation": f"with the head {self.network.head}",
+            "detection": "with `detector`",
+        }[self.task]
         for name in _ONLY_FOR[self.task]:
             self._expect(values[name] == defaults[name], name, f"{defaults[name]} {task}")
         size = self.data.crop_size
@@ -116,7 +127,9 @@ class Recipe:
 
     @property
     def task(self) -> TaskName:
-        """What the network is trained for: a class for each image, or for each pixel."""
+        """What the network is trained for: a class for each image, for each pixel, or for each object."""
+        if self.detection.detector:
+            return "detection"
         return "segmentation" if self.network.head else "classification"
 
     @property
@@ -137,14 +150,18 @@ class Recipe:
 
 
 _UNET_STRIDE = 32
+_OF_MASKS = ("output_stride", "crop_size", "ignored_label", "random_scale", "auxiliary_loss")
+_OF_BOXES = tuple(each.name for each in fields(DetectionSettings) if each.name != "detector")
+_OF_IMAGES = (
+    *("fit_head", "whiten_stem", "quantization_aware", "rematerialize", "train_sizes", "carry_over"),
+    *("test_shorter_side", "shorter_side", "crop_area", "pad_pixels", "alternate_flip", "pca_lighting"),
+    *("auto_augment", "erase", "mixup", "cutmix", "label_smoothing", "repeated_augmentation", "loss", "distill"),
+    "test_flip",
+)
 _ONLY_FOR: dict[TaskName, tuple[str, ...]] = {
-    "classification": ("output_stride", "crop_size", "ignored_label", "random_scale", "auxiliary_loss"),
-    "segmentation": (
-        *("fit_head", "whiten_stem", "quantization_aware", "rematerialize", "train_images", "train_sizes"),
-        *("batch_fraction", "carry_over", "test_shorter_side", "shorter_side", "crop_area", "pad_pixels"),
-        *("alternate_flip", "pca_lighting", "auto_augment", "erase", "mixup", "cutmix", "label_smoothing"),
-        *("repeated_augmentation", "loss", "distill", "test_flip"),
-    ),
+    "classification": (*_OF_MASKS, *_OF_BOXES),
+    "segmentation": (*_OF_IMAGES, *_OF_BOXES, "train_images", "batch_fraction"),
+    "detection": (*_OF_IMAGES, *_OF_MASKS, "head", "image_size", "accumulate"),
 }
 """Fields that keep their defaults in each task: those of the others."""
 _PARTS: dict[str, Any] = {
@@ -154,6 +171,7 @@ _PARTS: dict[str, Any] = {
     "optimization": Optimization,
     "schedule": Schedule,
     "evaluation": EvaluationSettings,
+    "detection": DetectionSettings,
 }
 PART_OF: dict[str, str | None] = {
     **{each.name: part for part, kind in _PARTS.items() for each in fields(kind)},

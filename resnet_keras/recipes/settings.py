@@ -21,6 +21,7 @@ Loss = Literal["softmax", "binary"]
 DecayOn = Literal["all", "kernels"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Optimizer = Literal["sgd", "lamb"]
+DetectorName = Literal["fpn", "fpn_v2", "c4"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,3 +210,61 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+_SIZE_OF_PYRAMID = 32
+_Sizes = Annotated[tuple[float, ...], Range("lengths above 0", lambda sizes: all(size > 0 for size in sizes))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionSettings:
+    """Detection: Faster R-CNN on the network, and what it is trained on.
+
+    Raises:
+        ValueError: A field is out of its range, or two fields do not fit each other.
+    """
+
+    detector: DetectorName | None = None
+    """Faster R-CNN on the network: fpn (torchvision), fpn_v2, or c4 (arXiv:1512.03385, appendix A). None classifies."""
+    canvas: Annotated[
+        tuple[int, int] | None,
+        Range("two lengths of 32 to 4096", lambda size: all(32 <= side <= 4096 for side in size)),
+    ] = None
+    """Height and width in pixels of the canvas that images are placed on; multiples of 32 with a pyramid."""
+    fit: Annotated[
+        tuple[int, int] | None, Range("two rising lengths of at least 1", lambda sides: 1 <= sides[0] <= sides[1])
+    ] = None
+    """Shorter and longest side in pixels that images are resized to, where the canvas is larger; None fills it."""
+    train_sides: Annotated[
+        tuple[int, int] | None, Range("two rising lengths of at least 1", lambda sides: 1 <= sides[0] <= sides[1])
+    ] = None
+    """Range in pixels of the shorter side in training, drawn for each image; that of `fit` if None."""
+    pyramid_channels: Annotated[int | None, at_least(1)] = None
+    """Channels of the pyramid and of the region proposal network; the detector's own if None."""
+    box_units: Annotated[int | None, at_least(1)] = None
+    """Units of the fully connected layers of each region; the detector's own if None."""
+    anchor_sizes: _Sizes = ()
+    """Square roots of the areas of anchors in pixels, one for each map of a pyramid; the detector's own if empty."""
+    train_proposals: Annotated[int | None, at_least(1)] = None
+    """Proposals of an image in training; the detector's own if None."""
+    test_proposals: Annotated[int | None, at_least(1)] = None
+    """Proposals of an image in evaluation; the detector's own if None."""
+    sampled_anchors: Annotated[int, at_least(1)] = 256
+    """Anchors of an image that are trained on, at most half of them with an object."""
+    sampled_regions: Annotated[int, at_least(1)] = 512
+    """Proposals of an image that are trained on, at most a quarter of them with an object."""
+    background_overlap: Annotated[float, between(0, 0.5)] = 0.0
+    """Least overlap with an object of a proposal that is trained on as background."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.detector is None:
+            return
+        if self.canvas is None:
+            raise ValueError(f"Expected a `canvas` with `detector`. Received: {self.canvas}")
+        if self.detector != "c4" and any(side % _SIZE_OF_PYRAMID for side in self.canvas):
+            raise ValueError(f"Expected a `canvas` of multiples of 32 with a pyramid. Received: {self.canvas}")
+        if self.detector != "c4" and len(self.anchor_sizes) not in (0, 5):
+            raise ValueError(
+                f"Expected `anchor_sizes` of one size for each of 5 maps, or none. Received: {self.anchor_sizes}"
+            )

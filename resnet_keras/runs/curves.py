@@ -36,12 +36,16 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
         figure.suptitle(title, parse_math=False)
-        errors, losses = figure.subplots(1, 2)
-        overlap = any("mean_iou" in row for history in histories for row in history)
-        for axes, quantity, least, label in (
-            (errors, "mean_iou", None, "mean IoU, %") if overlap else (errors, "accuracy", LEAST_ERROR, "error, %"),
-            (losses, "loss", _LEAST_LOSS, "loss, nats"),
-        ):
+        drawn: list[tuple[str, float | None, str]] = [
+            ("accuracy", LEAST_ERROR, "error, %"),
+            ("loss", _LEAST_LOSS, "loss, nats"),
+        ]
+        names = {name for history in histories for row in history for name in row}
+        if "mean_iou" in names:
+            drawn[0] = ("mean_iou", None, "mean IoU, %")
+        elif names and "accuracy" not in names:
+            drawn = [("loss", _LEAST_LOSS, "loss")]  # of a detector
+        for axes, (quantity, least, label) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
             _draw(axes, histories, quantity, least)
             axes.set(xlabel="epoch", ylabel=label)
     return figure

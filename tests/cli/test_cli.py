@@ -53,14 +53,23 @@ def test_help_of_a_recipe_has_a_flag_for_each_field(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     for field in PART_OF:
         assert f"--{field.replace('_', '-')}" in said
-    for title in ("Data: ", "Augmentation: ", "Optimization: ", "Schedule: ", "Network: ", "Evaluation ", "Run: "):
+    for title in (
+        "Data: ",
+        "Augmentation: ",
+        "Optimization: ",
+        "Schedule: ",
+        "Network: ",
+        "Evaluation ",
+        "Detection: ",
+        "Run: ",
+    ):
         assert f"\n{title}" in said
 
 
 def test_short_helps_of_training_fit_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["--help"]) == 0
     overview = capsys.readouterr().out
-    assert len(overview.splitlines()) <= 24
+    assert len(overview.splitlines()) <= 30
     for name, recipe in RECIPES.items():
         assert re.search(rf"^  {name} +{recipe.network.model} ", overview, re.MULTILINE)
     assert train.main(["cifar10_wide", "--help"]) == 0

@@ -47,7 +47,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> BoxSplit:
 def test_sizes_are_those_of_torchvision(size: tuple[int, int], expected: tuple[int, int]) -> None:
     scale = min(800 / min(size), 1333 / max(size))
     assert expected == tuple(max(int(side * scale), 1) for side in size)
-    assert tuple(resized_size(tf.constant(size), (1333, 1333), 800).numpy()) == expected
+    assert tuple(resized_size(tf.constant(size), (1344, 1344), (800, 1333)).numpy()) == expected
 
 
 def test_an_image_fills_the_canvas_without_a_shorter_side() -> None:
@@ -128,7 +128,7 @@ def test_of_many_boxes_some_are_drawn(split: BoxSplit) -> None:
 
 
 def test_every_image_is_evaluated_once_in_order(split: BoxSplit) -> None:
-    batches = list(canvas_batches(split, CANVAS, 4, shorter_side=16))
+    batches = list(canvas_batches(split, CANVAS, 4, fit=(16, 48)))
     assert [len(batch.images) for batch in batches] == [4, 2]
     np.testing.assert_array_equal(batches[1].sizes, [[16, 24]] * 2)
     np.testing.assert_array_equal(batches[1].full_sizes, [[40, 60]] * 2)

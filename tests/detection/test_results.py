@@ -23,3 +23,4 @@ def test_a_result_has_the_numbers_of_both() -> None:
     assert result.ap50 == pytest.approx(51 / 101)
     assert (result.ap_small, result.ap_medium, result.ap_large) == (0, pytest.approx(1.0), None)
     assert result.class_ap == {"thing": result.ap}
+    assert str(result) == "AP 50.5%, AP50 50.5%, AP75 50.5%, VOC 2007 AP 54.5% on 1 images with 2 objects"

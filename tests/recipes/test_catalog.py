@@ -30,7 +30,8 @@ def test_every_named_recipe_names_a_known_network_and_data_set(name: str) -> Non
     assert recipe.network.model in ARCHITECTURES | FAMILY
     assert recipe.data.dataset in DATASETS
     prefix = recipe.data.dataset.removesuffix("2012") if recipe.network.weights is None else "finetune"
-    assert name in [prefix + kind for kind in KINDS] or name == recipe.task
+    detectors = ("coco_frcnn_fpn", "finetune_detector", "voc_frcnn_c4") if recipe.task == "detection" else ()
+    assert name in (*detectors, *(prefix + kind for kind in KINDS)) or name == recipe.task
     options = {"bottleneck_stride": recipe.network.bottleneck_stride} if recipe.network.bottleneck_stride else {}
     options["stochastic_depth"] = recipe.network.stochastic_depth
     assert recipe.architecture == (ARCHITECTURES | FAMILY)[recipe.network.model].replace(**options)
@@ -276,7 +277,7 @@ def test_names_of_fields_are_unique_among_all_parts() -> None:
     names = [field.name for part in parts.values() for field in fields(part)]
     assert len(names) == len(set(names))
     assert set(names) - set(parts) == set(PART_OF) == set(RECIPES["digits"].flat())
-    assert len(PART_OF) == 73
+    assert len(PART_OF) == 85
 
 
 def test_recipes_survive_json() -> None:

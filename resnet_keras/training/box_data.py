@@ -1,0 +1,192 @@
+"""Images with boxes as the data of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw
+
+from resnet_keras import files
+from resnet_keras.data.mapping import mapped
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.detection.box_input import (
+    BoxAugmentation,
+    box_batches,
+    canvas_batches,
+    explain_broken_boxes,
+    most_boxes_of,
+)
+from resnet_keras.detection.box_split import BoxSplit
+from resnet_keras.detection.detector import Detector
+from resnet_keras.detection.results import DetectionResult
+from resnet_keras.distributed.sharding import training_part
+from resnet_keras.distributed.strategy import Strategy
+from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.runs.image_grid import DPI, image_grid
+from resnet_keras.training.data import unnormalized
+from resnet_keras.training.image_size_phases import Phase
+
+_SAMPLES = 10
+_READ_FILES, _READ_BYTES = 1000, 1 << 16  # of a split, and at the start of a file
+_COLORS = ("red", "lime", "blue", "yellow", "magenta", "cyan", "orange", "white")
+
+
+@dataclass(frozen=True, eq=False)
+class BoxData:
+    """Images with boxes to train and to evaluate on.
+
+    There is no validation: the losses of a detector are over random samples, and average precision is taken at the end.
+
+    Attributes:
+        train_split: Images to train on.
+        test_split: Images to evaluate on at the end.
+        fit: Shorter and longest side of images on the canvas; see `box_batches`.
+    """
+
+    train_split: BoxSplit
+    test_split: BoxSplit
+    fit: tuple[int, int] | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, without background."""
+        return self.train_split.class_names
+
+    @property
+    def soft_labels(self) -> bool:
+        """Labels are no probabilities."""
+        return False
+
+    @property
+    def size(self) -> str:
+        """Numbers of training images and of their objects, in words."""
+        return f"{len(self.train_split):,} images with {self.train_split.boxes:,} objects"
+
+    @property
+    def description(self) -> str:
+        """Classes, numbers of images, and what was left out, in words."""
+        names, splits = self.class_names, (self.train_split, self.test_split)
+        listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        images, boxes = (sum(getattr(each, f"skipped_{kind}") for each in splits) for kind in ("images", "boxes"))
+        skipped = f"; {images} images and {boxes} boxes left out" if images or boxes else ""
+        return f"{len(names):,} classes ({listed}); {self.size}; {len(self.test_split):,} images for the test{skipped}"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns class names, numbers, and hashes of images and boxes; see `data_fingerprint`."""
+        return {"train": _fingerprint(self.train_split), "test": _fingerprint(self.test_split)}
+
+    def steps(self, recipe: Recipe) -> int:
+        """Returns the full batches in an epoch.
+
+        Raises:
+            ValueError: There is none.
+        """
+        count, size = len(self.train_split), recipe.data.batch_size
+        if count < size:
+            raise ValueError(f"Expected `batch_size` to be at most {count}, all training images. Received: {size}")
+        return count // size
+
+    def batches(
+        self, recipe: Recipe, preprocessing: Preprocessing, phase: Phase, strategy: Strategy, *, deterministic: bool
+    ) -> Any:
+        """Returns the training batches of a phase: the inputs of `training_network`, and labels."""
+        batches = box_batches(
+            self.train_split,
+            preprocessing,
+            BoxAugmentation(flip=recipe.augmentation.flip, shorter_side=recipe.detection.train_sides),
+            batch_size=recipe.data.batch_size,
+            epochs=recipe.schedule.epochs,
+            seed=recipe.seed,
+            first_step=phase.first_step,
+            last_step=phase.last_step,
+            fit=self.fit,
+            most_boxes=most_boxes_of(self.train_split),
+            deterministic=deterministic,
+        )
+        inputs = mapped(batches, lambda images, found: ({"images": images, **found}, found["labels"]))
+        return training_part(strategy, inputs, recipe.data.batch_size)
+
+    def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> None:
+        """Returns nothing: see the class."""
+
+    def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
+        """Returns `count` training images on their canvas, normalized: float32 (N, H, W, C)."""
+        return np.concatenate([batch for batch, _ in self.sample_batches(count, 32, preprocessing)])
+
+    def sample_batches(
+        self, count: int, batch_size: int, preprocessing: Preprocessing
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the same images in batches, and zeros instead of labels (N,)."""
+        for batch in canvas_batches(evenly(self.train_split, count), preprocessing, batch_size, fit=self.fit):
+            yield batch.images, np.zeros(len(batch.images), np.int64)
+
+    def evaluate(self, trained: Detector, recipe: Recipe) -> DetectionResult:
+        """Returns the average precision on the test images."""
+        return trained.evaluate(self.test_split, batch_size=recipe.data.batch_size)
+
+    def pictures(self, batch: Any, preprocessing: Preprocessing, most: int) -> tuple[np.ndarray, list[str]]:
+        """Returns the first images of a training batch with their boxes drawn, and the classes in each."""
+        inputs = batch[0]
+        pixels = unnormalized(np.asarray(inputs["images"])[:most], preprocessing)
+        drawn, titles = [], []
+        for image, boxes, labels in zip(
+            pixels, np.asarray(inputs["boxes"]), np.asarray(inputs["labels"]), strict=False
+        ):
+            found = labels[labels > 0] - 1
+            drawn.append(_drawn(image, boxes[: len(found)], found))
+            titles.append(", ".join(self.class_names[label] for label in sorted(set(found.tolist()))) or "no object")
+        return np.stack(drawn), titles
+
+    def write_samples(self, folder: Path, preprocessing: Preprocessing) -> None:
+        """Writes test images on their canvas, and a picture of all of them with their objects."""
+        split = evenly(self.test_split, _SAMPLES)
+        (batch,) = canvas_batches(split, preprocessing, _SAMPLES, fit=self.fit)
+        pixels, shown = unnormalized(batch.images, preprocessing), []
+        for image, size, example in zip(pixels, batch.sizes, split.examples, strict=True):
+            with files.new_file(folder / f"{example.image.stem}.png") as aside:
+                aside.write_bytes(tf.io.encode_png(image).numpy())
+            ratio = np.tile(size[::-1] / (example.width, example.height), 2)
+            shown.append(_drawn(image, example.boxes * ratio, example.labels))
+        height, width = pixels.shape[1:3]
+        title = f"test images with their objects, {height}x{width} pixels"
+        with files.new_file(folder.with_suffix(".png")) as aside:
+            names = [str(example.identity) for example in split.examples]
+            image_grid(np.stack(shown), names, title).savefig(aside, dpi=DPI)
+
+    def explain_errors(self) -> AbstractContextManager[None]:
+        """Returns a context that names broken images in TensorFlow's errors."""
+        return explain_broken_boxes(self.train_split, self.test_split)
+
+
+def evenly(split: BoxSplit, count: int) -> BoxSplit:
+    """Returns `count` images of a split, evenly over its order; all if there are fewer."""
+    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
+    return replace(split, examples=tuple(split.examples[index] for index in chosen))
+
+
+def _fingerprint(split: BoxSplit) -> dict[str, Any]:
+    state = hashlib.sha256()
+    read = set(np.linspace(0, len(split) - 1, min(len(split), _READ_FILES)).round().astype(int).tolist())
+    for index, example in enumerate(split.examples):
+        state.update(f"{example.image.name}\0{example.image.stat().st_size}\n".encode())
+        for values in (example.boxes, example.labels, example.trained):
+            state.update(np.ascontiguousarray(values).tobytes())
+        if index in read:
+            with example.image.open("rb") as file:
+                state.update(file.read(_READ_BYTES))
+    return {"class_names": list(split.class_names), "images": len(split), "records": state.hexdigest()[:16]}
+
+
+def _drawn(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(image if image.shape[-1] == 3 else image.repeat(3, -1))
+    pen = ImageDraw.Draw(picture)
+    for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
+        pen.rectangle(box, outline=_COLORS[label % len(_COLORS)], width=max(1, image.shape[0] // 200))
+    return np.asarray(picture)

@@ -1,0 +1,176 @@
+"""Detection as a task of training: boxes and classes of the objects in an image; see `Task`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from resnet_keras.checks import extras
+from resnet_keras.data.datasets import dataset
+from resnet_keras.data.opening import DataSource
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.detection.box_files import box_parts, open_boxes, run_part
+from resnet_keras.detection.box_input import most_boxes_of, without_broken_images
+from resnet_keras.detection.box_split import BoxSplit
+from resnet_keras.detection.catalog import DetectorArchitecture, detector_architecture
+from resnet_keras.detection.detector import Detector
+from resnet_keras.detection.faster_rcnn import FasterRCNN
+from resnet_keras.detection.loss_network import parts_of_loss, training_network
+from resnet_keras.detection.losses import DetectorLoss
+from resnet_keras.detection.targets import SamplingRules
+from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.runs.folder import RunFolder
+from resnet_keras.training.box_data import BoxData, evenly
+from resnet_keras.training.continuation import open_continuation
+from resnet_keras.training.data import TrainingData
+from resnet_keras.training.inputs import TrainingInputs, initial_weights, precision
+from resnet_keras.training.model import compile_model
+from resnet_keras.weights.imported import ImportedWeights
+
+_log = logging.getLogger(__name__)
+
+
+def open_inputs(
+    recipe: Recipe, source: DataSource | None, own_data: TrainingData | None, *, replicas: int
+) -> TrainingInputs:
+    """Opens a folder of images with boxes in VOC's or COCO's layout, and the weights of a backbone."""
+    if own_data is not None:
+        raise ValueError("Expected a folder of images with boxes, as `data_dir`. Received: arrays or batches")
+    with extras.required("detection", "the evaluation of a detector"):
+        import faster_coco_eval  # noqa: F401  (before the training, not after it)
+    source = source or DataSource()
+    train, test = open_training_boxes(source)
+    if recipe.data.train_images:
+        train = evenly(train, recipe.data.train_images)
+    data = BoxData(train, test, recipe.detection.fit)
+    _log.info(f"{source.data_dir}: {data.description}")
+    whole, recipe = recipe, _with_smaller_batches(recipe, len(train), replicas)
+    steps = data.steps(recipe)  # before weights are downloaded
+    weights = initial_weights(recipe)
+    continuation = open_continuation(whole, data.class_names, load)
+    return TrainingInputs(recipe, data, _preprocessing(recipe, weights), steps, weights, continuation)
+
+
+def open_training_boxes(source: DataSource) -> tuple[BoxSplit, BoxSplit]:
+    """Opens the training part and the test part of a folder of images with boxes.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or not both parts.
+        ValueError: Something is wrong with a file or a box.
+    """
+    if source.data_dir is None:
+        raise FileNotFoundError("Expected a folder of images with boxes, as `data_dir`. Received: none")
+    known = box_parts(source.data_dir)
+    parts = [run_part(known, part) for part in ("train", "test")]
+    if None in parts:
+        raise FileNotFoundError(
+            f"Expected a part for training and one for the test in {source.data_dir}, such as train and val. "
+            f"Received: {', '.join(known)}"
+        )
+    train = open_boxes(source.data_dir, str(parts[0]), on_corrupt=source.on_corrupt)
+    test = open_boxes(source.data_dir, str(parts[1]), class_names=train.class_names, on_corrupt=source.on_corrupt)
+    if source.on_corrupt == "skip":
+        train, test = without_broken_images(train), without_broken_images(test)
+    if not train.boxes or not test.boxes:
+        raise ValueError(f"Expected objects in both parts, {parts}, of {source.data_dir}. Received: a part without any")
+    return train, test
+
+
+def create_network(inputs: TrainingInputs, *, steps_per_execution: int = 1) -> keras.Model:
+    """Returns a network of the losses of Faster R-CNN, compiled."""
+    recipe, settings = inputs.recipe, inputs.recipe.detection
+    assert isinstance(inputs.data, BoxData)
+    rules = SamplingRules(
+        anchors=settings.sampled_anchors,
+        regions=settings.sampled_regions,
+        background_overlap=settings.background_overlap,
+    )
+    model = training_network(
+        _detector(inputs),
+        inputs.preprocessing.image_size,
+        most_boxes=most_boxes_of(inputs.data.train_split),
+        rules=rules,
+        seed=recipe.seed,
+    )
+    table = keras.ops.zeros((1, *model.output_shape[1:]))
+    compile_model(
+        model,
+        recipe,
+        inputs.steps,
+        loss=DetectorLoss(),
+        metrics=parts_of_loss(),
+        example=(keras.ops.zeros((1, 1)), table),
+        steps_per_execution=steps_per_execution,
+        first_step=inputs.first_step,
+    )
+    return model
+
+
+def finished(inputs: TrainingInputs, model: keras.Model) -> Detector:
+    """Returns a detector with the trained weights."""
+    recipe = inputs.recipe
+    with precision(recipe.optimization.precision):
+        detector = _detector(inputs, with_weights=False)
+        assert isinstance(inputs.data, BoxData)
+        most_boxes = most_boxes_of(inputs.data.train_split)
+        training = training_network(detector, inputs.preprocessing.image_size, most_boxes=most_boxes)
+    training.set_weights(model.get_weights())
+    return Detector(detector, inputs.preprocessing, inputs.data.class_names, recipe.detection.fit)
+
+
+def load(path: Path) -> Detector:
+    """Returns the detector in a file or the folder of a run."""
+    return Detector.load(RunFolder(path).model if Path(path).is_dir() else path)
+
+
+def detector_row(recipe: Recipe) -> DetectorArchitecture:
+    """Returns the detector of a recipe, with its changes of a row of `DETECTORS`."""
+    settings = recipe.detection
+    row = detector_architecture(str(settings.detector))
+    sizes = settings.anchor_sizes
+    changes: dict[str, Any] = {
+        "channels": settings.pyramid_channels,
+        "box_units": settings.box_units,
+        "anchor_sizes": ((sizes,) if row.neck == "c4" else tuple((size,) for size in sizes)) if sizes else None,
+        "proposals": (settings.train_proposals or row.proposals[0], settings.test_proposals or row.proposals[1]),
+        "frozen_batch_norm": recipe.network.freeze_batch_norms,
+    }
+    return row.replace(**{name: value for name, value in changes.items() if value is not None})
+
+
+def _detector(inputs: TrainingInputs, *, with_weights: bool = True) -> keras.Model:
+    recipe, preprocessing, network = inputs.recipe, inputs.preprocessing, inputs.recipe.architecture
+    if inputs.weights is not None:
+        network = network.following(inputs.weights.conventions)
+    return FasterRCNN(
+        network,
+        len(inputs.data.class_names),
+        detector=detector_row(recipe),
+        input_shape=(*preprocessing.image_size, preprocessing.channels),
+        backbone_weights=inputs.weights if with_weights else None,
+    )
+
+
+def _preprocessing(recipe: Recipe, weights: ImportedWeights | None) -> Preprocessing:
+    """Returns the canvas, with the mean and standard deviation of the weights, or those of ImageNet."""
+    canvas = recipe.detection.canvas
+    assert canvas is not None
+    known = weights.preprocessing if weights else None
+    info = dataset("folder")
+    return Preprocessing(
+        image_size=canvas,
+        channels=3,
+        mean=known.mean if known else info.mean,
+        std=known.std if known else info.std,
+        channel_order=known.channel_order if known else "rgb",
+    )
+
+
+def _with_smaller_batches(recipe: Recipe, images: int, replicas: int) -> Recipe:
+    if recipe.data.batch_fraction is None:
+        return recipe
+    most = max(int(recipe.data.batch_fraction * images) // replicas, 1) * replicas
+    return recipe.replace(batch_size=min(recipe.data.batch_size, most))

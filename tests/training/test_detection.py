@@ -1,0 +1,183 @@
+"""Detectors are trained by the one loop: a run, its result, resumption, and two devices."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from helpers.little_detector_runs import RECIPE, write_shapes
+from helpers.two_devices import run_on_two_devices
+
+from resnet_keras.data.opening import DataSource
+from resnet_keras.detection.detector import Detector, is_detector
+from resnet_keras.detection.results import DetectionResult
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.runs.saved_run import read_run
+from resnet_keras.training import detection
+from resnet_keras.training.box_data import BoxData, evenly
+from resnet_keras.training.image_size_phases import Phase
+from resnet_keras.training.tasks import task_of
+from resnet_keras.training.trainer import train
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of nine images of rectangles in VOC's layout."""
+    return write_shapes(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture(scope="module")
+def data(shapes: Path) -> BoxData:
+    """The images of `shapes`."""
+    return BoxData(*detection.open_training_boxes(DataSource(data_dir=shapes)), None)
+
+
+def test_the_recipe_decides_the_task() -> None:
+    assert task_of(RECIPE) is detection
+    assert task_of(RECIPES["digits"]) is not detection
+
+
+def test_recipes_name_detectors_with_their_changes() -> None:
+    paper = detection.detector_row(RECIPES["voc_frcnn_c4"])
+    assert (paper.neck, paper.anchor_sizes, paper.proposals) == ("c4", ((128, 256, 512),), (2000, 300))
+    little = detection.detector_row(RECIPE)
+    assert (little.channels, little.box_units, little.proposals) == (8, 16, (40, 20))
+    assert little.anchor_sizes == ((12,), (24,), (32,), (48,), (64,))
+    assert little.frozen_batch_norm
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"canvas": None}, "Expected a `canvas` with `detector`"),
+        ({"canvas": (64, 100)}, "multiples of 32 with a pyramid"),
+        ({"anchor_sizes": (8.0, 16.0)}, "one size for each of 5 maps"),
+        ({"mixup": 0.2}, "Expected `mixup` to be 0.0 with `detector`. Received: 0.2"),
+        ({"head": "unet"}, "Expected `head` to be None with `detector`. Received: 'unet'"),
+        ({"crop_area": (0.5, 1.0)}, "Expected `crop_area` to be None with `detector`"),
+    ],
+)
+def test_settings_that_do_not_fit_a_detector_are_refused(changes: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        RECIPE.replace(**changes)
+
+
+def test_data_of_a_run(data: BoxData) -> None:
+    assert data.description == ("2 classes (green, red); 6 images with 6 objects; 3 images for the test")
+    assert data.steps(RECIPE) == 3
+    with pytest.raises(ValueError, match="at most 6, all training images. Received: 7"):
+        data.steps(RECIPE.replace(batch_size=7))
+    assert [example.identity for example in evenly(data.test_split, 2).examples] == ["test6", "test8"]
+    before = data.fingerprint()
+    assert before == data.fingerprint()
+    other = BoxData(evenly(data.train_split, 5), data.test_split, None).fingerprint()
+    assert (other["train"] == before["train"], other["test"] == before["test"]) == (False, True)
+
+
+def test_batches_and_pictures_of_a_run(data: BoxData, tmp_path: Path) -> None:
+    preprocessing = detection._preprocessing(RECIPE, None)
+    phase = Phase(1, 4, 3, None)
+    batches = list(data.batches(RECIPE, preprocessing, phase, None, deterministic=True))
+    assert len(batches) == 3
+    inputs, labels = batches[0]
+    assert sorted(inputs) == ["boxes", "images", "labels", "sizes"]
+    np.testing.assert_array_equal(labels, inputs["labels"])
+    pixels, titles = data.pictures(batches[0], preprocessing, 2)
+    assert pixels.shape == (2, 64, 64, 3)
+    assert set(titles) <= {"no object", "red", "green", "green, red"}
+    data.write_samples(tmp_path / "samples", preprocessing)
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 3
+
+
+def test_a_folder_without_a_part_for_the_test_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="as `data_dir`. Received: none"):
+        detection.open_training_boxes(DataSource())
+    write_shapes(tmp_path, test=0)
+    with pytest.raises(FileNotFoundError, match="one for the test .*such as train and val. Received: train"):
+        detection.open_training_boxes(DataSource(data_dir=tmp_path))
+
+
+class _Stop(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        if int(self.model.optimizer.iterations) == 5:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two epochs of three steps."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(RECIPE, folder, data_dir=shapes)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_has_a_detector_and_its_average_precision(run: Path, shapes: Path, data: BoxData) -> None:
+    saved = read_run(run)
+    assert isinstance(saved.evaluation, DetectionResult)
+    assert (saved.evaluation.images, saved.evaluation.objects) == (3, 3)
+    losses = ("objectness_loss", "proposal_loss", "class_loss", "box_loss")
+    for row in saved.history:
+        assert row["loss"] == pytest.approx(sum(row[name] for name in losses), rel=1e-3)
+    assert saved.history[1]["loss"] < saved.history[0]["loss"]
+    assert is_detector(run / "model.keras")
+    detector = Detector.load(run / "model.keras")
+    assert detector.evaluate(data.test_split, batch_size=2) == saved.evaluation
+    (found,) = detector.predict(shapes / "JPEGImages" / "test8.jpg")
+    assert found.boxes.shape == (len(found.scores), 4)
+    assert found.boxes.max(initial=0) <= 64
+
+
+@pytest.mark.slow
+def test_a_stopped_run_resumes_to_the_same_bits(run: Path, shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, tmp_path / "a", data_dir=shapes, checkpoint_steps=2, callbacks=[_Stop()])
+    assert not (tmp_path / "a" / "model.keras").exists()
+    assert train(RECIPE, tmp_path / "a", data_dir=shapes) == read_run(run).evaluation
+    one, other = (Detector.load(folder / "model.keras").model.get_weights() for folder in (run, tmp_path / "a"))
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+TWO_DEVICES = """
+import json, sys
+import keras
+import numpy as np
+import tensorflow as tf
+from helpers.little_detector_runs import RECIPE
+from resnet_keras.data.opening import DataSource
+from resnet_keras.training import detection
+from resnet_keras.training.image_size_phases import Phase
+
+inputs = detection.open_inputs(RECIPE, DataSource(data_dir=sys.argv[1]), None, replicas=2)
+batches = inputs.data.batches(RECIPE, inputs.preprocessing, Phase(0, 6, 3, None), None, deterministic=True)
+found = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = detection.create_network(inputs)
+    history = model.fit(batches, epochs=1, steps_per_epoch=3, shuffle=False, verbose=0).history
+    norms = [float(np.linalg.norm(weight)) for weight in model.get_weights()]
+    found.append([history, norms])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one_does(shapes: Path) -> None:
+    # Later, rounding decides between proposals of nearly the same score, and the runs part.
+    (one, norms), (two, others) = json.loads(run_on_two_devices(TWO_DEVICES, shapes))
+    assert set(one) == {"loss", "objectness_loss", "proposal_loss", "class_loss", "box_loss"}
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, rtol=1e-4)
+    np.testing.assert_allclose(others, norms, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_c4_is_trained_too(shapes: Path, tmp_path: Path) -> None:
+    recipe: Recipe = RECIPE.replace(detector="c4", anchor_sizes=(16.0, 32.0), epochs=1, background_overlap=0.1)
+    result = train(recipe, tmp_path / "c4", data_dir=shapes)
+    assert isinstance(result, DetectionResult)
+    assert np.isfinite(read_run(tmp_path / "c4").history[0]["loss"])
