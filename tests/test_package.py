@@ -105,6 +105,7 @@ ORDER = {
         ),
         *("onnx_converter", "onnx_file", "layer_errors", "warmup_requests", "reference", "verification", "report"),
         *("model_card", "reuse", "artifacts", "mask_export", "mask_exporter", "exporter"),
+        *("detection_agreement", "detector_export"),
     ),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),

@@ -52,6 +52,26 @@ def grid_anchors(image_size: tuple[Any, Any], map_size: tuple[Any, Any], cell: n
     return ops.reshape(ops.cast(ops.reshape(places, (-1, 1, 4)), "float32") + cell, (-1, 4))
 
 
+def anchors_at(index: Any, image_size: tuple[Any, Any], map_size: tuple[Any, Any], cell: np.ndarray) -> Any:
+    """Returns the anchors at places of the list that `grid_anchors` returns, computed alone: (...) -> (..., 4).
+
+    LiteRT's quantization of weights would round a table of all anchors that is read by index.
+
+    Args:
+        index: Places in the list, int32.
+        image_size: See `grid_anchors`.
+        map_size: See `grid_anchors`.
+        cell: See `grid_anchors`.
+    """
+    place, kind = ops.floor_divide(index, len(cell)), ops.mod(index, len(cell))
+    row, column = ops.floor_divide(place, map_size[1]), ops.mod(place, map_size[1])
+    y, x = (
+        ops.cast(each * (side // count), "float32")
+        for each, side, count in zip((row, column), image_size, map_size, strict=True)
+    )
+    return ops.stack([x, y, x, y], axis=-1) + ops.take(ops.convert_to_tensor(cell), kind, axis=0)
+
+
 def level_anchors(
     image_size: tuple[Any, Any],
     map_sizes: Sequence[tuple[Any, Any]],

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from resnet_keras.detection.anchors import level_anchors, spatial_size
+from resnet_keras.detection.anchors import anchors_at, cell_anchors, level_anchors, spatial_size
 from resnet_keras.detection.boxes import Weights, clip_boxes, decode, has_sides
 from resnet_keras.detection.pooling import Form, roi_align
 from resnet_keras.detection.suppression import non_max_suppression
@@ -70,10 +71,10 @@ class Proposals(_Float32Layer):
             training: Whether as many proposals as in training are made.
         """
         before, count = (pair[0 if training else 1] for pair in (self.before, self.after))
-        anchors = self.anchors(spatial_size(images), [spatial_size(each) for each in objectness])
+        image_size = spatial_size(images)
         found = [
-            _best(ops.stop_gradient(logits), ops.stop_gradient(offsets), own, before)
-            for logits, offsets, own in zip(objectness, deltas, anchors, strict=True)
+            _best(ops.stop_gradient(logits), ops.stop_gradient(offsets), before, image_size, self._cell(level))
+            for level, (logits, offsets) in enumerate(zip(objectness, deltas, strict=True))
         ]
         levels = [ops.full((boxes.shape[1],), level, "int32") for level, (boxes, _) in enumerate(found)]
         boxes = clip_boxes(ops.concatenate([boxes for boxes, _ in found], axis=1), sizes)
@@ -86,6 +87,9 @@ class Proposals(_Float32Layer):
     def anchors(self, image_size: tuple[Any, Any], map_sizes: Sequence[tuple[Any, Any]]) -> list[Any]:
         """Returns the anchors of each map; see `level_anchors`."""
         return level_anchors(image_size, map_sizes, self.anchor_sizes, self.anchor_ratios)
+
+    def _cell(self, level: int) -> np.ndarray:
+        return cell_anchors(self.anchor_sizes[level], self.anchor_ratios)
 
     def compute_output_spec(
         self, objectness: list[Any], deltas: list[Any], images: Any, sizes: Any, training: bool | None = None
@@ -234,9 +238,9 @@ class Detections(_Float32Layer):
         }
 
 
-def _best(logits: Any, deltas: Any, anchors: Any, count: int) -> tuple[Any, Any]:
+def _best(logits: Any, deltas: Any, count: int, image_size: tuple[Any, Any], cell: np.ndarray) -> tuple[Any, Any]:
     """Returns boxes (N, count, 4) and scores (N, count) of the best anchors of a map; scores of padding are -1."""
-    images = ops.shape(logits)[0]
+    images, map_size = ops.shape(logits)[0], spatial_size(logits)
     logits, deltas = ops.reshape(logits, (images, -1)), ops.reshape(deltas, (images, -1, 4))
     if logits.shape[1] is not None:
         best, index = ops.top_k(logits, min(count, logits.shape[1]))
@@ -245,7 +249,7 @@ def _best(logits: Any, deltas: Any, anchors: Any, count: int) -> tuple[Any, Any]
         best, index = ops.top_k(ops.pad(logits, [[0, 0], [0, count]], constant_values=_NO_ANCHOR), count)
         index = ops.minimum(index, ops.shape(logits)[1] - 1)
         scores = ops.where(best > _NO_ANCHOR, ops.sigmoid(best), -1.0)
-    return decode(_rows(deltas, index), ops.take(ops.convert_to_tensor(anchors), index, axis=0)), scores
+    return decode(_rows(deltas, index), anchors_at(index, image_size, map_size, cell)), scores
 
 
 def _rows(values: Any, index: Any) -> Any:

@@ -4,6 +4,12 @@ from .artifact_process import default_threads as default_threads
 from .artifact_process import run_artifact as run_artifact
 from .child_process import ArtifactError as ArtifactError
 from .constant_weights import with_constant_weights as with_constant_weights
+from .detector_export import DETECTION_AGREEMENT as DETECTION_AGREEMENT
+from .detector_export import DETECTOR_FORMATS as DETECTOR_FORMATS
+from .detector_export import DetectionDisagreement as DetectionDisagreement
+from .detector_export import DetectorArtifact as DetectorArtifact
+from .detector_export import export_detector as export_detector
+from .detector_export import litert_detector as litert_detector
 from .export_speed import ArtifactSpeed as ArtifactSpeed
 from .export_speed import Contender as Contender
 from .export_speed import export_peers as export_peers

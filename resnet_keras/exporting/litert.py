@@ -90,6 +90,24 @@ def litert_conversion(
         yield _conversions(child, job, first, others)
 
 
+def convert_saved_model(folder: Path, artifacts: Mapping[Any, Path]) -> None:
+    """Converts a SavedModel with one signature, of any inputs and outputs, each format in a process of its own.
+
+    Args:
+        folder: The SavedModel.
+        artifacts: File of each format, "float32", "float16", or "dynamic_range".
+
+    Raises:
+        ArtifactError: See `convert_to_litert`.
+    """
+    job = {"saved_model": str(folder), "quantization_aware": False}
+    for name, path in artifacts.items():
+        with ChildProcess("litert_converter.py") as child:
+            _start(child, job, {name: path})
+            for _ in _finished(child, {name: path}):
+                pass
+
+
 def operators(path: Path) -> dict[str, int]:
     """Returns the number of each operator in a `.tflite` file; custom ones are named `custom:NAME`."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))

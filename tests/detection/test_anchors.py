@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from helpers.torchvision_boxes import ANCHOR_RATIOS, ANCHOR_SIZES, IMAGE_SIZE, MAP_SIZES
 
-from resnet_keras.detection.anchors import cell_anchors, grid_anchors, level_anchors
+from resnet_keras.detection.anchors import anchors_at, cell_anchors, grid_anchors, level_anchors
 
 
 def test_anchors_of_a_place_are_those_of_torchvision_rounded_to_even_pixels() -> None:
@@ -25,6 +25,13 @@ def test_a_map_has_anchors_row_by_row_from_the_corner_with_whole_steps() -> None
     found = grid_anchors((65, 100), (2, 3), cell)  # steps of 32 and 33 pixels
     assert found.shape == (12, 4)
     np.testing.assert_array_equal(found[[0, 1, 2, 6]], [[-1, -2, 1, 2], [0, 0, 3, 3], [32, -2, 34, 2], [-1, 30, 1, 34]])
+
+
+def test_an_anchor_alone_is_that_of_the_list() -> None:
+    cell = cell_anchors((16, 40), (0.5, 2.0))
+    index = np.random.default_rng(0).integers(0, 6 * 10 * 4, (2, 50)).astype(np.int32)
+    whole = grid_anchors((100, 165), (6, 10), cell)
+    np.testing.assert_array_equal(anchors_at(index, (100, 165), (6, 10), cell), whole[index])
 
 
 def test_sizes_that_only_the_graph_knows_give_the_same_anchors() -> None:
