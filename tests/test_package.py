@@ -69,6 +69,7 @@ ORDER = {
         *("box_split", "voc_files", "coco_files", "box_files", "canvas", "box_input"),
         *("sampling", "losses", "targets", "training_layers", "loss_network", "average_precision", "results"),
         "detector",
+        "drawing",
     ),
     "runs": (
         *(
@@ -105,7 +106,7 @@ ORDER = {
         ),
         *("onnx_converter", "onnx_file", "layer_errors", "warmup_requests", "reference", "verification", "report"),
         *("model_card", "reuse", "artifacts", "mask_export", "mask_exporter", "exporter"),
-        *("detection_agreement", "detector_export"),
+        *("detection_agreement", "detector_export", "detector_exporter"),
     ),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),

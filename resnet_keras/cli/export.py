@@ -39,7 +39,8 @@ def export(
 ) -> int:
     """Publishes a SavedModel, LiteRT and ONNX files, after each has given the classifier's answers on real images.
 
-    Of a segmentation network, the SavedModel and the LiteRT files return masks, which are compared.
+    Of a segmentation network, the SavedModel and the LiteRT files return masks, which are compared; of a detector,
+    boxes, on the images of --images.
 
     Args:
         source: Folder of a finished run, a file of weights, or a name of weights in the package: resnet20_digits.
@@ -54,6 +55,8 @@ def export(
     """
     if resnet_keras.segmentation.is_segmenter(source):
         return _export_masks(source, to, name, version, dataset, data_dir, images, options)
+    if resnet_keras.detection.is_detector(source):
+        return _export_boxes(source, to, name, version, dataset, data_dir, images, options)
     try:
         done = resnet_keras.export(
             source,
@@ -83,14 +86,8 @@ def _export_masks(
     images: Path | None,
     options: ExportOptions,
 ) -> int:
-    exporting, plain = resnet_keras.exporting, ExportOptions()
-    changed = [
-        field.name
-        for field in fields(options)
-        if field.name not in _MASK_OPTIONS and getattr(options, field.name) != getattr(plain, field.name)
-    ]
-    if changed or dataset is not None:
-        raise ValueError(f"Expected no `{(changed or ['dataset'])[0]}` with a segmentation network. Received: {source}")
+    exporting = resnet_keras.exporting
+    _expect_few(options, {"dataset": dataset}, f"a segmentation network. Received: {source}")
     try:
         done = exporting.export_masks(
             source,
@@ -100,13 +97,61 @@ def _export_masks(
             data_dir=data_dir,
             images=images,
             formats=options.formats,
-            agreement=None if options.agreement == plain.agreement else options.agreement,
+            agreement=_agreement(options),
         )
     except (exporting.MaskDisagreement, exporting.ArtifactError) as error:
         print(f"resnet export: {error}", file=sys.stderr)
         return REFUSED
     print(f"published {done.path}; see {done.path / 'README.md'}")
     return 0
+
+
+def _export_boxes(
+    source: str,
+    to: Path,
+    name: str | None,
+    version: int | None,
+    dataset: str | None,
+    data_dir: Path | None,
+    images: Path | None,
+    options: ExportOptions,
+) -> int:
+    exporting = resnet_keras.exporting
+    _expect_few(options, {"dataset": dataset, "data_dir": data_dir}, f"a detector. Received: {source}")
+    if images is None:
+        raise ValueError(f"Expected `images`, a folder of images with objects, with a detector. Received: {source}")
+    try:
+        done = exporting.export_detections(
+            source,
+            to,
+            images=images,
+            name=name,
+            version=version,
+            formats=options.formats,
+            agreement=_agreement(options),
+        )
+    except (exporting.DetectionDisagreement, exporting.ArtifactError) as error:
+        print(f"resnet export: {error}", file=sys.stderr)
+        return REFUSED
+    print(f"published {done.path}; see {done.path / 'README.md'}")
+    return 0
+
+
+def _expect_few(options: ExportOptions, others: dict[str, object], what: str) -> None:
+    """Raises an error if there are options other than formats and agreement."""
+    plain = ExportOptions()
+    changed = [
+        field.name
+        for field in fields(options)
+        if field.name not in _MASK_OPTIONS and getattr(options, field.name) != getattr(plain, field.name)
+    ]
+    if wrong := [*changed, *(name for name, value in others.items() if value is not None)]:
+        raise ValueError(f"Expected no `{wrong[0]}` with {what}")
+
+
+def _agreement(options: ExportOptions) -> float | None:
+    """Returns the agreement that is given, if it is not that of classifiers."""
+    return None if options.agreement == ExportOptions().agreement else options.agreement
 
 
 def main(argv: Sequence[str] | None = None) -> int:

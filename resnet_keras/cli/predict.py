@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +26,13 @@ def predict(
     top_k: int = 5,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
     masks: Path | None = None,
+    boxes: Path | None = None,
+    least_score: float | None = None,
 ) -> int:
     """Prints the most probable classes of each image. Images that cannot be read are named; then the status is 1.
 
-    With the file of a segmenter, it prints the classes that cover most of each image.
+    With the file of a segmenter, it prints the classes that cover most of each image; with that of a detector, the
+    objects in each image: class, score, and left, top, right, and bottom edge in pixels.
 
     Args:
         source: Folder of a finished run, a file of weights, or a name: resnet20_digits, hf://OWNER/NAME.
@@ -37,13 +40,19 @@ def predict(
         top_k: Number of classes to print for each image.
         json_output: Print JSON, one line per image.
         masks: Folder for the masks of a segmenter, NAME.mask.png, and for the images with them, NAME.overlay.png.
+        boxes: Folder for the images with the boxes of a detector, NAME.boxes.png.
+        least_score: Least score of a detector's objects, 0 to 1; 0.5 if it is not given.
     """
     if not images:
         raise ValueError("Expected images or folders of images. Received: none")
+    found_by = {"--masks": masks, "--boxes": boxes, "--least-score": least_score}
     if resnet_keras.segmentation.is_segmenter(source):
+        _expect_only("--masks", found_by, f"{source}, a segmenter")
         return _segment(source, images, top_k, json_output, masks)
-    if masks is not None:
-        raise ValueError(f"Expected no --masks: they are of segmenters. Received: {masks}, for {source}")
+    if resnet_keras.detection.is_detector(source):
+        _expect_only("--boxes --least-score", found_by, f"{source}, a detector")
+        return _detect(source, images, json_output, boxes, 0.5 if least_score is None else least_score)
+    _expect_only("", found_by, f"{source}, a classifier")
     classifier = resnet_keras.Classifier.from_pretrained(source)
     wanted, predicted = len(resnet_keras.data.image_paths(images)), 0
     for prediction in resnet_keras.predict(classifier, images, top_k=top_k, on_corrupt="skip"):
@@ -58,18 +67,19 @@ def predict(
     return 0 if predicted == wanted else SOME_FAILED
 
 
+def _expect_only(own: str, given: Mapping[str, object], source: str) -> None:
+    """Raises an error if a flag is given that is of other networks."""
+    if wrong := [flag for flag, value in given.items() if value is not None and flag not in own]:
+        kinds = "segmenters" if wrong[0] == "--masks" else "detectors"
+        raise ValueError(f"Expected no {wrong[0]}, which is of {kinds}. Received: {given[wrong[0]]}, for {source}")
+
+
 def _segment(source: str, images: Sequence[Path], top_k: int, json_output: bool, masks: Path | None) -> int:
     segmentation = resnet_keras.segmentation
     segmenter = segmentation.Segmenter.load(source)
-    paths = resnet_keras.data.image_paths(images)
-    failed = 0
-    for path in paths:
-        try:
-            ((pixels, mask),) = segmenter.masks(path)
-        except (ValueError, OSError) as error:
-            _log.warning("%s", error)
-            failed += 1
-            continue
+
+    def show(path: Path) -> None:
+        ((pixels, mask),) = segmenter.masks(path)
         covered = segmentation.covered_fractions(mask, segmenter.class_names)
         most = sorted(covered.items(), key=lambda pair: -pair[1])[:top_k]
         if masks is not None:
@@ -79,6 +89,44 @@ def _segment(source: str, images: Sequence[Path], top_k: int, json_output: bool,
             print(json.dumps({"image": str(path), "classes": classes}))
         else:
             print(f"{path}: " + ", ".join(f"{name} {value:.2%}" for name, value in most))
+
+    return _each(images, show)
+
+
+def _detect(source: str, images: Sequence[Path], json_output: bool, boxes: Path | None, least_score: float) -> int:
+    detection = resnet_keras.detection
+    if not 0 <= least_score <= 1:
+        raise ValueError(f"Expected --least-score from 0 to 1. Received: {least_score}")
+    detector = detection.Detector.load(source)
+    names = detector.class_names
+
+    def show(path: Path) -> None:
+        ((pixels, every),) = detector.detections(path)
+        found = detection.FoundBoxes(*(values[every.scores >= least_score] for values in every))
+        if boxes is not None:
+            detection.write_boxes(boxes / path.stem, pixels, found, names)
+        rows = [(names[label], float(score), box.tolist()) for box, score, label in zip(*found, strict=True)]
+        if json_output:
+            objects = [{"class": name, "score": score, "box": box} for name, score, box in rows]
+            print(json.dumps({"image": str(path), "objects": objects}))
+        else:
+            print(f"{path}: {len(rows)} objects")
+            for name, score, box in rows:
+                print(f"  {name} {score:.2%} at " + ", ".join(f"{edge:.1f}" for edge in box))
+
+    return _each(images, show)
+
+
+def _each(images: Sequence[Path], show: Callable[[Path], None]) -> int:
+    """Shows each image; those that cannot be read are named. Returns the exit status."""
+    paths = resnet_keras.data.image_paths(images)
+    failed = 0
+    for path in paths:
+        try:
+            show(path)
+        except (ValueError, OSError) as error:
+            _log.warning("%s", error)
+            failed += 1
     if failed == len(paths):
         raise ValueError(f"Expected images that can be read. Received: {len(paths)}, none of which can")
     return SOME_FAILED if failed else 0

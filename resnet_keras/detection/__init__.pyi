@@ -20,6 +20,8 @@ from .catalog import DetectorArchitecture as DetectorArchitecture
 from .coco_files import open_coco as open_coco
 from .detector import Detector as Detector
 from .detector import is_detector as is_detector
+from .drawing import draw_boxes as draw_boxes
+from .drawing import write_boxes as write_boxes
 from .faster_rcnn import FasterRCNN as FasterRCNN
 from .loss_network import parts_of_loss as parts_of_loss
 from .loss_network import training_network as training_network

@@ -10,6 +10,8 @@ from .detector_export import DetectionDisagreement as DetectionDisagreement
 from .detector_export import DetectorArtifact as DetectorArtifact
 from .detector_export import export_detector as export_detector
 from .detector_export import litert_detector as litert_detector
+from .detector_exporter import DetectorExport as DetectorExport
+from .detector_exporter import export_detections as export_detections
 from .export_speed import ArtifactSpeed as ArtifactSpeed
 from .export_speed import Contender as Contender
 from .export_speed import export_peers as export_peers
