@@ -6,15 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 import resnet_keras
 from resnet_keras import files
 from resnet_keras.cli.program import run
-from resnet_keras.runs.folder import RunFolder
-from resnet_keras.segmentation.measures import SegmentationResult
+
+if TYPE_CHECKING:  # to import it takes the time of Keras
+    from resnet_keras.segmentation.measures import SegmentationResult
 
 SECTIONS = {
     "Images": ("dataset", "data-dir", "split", "skip-broken", "ignored-label"),
@@ -95,7 +96,7 @@ def _segmentation_result(
     is_run = (Path(source) / "recipe.json").is_file()
     place: str | Path | None = data_dir
     if is_run:
-        ignored = RunFolder(source).recipe().data.ignored_label if ignored is None else ignored
+        ignored = resnet_keras.runs.RunFolder(source).recipe().data.ignored_label if ignored is None else ignored
         dataset, place = resnet_keras.runs.dataset_of(source, dataset, data_dir)
     part = segmentation.open_part(
         dataset or "folder",

@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _STATISTICS_IMAGES = 512
 _STATISTICS_BATCH = 32  # the inputs of all batch normalizations are in memory at once
+_STATISTICS_PIXELS = 224 * 224  # of an image
 
 
 def compile_network(
@@ -184,6 +185,9 @@ def restore_folded_statistics(
         zero_channels=recipe.network.zero_channels,
         bottleneck_stride=recipe.network.bottleneck_stride,
     )
-    restore_statistics(model, data.sample_batches(_STATISTICS_IMAGES, _STATISTICS_BATCH, preprocessing))
+    height, width = preprocessing.image_size
+    share = min(_STATISTICS_PIXELS / (height * width), 1.0)  # of larger images, fewer have as many pixels
+    images, batch = (max(round(share * number), 1) for number in (_STATISTICS_IMAGES, _STATISTICS_BATCH))
+    restore_statistics(model, data.sample_batches(images, batch, preprocessing))
     _log.info(f"statistics of batch normalization are restored, which {weights.source} has folded away")
     return replace(weights, tensors={**weights.tensors, **arrays_of_model(model)})

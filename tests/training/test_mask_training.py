@@ -92,7 +92,9 @@ def test_a_killed_run_refuses_other_masks_and_resumes_to_the_same_bit_for_bit(
 @pytest.mark.slow
 @pytest.mark.parametrize("saves", [1, 2, 3, 4])
 def test_a_unet_killed_anywhere_resumes_to_the_same(mask_data: Path, tmp_path: Path, saves: int) -> None:
-    recipe = mask_recipe(head="unet", output_stride=None, ema=0.9, accumulate=2, precision="mixed_bfloat16")
+    recipe = mask_recipe(
+        head="unet", output_stride=None, crop_size=(32, 64), ema=0.9, accumulate=2, precision="mixed_bfloat16"
+    )
     train(recipe, tmp_path / "whole", data_dir=mask_data)
     killed_after(saves, recipe, tmp_path / "parts", data_dir=mask_data, checkpoint_steps=2)
     train(recipe, tmp_path / "parts", data_dir=mask_data)
