@@ -64,7 +64,7 @@ ORDER = {
         *("heads", "builders", "measures", "mask_files", "mask_sets", "mask_input", "segmenter", "objective"),
     ),
     "detection": (
-        *("anchors", "boxes", "matching", "suppression", "pooling"),
+        *("anchors", "boxes", "matching", "suppression", "pooling", "coco_classes"),
         *("catalog", "region_layers", "region_heads", "faster_rcnn", "parts"),
         *("box_split", "voc_files", "coco_files", "box_files", "canvas", "box_input"),
         *("sampling", "losses", "targets", "training_layers", "loss_network", "average_precision", "results"),

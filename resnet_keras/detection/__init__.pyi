@@ -17,6 +17,7 @@ from .boxes import encode as encode
 from .boxes import pairwise_iou as pairwise_iou
 from .catalog import DETECTORS as DETECTORS
 from .catalog import DetectorArchitecture as DetectorArchitecture
+from .coco_classes import COCO_CLASSES as COCO_CLASSES
 from .coco_files import open_coco as open_coco
 from .detector import Detector as Detector
 from .detector import is_detector as is_detector

@@ -19,6 +19,7 @@ from resnet_keras.detection.pooling import Form, roi_align
 from resnet_keras.detection.suppression import non_max_suppression
 
 _NO_ANCHOR = -1e30
+_MOST_BOXES, _MOST_SAMPLES = 20_000, 32  # a file may ask for any number, which would take all memory
 _LEAST_DETECTION = 0.01  # pixels, as in torchvision
 
 
@@ -57,6 +58,8 @@ class Proposals(_Float32Layer):
         self.anchor_sizes = tuple(map(tuple, anchor_sizes))
         self.anchor_ratios = tuple(anchor_ratios)
         self.before, self.after, self.iou, self.least_side = tuple(before), tuple(after), iou, least_side
+        for number in (*self.before, *self.after):
+            _expect_at_most(number, _MOST_BOXES, "proposals")
 
     def call(
         self, objectness: list[Any], deltas: list[Any], images: Any, sizes: Any, training: bool | None = None
@@ -134,6 +137,7 @@ class RoIAlign(_Float32Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        _expect_at_most(size * samples, _MOST_SAMPLES, "samples along a side of a region, `size` times `samples`,")
         self.strides, self.size, self.samples = tuple(strides), size, samples
         self.aligned, self.form = aligned, form
 
@@ -180,6 +184,7 @@ class Detections(_Float32Layer):
 
     def __init__(self, count: int, iou: float, least_score: float, box_weights: Weights, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        _expect_at_most(count, _MOST_BOXES, "detections")
         self.count, self.iou, self.least_score = count, iou, least_score
         x, y, width, height = box_weights  # a list in a file
         self.box_weights: Weights = (x, y, width, height)
@@ -236,6 +241,11 @@ class Detections(_Float32Layer):
             "least_score": self.least_score,
             "box_weights": self.box_weights,
         }
+
+
+def _expect_at_most(number: int, most: int, what: str) -> None:
+    if not 1 <= number <= most:
+        raise ValueError(f"Expected 1 to {most:,} {what}. Received: {number:,}".replace(",.", "."))
 
 
 def _best(logits: Any, deltas: Any, count: int, image_size: tuple[Any, Any], cell: np.ndarray) -> tuple[Any, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from resnet_keras.detection.region_layers import Detections, Proposals
+import numpy as np
+import pytest
+
+from resnet_keras.detection.region_layers import Detections, Proposals, RoIAlign
 
 
 def test_proposals_are_the_best_anchors_cut_off_at_the_image() -> None:
@@ -31,3 +34,19 @@ def test_each_class_has_a_box_of_its_own_and_suppresses_only_its_own() -> None:
     np.testing.assert_allclose(found["scores"][0], [0.5, 0.3, 0, 0, 0], rtol=1e-5)
     np.testing.assert_array_equal(found["labels"][0], [0, 1, -1, -1, -1])
     np.testing.assert_allclose(found["boxes"][0, :2], [[0, 0, 10, 10], [10, 0, 20, 10]], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "change", "said"),
+    [
+        (Proposals(((8,),), (1.0,), (3, 3), (6, 6), 0.7, 1.0), {"after": [6, 10**6]}, "1 to 20,000 proposals"),
+        (Proposals(((8,),), (1.0,), (3, 3), (6, 6), 0.7, 1.0), {"before": [0, 3]}, "1 to 20,000 proposals"),
+        (RoIAlign((16,), 14), {"size": 1000}, "1 to 32 samples along a side of a region"),
+        (Detections(5, 0.5, 0.1, (1.0, 1.0, 1.0, 1.0)), {"count": 10**6}, "1 to 20,000 detections"),
+    ],
+)
+def test_a_file_cannot_ask_for_more_than_memory_holds(layer: Any, change: dict[str, Any], said: str) -> None:
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    with pytest.raises((ValueError, TypeError), match=said):  # Keras makes it a TypeError
+        type(layer).from_config({**layer.get_config(), **change})

@@ -14,6 +14,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from helpers.small_detectors import C4, FPN, small_detector
 from helpers.small_networks import TWO_STAGES
 
 from resnet_keras.applications.classifier import Classifier
@@ -203,6 +204,19 @@ def test_a_class_name_that_is_no_line_of_text_is_refused(tmp_path: Path, members
 
 
 _SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("seresnet50", "resnext50_32x4d", "resnetrs50")]
+
+
+@pytest.mark.parametrize("row", [FPN, C4], ids=["fpn", "c4"])
+def test_the_numbers_of_a_detector_are_counted_through_its_regions(row: Any) -> None:
+    model = small_detector(row)
+    config = json.loads(model.to_json())
+    counted = _Network().numbers(config["class_name"], config["config"])
+    assert model.count_params() <= counted <= 1.1 * model.count_params()
+    for layer in layers_of(config):
+        if layer["class_name"] == "Reshape":
+            layer["config"]["target_shape"] = [-1]
+            with pytest.raises(ValueError, match=r"a Reshape to the shape \[-1\], which does not say its size"):
+                _Network().numbers(config["class_name"], config["config"])
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet8", *_SLOW])
