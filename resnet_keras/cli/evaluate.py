@@ -15,6 +15,8 @@ from resnet_keras import files
 from resnet_keras.cli.program import run
 
 if TYPE_CHECKING:  # to import it takes the time of Keras
+    from resnet_keras.data.image_files import OnCorrupt
+    from resnet_keras.detection.results import DetectionResult
     from resnet_keras.segmentation.measures import SegmentationResult
 
 SECTIONS = {
@@ -42,26 +44,42 @@ def evaluate(
 ) -> None:
     """Prints the top-1 and top-5 error of a classifier, or of an ensemble that averages the scores of several.
 
-    Of a segmentation network, it prints the mean IoU, that of each class, and the pixel accuracy, at full resolution.
+    Of a segmentation network, it prints the mean IoU, that of each class, and the pixel accuracy, at full resolution;
+    of a detector, COCO's average precision, that of each class, and PASCAL VOC's.
 
     Args:
         sources: Folders of finished runs, files of weights, or names of weights in the package: resnet20_digits.
         split: train or test; all for a folder of images; any split of a TensorFlow data set.
         dataset: Name of the data set; the run's own if it is not given.
-        data_dir: Folder of TensorFlow Datasets, or of class folders; the run's own if it is not given.
+        data_dir: Folder of TensorFlow Datasets, of class folders, of images and masks, or of images with boxes; the
+            run's own if it is not given.
         crops: The center of each image, ten crops (corners and center, mirrored too), or the full image.
         scales: Shorter sides in pixels to resize images to; the paper's five for full images.
         flip: Add the mirrored image of each view.
         average: Average probabilities or logits over views and classifiers.
         batch_size: Views per step.
         details: Write per-class accuracy and the confusion matrix (CSV, PNG) to this folder; of a segmentation network
-            evaluation.json.
+            or a detector evaluation.json.
         skip_broken: Skip and count broken images, labels outside the classes, and empty classes.
         ignored_label: Label of pixels in masks that do not count; that of the run, or 255, if it is not given.
         json_output: Print JSON.
     """
     if not sources:
         raise ValueError("Expected a run folder or a .keras file. Received: none")
+    if resnet_keras.detection.is_detector(sources[0]):
+        others = {
+            "crops": crops != "center",
+            "scales": bool(scales),
+            "flip": flip,
+            "ignored_label": bool(ignored_label),
+        }
+        if wrong := [name for name, given in others.items() if given]:
+            raise ValueError(f"Expected no `{wrong[0]}` with a detector. Received: {sources[0]}")
+        measured = _detection_result(sources, split, data_dir, skip_broken)
+        if details is not None:
+            files.write_json(details / "evaluation.json", asdict(measured))
+        print(json.dumps(asdict(measured)) if json_output else f"{sources[0]} on {split}: {_box_lines(measured)}")
+        return
     if resnet_keras.segmentation.is_segmenter(sources[0]):
         others = {"crops": crops != "center", "scales": bool(scales), "flip": flip, "skip_broken": skip_broken}
         if wrong := [name for name, given in others.items() if given]:
@@ -107,6 +125,30 @@ def _segmentation_result(
     )
     pairs = segmentation.whole_images(part, segmenter.preprocessing)
     return segmentation.evaluate_masks(segmenter.model, pairs, part.class_names, ignored=part.ignored)
+
+
+def _detection_result(
+    sources: tuple[str, ...], split: str, data_dir: Path | None, skip_broken: bool
+) -> DetectionResult:
+    if len(sources) > 1:
+        raise ValueError(f"Expected one detector. Received: {', '.join(sources)}")
+    (source,) = sources
+    detector = resnet_keras.detection.Detector.load(source)
+    place: str | Path | None = data_dir
+    if (Path(source) / "recipe.json").is_file():
+        place = resnet_keras.runs.dataset_of(source, None, data_dir)[1]
+    if place is None:
+        raise FileNotFoundError("Expected a folder of images with boxes (--data-dir). Received: none")
+    on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
+    part = resnet_keras.detection.open_boxes(place, split, class_names=detector.class_names, on_corrupt=on_corrupt)
+    return detector.evaluate(part)
+
+
+def _box_lines(result: DetectionResult) -> str:
+    """Returns the measures, and a line for each class."""
+    width = max(map(len, result.class_ap))
+    classes = [f"  {name:<{width}}  {'–' if ap is None else f'{ap:.2%}':>8}" for name, ap in result.class_ap.items()]
+    return "\n".join([str(result), "AP of each class:", *classes])
 
 
 def _lines(result: SegmentationResult) -> str:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras.applications.classifier import RUN_MODEL
 from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.input_images import read_images
 from resnet_keras.data.preprocessing import Preprocessing
@@ -70,15 +71,17 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path) -> Detector:
-        """Returns the detector in a file that `save` wrote.
+        """Returns the detector in a file that `save` wrote, or the final one of a run's folder.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            FileNotFoundError: There is no such file, or no finished run in the folder.
             ValueError: The file is damaged, malicious, or not of a detector.
         """
-        path = Path(path)
+        path = _file_of(path)
         if not path.is_file():
-            raise FileNotFoundError(f"Expected a .keras file of a detector. Received: no file {path}")
+            raise FileNotFoundError(
+                f"Expected a .keras file of a detector, or the folder of a finished run. Received: no file {path}"
+            )
         metadata = read_member(path, MEMBER)
         if metadata is None:
             raise ValueError(
@@ -166,6 +169,10 @@ class Detector:
 
 
 def is_detector(path: str | Path) -> bool:
-    """Returns whether a file is one that `Detector.save` wrote."""
-    path = Path(path)
+    """Returns whether a file is one that `Detector.save` wrote, or a folder that of a finished run with one."""
+    path = _file_of(path)
     return path.suffix == ".keras" and path.is_file() and read_member(path, MEMBER) is not None
+
+
+def _file_of(path: str | Path) -> Path:
+    return Path(path, RUN_MODEL) if Path(path).is_dir() else Path(path)

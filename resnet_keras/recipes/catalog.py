@@ -242,6 +242,7 @@ _FINETUNE_DETECTOR = Recipe.from_flat(
     clip_norm=10.0,
     lr_schedule="cosine",
     peak_lr=0.01,
+    lr_batch_size=4,
     warmup_steps=50,
     warmup_lr=0.001,
     flip=True,

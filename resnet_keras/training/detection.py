@@ -22,7 +22,6 @@ from resnet_keras.detection.loss_network import parts_of_loss, training_network
 from resnet_keras.detection.losses import DetectorLoss
 from resnet_keras.detection.targets import SamplingRules
 from resnet_keras.recipes.recipe import Recipe
-from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training.box_data import BoxData, evenly
 from resnet_keras.training.continuation import open_continuation
 from resnet_keras.training.data import TrainingData
@@ -123,7 +122,7 @@ def finished(inputs: TrainingInputs, model: keras.Model) -> Detector:
 
 def load(path: Path) -> Detector:
     """Returns the detector in a file or the folder of a run."""
-    return Detector.load(RunFolder(path).model if Path(path).is_dir() else path)
+    return Detector.load(path)
 
 
 def detector_row(recipe: Recipe) -> DetectorArchitecture:

@@ -9,13 +9,18 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
+from resnet_keras.recipes.recipe import TaskName
 from resnet_keras.training.image_size_phases import Phase
 from resnet_keras.training.inputs import TrainingInputs
 from resnet_keras.training.own_batches import BatchData
 
 _IMAGES = 8
 _LEAST_SIDE = 64  # TensorBoard shows images at their size
-_MEASURE = {"classification": ("accuracy", "accuracy"), "segmentation": ("mean_iou", "mean IoU")}
+_MEASURES: dict[TaskName, tuple[tuple[str, str], ...]] = {
+    "classification": (("accuracy", "accuracy"),),
+    "segmentation": (("mean_iou", "mean IoU"),),
+    "detection": (),
+}
 
 
 def write_start(folder: Path, inputs: TrainingInputs, phase: Phase, batches: Any) -> None:
@@ -32,7 +37,7 @@ def write_start(folder: Path, inputs: TrainingInputs, phase: Phase, batches: Any
         metrics = [
             hparams.Metric(f"epoch_{name}", group=group, display_name=f"{images} {title}")
             for group, images in (("validation", "test"), ("train", "training"))
-            for name, title in (_MEASURE[inputs.recipe.task], ("loss", "loss"))
+            for name, title in (*_MEASURES[inputs.recipe.task], ("loss", "loss"))
         ]
         hparams.hparams_config(hparams=[], metrics=metrics)
         hparams.hparams({name: _plain(value) for name, value in inputs.recipe.flat().items()})
