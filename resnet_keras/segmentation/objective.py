@@ -64,9 +64,10 @@ class MaskCrossEntropy(keras.losses.Loss):
         pixels, all_images = tf.unstack(
             _of_all_replicas(tf.stack([tf.reduce_sum(tf.cast(counts, tf.float32)), images]))
         )
-        # Keras weights the losses of replicas by their images, of which a last batch of validation has unequal numbers.
+        # Keras weights the losses of replicas by their images, of which a last batch of validation has unequal numbers,
+        # or none.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return total / tf.maximum(pixels, 1.0) * all_images / (images * replicas)
+        return tf.math.divide_no_nan(total, pixels) * tf.math.divide_no_nan(all_images, images * replicas)
 
 
 class MaskMeanIoU(keras.metrics.MeanIoU):

@@ -245,6 +245,7 @@ def _check_devices(recipe: Recipe, strategy: Strategy, options: LoopOptions) -> 
         "skip": options.skip_broken_steps,
         "quantization_aware": recipe.network.quantization_aware,
         "distill": recipe.optimization.distill,
+        "head": recipe.task == "segmentation",
     }
     if keras.backend.backend() != "tensorflow" and any(tensorflow_only.values()):
         names = ", ".join(name for name, wanted in tensorflow_only.items() if wanted)

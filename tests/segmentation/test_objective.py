@@ -39,6 +39,7 @@ def test_the_loss_of_an_auxiliary_head_is_weighted() -> None:
 
 def test_a_batch_without_pixels_that_count_has_no_loss() -> None:
     assert float(MaskCrossEntropy(3)(np.full_like(LABELS, 255), LOGITS)) == 0
+    assert float(MaskCrossEntropy(3)(LABELS[:0], LOGITS[:0])) == 0  # as of a replica without an image
 
 
 def test_metrics_are_of_the_first_logits_and_of_the_pixels_that_count() -> None:
