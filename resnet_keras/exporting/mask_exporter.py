@@ -117,9 +117,9 @@ def _formats(names: Sequence[str] | None) -> tuple[MaskFormat, ...]:
 
 
 def _license(initial: dict[str, str | None]) -> list[str]:
-    if initial["license"] is None:
+    if initial["source"] is None:
         return []
-    return [f"Initial weights: {initial['source']}, {initial['license']}."]
+    return [f"Initial weights: {', '.join(part for part in (initial['source'], initial['license']) if part)}."]
 
 
 def _quality(evaluation: dict[str, Any] | None) -> list[str]:
