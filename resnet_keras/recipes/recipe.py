@@ -77,7 +77,8 @@ class Recipe:
             "detection": "with `detector`",
         }[self.task]
         for name in _ONLY_FOR[self.task]:
-            self._expect(values[name] == defaults[name], name, f"{defaults[name]} {task}")
+            without = "without a `detector`" if name in _OF_BOXES else task
+            self._expect(values[name] == defaults[name], name, f"{defaults[name]} {without}")
         size = self.data.crop_size
         if self.network.head == "unet":
             self._expect(self.network.output_stride is None, "output_stride", "None with the head unet")

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 def open_inputs(
     recipe: Recipe, source: DataSource | None, own_data: TrainingData | None, *, replicas: int
 ) -> TrainingInputs:
-    """Opens a folder of images with boxes in VOC's or COCO's layout, and the weights of a backbone."""
+    """Opens a folder of images with boxes in VOC's or COCO's layout, and the weights of a backbone or a detector."""
     if own_data is not None:
         raise ValueError("Expected a folder of images with boxes, as `data_dir`. Received: arrays or batches")
     with extras.required("detection", "the evaluation of a detector"):
@@ -142,14 +142,17 @@ def detector_row(recipe: Recipe) -> DetectorArchitecture:
 
 def _detector(inputs: TrainingInputs, *, with_weights: bool = True) -> keras.Model:
     recipe, preprocessing, network = inputs.recipe, inputs.preprocessing, inputs.recipe.architecture
-    if inputs.weights is not None:
-        network = network.following(inputs.weights.conventions)
+    weights = inputs.weights
+    if weights is not None:
+        network = network.following(weights.conventions)
+    whole = weights is not None and any(name.startswith("rpn_") for name in (*weights.tensors, *weights.head))
     return FasterRCNN(
         network,
         len(inputs.data.class_names),
         detector=detector_row(recipe),
         input_shape=(*preprocessing.image_size, preprocessing.channels),
-        backbone_weights=inputs.weights if with_weights else None,
+        weights=weights if whole and with_weights else None,
+        backbone_weights=weights if not whole and with_weights else None,
     )
 
 

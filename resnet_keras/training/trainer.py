@@ -183,6 +183,8 @@ def _train(
         )
     if recipe.task == "segmentation" and multi_worker.spans_workers(strategy):
         raise ValueError("Expected one machine, of any number of GPUs, with a segmentation `head`. Received: several")
+    if recipe.task == "detection" and multi_worker.spans_workers(strategy):
+        raise ValueError("Expected one machine, of any number of GPUs, with a `detector`. Received: several")
     own_data = own.open(recipe) if own else None
     own_identity = identity(own_data) if own_data else None
     folder.check(recipe, own_identity)

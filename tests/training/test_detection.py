@@ -66,6 +66,11 @@ def test_settings_that_do_not_fit_a_detector_are_refused(changes: dict, said: st
         RECIPE.replace(**changes)
 
 
+def test_fields_of_detectors_are_for_detectors_alone() -> None:
+    with pytest.raises(ValueError, match="Expected `canvas` to be None without a `detector`. Received: \\(64, 64\\)"):
+        RECIPES["digits"].replace(canvas=(64, 64))
+
+
 def test_data_of_a_run(data: BoxData) -> None:
     assert data.description == ("2 classes (green, red); 6 images with 6 objects; 3 images for the test")
     assert data.steps(RECIPE) == 3
@@ -142,6 +147,14 @@ def test_the_program_evaluates_a_run(run: Path, shapes: Path, capsys: pytest.Cap
     assert re.search(r"^  green +\S+%$", said, re.MULTILINE)
     assert main(["evaluate", str(run), "--crops", "ten"]) == 2
     assert "Expected no --crops with a detector" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_begins_with_the_weights_of_another_detector(run: Path, shapes: Path) -> None:
+    inputs = detection.open_inputs(RECIPE.replace(weights=str(run)), DataSource(data_dir=shapes), None, replicas=1)
+    begun, trained = detection._detector(inputs), Detector.load(run).model
+    for one, other in zip(begun.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
