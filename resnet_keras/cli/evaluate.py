@@ -6,15 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 import resnet_keras
 from resnet_keras import files
-from resnet_keras.cli.program import run
+from resnet_keras.cli.program import run, start_tensorflow
 
-if TYPE_CHECKING:  # to import it takes the time of Keras
+if TYPE_CHECKING:  # to import them takes the time of Keras
     from resnet_keras.data.image_files import OnCorrupt
     from resnet_keras.detection.results import DetectionResult
     from resnet_keras.segmentation.measures import SegmentationResult
@@ -45,10 +45,10 @@ def evaluate(
     """Prints the top-1 and top-5 error of a classifier, or of an ensemble that averages the scores of several.
 
     Of a segmentation network, it prints the mean IoU, that of each class, and the pixel accuracy, at full resolution;
-    of a detector, COCO's average precision, that of each class, and PASCAL VOC's.
+    of a detector, COCO's average precision, that of each class, and PASCAL VOC's. A .tflite file runs in LiteRT alone.
 
     Args:
-        sources: Folders of finished runs, files of weights, or names of weights in the package: resnet20_digits.
+        sources: Folders of finished runs, files, or names of weights in the package; or one export or .tflite file.
         split: train or test; all for a folder of images; any split of a TensorFlow data set.
         dataset: Name of the data set; the run's own if it is not given.
         data_dir: Folder of TensorFlow Datasets, of class folders, of images and masks, or of images with boxes; the
@@ -66,6 +66,15 @@ def evaluate(
     """
     if not sources:
         raise ValueError("Expected a run folder or a .keras file. Received: none")
+    views = {"crops": crops, "scales": scales, "flip": flip, "average": average}
+    if any(map(resnet_keras.exporting.is_litert, sources)):
+        _check_litert(sources, dataset, views)
+        exported = resnet_keras.exporting.LiteRTClassifier.open(sources[0])
+        on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
+        predictions = resnet_keras.exporting.evaluate_litert(exported, data_dir, split, on_corrupt)
+        _report(predictions, sources, f"{data_dir}/{split}", details, json_output)
+        return
+    start_tensorflow()
     if resnet_keras.detection.is_detector(sources[0]):
         others = {
             "crops": crops != "center",
@@ -94,13 +103,36 @@ def evaluate(
     classifiers = [resnet_keras.Classifier.from_pretrained(source) for source in sources]
     dataset, place = resnet_keras.runs.dataset_of(sources[0], dataset, data_dir)
     data = resnet_keras.open_split(dataset, split, data_dir=place, on_corrupt="skip" if skip_broken else "raise")
-    views = resnet_keras.evaluation.Views(crops=crops, scales=scales, flip=flip, average=average)
-    predictions = resnet_keras.evaluation.predict_split(classifiers, data, views=views, batch_size=batch_size)
+    chosen = resnet_keras.evaluation.Views(crops=crops, scales=scales, flip=flip, average=average)
+    predictions = resnet_keras.evaluation.predict_split(classifiers, data, views=chosen, batch_size=batch_size)
+    _report(predictions, sources, f"{dataset}/{split}", details, json_output)
+
+
+def _check_litert(sources: Sequence[str], dataset: str | None, views: dict[str, Any]) -> None:
+    """Checks that what is asked of a `.tflite` file is what one can do without TensorFlow."""
+    if len(sources) > 1:
+        raise ValueError(f"Expected one .tflite file, or none. Received: {', '.join(sources)}")
+    if dataset not in (None, "folder"):
+        raise ValueError(
+            f"Expected `data_dir`, a folder of images by class, for a .tflite file, and no `dataset`. Received: "
+            f"{dataset}"
+        )
+    usual = {"crops": "center", "scales": (), "flip": False, "average": "probabilities"}
+    if asked := ", ".join(f"{name} {value}" for name, value in views.items() if value != usual[name]):
+        raise ValueError(f"Expected the center crop for a .tflite file; others need a run. Received: {asked}")
+
+
+def _report(
+    predictions: resnet_keras.evaluation.SplitPredictions,
+    sources: Sequence[str],
+    data: str,
+    details: Path | None,
+    json_output: bool,
+) -> None:
     if details is not None:
         resnet_keras.evaluation.write_details(predictions, details)
-    names = " + ".join(map(str, sources))
     result = predictions.evaluation
-    print(json.dumps(asdict(result)) if json_output else f"{names} on {dataset}/{split}: {result}")
+    print(json.dumps(asdict(result)) if json_output else f"{' + '.join(sources)} on {data}: {result}")
 
 
 def _segmentation_result(
@@ -162,4 +194,4 @@ def _lines(result: SegmentationResult) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet evaluate`."""
-    return run(evaluate, "resnet evaluate", argv, sections=SECTIONS)
+    return run(evaluate, "resnet evaluate", argv, sections=SECTIONS, tensorflow=False)

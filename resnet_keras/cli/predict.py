@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 import resnet_keras
-from resnet_keras.cli.program import run
+from resnet_keras.cli.program import run, start_tensorflow
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +32,11 @@ def predict(
     """Prints the most probable classes of each image. Images that cannot be read are named; then the status is 1.
 
     With the file of a segmenter, it prints the classes that cover most of each image; with that of a detector, the
-    objects in each image: class, score, and left, top, right, and bottom edge in pixels.
+    objects in each image: class, score, and left, top, right, and bottom edge in pixels. An
+    export's .tflite file runs in LiteRT, without TensorFlow.
 
     Args:
-        source: Folder of a finished run, a file of weights, or a name: resnet20_digits, hf://OWNER/NAME.
+        source: Folder of a finished run or an export, a file of weights, or a name: resnet20_digits, hf://OWNER/NAME.
         images: Image files and folders of images.
         top_k: Number of classes to print for each image.
         json_output: Print JSON, one line per image.
@@ -46,6 +47,11 @@ def predict(
     if not images:
         raise ValueError("Expected images or folders of images. Received: none")
     found_by = {"--masks": masks, "--boxes": boxes, "--least-score": least_score}
+    if resnet_keras.exporting.is_litert(source):
+        _expect_only("", found_by, f"{source}, an export of a classifier")
+        exported = resnet_keras.exporting.LiteRTClassifier.open(source)
+        return _print(exported.predictions(images, top_k, on_corrupt="skip"), images, json_output)
+    start_tensorflow()
     if resnet_keras.segmentation.is_segmenter(source):
         _expect_only("--masks", found_by, f"{source}, a segmenter")
         return _segment(source, images, top_k, json_output, masks)
@@ -54,8 +60,12 @@ def predict(
         return _detect(source, images, json_output, boxes, 0.5 if least_score is None else least_score)
     _expect_only("", found_by, f"{source}, a classifier")
     classifier = resnet_keras.Classifier.from_pretrained(source)
+    return _print(resnet_keras.predict(classifier, images, top_k=top_k, on_corrupt="skip"), images, json_output)
+
+
+def _print(predictions: Iterable[Any], images: Sequence[Path], json_output: bool) -> int:
     wanted, predicted = len(resnet_keras.data.image_paths(images)), 0
-    for prediction in resnet_keras.predict(classifier, images, top_k=top_k, on_corrupt="skip"):
+    for prediction in predictions:
         predicted += 1
         if json_output:
             classes = [{"class": name, "probability": value} for name, value in prediction.classes]
@@ -134,4 +144,4 @@ def _each(images: Sequence[Path], show: Callable[[Path], None]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet predict`."""
-    return run(predict, "resnet predict", argv)
+    return run(predict, "resnet predict", argv, tensorflow=False)

@@ -21,4 +21,4 @@ def recipes(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet recipes`."""
-    return run(recipes, "resnet recipes", argv)
+    return run(recipes, "resnet recipes", argv, tensorflow=False)

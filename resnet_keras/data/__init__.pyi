@@ -14,11 +14,11 @@ from .image_checks import broken_images as broken_images
 from .image_checks import without as without
 from .image_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .image_files import files_below as files_below
+from .image_files import image_paths as image_paths
 from .image_ops import decode as decode
 from .image_ops import normalize as normalize
 from .image_ops import resize as resize
 from .image_ops import whole as whole
-from .input_images import image_paths as image_paths
 from .opening import DataSource as DataSource
 from .opening import open_split as open_split
 from .preprocessing import Preprocessing as Preprocessing

@@ -27,6 +27,8 @@ def augment(
     preprocessing: Preprocessing,
     seed: tf.Tensor,
     mirrored: tf.Tensor | None = None,
+    *,
+    finished: bool = False,
 ) -> tf.Tensor:
     """Returns a normalized and augmented batch: padded and cropped (§4.2), mirrored, recolored (§3.4), erased.
 
@@ -36,25 +38,26 @@ def augment(
         preprocessing: Size and normalization of the network's input. Padding is the mean color, 0 when normalized.
         seed: Two integers; equal seeds give equal results.
         mirrored: Images to mirror, bool (N,); drawn at random if `None`.
+        finished: Whether the images come from `normalize_and_mirror`, so that neither is to be done, nor padding.
 
     Returns:
         Float32 (N, *image_size, C).
     """
-    images = normalize(pixels, preprocessing)
+    images = pixels if finished else normalize(pixels, preprocessing)
     count = tf.shape(images)[0]
-    crop_seed, flip_seed, color_seed = tf.unstack(tf.random.split(seed, 3))
-    if augmentation.pad_pixels:
+    crop_seed, _, color_seed = tf.unstack(tf.random.split(seed, 3))
+    if augmentation.pad_pixels and not finished:
         height, width = preprocessing.image_size
         pad = augmentation.pad_pixels
         images = tf.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         corners = tf.random.stateless_uniform((count, 2), crop_seed, 0, 2 * pad + 1, tf.int32)
         images = tf.gather(images, corners[:, :1] + tf.range(height), axis=1, batch_dims=1)
         images = tf.gather(images, corners[:, 1:] + tf.range(width), axis=2, batch_dims=1)
-    if augmentation.flip:
-        if mirrored is None:
-            mirrored = tf.random.stateless_uniform((count,), flip_seed) < 0.5
-        # A stepped slice and a condition that is broadcast would take six times as long.
-        images = tf.compat.v1.where(mirrored, tf.reverse(images, [2]), images)
+    if augmentation.flip and not finished:
+        mirrored = draw_mirrored(count, seed) if mirrored is None else mirrored
+        # A stepped slice, a condition that is broadcast, and four dimensions would take several times as long.
+        rows = tf.reshape(images, (-1, images.shape[2], images.shape[3]))
+        images = tf.compat.v1.where(mirrored, tf.reshape(tf.reverse(rows, [1]), tf.shape(images)), images)
     if augmentation.pca_lighting and preprocessing.channels == 3:
         amounts = tf.random.stateless_normal((count, 3), color_seed, stddev=augmentation.pca_lighting)
         shift = 255.0 * tf.matmul(amounts * _COLOR_STD, _COLOR_AXES, transpose_b=True)
@@ -64,6 +67,25 @@ def augment(
         erased = _erased(count, preprocessing.image_size, augmentation.erase, tf.random.fold_in(seed, 1))
         images = tf.where(tf.broadcast_to(erased, tf.shape(images)), tf.zeros_like(images), images)
     return images
+
+
+def draw_mirrored(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Returns which images of a batch `augment` mirrors by the seed of the batch: bool (count,)."""
+    return tf.random.stateless_uniform((count,), tf.random.split(seed, 3)[1]) < 0.5
+
+
+def normalize_and_mirror(image: tf.Tensor, preprocessing: Preprocessing, mirrored: tf.Tensor | None) -> tf.Tensor:
+    """Returns one image as `augment` begins with it, bit for bit: (H, W, C) -> float32 (H, W, C).
+
+    An image fits the cache of a core, and a batch does not. Only images that are mirrored are reversed.
+
+    Args:
+        image: Pixels 0–255 of any type.
+        preprocessing: Its normalization applies.
+        mirrored: Whether to mirror it, bool (); `None` if no images are.
+    """
+    image = normalize(image, preprocessing)
+    return image if mirrored is None else tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def _erased(count: tf.Tensor, size: tuple[int, int], probability: float, seed: tf.Tensor) -> tf.Tensor:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import struct
-
 import tensorflow as tf
 
+from resnet_keras.data.exif_bytes import LONG, MAGIC, MOST_ENTRIES, ORIENTATION, SHORT
+
 _HEADER_BYTES = 1 << 17  # Exif is in one of the first segments, each of at most 64 KiB
-_BIG, _LITTLE, _MAGIC = 0x4D4D, 0x4949, 42  # TIFF 6.0, section 2
-_ORIENTATION, _SHORT, _LONG = 0x0112, 3, 4
+_BIG, _LITTLE = 0x4D4D, 0x4949  # TIFF 6.0, section 2
 _IDAT, _EXIF = 0x49444154, 0x65584966  # PNG, third edition, §11.3.4.5
 _STEPS = (  # of rows and columns of the upright image in the stored one, transposed for the last four
     *((1, 1), (1, -1), (-1, -1), (-1, 1)),
     *((1, 1), (1, -1), (-1, -1), (-1, 1)),
 )
 _MOST_SEGMENTS = 1000  # before Exif; only malicious files have more
-_MOST_ENTRIES = 1 << 12
 
 # Regular expressions, of ASCII alone, take a tenth of the time of the search for segments, which few files need.
 _HEAD_BYTES = 1 << 12
@@ -63,27 +61,6 @@ def _found_by_python(encoded: tf.Tensor) -> tf.Tensor:
 def _found(encoded: tf.Tensor) -> tf.Tensor:
     data = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, _HEADER_BYTES), tf.uint8), tf.int32)
     return tf.cond(tf.io.is_jpeg(encoded), lambda: _of_jpeg(data), lambda: _of_png(data))
-
-
-def orientation_of_tiff(content: bytes) -> int:
-    """Returns the orientation in Exif data, as `orientation` reads it: 1 (upright) to 8.
-
-    Args:
-        content: A TIFF header and its first directory, perhaps after "Exif".
-    """
-    content = content.removeprefix(b"Exif\0\0")
-    order = ">" if content.startswith(b"MM") else "<"
-    try:
-        magic, directory = struct.unpack_from(f"{order}HI", content, 2) if content[:2] in (b"MM", b"II") else (0, 0)
-        (count,) = struct.unpack_from(f"{order}H", content, directory) if magic == _MAGIC else (0,)
-        for entry in range(directory + 2, directory + 2 + 12 * min(count, _MOST_ENTRIES), 12):
-            tag, kind, values = struct.unpack_from(f"{order}HHI", content, entry)
-            if tag == _ORIENTATION:
-                (value,) = struct.unpack_from(order + ("I" if kind == _LONG else "H"), content, entry + 8)
-                return value if kind in (_SHORT, _LONG) and values == 1 and 1 <= value <= 8 else 1
-    except struct.error:  # beyond the end
-        pass
-    return 1
 
 
 def turned_window(corner: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -155,16 +132,16 @@ def _of_jpeg(data: tf.Tensor) -> tf.Tensor:
 def _of_tiff(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     order = _number(data, start, 2, True)
     big = order == _BIG
-    known = (big | (order == _LITTLE)) & (_number(data, start + 2, 2, big) == _MAGIC)
+    known = (big | (order == _LITTLE)) & (_number(data, start + 2, 2, big) == MAGIC)
     directory = start + _number(data, start + 4, 4, big)
-    count = tf.minimum(_number(data, directory, 2, big), _MOST_ENTRIES)
+    count = tf.minimum(_number(data, directory, 2, big), MOST_ENTRIES)
     entries = directory + 2 + 12 * tf.range(count)
-    found = tf.boolean_mask(entries, _number(data, entries, 2, big) == _ORIENTATION)
+    found = tf.boolean_mask(entries, _number(data, entries, 2, big) == ORIENTATION)
     entry = tf.concat([found, [tf.size(data)]], 0)[0]
     # Two bytes in the standard; some writers use four.
     kind = _number(data, entry + 2, 2, big)
-    known &= ((kind == _SHORT) | (kind == _LONG)) & (_number(data, entry + 4, 4, big) == 1)
-    value = tf.where(kind == _LONG, _number(data, entry + 8, 4, big), _number(data, entry + 8, 2, big))
+    known &= ((kind == SHORT) | (kind == LONG)) & (_number(data, entry + 4, 4, big) == 1)
+    value = tf.where(kind == LONG, _number(data, entry + 8, 4, big), _number(data, entry + 8, 2, big))
     return tf.where(known & (value >= 1) & (value <= 8), value, 1)
 
 

@@ -6,11 +6,13 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+from resnet_keras.data.preprocessing import Preprocessing
 
 OnCorrupt = Literal["raise", "skip"]
 
@@ -46,8 +48,14 @@ def most_pixels(environment: Mapping[str, str] = os.environ) -> int:
 MOST_PIXELS = most_pixels()
 """Largest number of pixels of one image in this process."""
 
+MOST_BYTES = 2**30
+"""Largest image file that is read whole, in bytes."""
+
 MOST_SCANS = 100
 """Most scans of a JPEG; a progressive one has about 10. Each takes the time of an image, and a few bytes."""
+
+SCAN = b"\xff\xda\x00"
+"""Start of a JPEG's scan, with the upper byte of its length (ITU T.81, B.2.3). Videos behind photographs have few."""
 
 _HIDDEN_PREFIXES = (".", "@", "$")  # @eaDir is of Synology's file server, $RECYCLE.BIN of Windows
 _HIDDEN_NAMES = ("__macosx", "lost+found", "system volume information", "#recycle", "thumbs.db", "desktop.ini")
@@ -132,6 +140,28 @@ def files_below(folder: str | Path) -> list[Path]:
     return found.images
 
 
+def image_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Returns the files among `paths` and the images below the folders among them, in order.
+
+    Raises:
+        FileNotFoundError: A path does not exist, or a folder contains no image.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = files_below(path)
+            if not inside:
+                raise FileNotFoundError(
+                    f"Expected images ({', '.join(IMAGE_SUFFIXES)}) below a folder. Received: {path}"
+                )
+            found.extend(inside)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise FileNotFoundError(f"Expected an image or a folder of images. Received: {path}, which does not exist")
+    return found
+
+
 def report_passed_over(folder: str | Path, passed_over: Mapping[str, int]) -> None:
     """Logs how many files below a folder are not taken for images, and why, in a line; nothing if there are none."""
     reasons = [(why, count) for why, count in Counter(passed_over).most_common() if count]
@@ -144,6 +174,37 @@ def report_passed_over(folder: str | Path, passed_over: Mapping[str, int]) -> No
         f"{total:,} file{'s' * (total > 1)} below {folder} passed over: {', '.join(listed)} "
         f"(images are {', '.join(IMAGE_SUFFIXES)})"
     )
+
+
+def check_size(height: int, width: int, what: str) -> None:
+    """Checks that an image is not too large to decode.
+
+    Raises:
+        ValueError: It has more than `MOST_PIXELS`, or none.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"Expected an image with pixels. Received: {what}, of {height}x{width}")
+    if height * width > MOST_PIXELS:
+        raise ValueError(
+            f"Expected an image of at most {MOST_PIXELS:,} pixels; reduce it first. "
+            f"Received: {what}, of {height:,}x{width:,}"
+        )
+
+
+def check_resized(height: int, width: int, preprocessing: Preprocessing, what: str) -> None:
+    """Checks that an image does not become too large when its shorter side is resized.
+
+    Raises:
+        ValueError: One of its sides is so much longer than the other that it does.
+    """
+    side = preprocessing.shorter_side or max(preprocessing.image_size)
+    longest = side * max(height, width) // min(height, width)
+    # Rows are resized first: the largest image on the way is as high as the image and as wide as the result.
+    if longest * max(side, min(height, width)) > MOST_PIXELS:
+        raise ValueError(
+            f"Expected an image whose sides differ less: with a shorter side of {side} pixels it would have more than "
+            f"{MOST_PIXELS:,}; crop it first. Received: {what}, of {height:,}x{width:,}"
+        )
 
 
 @lru_cache(maxsize=1000)

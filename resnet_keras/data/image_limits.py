@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from resnet_keras.data.image_files import MOST_PIXELS, MOST_SCANS
-
-SCAN = b"\xff\xda\x00"
-"""Start of a JPEG's scan, with the upper byte of its length (ITU T.81, B.2.3). Videos behind photographs have few."""
+from resnet_keras.data.image_files import MOST_PIXELS, MOST_SCANS, SCAN
 
 _FIRST_CHUNK = b"\0\0\0\rIHDR"
 

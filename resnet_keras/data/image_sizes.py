@@ -1,4 +1,4 @@
-"""Size of an image from the header of its file, and limits of what is decoded and resized."""
+"""Size of an image from the header of its file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import struct
 
 import tensorflow as tf
 
-from resnet_keras.data.image_files import KINDS, MOST_PIXELS, MOST_SCANS
-from resnet_keras.data.image_limits import SCAN
+from resnet_keras.data.image_files import KINDS, MOST_SCANS, SCAN
 from resnet_keras.data.pillow_files import JPEG, PNG, size_with_pillow
-from resnet_keras.data.preprocessing import Preprocessing
 
 
 def size_in_header(encoded: bytes, what: str) -> tuple[int, int]:
@@ -37,34 +35,3 @@ def size_in_header(encoded: bytes, what: str) -> tuple[int, int]:
     if encoded.startswith(JPEG) and encoded.count(SCAN) > MOST_SCANS:
         raise ValueError(f"Expected a JPEG of at most {MOST_SCANS} scans. Received: {what}")
     return height, width
-
-
-def check_size(height: int, width: int, what: str) -> None:
-    """Checks that an image is not too large to decode.
-
-    Raises:
-        ValueError: It has more than `MOST_PIXELS`, or none.
-    """
-    if height < 1 or width < 1:
-        raise ValueError(f"Expected an image with pixels. Received: {what}, of {height}x{width}")
-    if height * width > MOST_PIXELS:
-        raise ValueError(
-            f"Expected an image of at most {MOST_PIXELS:,} pixels; reduce it first. "
-            f"Received: {what}, of {height:,}x{width:,}"
-        )
-
-
-def check_resized(height: int, width: int, preprocessing: Preprocessing, what: str) -> None:
-    """Checks that an image does not become too large when its shorter side is resized.
-
-    Raises:
-        ValueError: One of its sides is so much longer than the other that it does.
-    """
-    side = preprocessing.shorter_side or max(preprocessing.image_size)
-    longest = side * max(height, width) // min(height, width)
-    # Rows are resized first: the largest image on the way is as high as the image and as wide as the result.
-    if longest * max(side, min(height, width)) > MOST_PIXELS:
-        raise ValueError(
-            f"Expected an image whose sides differ less: with a shorter side of {side} pixels it would have more than "
-            f"{MOST_PIXELS:,}; crop it first. Received: {what}, of {height:,}x{width:,}"
-        )

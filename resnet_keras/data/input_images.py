@@ -6,7 +6,7 @@ import logging
 import os
 import reprlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.image_files import IMAGE_SUFFIXES, KINDS, OnCorrupt, files_below
+from resnet_keras.data.image_files import KINDS, MOST_BYTES, OnCorrupt, check_resized, check_size, image_paths
 from resnet_keras.data.image_ops import crop, decode, normalize, with_channels
-from resnet_keras.data.image_sizes import check_resized, check_size, size_in_header
+from resnet_keras.data.image_sizes import size_in_header
 from resnet_keras.data.pillow_files import turned_upright
 from resnet_keras.data.preprocessing import Preprocessing
 
@@ -25,7 +25,6 @@ BATCH = 32
 
 _log = logging.getLogger(__name__)
 
-_MOST_BYTES = 2**30
 _FORMS = (
     "a path, a folder, the bytes of an image file, a Pillow image, an array or tensor of (H, W), (H, W, C) or "
     "(N, H, W, C), or a list of these"
@@ -125,28 +124,6 @@ def read_images(images: Any, channels: int) -> Iterator[InputImage]:
         raise ValueError(f"Expected images: {_FORMS}. Received: {_described(images)}")
 
 
-def image_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Returns the files among `paths` and the images below the folders among them, in order.
-
-    Raises:
-        FileNotFoundError: A path does not exist, or a folder contains no image.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = files_below(path)
-            if not inside:
-                raise FileNotFoundError(
-                    f"Expected images ({', '.join(IMAGE_SUFFIXES)}) below a folder. Received: {path}"
-                )
-            found.extend(inside)
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise FileNotFoundError(f"Expected an image or a folder of images. Received: {path}, which does not exist")
-    return found
-
-
 def _is_path(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike))
 
@@ -180,8 +157,8 @@ def _read(value: Any, channels: int) -> Iterator[InputImage]:
 
 
 def _from_file(path: Path, channels: int) -> InputImage:
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"Expected an image file of at most {_MOST_BYTES:,} bytes. Received: {path}")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"Expected an image file of at most {MOST_BYTES:,} bytes. Received: {path}")
     return InputImage(_decoded(path.read_bytes(), channels, str(path)), str(path))
 
 

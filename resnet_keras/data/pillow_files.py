@@ -8,13 +8,12 @@ import struct
 import numpy as np
 from PIL import Image
 
-from resnet_keras.data.exif import orientation_of_tiff
+from resnet_keras.data.exif_bytes import ORIENTATION, orientation_of_tiff
 from resnet_keras.data.image_files import FORMATS, KINDS, MOST_PIXELS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
-_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -86,7 +85,7 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
         value = orientation_of_tiff(exif)
     else:  # of a TIFF, whose own directory it is, or of an image that the caller has made
         kinds = getattr(getattr(image, "tag_v2", None), "tagtype", {})
-        value = image.getexif().get(_ORIENTATION, 1) if kinds.get(_ORIENTATION, 3) in (3, 4) else 1
+        value = image.getexif().get(ORIENTATION, 1) if kinds.get(ORIENTATION, 3) in (3, 4) else 1
     return _TURNS.get(value) if isinstance(value, int) else None
 
 

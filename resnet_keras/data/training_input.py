@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from resnet_keras.data.augmentation import augment, random_crop, random_crop_of
+from resnet_keras.data.augmentation import augment, draw_mirrored, normalize_and_mirror, random_crop, random_crop_of
 from resnet_keras.data.auto_augment import rand_augment, trivial_augment
 from resnet_keras.data.evaluation_input import encoded, fitted, options
 from resnet_keras.data.image_ops import crop, decode, with_channels
@@ -104,10 +104,11 @@ def training_batches(
         batches = _encoded_batches(split, stream, range(batch_size) if rows is None or one_hot else rows)
 
     def augmented(step: tf.Tensor, pixels: tf.Tensor, labels: tf.Tensor, chosen: tf.Tensor) -> tuple:
-        step_seed = tf.stack([tf.cast(seed, tf.int64), step])
+        step_seed = stream.seed_at(step)
         alternate = stream.augmentation.alternate_flip
         mirrored = _alternately_mirrored(chosen, step // steps, len(split), seed) if alternate else None
-        images = augment(pixels, stream.augmentation, preprocessing, step_seed, mirrored)
+        finished = stream.finishes_each_image and not isinstance(split, ArraySplit)
+        images = augment(pixels, stream.augmentation, preprocessing, step_seed, mirrored, finished=finished)
         if not one_hot:
             return images, labels
         return mix_images(images, labels, len(split.class_names), stream.augmentation, tf.random.fold_in(step_seed, 2))
@@ -134,8 +135,23 @@ class _Stream:
         """Positions of the images in the run."""
         return range(self.first_step * self.batch_size, self.last_step * self.batch_size)
 
+    @property
+    def finishes_each_image(self) -> bool:
+        """Whether each image file is normalized and mirrored by itself: the batch is neither padded nor alternates."""
+        return not (self.augmentation.pad_pixels or self.augmentation.alternate_flip)
+
+    def finished(self, position: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+        """Returns the image at a position normalized and mirrored, if that is not done to the batch."""
+        if not self.finishes_each_image:
+            return pixels
+        mirrored = None
+        if self.augmentation.flip:
+            of_batch = draw_mirrored(self.batch_size, self.seed_at(position // self.batch_size))
+            mirrored = of_batch[position % self.batch_size]
+        return normalize_and_mirror(pixels, self.preprocessing, mirrored)
+
     def seed_at(self, position: tf.Tensor) -> tf.Tensor:
-        """Returns the seed of the image at a position, int64 (2,)."""
+        """Returns the seed of the image at a position, or of the batch of a step, int64 (2,)."""
         return tf.stack([tf.cast(self.seed, tf.int64), position])
 
     def shuffled(self, position: tf.Tensor, images: int) -> tf.Tensor:
@@ -209,7 +225,7 @@ def _encoded_batches(split: FileSplit | RecordSplit, stream: _Stream, rows: rang
             pixels = random_crop(image, augmentation, preprocessing, seed)
         else:
             pixels = crop(decode(image, preprocessing.channels), preprocessing)
-        return stream.auto_augmented(pixels, seed), label, chosen
+        return stream.finished(position, stream.auto_augmented(pixels, seed)), label, chosen
 
     def used_alone(position: tf.Tensor, image: tf.Tensor, label: tf.Tensor, chosen: tf.Tensor) -> _Triple:
         row = position % stream.batch_size

@@ -15,7 +15,7 @@ from PIL import Image
 
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.class_names import check_class_names
-from resnet_keras.data.exif import orientation_of_tiff
+from resnet_keras.data.exif_bytes import orientation_of_tiff
 from resnet_keras.data.image_files import FORMATS, KINDS, MOST_PIXELS, OnCorrupt
 
 _log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -12,18 +11,21 @@ import numpy as np
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.outputs import head_of, sigmoid, softmax
 from resnet_keras.checks.fields import check_counts
-from resnet_keras.data.class_names import class_indices, wordnet_ids
 from resnet_keras.data.image_checks import explain_broken_images
 from resnet_keras.data.splits import RecordSplit, Split
-from resnet_keras.evaluation.predictions import Evaluation, SplitPredictions, measures_of_one, measures_of_several
+from resnet_keras.evaluation.class_places import check_places, class_places
+from resnet_keras.evaluation.predictions import (
+    Evaluation,
+    EvaluationProgress,
+    SplitPredictions,
+    measures_of_one,
+    measures_of_several,
+)
 from resnet_keras.evaluation.view_batches import view_batches
 from resnet_keras.evaluation.views import Views
 from resnet_keras.surgery.cloning import clone_for_any_size
 
 _log = logging.getLogger(__name__)
-
-_NAMED = 3  # classes in a message
-_REPORT_SECONDS = 10.0
 
 
 def evaluate(
@@ -73,7 +75,7 @@ def predict_split(
     networks = [_EqualBatches(member, views) for member in members]
     several = head_of(members[0].model) == "sigmoid"
     columns: list[tuple[np.ndarray, ...]] = []
-    progress = _Progress(len(split))
+    progress = EvaluationProgress(len(split))
     with explain_broken_images(split):
         for positions, inputs, labels in batches:
             probabilities = _probabilities(networks, inputs, views, batch_size)
@@ -114,7 +116,7 @@ def _check(members: list[Classifier], views: Views, split: Split) -> None:
                 "Expected classifiers with their classes in the same order. Received: "
                 f"{', '.join(members[0].class_names[:5])} ... and {', '.join(member.class_names[:5])} ..."
             )
-        _check_places(member.class_names, members[0].class_names, "another classifier has")
+        check_places(member.class_names, members[0].class_names, "another classifier has")
 
 
 def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
@@ -127,16 +129,12 @@ def align_classes(split: Split, class_names: tuple[str, ...]) -> Split:
     Raises:
         ValueError: The number of classes differs, and not all names are names of the classifier.
     """
-    found = class_indices(split.class_names, class_names)
-    if len(split.class_names) == len(class_names) and found in (None, list(range(len(class_names)))):
-        _check_places(split.class_names, class_names, "the data have")
+    places = class_places(split.class_names, class_names, ordered=isinstance(split, RecordSplit))
+    if places == list(range(len(class_names))) or isinstance(split, RecordSplit):
         return split
-    if found is None or isinstance(split, RecordSplit):
-        raise ValueError(
-            f"Expected a split of the classifier's {len(class_names)} classes, or a folder of some of them by their "
-            f"names. Received: one of {len(split.class_names)}"
-        )
-    labels = np.array(found)[split.labels] if split.labels.ndim == 1 else _moved(split.labels, found, len(class_names))
+    labels = (
+        np.array(places)[split.labels] if split.labels.ndim == 1 else _moved(split.labels, places, len(class_names))
+    )
     return replace(split, labels=labels, class_names=class_names)
 
 
@@ -145,22 +143,6 @@ def _moved(labels: np.ndarray, places: list[int], classes: int) -> np.ndarray:
     moved = np.zeros((len(labels), classes), labels.dtype)
     moved[:, places] = labels
     return moved
-
-
-def _check_places(names: tuple[str, ...], class_names: tuple[str, ...], subject: str) -> None:
-    """Refuses class names that a classifier has at other places, and warns of names that it does not have."""
-    if names == class_names or tuple(names) == wordnet_ids():
-        return
-    pairs = [(name, known) for name, known in zip(names, class_names, strict=True) if name != known]
-    known_elsewhere = [name for name, _ in pairs if name in class_names]
-    numbered = tuple(map(str, range(len(names))))
-    if known_elsewhere and numbered not in (names, class_names):
-        raise ValueError(
-            "Expected the classifier's classes, or none of them. Received: classes of other names beside "
-            f"{known_elsewhere[0]}, such as {next(name for name in names if name not in class_names)}"
-        )
-    shown = ", ".join(f"{name} as {known}" for name, known in pairs[:_NAMED]) + ", ..." * (len(pairs) > _NAMED)
-    _log.warning(f"{subject} other class names than the classifier; they are matched by their order: {shown}")
 
 
 def _probabilities(
@@ -199,27 +181,3 @@ class _EqualBatches:
         if count < size and self._fill:
             images = np.concatenate([images, np.broadcast_to(images[-1:], (size - count, *shape))])
         return self._scores(images)[:count]
-
-
-class _Progress:
-    """Progress of an evaluation, logged every `_REPORT_SECONDS`."""
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-        self.start = self.logged = time.monotonic()
-        self.done = self.wrong = 0
-
-    def add(self, ranks: np.ndarray) -> None:
-        """Counts a batch, and logs the progress if it is time."""
-        self.done += len(ranks)
-        self.wrong += int((ranks >= 1).sum())
-        now = time.monotonic()
-        if now - self.logged < _REPORT_SECONDS:
-            return
-        self.logged = now
-        rate = self.done / (now - self.start)
-        left = (self.images - self.done) / rate
-        _log.info(
-            f"  {self.done:,} of {self.images:,} images, {rate:,.1f} images/s, {left:,.0f} s left, "
-            f"top-1 error so far {self.wrong / self.done:.2%}"
-        )

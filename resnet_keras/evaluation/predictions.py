@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
+
+_log = logging.getLogger(__name__)
+_REPORT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -141,3 +146,27 @@ def measures_of_several(probabilities: np.ndarray, labels: np.ndarray) -> tuple[
     right = np.where(several > 0, probabilities, 1 - probabilities).astype(np.float64)
     losses = -np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean(axis=1)
     return several, probabilities.argmax(axis=1), rank, losses, probabilities
+
+
+class EvaluationProgress:
+    """Progress of an evaluation, logged every `_REPORT_SECONDS`."""
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+        self.start = self.logged = time.monotonic()
+        self.done = self.wrong = 0
+
+    def add(self, ranks: np.ndarray) -> None:
+        """Counts a batch, and logs the progress if it is time."""
+        self.done += len(ranks)
+        self.wrong += int((ranks >= 1).sum())
+        now = time.monotonic()
+        if now - self.logged < _REPORT_SECONDS:
+            return
+        self.logged = now
+        rate = self.done / (now - self.start)
+        left = (self.images - self.done) / rate
+        _log.info(
+            f"  {self.done:,} of {self.images:,} images, {rate:,.1f} images/s, {left:,.0f} s left, "
+            f"top-1 error so far {self.wrong / self.done:.2%}"
+        )

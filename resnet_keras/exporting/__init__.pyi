@@ -24,6 +24,9 @@ from .exporter import export as export
 from .formats import FORMATS as FORMATS
 from .litert import convert_to_litert as convert_to_litert
 from .litert import operators as operators
+from .litert_classifier import LiteRTClassifier as LiteRTClassifier
+from .litert_classifier import is_litert as is_litert
+from .litert_evaluation import evaluate_litert as evaluate_litert
 from .mask_export import AGREEMENT as AGREEMENT
 from .mask_export import MASK_FORMATS as MASK_FORMATS
 from .mask_export import MaskArtifact as MaskArtifact

@@ -69,6 +69,10 @@ class ArtifactProcess:
         advice = "Export it again, or leave its format out with --formats"
         return self._child.receive("an artifact that runs", self._path, advice)
 
+    def limit(self, *, seconds: float, memory: int) -> None:
+        """Ends the process where one of its answers takes longer, or, on Linux, where it asks for more memory."""
+        self._child.limit(seconds=seconds, memory=memory)
+
     @functools.cached_property
     def description(self) -> dict[str, Any]:
         """Inputs, operators, operators that XNNPACK does not run, and forbidden modules that were imported."""

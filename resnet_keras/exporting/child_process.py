@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,6 +45,8 @@ class ChildProcess:
     def __init__(self, program: str, *arguments: str) -> None:
         # Isolated from the source tree and from PYTHONPATH, so that it cannot import this package by accident.
         command = [sys.executable, "-I", str(Path(__file__).with_name(program)), *arguments]
+        self._seconds: float | None = None
+        self._late = False
         self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  (closed by `close`)
         self._process = subprocess.Popen(
             ending_with_parent(command, signal.SIGKILL),
@@ -75,6 +79,20 @@ class ChildProcess:
         except OSError:  # a broken pipe
             pass
 
+    def limit(self, *, seconds: float, memory: int) -> None:
+        """Ends the process where one of its answers takes longer, or, on Linux, where it asks for more memory.
+
+        Args:
+            seconds: Of each answer from now on.
+            memory: Its address space in bytes, with its libraries.
+        """
+        self._seconds = seconds
+        if sys.platform == "linux":
+            import resource
+
+            with contextlib.suppress(OSError, ValueError):  # it has ended, or has a lower limit
+                resource.prlimit(self._process.pid, resource.RLIMIT_AS, (memory, memory))
+
     def receive(self, expected: str, subject: object, advice: str) -> Any:
         """Returns the next answer.
 
@@ -87,14 +105,36 @@ class ChildProcess:
             ArtifactError: The process has ended; the message has the reason in one line.
         """
         assert self._process.stdout
-        if line := self._process.stdout.readline():
+        if line := self._line():
             return json.loads(line)
         status = self._process.wait()
         self._stderr.seek(0)
         output = self._stderr.read()[-_OUTPUT_CHARACTERS:]
         raise ArtifactError(
-            f"Expected {expected}. Received: {subject}, status {status}: {_reason(status, output)}. {advice}", output
+            f"Expected {expected}. Received: {subject}, status {status}: {self._reason(status, output)}. {advice}",
+            output,
         )
+
+    def _line(self) -> str:
+        """Returns the next line of the process; none if it has ended, or has taken too long."""
+        assert self._process.stdout
+        if self._seconds is None:
+            return self._process.stdout.readline()
+        timer = threading.Timer(self._seconds, self._end_late)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._process.stdout.readline()
+        finally:
+            timer.cancel()
+
+    def _end_late(self) -> None:
+        self._late = True
+        self._process.kill()
+
+    def _reason(self, status: int, output: str) -> str:
+        """Returns the reason for the end of the process in one line."""
+        return f"no answer in {self._seconds:.0f} s" if self._late else _reason(status, output)
 
     def peak_memory(self) -> int:
         """Returns the largest memory that the process has held so far, with its libraries, in bytes."""

@@ -2,11 +2,13 @@
 
 The format is TensorFlow Lite's metadata (`metadata_schema.fbs` of tflite-support, which MediaPipe, ML Kit and Android
 Studio read): a flatbuffer of its own in one of the model's buffers, and the labels in a zip archive behind the model.
+The archive has the preprocessing, too, which the format has no place for.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +20,10 @@ from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.checks import extras
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.exporting.litert_classifier import CLASSIFIER, LABELS
 
 with extras.required("export", "LiteRT"):
     from ai_edge_litert import schema_py_generated as schema
-
-LABELS = "labels.txt"
 
 _NAME = "TFLITE_METADATA"
 _RGB, _GREY = 1, 2
@@ -33,7 +34,8 @@ _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 2, 1  # in their unions
 def add_metadata(path: Path, classifier: Classifier) -> None:
     """Adds metadata and labels to a `.tflite` file of pixels and probabilities.
 
-    The graph normalizes the pixels, so the metadata ask a reader to subtract 0 and to divide by 1.
+    The graph normalizes the pixels, so the metadata ask a reader to subtract 0 and to divide by 1. `LiteRTClassifier`
+    reads the preprocessing.
     """
     data = path.read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
@@ -48,6 +50,8 @@ def add_metadata(path: Path, classifier: Classifier) -> None:
     whole = io.BytesIO(bytes(builder.Output()))
     with zipfile.ZipFile(whole, "a") as archive:  # stored, so that a reader can map it
         archive.writestr(LABELS, "".join(f"{name}\n" for name in classifier.class_names))
+        described = {"preprocessing": classifier.preprocessing.to_json(), "class_names": classifier.class_names}
+        archive.writestr(CLASSIFIER, json.dumps(described))
     with files.new_file(path) as aside:
         aside.write_bytes(whole.getvalue())
 

@@ -15,7 +15,7 @@ from resnet_keras import files
 from resnet_keras.checks.extras import required
 from resnet_keras.data.image_limits import few_scans, header_size
 from resnet_keras.data.image_ops import decode_jpeg_or_png, stretched
-from resnet_keras.exporting.constant_weights import with_constant_weights
+from resnet_keras.exporting.constant_weights import with_fixed_weights
 from resnet_keras.exporting.image_bytes import MOST_PIXELS
 from resnet_keras.exporting.litert import convert_to_litert, operators
 from resnet_keras.exporting.serving import absorb_normalization
@@ -166,7 +166,8 @@ def _mask_network(network: keras.Model) -> keras.Model:
 
 
 def _write_saved_model(segmenter: Segmenter, network: keras.Model, folder: Path) -> None:
-    preprocessing, compute = segmenter.preprocessing, with_constant_weights(network)
+    preprocessing, module = segmenter.preprocessing, tf.Module()
+    compute, module.weights = with_fixed_weights(network)
     spec = tf.TensorSpec((None, None, None, preprocessing.channels), tf.uint8, name="images")
 
     @tf.function(input_signature=[tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)], autograph=False)
@@ -193,7 +194,7 @@ def _write_saved_model(segmenter: Segmenter, network: keras.Model, folder: Path)
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"masks": tf.map_fn(serve_file, image_bytes, parallel_iterations=1)}
 
-    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve, "serve_bytes": serve_bytes})
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve, "serve_bytes": serve_bytes})
 
 
 def _bounded(size: tf.Tensor) -> tf.Operation:

@@ -14,9 +14,11 @@ from typing import Any
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.exporting.formats import FORMATS, Format
+from resnet_keras.exporting.litert_classifier import CLASSIFIER, LABELS
 from resnet_keras.exporting.onnx_file import PACKAGES
 from resnet_keras.exporting.options import ExportOptions
 from resnet_keras.exporting.reference import Reference
+from resnet_keras.runs.file_hashes import artifact_digest
 from resnet_keras.runs.machine import versions
 
 REPORT, CARD = "export.json", "README.md"
@@ -51,8 +53,10 @@ def input_hashes(
     hashes: dict[Format, str] = {}
     for format_name in formats:
         own = shared.copy()
-        packages = PACKAGES if FORMATS[format_name].runtime == "onnx" else ()
-        own.update(json.dumps([format_name, *(metadata.version(package) for package in packages)]).encode())
+        runtime = FORMATS[format_name].runtime
+        packages = PACKAGES if runtime == "onnx" else ()
+        members = (LABELS, CLASSIFIER) if runtime == "litert" else ()  # earlier versions had the labels alone
+        own.update(json.dumps([format_name, *(metadata.version(package) for package in packages), *members]).encode())
         if FORMATS[format_name].integer:
             own.update(reference.calibration.tobytes())
         hashes[format_name] = own.hexdigest()
@@ -72,8 +76,8 @@ def reuse_artifact(name: Format, inputs: str, home: Path, folder: Path) -> bool:
         if artifact.get("format") != name or artifact.get("inputs_sha256") != inputs:
             continue
         parts = _parts(version, name, str(artifact.get("file")))
-        main = version / "saved_model.pb" if name == "saved_model" else parts[0]
-        if not main.is_file() or hashlib.sha256(main.read_bytes()).hexdigest() != artifact.get("sha256"):
+        main = version if name == "saved_model" else parts[0]
+        if not main.exists() or artifact_digest(main) != artifact.get("sha256"):
             continue
         for part in parts:
             (shutil.copytree if part.is_dir() else shutil.copy2)(part, folder / part.name)

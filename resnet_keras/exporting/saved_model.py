@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
-from resnet_keras.exporting.constant_weights import with_constant_weights
+from resnet_keras.exporting.constant_weights import CONSTANT_BYTES, with_fixed_weights
 from resnet_keras.exporting.image_bytes import decode_images, fit_images
 from resnet_keras.exporting.serving import Precision, serving_network
+from resnet_keras.surgery.quantization import is_quantized
 
 Pixels = Literal["uint8", "float32"]
 Sizes = Literal["any", "fixed"]
@@ -27,6 +29,7 @@ def write_saved_model(
     pixels: Pixels = "uint8",
     sizes: Sizes = "any",
     top_k: int = 5,
+    constant_bytes: float = CONSTANT_BYTES,
 ) -> None:
     """Writes a classifier as a SavedModel of four signatures, for any number N of images.
 
@@ -38,8 +41,8 @@ def write_saved_model(
     - `fixed_size` takes `images` of the network's size alone and returns `probabilities`, `features` and `logits`. It
       has no operation that resizes images, which ONNX and OpenVINO do not have either: converters read it.
 
-    Batch normalization is folded into the convolutions, and the weights are constants of the graph, which TensorFlow
-    runs fastest. The class names are in `assets/class_names.txt`, one per line.
+    Batch normalization is folded into the convolutions. Small weights are constants of the graph, large ones variables
+    that all signatures share. The class names are in `assets/class_names.txt`, one per line.
 
     Args:
         classifier: Network, preprocessing and class names.
@@ -51,6 +54,7 @@ def write_saved_model(
         sizes: Whether `images` have the network's size, "fixed", or "any" size. Other sizes are resized and cropped as
             the classifier's preprocessing resizes and crops photographs.
         top_k: Number of classes that `serve_bytes` returns, or all if there are fewer.
+        constant_bytes: Weights of up to so many bytes are constants. Those of quantization-aware training all are.
 
     Raises:
         ValueError: The network ends neither in logits nor in their softmax.
@@ -61,15 +65,15 @@ def write_saved_model(
         asset = scratch / "class_names.txt"
         asset.write_text("".join(f"{name}\n" for name in classifier.class_names), encoding="utf-8")
         module.class_names = tf.saved_model.Asset(str(asset))
-        signatures = _signatures(classifier, network, pixels, sizes, top_k)
+        compute, module.weights = _traced(network, constant_bytes)
+        signatures = _signatures(classifier, compute, pixels, sizes, top_k)
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _signatures(
-    classifier: Classifier, network: keras.Model, pixels: Pixels, sizes: Sizes, top_k: int
+    classifier: Classifier, compute: Any, pixels: Pixels, sizes: Sizes, top_k: int
 ) -> dict[str, tf.types.experimental.PolymorphicFunction]:
     preprocessing = classifier.preprocessing
-    compute = _traced(network)
     size = (None, None) if sizes == "any" else preprocessing.image_size
     images = tf.TensorSpec((None, *size, preprocessing.channels), tf.as_dtype(pixels), name="images")
     names = tf.constant(classifier.class_names)
@@ -106,12 +110,15 @@ def _signatures(
     return {"serving_default": serve, "serve_bytes": serve_bytes, "features": features, "fixed_size": fixed_size}
 
 
-def _traced(network: keras.Model) -> tf.types.experimental.PolymorphicFunction:
-    """Returns a serving network as one function that all signatures call, so that it is traced and stored once."""
-    compute = with_constant_weights(network)
+def _traced(
+    network: keras.Model, constant_bytes: float
+) -> tuple[tf.types.experimental.PolymorphicFunction, list[tf.Variable]]:
+    """Returns a serving network as one function that all signatures call, traced and stored once; and its variables."""
+    # TensorFlow rounds constants once when it loads the graph, and would round variables in each call.
+    compute, variables = with_fixed_weights(network, math.inf if is_quantized(network) else constant_bytes)
 
     @tf.function(input_signature=[tf.TensorSpec(network.input_shape, tf.float32)], autograph=False)
     def call(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: tf.cast(value, tf.float32) for name, value in compute(pixels).items()}
 
-    return call
+    return call, variables

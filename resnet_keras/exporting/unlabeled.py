@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_keras.data.image_files import OnCorrupt
-from resnet_keras.data.input_images import image_paths, input_batches
+from resnet_keras.data.image_files import OnCorrupt, image_paths
+from resnet_keras.data.input_images import input_batches
 from resnet_keras.data.preprocessing import Preprocessing
 
 NOISE = "noise"

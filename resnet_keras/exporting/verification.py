@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from resnet_keras.exporting.litert import operators
 from resnet_keras.exporting.onnx_file import onnx_operators
 from resnet_keras.exporting.options import allowed_changes
 from resnet_keras.exporting.reference import Reference
+from resnet_keras.runs.file_hashes import artifact_digest
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Verification:
         format: A key of `FORMATS`.
         file: Path of the artifact in the folder of its version.
         size_bytes: Size on the disk.
-        sha256: Digest of the file, or of a SavedModel's graph.
+        sha256: Digest of the file, or of a SavedModel's graph and variables.
         images: Number of test images.
         difference: Largest difference of a probability from the classifier's.
         logit_difference: Largest difference of a logit from the classifier's, both less the logarithm of the sum of
@@ -150,7 +150,7 @@ def verify(
         format=name,
         file="." if path.is_dir() else path.name,
         size_bytes=_size(path),
-        sha256=hashlib.sha256((path / "saved_model.pb" if path.is_dir() else path).read_bytes()).hexdigest(),
+        sha256=artifact_digest(path),
         images=len(pixels),
         difference=difference,
         logit_difference=logit_difference,

@@ -103,6 +103,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
 
 
+FUSED_LAYERS = {"BatchNormalization": BatchNormalization, "Conv2D": Conv2D}
+"""Classes by the names in files of networks of this package, for `custom_objects`: nothing is left to `fuse` then."""
+
+
 def fuse(model: keras.Model) -> keras.Model:
     """Returns `model` with the faster batch normalizations and grouped convolutions of this package.
 

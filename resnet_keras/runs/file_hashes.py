@@ -31,3 +31,11 @@ def check_hashes(folder: Path, names: Iterable[str], expected: Any) -> None:
                 f"Expected {folder / name} as the run wrote it, of SHA-256 {str(wanted[name])[:16]}.... Received: a "
                 f"changed or damaged file, of {found[:16]}...; put a copy of the run back, or train in another folder"
             )
+
+
+def artifact_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file, or of the graph and the variables of a SavedModel in a folder."""
+    digest = hashlib.sha256()
+    for part in [path / "saved_model.pb", *sorted(path.glob("variables/*"))] if path.is_dir() else [path]:
+        digest.update(part.read_bytes() if part.is_file() else b"")
+    return digest.hexdigest()

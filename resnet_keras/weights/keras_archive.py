@@ -16,8 +16,10 @@ import h5py
 import keras
 
 from resnet_keras import files
-from resnet_keras.layers.batch_norm import fuse
+from resnet_keras.layers.batch_norm import FUSED_LAYERS, fuse
 from resnet_keras.layers.fake_quant import LAYERS
+from resnet_keras.layers.keras_internals import zero_initial_weights
+from resnet_keras.weights.archive_member import open_member
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MOST_JSON_BYTES = 2**24  # ResNet-1202's has 4 MB
@@ -132,7 +134,8 @@ def open_archive(path: Path) -> keras.Model:
         Exception: Of any kind, from Keras or `check_archive`: the file is damaged or malicious.
     """
     check_archive(path)
-    return fuse(keras.saving.load_model(path, custom_objects=LAYERS, compile=False))
+    with zero_initial_weights():  # which the file replaces
+        return fuse(keras.saving.load_model(path, custom_objects={**LAYERS, **FUSED_LAYERS}, compile=False))
 
 
 def check_archive(path: Path) -> None:
@@ -147,7 +150,7 @@ def check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         config = json_member(archive, CONFIG)
         member = weights_member(archive, path)
-        with archive.open(member) as content, h5py.File(content) as file:
+        with open_member(archive, member, path) as content, h5py.File(content) as file:
             held = check_arrays(file, member.file_size)
     for value in _objects(config["config"]):
         _check_class(value)

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from resnet_keras.layers.traversal import flat_layers
+from resnet_keras.weights.archive_member import open_member
 from resnet_keras.weights.keras_archive import check_arrays, json_member, weights_member
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -76,7 +77,7 @@ def _open_h5(path: Path) -> Iterator[h5py.File]:
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
             member = weights_member(archive, path)
-            with archive.open(member) as content, h5py.File(content) as file:
+            with open_member(archive, member, path) as content, h5py.File(content) as file:
                 check_arrays(file, member.file_size)
                 yield file
     else:

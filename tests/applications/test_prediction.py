@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.prediction import predict
+from resnet_keras.data.image_files import image_paths
 from resnet_keras.data.image_ops import normalize
-from resnet_keras.data.input_images import image_paths
 from resnet_keras.data.opening import open_split
 
 

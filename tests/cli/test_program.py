@@ -1,6 +1,6 @@
 """The program `resnet`: its help, its errors, its exit statuses, and where its progress lines go."""
 
-import importlib
+import importlib.util
 import logging
 import subprocess
 import sys
@@ -309,3 +309,11 @@ def test_the_program_is_found_by_its_names(capsys: pytest.CaptureFixture[str]) -
         assert f"usage: {name}" in done.stdout
     for name in program.COMMANDS:
         assert callable(importlib.import_module(f"resnet_keras.cli.{name}").main)
+
+
+def test_packages_that_keras_imports_on_the_side_are_hidden_from_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "sklearn", raising=False)
+    with program._without_side_doors(), pytest.raises(ImportError):
+        importlib.import_module("sklearn")
+    assert "sklearn" not in sys.modules
+    assert importlib.util.find_spec("sklearn") is not None

@@ -12,7 +12,8 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from resnet_keras.data import exif as exif_module
-from resnet_keras.data.exif import orientation, orientation_of_tiff, turn, turned_window
+from resnet_keras.data.exif import orientation, turn, turned_window
+from resnet_keras.data.exif_bytes import orientation_of_tiff
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.pillow_files import turned_upright
 

@@ -12,9 +12,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from resnet_keras.data.image_files import MOST_PIXELS, image_paths
 from resnet_keras.data.image_ops import crop, normalize
-from resnet_keras.data.image_sizes import MOST_PIXELS, size_in_header
-from resnet_keras.data.input_images import image_paths, input_batches, read_images
+from resnet_keras.data.image_sizes import size_in_header
+from resnet_keras.data.input_images import input_batches, read_images
 from resnet_keras.data.preprocessing import Preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)

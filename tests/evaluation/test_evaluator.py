@@ -21,7 +21,7 @@ from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample, subset
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
-from resnet_keras.evaluation import evaluator as evaluation
+from resnet_keras.evaluation import predictions as evaluation
 from resnet_keras.evaluation import view_batches
 from resnet_keras.evaluation.evaluator import align_classes, evaluate, predict_split
 from resnet_keras.evaluation.predictions import Evaluation, ranks

@@ -13,6 +13,7 @@ from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.artifact_worker import LiteRTModel
+from resnet_keras.exporting.litert_classifier import LiteRTClassifier
 from resnet_keras.exporting.litert_metadata import add_metadata
 
 GREY = Preprocessing(image_size=(12, 16), channels=1, mean=(100.0,), std=(50.0,))
@@ -106,11 +107,14 @@ def test_the_metadata_follow_the_schema(file: tuple[Path, bytes]) -> None:
     assert (labels.text(0), labels.number(2, "b")) == ("labels.txt", 2)
 
 
-def test_the_labels_lie_in_a_zip_archive_in_the_file(file: tuple[Path, bytes]) -> None:
+def test_labels_and_preprocessing_lie_in_a_zip_archive_in_the_file(file: tuple[Path, bytes]) -> None:
     with zipfile.ZipFile(file[0]) as archive:
-        assert archive.namelist() == ["labels.txt"]
+        assert archive.namelist() == ["labels.txt", "classifier.json"]
         assert archive.getinfo("labels.txt").compress_type == zipfile.ZIP_STORED
         assert archive.read("labels.txt").decode().splitlines() == ["one", "zwei", "três"]
+    opened = LiteRTClassifier.open(file[0])
+    assert opened.preprocessing == GREY
+    assert opened.class_names == ("one", "zwei", "três")
 
 
 def test_the_model_is_the_same(file: tuple[Path, bytes], tmp_path: Path) -> None:

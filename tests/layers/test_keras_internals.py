@@ -1,6 +1,7 @@
 """The private names of Keras: which there are, and that no other module uses one."""
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import resnet_keras
 from resnet_keras.layers import keras_internals as internals
+from resnet_keras.layers.keras_internals import zero_initial_weights
 
 PACKAGE = Path(resnet_keras.__file__).parent
 OF_LITERT = {"_get_ops_details"}  # of its interpreter
@@ -178,3 +180,16 @@ def test_only_a_subclass_with_the_name_of_its_layer_is_saved_as_that_layer() -> 
     for layer in (type("Wide", (keras.layers.Dense,), {}), type("Dense", (keras.layers.ReLU,), {})):
         with pytest.raises(TypeError, match="subclass of the layer of `keras.layers` with its name"):
             internals.saved_as_keras_layer(layer)
+
+
+def test_initial_weights_are_zeros_in_this_thread_and_context_alone() -> None:
+    def kernel() -> np.ndarray:
+        layer = keras.layers.Dense(3, kernel_initializer="he_normal")
+        layer.build((None, 2))
+        return np.asarray(layer.kernel)
+
+    with ThreadPoolExecutor(1) as other, zero_initial_weights():
+        assert not kernel().any()
+        assert other.submit(kernel).result().all()
+    assert kernel().all()
+    assert keras.layers.Dense(3).kernel_initializer.__class__ is keras.initializers.GlorotUniform

@@ -15,14 +15,15 @@ import keras
 import numpy as np
 import pytest
 from helpers.small_detectors import C4, FPN, small_detector
-from helpers.small_networks import TWO_STAGES
+from helpers.small_networks import TWO_STAGES, drawn
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import architecture
 from resnet_keras.surgery import quantize
-from resnet_keras.weights.keras_archive import _Network, check_archive
+from resnet_keras.weights.archive_member import open_member
+from resnet_keras.weights.keras_archive import _Network, check_archive, open_archive, save_archive
 
 INPUT = Preprocessing(image_size=(8, 8), channels=3, mean=(0, 0, 0), std=(1, 1, 1))
 Content = dict[str, Any]
@@ -263,3 +264,41 @@ def test_a_damaged_file_is_one_sentence_or_another_classifier(
             outcomes["refused"] += 1
     print(outcomes)
     assert outcomes["refused"] > count // 2
+
+
+def test_a_file_of_ours_is_opened_with_the_layers_that_it_was_made_of(tmp_path: Path) -> None:
+    model = drawn(build(TWO_STAGES, input_shape=(8, 8, 3), classes=4))
+    save_archive(model, tmp_path / "x.keras", "x.json", {})
+    opened = open_archive(tmp_path / "x.keras")
+    kinds = [type(layer) for layer in opened.layers]
+    assert kinds == [type(layer) for layer in model.layers]
+    for found, expected in zip(opened.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    fresh = opened.layers[-1].__class__.from_config(opened.layers[-1].get_config())
+    fresh.build((None, 8))
+    assert np.asarray(fresh.kernel).any()  # its initializer draws, although the file was read without
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_member_is_read_at_any_place(method: int, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).integers(0, 9, 10_000).astype(np.uint8).tobytes()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
+        archive.writestr("before", b"x" * 77)
+        archive.writestr("member", content)
+    archive = zipfile.ZipFile(tmp_path / "x.zip")
+    with archive, open_member(archive, archive.getinfo("member"), tmp_path / "x.zip") as file:
+        for start, count in ((9000, 500), (3, 7), (9990, 100), (0, 10_000)):
+            assert file.seek(start) == start
+            assert file.read(count) == content[start : start + count]
+        assert file.seek(-5, 2) == 9995
+        assert file.tell() == 9995
+
+
+def test_a_member_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("member", b"x" * 100)
+        member = archive.getinfo("member")
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        member.file_size = member.compress_size = 10_000
+        with pytest.raises(zipfile.BadZipFile), open_member(archive, member, tmp_path / "x.zip"):
+            pass
