@@ -42,10 +42,10 @@ def evaluate(
     ignored_label: int | None = None,
     json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Prints the top-1 and top-5 error of a classifier, or of an ensemble that averages the scores of several.
+    """Prints the top-1 and top-5 error of a classifier or of an averaged ensemble.
 
-    Of a segmentation network, it prints the mean IoU, that of each class, and the pixel accuracy, at full resolution;
-    of a detector, COCO's average precision, that of each class, and PASCAL VOC's. A .tflite file runs in LiteRT alone.
+    Of a segmentation network, it prints IoU and pixel accuracy at full resolution; of a detector, COCO's and PASCAL
+    VOC's average precision.
 
     Args:
         sources: Folders of finished runs, files, or names of weights in the package; or one export or .tflite file.
