@@ -20,6 +20,7 @@ from resnet_keras.detection.average_precision import FoundBoxes
 from resnet_keras.detection.box_input import CanvasBatch, canvas_batches
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
+from resnet_keras.detection.region_layers import Detections
 from resnet_keras.detection.results import DetectionResult, measure_detections
 from resnet_keras.weights.keras_archive import open_archive, save_archive
 from resnet_keras.weights.keras_file import read_member
@@ -45,7 +46,8 @@ class Detector:
         fit: Shorter and longest side of an image on the canvas; `None` fills it. See `box_batches`.
 
     Raises:
-        ValueError: The model does not take images of the preprocessing's size, or a name is not a line of text.
+        ValueError: The model does not take images of the preprocessing's size, has other numbers of classes, or is no
+            Faster R-CNN; or a name is not a line of text.
     """
 
     model: keras.Model
@@ -62,6 +64,15 @@ class Detector:
             raise ValueError(
                 f"Expected a model from `FasterRCNN` that takes images of {wanted}. Received: {self.model.name}, which "
                 f"takes {taken or self.model.input_shape}"
+            )
+        # Keras can open a file only where the module of these layers is imported.
+        if not any(isinstance(layer, Detections) for layer in self.model.layers):
+            raise ValueError(f"Expected a model from `FasterRCNN`. Received: {self.model.name}, without detections")
+        classes = self.model.get_layer("box_head").output["logits"].shape[-1] - 1
+        if classes != len(self.class_names):
+            raise ValueError(
+                f"Expected a name for each of the {classes} classes of {self.model.name}. Received: "
+                f"{len(self.class_names)}"
             )
 
     def __repr__(self) -> str:

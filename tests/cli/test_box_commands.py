@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from PIL import Image
 
 from resnet_keras.cli import export, predict
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.detection import detector
 from resnet_keras.detection.detector import Detector
 
 CANVAS = Preprocessing(image_size=(64, 96), channels=3, mean=(124, 116, 104), std=(58, 57, 57))
@@ -54,12 +58,25 @@ def test_objects_are_printed_as_json_and_drawn_and_broken_images_named(
 
 
 @pytest.mark.slow
-def test_objects_are_printed_as_lines(saved: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_objects_are_printed_as_lines_by_a_program_that_has_made_no_detector(saved: tuple[Path, Path]) -> None:
     file, photos = saved
-    assert predict.main([str(file), str(photos / "garden.png")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    command = [sys.executable, "-m", "resnet_keras.cli", "predict", str(file), str(photos / "garden.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     assert re.fullmatch(r".*garden.png: \d+ objects", lines[0])
     assert all(re.fullmatch(r"  (cat|dog|bird) \d+\.\d\d% at (-?\d+\.\d, ){3}-?\d+\.\d", line) for line in lines[1:])
+
+
+def test_whatever_opens_a_detector_has_its_layers() -> None:
+    tree = ast.parse(Path(detector.__file__).read_text(encoding="utf-8"))
+    modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert "resnet_keras.detection.region_layers" in modules  # Keras knows them from there on
+
+
+def test_names_are_as_many_as_classes_of_a_faster_rcnn() -> None:
+    with pytest.raises(ValueError, match=r"a name for each of the 3 classes of faster_rcnn_resnet10. Received: 2"):
+        Detector(small_detector(), CANVAS, NAMES[:2])
 
 
 @pytest.mark.parametrize(
