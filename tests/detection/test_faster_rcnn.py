@@ -70,7 +70,7 @@ def test_a_network_of_free_size_computes_what_one_of_fixed_size_does(detector: k
     assert free({"images": wide[0], "sizes": wide[1]})["boxes"].shape == (1, 20, 4)
 
 
-@pytest.mark.parametrize("row", [FPN, C4], ids=["fpn", "c4"])
+@pytest.mark.parametrize("row", [FPN, pytest.param(C4, marks=pytest.mark.slow)], ids=["fpn", "c4"])
 def test_a_file_holds_the_whole_detector_and_weights_for_the_same_one(row: Any, tmp_path: Path) -> None:
     model = small_detector(row)
     expected = model(inputs())
