@@ -58,6 +58,7 @@ ORDER = {
             "class_map",
             "loaded_network",
             "classifier",
+            "model_files",
             "torch_files",
         ),
         *("conversion", "prediction", "keras_functions"),

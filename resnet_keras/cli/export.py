@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -53,88 +54,36 @@ def export(
         options: Formats, types, and tolerances of the verification.
         skip_broken: Skip and count broken images, labels outside the classes and empty classes.
     """
+    exporting = resnet_keras.exporting
+    publish: Callable[..., Any]
     if resnet_keras.segmentation.is_segmenter(source):
-        return _export_masks(source, to, name, version, dataset, data_dir, images, options)
-    if resnet_keras.detection.is_detector(source):
-        return _export_boxes(source, to, name, version, dataset, data_dir, images, options)
+        _expect_few(options, {"dataset": dataset}, f"a segmentation network. Received: {source}")
+        publish, chosen = exporting.export_masks, {"data_dir": data_dir, "images": images, **_few(options)}
+    elif resnet_keras.detection.is_detector(source):
+        _expect_few(options, {"dataset": dataset, "data_dir": data_dir}, f"a detector. Received: {source}")
+        if images is None:
+            raise ValueError(f"Expected `images`, a folder of images with objects, with a detector. Received: {source}")
+        publish, chosen = exporting.export_detections, {"images": images, **_few(options)}
+    else:
+        publish, chosen = resnet_keras.export, {"dataset": dataset, "data_dir": data_dir, "images": images}
+        chosen |= {"skip_broken": skip_broken, **asdict(options)}
     try:
-        done = resnet_keras.export(
-            source,
-            to,
-            name=name,
-            version=version,
-            dataset=dataset,
-            data_dir=data_dir,
-            images=images,
-            skip_broken=skip_broken,
-            **asdict(options),
-        )
-    except (resnet_keras.exporting.ExportRefused, resnet_keras.exporting.ArtifactError) as error:
+        done = publish(source, to, name=name, version=version, **chosen)
+    except (
+        exporting.ExportRefused,
+        exporting.MaskDisagreement,
+        exporting.DetectionDisagreement,
+        exporting.ArtifactError,
+    ) as error:
         print(f"resnet export: {error}", file=sys.stderr)
         return REFUSED
     print(f"published {done.path}; see {done.path / 'README.md'}")
     return 0
 
 
-def _export_masks(
-    source: str,
-    to: Path,
-    name: str | None,
-    version: int | None,
-    dataset: str | None,
-    data_dir: Path | None,
-    images: Path | None,
-    options: ExportOptions,
-) -> int:
-    exporting = resnet_keras.exporting
-    _expect_few(options, {"dataset": dataset}, f"a segmentation network. Received: {source}")
-    try:
-        done = exporting.export_masks(
-            source,
-            to,
-            name=name,
-            version=version,
-            data_dir=data_dir,
-            images=images,
-            formats=options.formats,
-            agreement=_agreement(options),
-        )
-    except (exporting.MaskDisagreement, exporting.ArtifactError) as error:
-        print(f"resnet export: {error}", file=sys.stderr)
-        return REFUSED
-    print(f"published {done.path}; see {done.path / 'README.md'}")
-    return 0
-
-
-def _export_boxes(
-    source: str,
-    to: Path,
-    name: str | None,
-    version: int | None,
-    dataset: str | None,
-    data_dir: Path | None,
-    images: Path | None,
-    options: ExportOptions,
-) -> int:
-    exporting = resnet_keras.exporting
-    _expect_few(options, {"dataset": dataset, "data_dir": data_dir}, f"a detector. Received: {source}")
-    if images is None:
-        raise ValueError(f"Expected `images`, a folder of images with objects, with a detector. Received: {source}")
-    try:
-        done = exporting.export_detections(
-            source,
-            to,
-            images=images,
-            name=name,
-            version=version,
-            formats=options.formats,
-            agreement=_agreement(options),
-        )
-    except (exporting.DetectionDisagreement, exporting.ArtifactError) as error:
-        print(f"resnet export: {error}", file=sys.stderr)
-        return REFUSED
-    print(f"published {done.path}; see {done.path / 'README.md'}")
-    return 0
+def _few(options: ExportOptions) -> dict[str, Any]:
+    """Returns the options that exports of all tasks have."""
+    return {"formats": options.formats, "agreement": _agreement(options)}
 
 
 def _expect_few(options: ExportOptions, others: dict[str, object], what: str) -> None:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.applications.classifier import RUN_MODEL
+from resnet_keras.applications.model_files import has_member, open_model_file
 from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.input_images import read_images
 from resnet_keras.data.preprocessing import Preprocessing
@@ -22,8 +22,7 @@ from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
 from resnet_keras.detection.region_layers import Detections
 from resnet_keras.detection.results import DetectionResult, measure_detections
-from resnet_keras.weights.keras_archive import open_archive, save_archive
-from resnet_keras.weights.keras_file import read_member
+from resnet_keras.weights.keras_archive import save_archive
 
 MEMBER = "detector.json"
 """The member of a `.keras` file that Keras does not write: preprocessing and class names."""
@@ -88,25 +87,13 @@ class Detector:
             FileNotFoundError: There is no such file, or no finished run in the folder.
             ValueError: The file is damaged, malicious, or not of a detector.
         """
-        path = _file_of(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected a .keras file of a detector, or the folder of a finished run. Received: no file {path}"
-            )
-        metadata = read_member(path, MEMBER)
-        if metadata is None:
-            raise ValueError(
-                f"Expected a .keras file with preprocessing and class names, as `Detector.save` writes it. Received: "
-                f"{path}, without them"
-            )
-        try:
-            preprocessing, names = Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"])
-            fit = tuple(map(int, metadata["fit"])) if metadata["fit"] else None
-            return cls(open_archive(path), preprocessing, names, fit)  # type: ignore[arg-type]
-        except Exception as error:  # of any kind, from Keras
-            raise ValueError(
-                f"Expected a whole .keras file. Received: {path}, which can't be read: {str(error)[:300]}"
-            ) from error
+
+        def made(model: keras.Model, metadata: dict[str, Any]) -> Detector:
+            shorter, longer = metadata["fit"] or (0, 0)
+            fit = (int(shorter), int(longer)) if metadata["fit"] else None
+            return cls(model, Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"]), fit)
+
+        return open_model_file(path, MEMBER, "a detector", made)
 
     def save(self, path: str | Path) -> None:
         """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
@@ -181,9 +168,4 @@ class Detector:
 
 def is_detector(path: str | Path) -> bool:
     """Returns whether a file is one that `Detector.save` wrote, or a folder that of a finished run with one."""
-    path = _file_of(path)
-    return path.suffix == ".keras" and path.is_file() and read_member(path, MEMBER) is not None
-
-
-def _file_of(path: str | Path) -> Path:
-    return Path(path, RUN_MODEL) if Path(path).is_dir() else Path(path)
+    return has_member(path, MEMBER)

@@ -12,14 +12,13 @@ import numpy as np
 from PIL import Image
 
 from resnet_keras import files
-from resnet_keras.applications.classifier import RUN_MODEL
+from resnet_keras.applications.model_files import has_member, open_model_file
 from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.image_ops import normalize, stretched
 from resnet_keras.data.input_images import read_images
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.segmentation.measures import scores_of
-from resnet_keras.weights.keras_archive import open_archive, save_archive
-from resnet_keras.weights.keras_file import read_member
+from resnet_keras.weights.keras_archive import save_archive
 from resnet_keras.weights.sources import SEGMENTER_MEMBER
 
 
@@ -76,24 +75,11 @@ class Segmenter:
             FileNotFoundError: There is no such file, or no finished run in the folder.
             ValueError: The file is damaged, malicious, or not of a segmenter.
         """
-        path = _file_of(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"Expected a .keras file of a segmenter, or the folder of a finished run. Received: no file {path}"
-            )
-        metadata = read_member(path, SEGMENTER_MEMBER)
-        if metadata is None:
-            raise ValueError(
-                f"Expected a .keras file with preprocessing and class names, as `Segmenter.save` writes it. Received: "
-                f"{path}, without them"
-            )
-        try:
-            preprocessing, names = Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"])
-            return cls(open_archive(path), preprocessing, names)
-        except Exception as error:  # of any kind, from Keras
-            raise ValueError(
-                f"Expected a whole .keras file. Received: {path}, which can't be read: {str(error)[:300]}"
-            ) from error
+
+        def made(model: keras.Model, metadata: dict[str, Any]) -> Segmenter:
+            return cls(model, Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"]))
+
+        return open_model_file(path, SEGMENTER_MEMBER, "a segmenter", made)
 
     def save(self, path: str | Path) -> None:
         """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
@@ -125,12 +111,7 @@ class Segmenter:
 
 def is_segmenter(path: str | Path) -> bool:
     """Returns whether a file is one that `Segmenter.save` wrote, or a folder that of a finished run with one."""
-    path = _file_of(path)
-    return path.suffix == ".keras" and path.is_file() and read_member(path, SEGMENTER_MEMBER) is not None
-
-
-def _file_of(path: str | Path) -> Path:
-    return Path(path, RUN_MODEL) if Path(path).is_dir() else Path(path)
+    return has_member(path, SEGMENTER_MEMBER)
 
 
 def covered_fractions(mask: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
