@@ -46,7 +46,7 @@ function = loaded.signatures["serving_default"]
 pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3)).astype(spec.dtype.as_numpy_dtype)
 images = {name: tf.constant(pixels)}
 found["loaded, MB"] = memory()
-function(**images)
+answer = function(**images)
 found["first answer, CPU s"] = seconds() - start
 found["serving, MB"] = memory()
 times = []
@@ -60,7 +60,8 @@ for other in loaded.signatures:
     file = tf.io.encode_jpeg(tf.constant(pixels[0].astype(np.uint8)))[None]
     loaded.signatures[other](**{name: file if other == "serve_bytes" else images[next(iter(images))]})
 found["all signatures, MB"] = memory()
-print(json.dumps(found))
+numbers = {name: value.numpy().tolist() for name, value in answer.items() if value.dtype == tf.float32}
+print(json.dumps([found, numbers]))
 """
 
 
@@ -102,11 +103,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models = write(args.network, Path(folder))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in models}
+        answers = {}
         for turn in range(args.rounds):
             for name in list(models)[:: 1 if turn % 2 else -1]:
                 command = [sys.executable, "-c", SERVE, str(models[name]), str(args.calls)]
                 printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-                found[name].append(json.loads(printed.splitlines()[-1]))
+                measured, answers[name] = json.loads(printed.splitlines()[-1])
+                found[name].append(measured)
     heads = list(next(iter(found.values()))[0])
     rows = [
         [name, *(f"{statistics.median(each[head] for each in turns):.{1 + ('CPU s' in head)}f}" for head in heads)]
@@ -114,7 +117,12 @@ def main() -> None:
     ]
     table = markdown_table([args.network, *heads], rows)
     print(table)
-    told = f"Written by `python benchmarks/serving_memory.py`. Peaks, medians of {args.rounds} turns, one image a call."
+    first, second = (answers[name] for name in list(models)[:2])
+    same = "equal bit for bit" if first == second else "not equal"
+    told = (
+        "Written by `python benchmarks/serving_memory.py`. Peaks, medians over the turns "
+        f"({args.rounds}), one image a call. Outputs of the first two are {same}."
+    )
     page = f"# Memory of a SavedModel while it serves\n\n{told}\n\n{table}\n"
     Path(__file__).with_suffix(".md").write_text(page, encoding="utf-8")
 
