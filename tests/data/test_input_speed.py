@@ -281,7 +281,7 @@ def test_bad_input_is_an_error_without_a_traceback(
 
 
 @pytest.mark.parametrize(
-    "arguments, said", [([], "{input,export}"), (["input"], "imagenet_torchvision"), (["export"], "--peers")]
+    "arguments, said", [([], "{input,export,scaling}"), (["input"], "imagenet_torchvision"), (["export"], "--peers")]
 )
 def test_help_lists_subcommands_and_recipes(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]

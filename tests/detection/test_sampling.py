@@ -68,8 +68,9 @@ import numpy as np
 import tensorflow as tf
 from resnet_keras.detection.losses import DetectorLoss
 from resnet_keras.detection.sampling import random_keys
+from resnet_keras.distributed.strategy import create_strategy
 
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+strategy = create_strategy(2)
 with strategy.scope():
     seed = keras.random.SeedGenerator(3)
 

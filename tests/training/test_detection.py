@@ -175,13 +175,14 @@ import numpy as np
 import tensorflow as tf
 from helpers.little_detector_runs import RECIPE
 from resnet_keras.data.opening import DataSource
+from resnet_keras.distributed.strategy import create_strategy
 from resnet_keras.training import detection
 from resnet_keras.training.image_size_phases import Phase
 
 inputs = detection.open_inputs(RECIPE, DataSource(data_dir=sys.argv[1]), None, replicas=2)
 batches = inputs.data.batches(RECIPE, inputs.preprocessing, Phase(0, 1, 3, None), None, deterministic=True)
 losses, weights = [], []
-for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+for strategy in (tf.distribute.get_strategy(), create_strategy(2)):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = detection.create_network(inputs)
