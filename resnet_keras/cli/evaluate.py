@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -75,28 +75,17 @@ def evaluate(
         _report(predictions, sources, f"{data_dir}/{split}", details, json_output)
         return
     start_tensorflow()
-    if resnet_keras.detection.is_detector(sources[0]):
-        others = {
-            "crops": crops != "center",
-            "scales": bool(scales),
-            "flip": flip,
-            "ignored_label": bool(ignored_label),
-        }
-        if wrong := [name for name, given in others.items() if given]:
-            raise ValueError(f"Expected no `{wrong[0]}` with a detector. Received: {sources[0]}")
-        measured = _detection_result(sources, split, data_dir, skip_broken)
-        if details is not None:
-            files.write_json(details / "evaluation.json", asdict(measured))
-        print(json.dumps(asdict(measured)) if json_output else f"{sources[0]} on {split}: {_box_lines(measured)}")
+    of_classifiers = {"crops": crops != "center", "scales": bool(scales), "flip": flip}
+    source = sources[0]
+    if resnet_keras.detection.is_detector(source):
+        _expect_none(of_classifiers | {"ignored_label": ignored_label is not None}, f"a detector. Received: {source}")
+        boxes = _detection_result(sources, split, data_dir, skip_broken)
+        _report_classes(boxes, "AP", boxes.class_ap, f"{source} on {split}", details, json_output)
         return
-    if resnet_keras.segmentation.is_segmenter(sources[0]):
-        others = {"crops": crops != "center", "scales": bool(scales), "flip": flip, "skip_broken": skip_broken}
-        if wrong := [name for name, given in others.items() if given]:
-            raise ValueError(f"Expected no `{wrong[0]}` with a segmentation network. Received: {sources[0]}")
-        found = _segmentation_result(sources, split, dataset, data_dir, ignored_label)
-        if details is not None:
-            files.write_json(details / "evaluation.json", asdict(found))
-        print(json.dumps(asdict(found)) if json_output else f"{sources[0]} on {split}: {_lines(found)}")
+    if resnet_keras.segmentation.is_segmenter(source):
+        _expect_none(of_classifiers | {"skip_broken": skip_broken}, f"a segmentation network. Received: {source}")
+        masks = _segmentation_result(sources, split, dataset, data_dir, ignored_label)
+        _report_classes(masks, "IoU", masks.class_iou, f"{source} on {split}", details, json_output)
         return
     if ignored_label is not None:
         raise ValueError(f"Expected no `ignored_label` with a classifier. Received: {ignored_label}")
@@ -176,20 +165,27 @@ def _detection_result(
     return detector.evaluate(part)
 
 
-def _box_lines(result: DetectionResult) -> str:
-    """Returns the measures, and a line for each class."""
-    width = max(map(len, result.class_ap))
-    classes = [f"  {name:<{width}}  {'–' if ap is None else f'{ap:.2%}':>8}" for name, ap in result.class_ap.items()]
-    return "\n".join([str(result), "AP of each class:", *classes])
+def _expect_none(given: dict[str, bool], what: str) -> None:
+    """Raises an error if an option is given that is not of such a network."""
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise ValueError(f"Expected no `{wrong[0]}` with {what}")
 
 
-def _lines(result: SegmentationResult) -> str:
-    """Returns the measures, and a line for each class."""
-    width = max(map(len, result.class_iou))
-    classes = [
-        f"  {name:<{width}}  {'–' if iou is None else f'{iou:.2%}':>8}" for name, iou in result.class_iou.items()
-    ]
-    return "\n".join([str(result), "IoU of each class:", *classes])
+def _report_classes(
+    result: SegmentationResult | DetectionResult,
+    measure: str,
+    values: Mapping[str, float | None],
+    what: str,
+    details: Path | None,
+    json_output: bool,
+) -> None:
+    """Prints the measures of a network that finds masks or boxes, and a line for each class."""
+    if details is not None:
+        files.write_json(details / "evaluation.json", asdict(result))
+    width = max(map(len, values))
+    classes = [f"  {name:<{width}}  {'–' if value is None else f'{value:.2%}':>8}" for name, value in values.items()]
+    lines = "\n".join([f"{what}: {result}", f"{measure} of each class:", *classes])
+    print(json.dumps(asdict(result)) if json_output else lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -92,7 +92,10 @@ PUBLISHED: dict[tuple[str, str], Published] = {
         "our own, after cifar10-fast and arXiv:2404.00498",
         "test, mirrored too, last epoch",
         {"resnet20": None, "resnet32": None, "resnet44": None, "resnet56": None},
-        {"resnet20": "9.37 (1 seed); 40 epochs, half of them at 24x24, 7.67 (1 seed); cut to 4 epochs 16.96 ± 0.49 (3 seeds)"},
+        {
+            "resnet20": "9.37 (1 seed); 40 epochs, half of them at 24x24, 7.67 (1 seed); "
+            "cut to 4 epochs 16.96 ± 0.49 (3 seeds)"
+        },
     ),
     **_published(
         "cifar10_modern",
