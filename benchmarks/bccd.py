@@ -2,40 +2,123 @@
 
 BCCD is the folder of that set in VOC's layout: 292 images for training and 72 for the test, of 640x480 pixels, with red
 and white blood cells and platelets; two of its boxes have no area and are left out. WEIGHTS are those of an ImageNet
-ResNet-18. The network is trained by the recipe `finetune_detector` with the changes that the command says. The table is
-of the test part after the last epoch; it is printed and written to `bccd.md`, and pictures of the first test images to
-the folder of `--pictures`.
+ResNet-18, in a file of torchvision's names. The network is trained by the recipe `finetune_detector` with the changes
+that the command says.
+
+torchvision's Faster R-CNN of the same shapes is trained beside it, in a process of its own: from the same weights of
+the backbone, with the same frozen parts, numbers of anchors and regions, steps, images in a step, learning rates,
+decay, and mirrored images. Its own are the first values of the new layers and the order of the images. `--torch PYTHON`
+names an interpreter that has torchvision and safetensors; without them the table says so.
+
+The table is of the test part after the last epoch; it is printed and written to `bccd.md`, and pictures of the first
+test images to the folder of `--pictures`. A finished run in `--workdir` is not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
+import json
 import os
-import platform
+import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from PIL import Image, ImageDraw
+from timed_runs import PICTURES, machine, parse, parser, percent, publish, train
 
 import resnet_keras
 from resnet_keras import detection
-from resnet_keras.runs import versions
 from resnet_keras.tables import markdown_table
+from resnet_keras.training import learning_rate_schedule
 
 COLORS = {"RBC": "red", "WBC": "blue", "Platelets": "lime"}
 LEAST_SCORE = 0.5
-PICTURES = 3
+HAS_PEER = """
+import importlib.util, sys
+sys.exit(not all(importlib.util.find_spec(name) for name in ("safetensors", "torch", "torchvision")))
+"""
+PEER = Path(__file__).with_name("torchvision_detector.py")
+
+Result = detection.DetectionResult
 
 
-def report(results: list[list[str]], classes: list[list[str]], arguments: argparse.Namespace, steps: int) -> str:
+def recipe_of(arguments: argparse.Namespace) -> resnet_keras.Recipe:
+    """Returns the recipe of all seeds."""
+    return resnet_keras.RECIPES["finetune_detector"].replace(
+        weights=str(arguments.weights),
+        canvas=tuple(arguments.canvas),
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+    )
+
+
+def peer_settings(
+    recipe: resnet_keras.Recipe, train_split: detection.BoxSplit, test_split: detection.BoxSplit
+) -> dict[str, Any]:
+    """Returns what torchvision's network and its training need to know."""
+    settings, row = recipe.detection, detection.DETECTORS[recipe.detection.detector or "fpn"]
+    steps = len(train_split) // recipe.data.batch_size
+    rates = learning_rate_schedule(recipe, steps)
+    sides = {(example.height, example.width) for example in test_split.examples}
+    assert len(sides) == 1, sides  # all of one size: then the canvas has one image size
+    height, width = sides.pop()
+    assert settings.canvas is not None
+    scale = min(settings.canvas[0] / height, settings.canvas[1] / width)
+    return {
+        "backbone": recipe.network.model,
+        "weights": str(Path(str(recipe.network.weights)).absolute()),
+        "fit": sorted(int(scale * side) for side in (height, width)),
+        "channels": settings.pyramid_channels,
+        "box_units": settings.box_units,
+        "anchor_sizes": list(settings.anchor_sizes),
+        "proposals_before": list(row.proposals_before),
+        "proposals": [settings.train_proposals, settings.test_proposals],
+        "sampled_anchors": settings.sampled_anchors,
+        "sampled_regions": settings.sampled_regions,
+        "classes": len(train_split.class_names),
+        "l2": recipe.optimization.l2,
+        "clip_norm": recipe.optimization.clip_norm,
+        "batch_size": recipe.data.batch_size,
+        "seed": recipe.seed,
+        "rates": [float(rates(step)) for step in range(recipe.schedule.epochs * steps)],
+        "train": _examples(train_split),
+        "test": _examples(test_split),
+    }
+
+
+def train_peer(settings: dict[str, Any], split: detection.BoxSplit, python: str, folder: Path) -> dict[str, Any]:
+    """Trains torchvision's network, unless the folder has its result; returns the result and the CPU seconds."""
+    paths = [folder / f"torchvision_{settings['seed']}{kind}.json" for kind in ("", "_found")]
+    same = all(path.exists() for path in paths) and json.loads(paths[0].read_text(encoding="utf-8")) == settings
+    if not same:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths[1].unlink(missing_ok=True)
+        paths[0].write_text(json.dumps(settings), encoding="utf-8")
+        subprocess.run([python, str(PEER), "train", *map(str, paths)], check=True)
+    answer = json.loads(paths[1].read_text(encoding="utf-8"))
+    found = [
+        detection.FoundBoxes(
+            np.array(each["boxes"], np.float64).reshape(-1, 4), np.array(each["scores"]), np.array(each["labels"]) - 1
+        )
+        for each in answer["found"]
+    ]
+    return {**answer, "result": detection.measure_detections(split, found)}
+
+
+def row(name: str, seed: int, result: Result, times: list[str]) -> list[str]:
+    """Returns a row of the table."""
+    numbers = [result.ap, result.ap50, result.ap75, result.voc2007_ap]
+    return [name, str(seed), *map(percent, numbers), *times]
+
+
+def report(
+    rows: list[list[str]], classes: list[list[str]], heads: list[str], arguments: argparse.Namespace, words: str
+) -> str:
     """Returns the page: how it was measured, and the tables."""
-    found = versions()
-    packages = ", ".join(f"{name} {found[name]}" for name in ("tensorflow", "keras"))
     height, width = arguments.canvas
     seeds = " ".join(map(str, arguments.seeds))
     return "\n".join(
@@ -43,23 +126,20 @@ def report(results: list[list[str]], classes: list[list[str]], arguments: argpar
             "# Faster R-CNN on BCCD",
             "",
             f"`python benchmarks/bccd.py BCCD WEIGHTS --epochs {arguments.epochs} --canvas {height} {width} "
-            f"--batch-size {arguments.batch_size} --seeds {seeds}` on {os.cpu_count()} CPU cores "
-            f"({platform.machine()}), {packages}: the recipe `finetune_detector` with these changes, {steps:,} steps "
-            "from ImageNet weights, 72 test images. CPU seconds are those of the process: its start, its training, and "
-            "its evaluation.",
+            f"--batch-size {arguments.batch_size} --seeds {seeds}` {machine()}: the recipe `finetune_detector` with "
+            f"these changes. {words} CPU seconds are those of the training and its evaluation.",
             "",
-            markdown_table(["seed", "AP", "AP50", "AP75", "VOC 2007 AP", "CPU s", "s"], results),
+            markdown_table(["network", "seed", "AP", "AP50", "AP75", "VOC 2007 AP", "CPU s", "s"], rows),
             "",
-            markdown_table(["class", *(f"AP, seed {seed}" for seed in arguments.seeds)], classes),
+            markdown_table(["class, AP in %", *heads], classes),
             "",
         ]
     )
 
 
-def draw(detector: detection.Detector, folder: Path, to: Path) -> None:
+def draw(detector: detection.Detector, split: detection.BoxSplit, to: Path) -> None:
     """Writes the first test images with what the detector finds, beside the same with their objects."""
     to.mkdir(parents=True, exist_ok=True)
-    split = detection.open_boxes(folder, "test", class_names=detector.class_names, on_corrupt="skip")
     for example in split.examples[:PICTURES]:
         ((pixels, found),) = detector.detections(example.image)
         sure = found.scores >= LEAST_SCORE
@@ -74,49 +154,57 @@ def draw(detector: detection.Detector, folder: Path, to: Path) -> None:
         Image.fromarray(np.concatenate(shown, 1)).save(to / f"{example.identity}.png")
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
+def _examples(split: detection.BoxSplit) -> list[dict[str, Any]]:
+    return [
+        {
+            "image": str(example.image.absolute()),
+            "boxes": example.boxes[example.trained].tolist(),
+            "labels": example.labels[example.trained].tolist(),
+        }
+        for example in split.examples
+    ]
+
+
+def _has_peer(python: str) -> bool:
+    return not subprocess.run([python, "-c", HAS_PEER], capture_output=True, check=False).returncode
 
 
 def main() -> None:
     """Trains, prints, and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bccd", type=Path)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--canvas", type=int, nargs=2, default=(256, 320))
-    parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--workdir", type=Path, default=Path("runs/bccd"), help="folder of the runs")
-    parser.add_argument("--pictures", type=Path, help="folder of pictures")
-    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
-    arguments = parser.parse_args()
-    logging.basicConfig(stream=sys.stderr, format="%(message)s")
-    logging.getLogger("resnet_keras").setLevel(logging.INFO)
-    recipe = resnet_keras.RECIPES["finetune_detector"].replace(
-        weights=str(arguments.weights),
-        canvas=tuple(arguments.canvas),
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-    )
-    rows, by_class, steps = [], {}, 0
+    flags = parser(__doc__, "bccd", Path(__file__))
+    flags.add_argument("--epochs", type=int, default=3)
+    flags.add_argument("--canvas", type=int, nargs=2, default=(256, 320))
+    flags.add_argument("--batch-size", type=int, default=2)
+    flags.add_argument("--torch", default=sys.executable, help="interpreter with torchvision")
+    flags.add_argument("--torch-seeds", type=int, nargs="*", default=[0], help="seeds of torchvision's training")
+    arguments = parse(flags)
+    recipe, folder = recipe_of(arguments), arguments.workdir
+    trainval = detection.open_boxes(arguments.bccd, "trainval", on_corrupt="skip")
+    test = detection.open_boxes(arguments.bccd, "test", class_names=trainval.class_names, on_corrupt="skip")
+    steps = arguments.epochs * (len(trainval) // arguments.batch_size)
+    words = f"{steps:,} steps from ImageNet weights, {len(test)} test images."
+    rows, results = [], {}
+    peers = arguments.torch_seeds if _has_peer(arguments.torch) else []
+    if not peers:
+        words += " torchvision was not trained: it is not installed, or no seed was asked for."
+    for seed in peers:
+        answer = train_peer(peer_settings(recipe.replace(seed=seed), trainval, test), test, arguments.torch, folder)
+        name = f"torchvision {answer['versions']['torchvision'].partition('+')[0]}"
+        rows.append(row(name, seed, answer["result"], [f"{answer['cpu_seconds']:.0f}", f"{answer['seconds']:.0f}"]))
+        results[f"torchvision, seed {seed}"] = answer["result"].class_ap
+    ours = {}
     for seed in arguments.seeds:
-        start, cpu, folder = time.perf_counter(), time.process_time(), arguments.workdir / str(seed)
-        result = resnet_keras.train(recipe.replace(seed=seed), folder, data_dir=arguments.bccd, skip_broken=True)
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        assert isinstance(result, detection.DetectionResult)
-        numbers = [result.ap, result.ap50, result.ap75, result.voc2007_ap]
-        rows.append([str(seed), *map(_percent, numbers), f"{cpu:.0f}", f"{seconds:.0f}"])
-        by_class[seed] = result.class_ap
-        split = detection.open_boxes(arguments.bccd, "trainval", on_corrupt="skip")
-        steps = arguments.epochs * (len(split) // arguments.batch_size)
-    detector = detection.Detector.load(arguments.workdir / str(arguments.seeds[0]) / "model.keras")
-    classes = [[name, *(_percent(each[name]) for each in by_class.values())] for name in detector.class_names]
-    page = report(rows, classes, arguments, steps)
-    print(page)
-    arguments.to.write_text(page, encoding="utf-8")
+        own = recipe.replace(seed=seed)
+        run = train(
+            own, folder / str(seed), data_dir=arguments.bccd, skip_broken=True, validate_epochs=arguments.epochs
+        )
+        ours[f"seed {seed}"] = run.result.class_ap
+        rows.insert(len(ours) - 1, row("`FasterRCNN`", seed, run.result, run.times))
+    results = ours | results
+    classes = [[name, *(percent(each[name]) for each in results.values())] for name in test.class_names]
+    publish(report(rows, classes, list(results), arguments, words), arguments.to)
     if arguments.pictures is not None:
-        draw(detector, arguments.bccd, arguments.pictures)
+        draw(detection.Detector.load(folder / str(arguments.seeds[0])), test, arguments.pictures)
 
 
 if __name__ == "__main__":
