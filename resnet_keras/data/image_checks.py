@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -67,22 +68,26 @@ def skip_broken_images(split: Split) -> Split:
     return without(split, broken)
 
 
-def report_turned_images(paths: Sequence[str]) -> None:
-    """Logs, once, how many of some image files are turned upright by their Exif data; nothing if none is.
+def report_turned_images(split: FileSplit | RecordSplit) -> None:
+    """Logs, once, how many images of a split are turned upright by their Exif data; nothing if none is.
 
-    Of more than a thousand files, it looks at a thousand that are evenly spaced.
+    It looks at a thousand: at files that are evenly spaced, or at the first records.
     """
-    looked_at = paths[:: -(-len(paths) // _LOOKED_AT) or 1]
-    turned = sum(_is_turned(path) for path in looked_at)
-    if turned:
-        which = "" if len(looked_at) == len(paths) else f" that were looked at, of {len(paths):,},"
-        log_once(f"{turned:,} of {len(looked_at):,} images{which} are turned upright by their Exif data")
+    count = len(split)
+    if isinstance(split, FileSplit):
+        turned = [_is_turned(path) for path in split.paths[:: -(-count // _LOOKED_AT) or 1]]
+    else:
+        records = split.records().take(_LOOKED_AT).as_numpy_iterator()
+        turned = [_is_turned(io.BytesIO(encoded)) for encoded, _ in records]
+    if any(turned):
+        which = "" if len(turned) == count else f" that were looked at, of {count:,},"
+        log_once(f"{sum(turned):,} of {len(turned):,} images{which} are turned upright by their Exif data")
 
 
-def _is_turned(path: str) -> bool:
+def _is_turned(image: str | io.BytesIO) -> bool:
     try:
-        with Image.open(path, formats=[name.upper() for name in FORMATS]) as image:  # reads the header alone
-            return turn_of(image) is not None
+        with Image.open(image, formats=[name.upper() for name in FORMATS]) as opened:  # reads the header alone
+            return turn_of(opened) is not None
     except FAILURES:  # whoever decodes the image names it
         return False
 

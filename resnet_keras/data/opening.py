@@ -100,6 +100,8 @@ def open_split(
         opened: Split = _folder(info, split, data_dir, on_corrupt)
     else:
         opened = _tfds(name, info, split, data_dir, download, on_corrupt)
+    if not isinstance(opened, ArraySplit):
+        report_turned_images(opened)
     return skip_broken_images(opened) if on_corrupt == "skip" else opened
 
 
@@ -142,7 +144,6 @@ def _folder(info: Dataset, split: str, data_dir: str | Path | None, on_corrupt: 
     found = class_files(data_dir, split, on_corrupt)
     labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
     paths = tuple(str(path) for files in found.values() for path in files)
-    report_turned_images(paths)
     return FileSplit(paths, labels, tuple(found), info)
 
 

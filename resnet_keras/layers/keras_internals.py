@@ -12,6 +12,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import keras
@@ -170,17 +171,43 @@ def patch_methods(layer: keras.layers.Layer, **methods: Callable) -> Iterator[No
         _discard_traces(layer)
 
 
-def replace_method_once(layer: keras.layers.Layer, name: str, method: Callable) -> None:
-    """Replaces a method of one layer or model for its next call; after that it has the one of its class.
+def replace_method(layer: keras.layers.Layer, name: str, method: Callable) -> None:
+    """Replaces a method of one layer or model until `vars(layer)` loses it; see `patch_methods` for what stays."""
+    object.__setattr__(layer, name, method)
 
-    See `patch_methods` for what stays as it is.
+
+@dataclass(frozen=True)
+class RunningFit:
+    """A `fit` that this thread is in.
+
+    Attributes:
+        model: The model that is trained.
+        data: The argument `x`; of a generator, the first batch, which Keras has taken.
+        depth: Number of calls from the line of the user's code to who asks.
     """
 
-    def called(*args: Any, **kwargs: Any) -> Any:
-        vars(layer).pop(name, None)
-        return method(*args, **kwargs)
+    model: keras.Model
+    data: Any
+    depth: int
 
-    object.__setattr__(layer, name, functools.wraps(method)(called))
+
+def running_fit() -> RunningFit | None:
+    """Returns the innermost `fit` of Keras that this thread is in; `None` if it is in none.
+
+    Needs the names of local variables in `Trainer.fit`, and `GeneratorDataAdapter._first_batches`: a layer has no
+    public way to its trainer, and a generator's first batch is gone.
+    """
+    frame, depth, found = inspect.currentframe(), -1, None
+    while frame is not None:
+        values = frame.f_locals if frame.f_code.co_name == "fit" else {}
+        if found is None and isinstance(values.get("self"), keras.Model) and "x" in values:
+            adapter = getattr(values.get("epoch_iterator"), "data_adapter", None)
+            first = getattr(adapter, "_first_batches", None)
+            found = values["self"], first[0] if first else values["x"]
+        elif found is not None and frame.f_globals.get("__name__", "").partition(".")[0] != "keras":
+            return RunningFit(*found, depth)
+        frame, depth = frame.f_back, depth + 1
+    return None
 
 
 @contextmanager

@@ -5,13 +5,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_keras.data.datasets import dataset
 from resnet_keras.data.image_checks import report_turned_images
 from resnet_keras.data.image_files import files_below
 from resnet_keras.data.image_folders import PARTS, class_files, has_validation
 from resnet_keras.data.opening import open_split
+from resnet_keras.data.splits import FileSplit
 
 
 def write(root: Path, *names: str) -> None:
@@ -250,5 +253,6 @@ def test_of_many_images_some_are_looked_at(caplog: pytest.LogCaptureFixture, tmp
     Image.new("RGB", (2, 2)).save(tmp_path / "turned.png", exif=about)
     Image.new("RGB", (2, 2)).save(tmp_path / "upright.png")
     caplog.set_level("INFO")
-    report_turned_images([str(tmp_path / f"{name}.png") for name in ("turned", "upright", "upright")] * 501)
+    paths = [str(tmp_path / f"{name}.png") for name in ("turned", "upright", "upright")] * 501
+    report_turned_images(FileSplit(tuple(paths), np.zeros(len(paths), np.int64), ("one",), dataset("folder")))
     assert caplog.messages == ["251 of 752 images that were looked at, of 1,503, are turned upright by their Exif data"]

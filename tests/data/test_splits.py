@@ -1,5 +1,6 @@
 """Opening data: the package's own, folders, and what TensorFlow Datasets has prepared."""
 
+import io
 import json
 import shutil
 import socket
@@ -332,6 +333,31 @@ def test_a_prepared_set_of_jpegs_of_varied_size_is_read_record_by_record(tmp_pat
     pixels = [tf.io.decode_jpeg(encoded).numpy() for encoded, _ in records]
     assert [image.shape for image in pixels] == [(*size, 3) for size in SIZES]
     assert [round(float(image.mean()) / 20) for image in pixels] == list(range(7))
+
+
+def test_records_that_are_turned_upright_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def photograph(place: int) -> bytes:
+        about, file = Image.Exif(), io.BytesIO()
+        about[0x0112] = place
+        Image.new("RGB", (4, 6)).save(file, "JPEG", exif=about)
+        return file.getvalue()
+
+    encoded = [photograph(place) for place in (1, 6, 3, 8, 1, 7, 2)]
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="phone_photos",
+        version="1.0.0",
+        data_dir=tmp_path,
+        features=tfds.features.FeaturesDict(
+            {"image": tfds.features.Image(encoding_format="jpeg"), "label": tfds.features.ClassLabel(names=["a", "b"])}
+        ),
+        split_datasets={
+            "train": tf.data.Dataset.from_tensor_slices({"image": encoded, "label": [0, 1, 0, 1, 0, 1, 0]})
+        },
+        disable_shuffling=True,
+    )
+    caplog.set_level("INFO", "resnet_keras")
+    assert len(open_split("phone_photos", "train[:100%]", data_dir=tmp_path)) == 7
+    assert caplog.messages[-1] == "5 of 7 images are turned upright by their Exif data"
 
 
 def test_records_come_in_the_same_order_each_time(tmp_path: Path) -> None:

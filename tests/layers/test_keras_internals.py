@@ -22,6 +22,13 @@ def built(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> Any:
     return optimizer
 
 
+def peeked() -> Any:
+    """Returns what Keras makes of a generator in `fit`; see `running_fit`, whose callers test the rest."""
+    from keras.src.trainers.data_adapters.generator_data_adapter import GeneratorDataAdapter
+
+    return GeneratorDataAdapter(each for each in [(np.zeros((1, 2)),)])
+
+
 # What a release of Keras must have. A name that is missing fails the test that is called like it.
 NAMES = {
     "KerasTensor._keras_history": lambda model: model.output._keras_history,
@@ -41,6 +48,7 @@ NAMES = {
     "SGD.momentums": lambda model: built(keras.optimizers.SGD(momentum=0.9), model).momentums[0],
     "Lamb._momentums": lambda model: built(keras.optimizers.Lamb(), model)._momentums[0],
     "Lamb._velocities": lambda model: built(keras.optimizers.Lamb(), model)._velocities[0],
+    "GeneratorDataAdapter._first_batches": lambda model: peeked()._first_batches,
     "Trainer.train_function": lambda model: model.train_function,
     "Trainer.test_function": lambda model: model.test_function,
 }
