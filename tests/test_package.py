@@ -75,6 +75,7 @@ ORDER = {
         *("catalog", "region_layers", "region_heads", "faster_rcnn", "parts"),
         *("box_split", "voc_files", "coco_files", "box_files", "canvas", "box_input"),
         *("sampling", "losses", "targets", "training_layers", "loss_network", "average_precision", "results"),
+        *("refinements", "refined"),
         "detector",
         "drawing",
     ),

@@ -16,12 +16,13 @@ from resnet_keras.cli.program import run, start_tensorflow
 
 if TYPE_CHECKING:  # to import them takes the time of Keras
     from resnet_keras.data.image_files import OnCorrupt
+    from resnet_keras.detection.refinements import Refinements
     from resnet_keras.detection.results import DetectionResult
     from resnet_keras.segmentation.measures import SegmentationResult
 
 SECTIONS = {
     "Images": ("dataset", "data-dir", "split", "skip-broken", "ignored-label"),
-    "Views": ("crops", "scales", "flip", "average", "batch-size"),
+    "Views": ("crops", "scales", "flip", "refine-boxes", "average", "batch-size"),
     "Output": ("details", "json"),
 }
 
@@ -35,6 +36,7 @@ def evaluate(
     crops: Literal["center", "ten", "full"] = "center",
     scales: tuple[int, ...] = (),
     flip: bool = False,
+    refine_boxes: bool = False,
     average: Literal["probabilities", "logits"] = "probabilities",
     batch_size: int = 128,
     details: Path | None = None,
@@ -54,8 +56,10 @@ def evaluate(
         data_dir: Folder of TensorFlow Datasets, of class folders, of images and masks, or of images with boxes; the
             run's own if it is not given.
         crops: The center of each image, ten crops (corners and center, mirrored too), or the full image.
-        scales: Shorter sides in pixels to resize images to; the paper's five for full images.
-        flip: Add the mirrored image of each view.
+        scales: Shorter sides in pixels to resize images to; the paper's five for full images. A detector classifies
+            each region at the two that suit its size.
+        flip: Add the mirrored image of each view; a detector averages over both.
+        refine_boxes: Classify and refine a detector's boxes twice, and let those of one object vote.
         average: Average probabilities or logits over views and classifiers.
         batch_size: Views per step.
         details: Write per-class accuracy and the confusion matrix (CSV, PNG) to this folder; of a segmentation network
@@ -66,7 +70,7 @@ def evaluate(
     """
     if not sources:
         raise ValueError("Expected a run folder or a .keras file. Received: none")
-    views = {"crops": crops, "scales": scales, "flip": flip, "average": average}
+    views = {"crops": crops, "scales": scales, "flip": flip, "refine_boxes": refine_boxes, "average": average}
     if any(map(resnet_keras.exporting.is_litert, sources)):
         _check_litert(sources, dataset, views)
         exported = resnet_keras.exporting.LiteRTClassifier.open(sources[0])
@@ -76,19 +80,25 @@ def evaluate(
         return
     start_tensorflow()
     of_classifiers = {"crops": crops != "center", "scales": bool(scales), "flip": flip}
+    of_detectors = {"refine_boxes": refine_boxes}
     source = sources[0]
     if resnet_keras.detection.is_detector(source):
-        _expect_none(of_classifiers | {"ignored_label": ignored_label is not None}, f"a detector. Received: {source}")
-        boxes = _detection_result(sources, split, data_dir, skip_broken)
+        others = {"crops": crops != "center", "ignored_label": ignored_label is not None}
+        _expect_none(others, f"a detector. Received: {source}")
+        refinements = resnet_keras.detection.Refinements(boxes=refine_boxes, flip=flip, scales=scales)
+        boxes = _detection_result(sources, split, data_dir, skip_broken, refinements)
         _report_classes(boxes, "AP", boxes.class_ap, f"{source} on {split}", details, json_output)
         return
     if resnet_keras.segmentation.is_segmenter(source):
-        _expect_none(of_classifiers | {"skip_broken": skip_broken}, f"a segmentation network. Received: {source}")
+        _expect_none(
+            of_classifiers | of_detectors | {"skip_broken": skip_broken}, f"a segmentation network. Received: {source}"
+        )
         masks = _segmentation_result(sources, split, dataset, data_dir, ignored_label)
         _report_classes(masks, "IoU", masks.class_iou, f"{source} on {split}", details, json_output)
         return
     if ignored_label is not None:
         raise ValueError(f"Expected no `ignored_label` with a classifier. Received: {ignored_label}")
+    _expect_none(of_detectors, f"a classifier. Received: {source}")
     classifiers = [resnet_keras.Classifier.from_pretrained(source) for source in sources]
     dataset, place = resnet_keras.runs.dataset_of(sources[0], dataset, data_dir)
     data = resnet_keras.open_split(dataset, split, data_dir=place, on_corrupt="skip" if skip_broken else "raise")
@@ -106,7 +116,7 @@ def _check_litert(sources: Sequence[str], dataset: str | None, views: dict[str, 
             f"Expected `data_dir`, a folder of images by class, for a .tflite file, and no `dataset`. Received: "
             f"{dataset}"
         )
-    usual = {"crops": "center", "scales": (), "flip": False, "average": "probabilities"}
+    usual = {"crops": "center", "scales": (), "flip": False, "refine_boxes": False, "average": "probabilities"}
     if asked := ", ".join(f"{name} {value}" for name, value in views.items() if value != usual[name]):
         raise ValueError(f"Expected the center crop for a .tflite file; others need a run. Received: {asked}")
 
@@ -149,7 +159,7 @@ def _segmentation_result(
 
 
 def _detection_result(
-    sources: tuple[str, ...], split: str, data_dir: Path | None, skip_broken: bool
+    sources: tuple[str, ...], split: str, data_dir: Path | None, skip_broken: bool, refinements: Refinements
 ) -> DetectionResult:
     if len(sources) > 1:
         raise ValueError(f"Expected one detector. Received: {', '.join(sources)}")
@@ -162,7 +172,7 @@ def _detection_result(
         raise FileNotFoundError("Expected a folder of images with boxes (--data-dir). Received: none")
     on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
     part = resnet_keras.detection.open_boxes(place, split, class_names=detector.class_names, on_corrupt=on_corrupt)
-    return detector.evaluate(part)
+    return detector.evaluate(part, refinements=refinements)
 
 
 def _expect_none(given: dict[str, bool], what: str) -> None:

@@ -33,6 +33,7 @@ from .matching import match as match
 from .parts import DetectorParts as DetectorParts
 from .parts import detector_parts as detector_parts
 from .pooling import roi_align as roi_align
+from .refinements import Refinements as Refinements
 from .region_layers import Detections as Detections
 from .region_layers import Proposals as Proposals
 from .region_layers import RoIAlign as RoIAlign

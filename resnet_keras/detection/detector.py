@@ -20,6 +20,8 @@ from resnet_keras.detection.average_precision import FoundBoxes
 from resnet_keras.detection.box_input import CanvasBatch, canvas_batches
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
+from resnet_keras.detection.refined import RefinedDetector
+from resnet_keras.detection.refinements import Refinements
 from resnet_keras.detection.region_layers import Detections
 from resnet_keras.detection.results import DetectionResult, measure_detections
 from resnet_keras.weights.keras_archive import save_archive
@@ -104,22 +106,29 @@ class Detector:
         }
         save_archive(self.model, path, MEMBER, metadata)
 
-    def predict(self, images: Any) -> list[FoundBoxes]:
+    def predict(self, images: Any, *, refinements: Refinements | None = None) -> list[FoundBoxes]:
         """Returns the objects in each image, in the image's own pixels, the best first.
 
         Args:
             images: A path, a folder, the bytes of an image file, a Pillow image, an array or a tensor of (H, W),
                 (H, W, C) or (N, H, W, C), pixels 0–255; or a list or an iterator of these.
+            refinements: Box refinement, flipping, and several scales; none if `None`.
 
         Raises:
             FileNotFoundError: A path does not exist, or a folder has no image.
             ValueError: A file is damaged (the message names it), or an array is no image.
         """
-        return [found for _, found in self.detections(images)]
+        return [found for _, found in self.detections(images, refinements=refinements)]
 
-    def detections(self, images: Any) -> Iterator[tuple[np.ndarray, FoundBoxes]]:
+    def detections(
+        self, images: Any, *, refinements: Refinements | None = None
+    ) -> Iterator[tuple[np.ndarray, FoundBoxes]]:
         """Yields each image, upright, and the objects in it; see `predict`."""
+        refined = RefinedDetector(self.model, self.preprocessing, self.fit, refinements) if refinements else None
         for image in read_images(images, self.preprocessing.channels):
+            if refined is not None:
+                yield image.pixels, refined.find(image.pixels)
+                continue
             full = image.pixels.shape[:2]
             size = resized_size(tf.constant(full), self.preprocessing.image_size, self.fit)
             pixels = on_canvas(image.pixels, self.preprocessing, size)
@@ -136,12 +145,15 @@ class Detector:
             for each, score, label, count, ratio in zip(boxes, scores, labels, numbers, ratios, strict=True)
         ]
 
-    def evaluate(self, split: BoxSplit, *, batch_size: int = 8) -> DetectionResult:
+    def evaluate(
+        self, split: BoxSplit, *, batch_size: int = 8, refinements: Refinements | None = None
+    ) -> DetectionResult:
         """Returns COCO's numbers and PASCAL VOC's on images with boxes.
 
         Args:
             split: Images with boxes of this detector's classes.
-            batch_size: Images in each step.
+            batch_size: Images in each step; with refinements, it is one.
+            refinements: See `predict`.
 
         Raises:
             ValueError: The classes are others, or no object counts.
@@ -152,6 +164,9 @@ class Detector:
                 f"Expected images with boxes of the classes {', '.join(self.class_names)}. Received: "
                 f"{', '.join(split.class_names)}"
             )
+        if refinements:
+            paths = [example.image for example in split.examples]
+            return measure_detections(split, self.predict(paths, refinements=refinements))
         batches = canvas_batches(split, self.preprocessing, batch_size, fit=self.fit)
         return measure_detections(split, [found for batch in batches for found in self.find(batch)])
 

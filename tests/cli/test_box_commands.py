@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.box_folders import VocFolder
 from helpers.small_detectors import small_detector
 from PIL import Image
 
-from resnet_keras.cli import export, predict
+from resnet_keras.cli import evaluate, export, predict
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.detection import detector
 from resnet_keras.detection.detector import Detector
@@ -117,3 +118,39 @@ def test_an_export_is_a_version_with_a_card(
     card = (version / "README.md").read_text()
     assert "A detector of 3 classes" in card
     assert "Labels are the places in: cat, dog, bird." in card
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["resnet20_digits", "--refine-boxes"], "Expected no --refine-boxes with a classifier"),
+        (["{detector}", "--crops", "ten"], "Expected no --crops with a detector"),
+        (["{detector}", "--scales", "64", "32"], "Expected --scales to be at most 8 rising lengths of 32 to 2000"),
+    ],
+)
+def test_refinements_are_for_detectors_alone(
+    saved: tuple[Path, Path], capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert evaluate.main([each.format(detector=saved[0]) for each in flags]) == 2
+    captured = capsys.readouterr().err
+    assert said in captured
+    assert len(captured.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_detector_is_evaluated_with_refinements(
+    saved: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = VocFolder(tmp_path / "voc")
+    folder.add("one")
+    (found,) = Detector.load(saved[0]).predict(folder.root / "JPEGImages" / "one.jpg")
+    boxes = [(NAMES[label], box[0] + 1, box[1] + 1, *box[2:]) for box, _, label in zip(*found, strict=True)]
+    folder.add("one", boxes, part="test")
+    command = [str(saved[0]), "--data-dir", str(folder.root), "--json"]
+    results = []
+    for flags in ([], ["--refine-boxes", "--flip", "--scales", "64", "96"]):
+        assert evaluate.main([*command, *flags]) == 0, capsys.readouterr().err
+        results.append(json.loads(capsys.readouterr().out))
+    assert results[0].keys() == results[1].keys()
+    assert results[0]["ap"] == 1
+    assert results[1]["ap"] < 1
