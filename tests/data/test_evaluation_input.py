@@ -46,6 +46,8 @@ VARIED = {
 """A recipe with all the augmentation that a kind of split can have."""
 
 KINDS = tuple(VARIED)
+SLOW_FILES_AND_RECORDS = ("array", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("files", "records")))
+SLOW_FILES = tuple(pytest.param(kind, marks=pytest.mark.slow) if kind == "files" else kind for kind in VARIED)
 
 
 def scaled_crop(encoded: Any, chosen: Preprocessing, shorter_side: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
@@ -117,7 +119,7 @@ def assert_same(found: list[tuple[np.ndarray, np.ndarray]], wanted: list[tuple[n
 # Order -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_every_epoch_is_another_permutation_of_the_images(little_splits: dict[str, Split], kind: str) -> None:
     batches = batches_of(little_splits[kind], PLAIN)
     assert len(batches) == 9
@@ -132,7 +134,7 @@ def test_every_epoch_is_another_permutation_of_the_images(little_splits: dict[st
     assert all(epoch != sorted(epoch) for epoch in epochs)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_images_that_fill_no_batch_are_others_in_another_epoch(little_splits: dict[str, Split], kind: str) -> None:
     recipe = PLAIN.replace(batch_size=5, epochs=8)
     batches = batches_of(little_splits[kind], recipe)
@@ -158,7 +160,7 @@ def test_every_digit_comes_once_in_each_epoch() -> None:
     assert np.mean([one == other for one, other in zip(*epochs, strict=True)]) < 0.02
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES_AND_RECORDS)
 def test_the_recipes_seed_alone_decides_the_batches(
     little_splits: dict[str, Split], varied_runs: dict[str, list[tuple[np.ndarray, np.ndarray]]], kind: str
 ) -> None:
@@ -172,7 +174,7 @@ def test_the_recipes_seed_alone_decides_the_batches(
     assert orders != others_orders
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 @pytest.mark.parametrize(
     "first_step",
     [
@@ -194,7 +196,7 @@ def test_a_run_continued_sees_exactly_the_batches_that_are_left(
     assert_same(left, varied_runs[kind][first_step:])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_a_run_whose_last_images_fill_no_batch_is_continued_exactly(little_splits: dict[str, Split], kind: str) -> None:
     recipe = VARIED[kind].replace(batch_size=5)
     whole = batches_of(little_splits[kind], recipe)
@@ -202,7 +204,7 @@ def test_a_run_whose_last_images_fill_no_batch_is_continued_exactly(little_split
     assert_same(batches_of(little_splits[kind], recipe, first_step=3), whole[3:])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_batches_in_no_fixed_order_hold_the_same_images(little_splits: dict[str, Split], kind: str) -> None:
     for deterministic in (True, False):
         batches = recipe_batches(little_splits[kind], PLAIN.replace(epochs=1), UNIT, deterministic=deterministic)
@@ -213,7 +215,7 @@ def test_batches_in_no_fixed_order_hold_the_same_images(little_splits: dict[str,
     assert sorted(which_of_all(list(batches.as_numpy_iterator()))) == list(range(IMAGES))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_a_batch_larger_than_the_split_raises(little_splits: dict[str, Split], kind: str) -> None:
     split = little_splits[kind]
     assert steps_per_epoch(split, IMAGES) == 1
@@ -385,7 +387,8 @@ def test_a_crop_of_a_random_scale_is_the_slow_one(kind: str, shorter_side: tuple
     assert max(differences) < 0.6
 
 
-@pytest.mark.parametrize("kind", ["jpeg", pytest.param("png", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_scales_and_corners_of_crops_fill_their_ranges(kind: str) -> None:
     encoded = tf.constant(encode(kind))
     decoded = decode(encoded, CROP.channels).numpy()
@@ -471,7 +474,7 @@ def test_crops_of_an_image_differ_from_epoch_to_epoch(little_splits: dict[str, S
 # Evaluation --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 @pytest.mark.parametrize("batch_size", [5, 12, 100])
 def test_evaluation_sees_every_image_once_in_order(little_splits: dict[str, Split], kind: str, batch_size: int) -> None:
     repeatable = evaluation_batches(little_splits[kind], UNIT, batch_size)
@@ -485,7 +488,7 @@ def test_evaluation_sees_every_image_once_in_order(little_splits: dict[str, Spli
     assert all(labels.dtype == np.int64 for _, labels in batches)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_evaluation_normalizes_the_pixels(little_splits: dict[str, Split], kind: str) -> None:
     chosen = Preprocessing(image_size=(8, 8), channels=3, mean=(120.0, 110.0, 100.0), std=(50.0, 60.0, 70.0))
     plain = np.concatenate([pixels for pixels, _ in pixel_batches(little_splits[kind], chosen, 5).as_numpy_iterator()])
@@ -495,7 +498,7 @@ def test_evaluation_normalizes_the_pixels(little_splits: dict[str, Split], kind:
     np.testing.assert_allclose(found, (plain - np.array(chosen.mean)) / np.array(chosen.std), atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 @pytest.mark.parametrize("shorter_side", [None, 8, 12])
 def test_evaluation_crops_as_the_preprocessing_does(
     little_splits: dict[str, Split], kind: str, shorter_side: int | None
@@ -512,7 +515,7 @@ def test_evaluation_crops_as_the_preprocessing_does(
     np.testing.assert_array_equal(found, np.stack(wanted))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_an_array_of_pixels_holds_all_images_as_whole_numbers(little_splits: dict[str, Split], kind: str) -> None:
     chosen = replace(UNIT, image_size=(6, 6))
     pixels, labels = pixel_array(little_splits[kind], chosen)
@@ -643,7 +646,7 @@ def test_images_can_be_left_out_of_a_sample(little_splits: dict[str, Split], kin
     assert which(others) == [image for place, image in enumerate(which(pixels)) if place not in (0, 4)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_without_any_to_leave_out_a_split_stays_as_it_is(little_splits: dict[str, Split], kind: str) -> None:
     assert without(little_splits[kind], []) is little_splits[kind]
 

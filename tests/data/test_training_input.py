@@ -18,6 +18,7 @@ from resnet_keras.recipes.catalog import Recipe
 IMAGES = 12
 KINDS = ("array", "files", "records")
 SLOW_FILES = ("array", pytest.param("files", marks=pytest.mark.slow), "records")
+SLOW_FILES_AND_RECORDS = ("array", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("files", "records")))
 UNIT = Preprocessing(image_size=(8, 8), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
 PLAIN = Recipe.from_flat(model="resnet20", dataset="folder", image_size=8, batch_size=6, epochs=4)
 """Four epochs of two batches."""
@@ -88,7 +89,7 @@ def assert_same(found: list[Any], wanted: list[Any]) -> None:
 # Several times ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_an_image_stands_three_times_side_by_side(splits: dict[str, Split], kind: str) -> None:
     batches = batches_of(splits[kind], PLAIN.replace(repeated_augmentation=3))
     assert len(batches) == 8
@@ -104,7 +105,7 @@ def test_an_image_stands_three_times_side_by_side(splits: dict[str, Split], kind
     assert len({image for epoch in epochs for image in epoch}) > 4  # others in other epochs
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_an_image_that_does_not_fit_into_a_batch_goes_on_in_the_next(splits: dict[str, Split], kind: str) -> None:
     batches = batches_of(splits[kind], PLAIN.replace(repeated_augmentation=4, epochs=1))
     seen = [image for pixels, _ in batches for image in which(pixels)]
@@ -112,7 +113,7 @@ def test_an_image_that_does_not_fit_into_a_batch_goes_on_in_the_next(splits: dic
     assert len(set(seen)) == 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_each_time_an_image_is_varied_anew(splits: dict[str, Split], kind: str) -> None:
     recipe = PLAIN.replace(repeated_augmentation=3, epochs=1, shorter_side=(8, 14), erase=0.5)
     for pixels, _ in batches_of(splits[kind], recipe):
@@ -121,7 +122,7 @@ def test_each_time_an_image_is_varied_anew(splits: dict[str, Split], kind: str) 
             assert (one != two).any() and (two != three).any() and (one != three).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_once_is_what_it_was(splits: dict[str, Split], plain_runs: dict[str, list[Any]], kind: str) -> None:
     assert_same(batches_of(splits[kind], PLAIN.replace(repeated_augmentation=1)), plain_runs[kind])
 
@@ -131,7 +132,7 @@ def test_once_is_what_it_was(splits: dict[str, Split], plain_runs: dict[str, lis
 TURNS = PLAIN.replace(flip=True, alternate_flip=True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_images_are_mirrored_in_every_other_epoch(splits: dict[str, Split], kind: str, seed: int) -> None:
     batches = batches_of(splits[kind], TURNS.replace(seed=seed))
@@ -179,7 +180,7 @@ POLICIES = {
         ("array", "rand"),
         pytest.param("array", "trivial", marks=pytest.mark.slow),
         pytest.param("files", "trivial", marks=pytest.mark.slow),
-        ("records", "rand"),
+        pytest.param("records", "rand", marks=pytest.mark.slow),
     ],
 )
 def test_a_policy_changes_images_by_the_seed_and_their_position(
@@ -222,7 +223,7 @@ ALL = PLAIN.replace(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", SLOW_FILES)
+@pytest.mark.parametrize("kind", SLOW_FILES_AND_RECORDS)
 def test_with_everything_a_run_continued_sees_what_is_left_and_one_that_stops_what_was_before(
     splits: dict[str, Split], kind: str
 ) -> None:
@@ -233,7 +234,7 @@ def test_with_everything_a_run_continued_sees_what_is_left_and_one_that_stops_wh
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 @pytest.mark.parametrize("change", [{}, {"shorter_side": (12, 16)}, {"pad_pixels": 1}])
 def test_a_size_for_training_is_the_size_of_its_batches(
     splits: dict[str, Split], kind: str, change: dict[str, Any]
@@ -278,7 +279,7 @@ OVER = PLAIN.replace(batch_size=5, carry_over=True)
 """Twelve images in batches of five: an epoch has three batches, 2.5 of which are one permutation."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_images_that_fill_no_batch_are_carried_over_to_the_next_epoch(splits: dict[str, Split], kind: str) -> None:
     batches = batches_of(splits[kind], OVER, carry_over=True)
     assert len(batches) == 4 * 3
@@ -290,14 +291,14 @@ def test_images_that_fill_no_batch_are_carried_over_to_the_next_epoch(splits: di
         assert labels.tolist() == [image % 2 for image in which(pixels)]
 
 
-@pytest.mark.parametrize("kind", SLOW_FILES)
+@pytest.mark.parametrize("kind", SLOW_FILES_AND_RECORDS)
 def test_a_run_that_carries_images_over_resumes_at_any_step(splits: dict[str, Split], kind: str) -> None:
     batches = batches_of(splits[kind], OVER, carry_over=True)
     assert_same(batches_of(splits[kind], OVER, carry_over=True, first_step=4), batches[4:])
     assert_same(batches_of(splits[kind], OVER, carry_over=True, last_step=4), batches[:4])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_FILES)
 def test_an_epoch_without_leftovers_is_the_same(
     splits: dict[str, Split], plain_runs: dict[str, list[Any]], kind: str
 ) -> None:

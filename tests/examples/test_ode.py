@@ -39,6 +39,7 @@ def test_every_network_has_the_weights_of_its_last_stage(name: str) -> None:
     assert model.output_shape == (None, 10)
 
 
+@pytest.mark.slow
 def test_a_short_run_says_what_it_came_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(compare.WIDTHS, "digits", (8, 32))
     run, model, _ = compare.train("euler", "digits", 3, epochs=1, train_images=96)

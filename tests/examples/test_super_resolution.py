@@ -333,6 +333,7 @@ def test_a_run_learns_and_prints_its_result(finished: Path, test_set: Path) -> N
     assert not (finished / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_again_only_compares(
     finished: Path, photographs: Path, test_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

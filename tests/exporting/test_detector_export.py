@@ -143,6 +143,7 @@ def test_nothing_is_published_if_detections_differ(
     assert (to / "float32.tflite").read_bytes() == written.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_converter_that_fails_is_one_error(small: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detector_export, "_write_litert_graph", lambda detector, folder: None)
     with pytest.raises(ArtifactError, match="Expected a network that converts to float32"):

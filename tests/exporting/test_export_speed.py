@@ -138,6 +138,7 @@ def test_the_edges_of_int8_are_what_was_asked_for(files: Path) -> None:
     np.testing.assert_allclose(found.sum(1), 1, atol=3 / 256)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_none_ends_with_the_reason_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"nothing of the kind")
     with run_artifact("litert", tmp_path / "x.tflite", 1) as runner, pytest.raises(ArtifactError) as raised:

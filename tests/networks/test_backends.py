@@ -104,7 +104,9 @@ def on_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=NEEDS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "openvino")) for name in NEEDS]
+)
 def elsewhere(request: pytest.FixtureRequest, on_tensorflow: Path) -> tuple[str, Path]:
     """The name of a backend, and the folder with the logits that it computes of all networks, in one process."""
     backend = request.param

@@ -501,7 +501,7 @@ def test_blocks_of_zeroed_residuals_begin_as_their_shortcuts(name: str) -> None:
     ("network", "options"),
     [
         ("resnet20", {}),
-        ("resnet20", {"zero_channels": "both_sides"}),
+        pytest.param("resnet20", {"zero_channels": "both_sides"}, marks=pytest.mark.slow),
         (
             Architecture(stem="imagenet", block="bottleneck", repeats=(1, 2), widths=(2, 3)),
             {"bottleneck_stride": "3x3"},

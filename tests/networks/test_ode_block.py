@@ -83,6 +83,7 @@ def gradients(block: ODEBlock, x: np.ndarray) -> list[np.ndarray]:
     return [gradient.numpy() for gradient in graph(tf.constant(x))]
 
 
+@pytest.mark.slow
 def test_the_gradient_by_backpropagation_is_the_slope_of_what_the_solver_computes() -> None:
     block = drawn(ODEBlock("rk4", steps=2, dtype="float64"), channels=6)
     x, rng = images(2, 3, 3, 6, dtype="float64"), np.random.default_rng(2)

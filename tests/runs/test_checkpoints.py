@@ -71,7 +71,9 @@ def assert_equal(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) ->
 KINDS = [("sgd", "float32"), ("lamb", "float32"), ("sgd", "mixed_float16"), ("lamb", "mixed_float16")]
 
 
-@pytest.mark.parametrize(("optimizer", "policy"), KINDS)
+@pytest.mark.parametrize(
+    ("optimizer", "policy"), [KINDS[0], *(pytest.param(*kind, marks=pytest.mark.slow) for kind in KINDS[1:3]), KINDS[3]]
+)
 def test_another_network_continues_as_the_one_that_was_saved(tmp_path: Path, optimizer: str, policy: str) -> None:
     one, other = (compiled(seed, optimizer, policy) for seed in (0, 1))
     assert type(one.optimizer) is keras.optimizers.LossScaleOptimizer or policy == "float32"

@@ -20,6 +20,7 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.surgery.feature_maps import features, split, with_head
 
 ROWS = [name for name in ARCHITECTURES if name != "resnet1202"]  # which takes seconds to build
+DEEP = ("resnet110", "plainnet110", "resnet101", "resnet152")
 
 
 def logits(model: keras.Model, x: np.ndarray) -> np.ndarray:
@@ -29,7 +30,7 @@ def logits(model: keras.Model, x: np.ndarray) -> np.ndarray:
 # Feature maps ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in ROWS])
 def test_feature_maps_are_what_the_stages_give(name: str) -> None:
     row = ARCHITECTURES[name]
     with shapes_only():

@@ -123,7 +123,7 @@ def test_kernels_have_255_values_per_channel_of_the_scaled_kernel() -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        lambda: small(),
+        pytest.param(lambda: small(), marks=pytest.mark.slow),
         lambda: randomized(
             models.build(BOTTLENECK, input_shape=(32, 32, 3), classes=5, classifier_activation=None), 0.5
         ),

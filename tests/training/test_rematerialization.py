@@ -94,7 +94,7 @@ def check_same(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
     [
         (LITTLE, "float32"),
         pytest.param(BOTTLENECKS, "mixed_float16", marks=pytest.mark.slow),
-        (PLAIN, "mixed_bfloat16"),
+        pytest.param(PLAIN, "mixed_bfloat16", marks=pytest.mark.slow),
     ],
 )
 def test_training_is_the_same_bit_for_bit(architecture: Architecture, policy: str) -> None:
@@ -126,6 +126,7 @@ def test_steps_of_our_own_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     check_same(*found)
 
 
+@pytest.mark.slow
 def test_where_normalizations_rest_training_is_the_same_to_rounding() -> None:
     """TensorFlow makes one kernel of a convolution and what follows it, in the first pass alone."""
     found = []

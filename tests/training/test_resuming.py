@@ -172,6 +172,7 @@ def test_a_run_with_everything_goes_on_after_any_checkpoint_and_validation(
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_several_steps_at_once_come_to_the_same_and_go_on(plain: Result, tmp_path: Path) -> None:
     killed_after(3, PLAIN, tmp_path, steps_per_execution=4, checkpoint_steps=3)  # checkpoints are at 4, 8, 12
     found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
@@ -227,6 +228,7 @@ def test_no_checkpoint_holds_a_weight_that_is_no_number(tmp_path: Path) -> None:
     assert found is None or all(np.isfinite(value).all() for value in found[1].values())
 
 
+@pytest.mark.slow
 def test_a_broken_step_is_skipped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,7 +22,7 @@ def in_parts_fitted(parts: int, **options: object) -> tuple[list[np.ndarray], di
     return of(model.weights), logs
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "lamb"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("lamb", marks=pytest.mark.slow)])
 def test_parts_of_a_batch_are_the_whole_batch_where_statistics_are_frozen(optimizer: str) -> None:
     whole = network(frozen=True, optimizer=optimizer)
     begun = of(whole.weights)
@@ -186,7 +186,7 @@ def test_an_average_has_not_seen_the_broken_step() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("policy", [pytest.param("float32", marks=pytest.mark.slow), "mixed_float16"])
 def test_without_broken_batches_nothing_changes(policy: str) -> None:
     guarded, plain = Guarded(policy=policy), network(policy=policy)
     assert guarded.fit([batch(i) for i in range(3)]) == fit(plain, map(batch, range(3)))

@@ -161,6 +161,7 @@ def test_half_precision_trains_and_leaves_the_global_policy_alone(tmp_path: Path
     assert model.get_layer("logits").compute_dtype == "float32"
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart() -> None:
     recipe = Recipe.from_flat(model="resnet20", dataset="digits", epochs=1, lr_drops=(), peak_lr=0.05)
     preprocessing = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
@@ -217,6 +218,7 @@ def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(
     assert "11 images" in caplog.messages[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_images_of_one_size_are_scaled_at_random_too(tmp_path: Path) -> None:
     recipe = SHORT.replace(epochs=1, image_size=12, shorter_side=(12, 18), train_images=256)
@@ -318,6 +320,7 @@ def test_other_classes_get_a_new_head_which_begins_at_zero(
     np.testing.assert_array_equal(*kernels)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_folded_statistics_are_restored_so_that_training_goes_on_from_there(
     short_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
