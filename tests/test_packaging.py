@@ -1,5 +1,6 @@
 """What is published: metadata, licenses, and the wheel and source archive as a stranger installs them."""
 
+import email
 import os
 import re
 import subprocess
@@ -134,6 +135,21 @@ def test_the_wheel_has_data_stubs_and_licenses_and_is_small(archives: tuple[Path
     with tarfile.open(source) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "docs/index.md", "tests/test_packaging.py", "Makefile"} <= inside
+
+
+@pytest.mark.slow
+def test_a_package_index_shows_the_readme_with_absolute_links(archives: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(archives[1]) as file:
+        (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(file.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    repository = dict(line.split(", ") for line in metadata.get_all("Project-URL"))["Repository"]
+    links = re.compile(r"\]\(([^)]+)\)")
+    wanted = links.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    pages = [each if "://" in each else f"{repository}/blob/main/{each}" for each in wanted]
+    pages = [each.replace("/blob/", "/raw/") if each.endswith(".png") else each for each in pages]
+    assert links.findall(metadata.get_payload()) == pages
+    assert sum(each.startswith(f"{repository}/raw/main/benchmarks/") for each in pages) == 1
 
 
 @pytest.mark.slow
