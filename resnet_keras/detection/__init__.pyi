@@ -19,6 +19,8 @@ from .catalog import DETECTORS as DETECTORS
 from .catalog import DetectorArchitecture as DetectorArchitecture
 from .coco_classes import COCO_CLASSES as COCO_CLASSES
 from .coco_files import open_coco as open_coco
+from .context_layers import ImageBoxes as ImageBoxes
+from .context_layers import WithContext as WithContext
 from .detector import Detector as Detector
 from .detector import is_detector as is_detector
 from .drawing import draw_boxes as draw_boxes

@@ -41,6 +41,8 @@ class DetectorArchitecture:
         least_score: Detections have scores above it.
         detection_iou: Overlap above which a detection of the same class is suppressed.
         detections: Detections of an image, at most.
+        global_context: Whether the feature of each region is followed by that of the whole image, a region that goes
+            through the same layers (arXiv:1512.03385, appendix B).
         frozen_batch_norm: Whether all batch normalization is fixed at the backbone's statistics.
 
     Raises:
@@ -67,6 +69,7 @@ class DetectorArchitecture:
     least_score: Annotated[float, between(0, 1)] = 0.05
     detection_iou: Annotated[float, between(0, 1)] = 0.5
     detections: Annotated[int, at_least(1)] = 100
+    global_context: bool = False
     frozen_batch_norm: bool = True
 
     def __post_init__(self) -> None:

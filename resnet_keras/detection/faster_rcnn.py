@@ -10,6 +10,7 @@ import keras
 from resnet_keras.applications.named_networks import build_with_weights
 from resnet_keras.checks.fields import check_counts, suggest_arguments
 from resnet_keras.detection.catalog import DetectorArchitecture, detector_architecture
+from resnet_keras.detection.context_layers import ImageBoxes
 from resnet_keras.detection.region_heads import box_head, conv5_head, feature_pyramid, proposal_network
 from resnet_keras.detection.region_layers import Detections, Proposals, RoIAlign
 from resnet_keras.networks.architecture import Architecture
@@ -124,7 +125,11 @@ def _detect(
         row.proposal_side,
         name="proposals",
     )(objectness, deltas, images, sizes)
-    regions = RoIAlign(row.strides, row.roi_size, row.roi_samples, row.roi_aligned, name="roi_align")(pooled, proposals)
+    options = row.strides, row.roi_size, row.roi_samples, row.roi_aligned
+    regions = RoIAlign(*options, name="roi_align")(pooled, proposals)
+    if row.global_context:
+        whole = ImageBoxes(name="image_boxes")(sizes)
+        regions = {"regions": regions, "context": RoIAlign(*options, name="context_align")(pooled, whole)}
     found = head(regions)
     detections = Detections(row.detections, row.detection_iou, row.least_score, row.box_weights, name="detections")
     return detections(found["logits"], found["deltas"], proposals, number, sizes)

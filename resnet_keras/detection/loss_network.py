@@ -56,7 +56,7 @@ def training_network(
     sampled, classes, counted, targets = RegionSampler(rules, parts.box_weights, seed + 1, name="region_sampler")(
         proposals, valid, boxes, labels
     )
-    found = parts.box_head(parts.pooling(first["maps"], sampled), training=True)
+    found = parts.box_head(parts.regions(first["maps"], sampled, sizes), training=True)
     region_sums = RegionLosses(name="region_losses")(found["logits"], found["deltas"], classes, counted, targets)
     table = LossTable(name="loss_table")(proposal_sums, region_sums)
     inputs = {"images": images, "boxes": boxes, "labels": labels, "sizes": sizes}

@@ -7,7 +7,7 @@ sampled proposals:
     anchors = parts.anchors((height, width))  # (A, 4), in the order of `objectness`
     first = parts.first_stage(images, training=True)  # {"objectness": (N, A), "deltas": (N, A, 4), "maps": [...]}
     proposals, number = parts.propose(first, images, sizes, training=True)  # (N, R, 4), (N,)
-    logits, deltas = parts.second_stage(first["maps"], sampled, training=True)  # (N, S, 1 + K), (N, S, 1 + K, 4)
+    logits, deltas = parts.second_stage(first["maps"], sampled, sizes, training=True)  # (N, S, 1 + K), (N, S, 1 + K, 4)
 
 The offsets `deltas` of the first stage are those of `encode(objects, anchors)`, the ones of the second stage those of
 `encode(objects, sampled, parts.box_weights)`. The class of index 0 is background. All outputs are float32; proposals
@@ -25,6 +25,7 @@ import numpy as np
 from keras import ops
 
 from resnet_keras.detection.boxes import Weights
+from resnet_keras.detection.context_layers import ImageBoxes
 from resnet_keras.detection.region_layers import Detections, Proposals, RoIAlign
 from resnet_keras.layers.keras_internals import producing_call
 
@@ -37,8 +38,9 @@ class DetectorParts:
         network: A model of images to the outputs of the region proposal network and the maps, as lists.
         proposals: The layer that makes proposals.
         pooling: The layer that cuts regions out of maps.
-        box_head: A model of regions to classes and offsets.
+        box_head: A model of what `regions` returns to classes and offsets.
         detections: The layer that makes detections.
+        context: The layers that make a region of the whole image and cut it out; `None` without global context.
     """
 
     network: keras.Model
@@ -46,6 +48,7 @@ class DetectorParts:
     pooling: RoIAlign
     box_head: keras.Model
     detections: Detections
+    context: tuple[ImageBoxes, RoIAlign] | None = None
 
     @property
     def box_weights(self) -> Weights:
@@ -92,15 +95,37 @@ class DetectorParts:
         """
         return self.proposals(first["objectness_maps"], first["deltas_maps"], images, sizes, training=training)
 
-    def second_stage(self, maps: list[Any], boxes: Any, *, training: bool = False) -> tuple[Any, Any]:
+    def regions(self, maps: list[Any], boxes: Any, sizes: Any = None) -> Any:
+        """Returns what `box_head` takes: the parts of the maps under boxes and, for global context, whole images.
+
+        Args:
+            maps: Maps of `first_stage`.
+            boxes: Boxes of each image (N, S, 4).
+            sizes: Height and width of each image without padding (N, 2), for global context.
+
+        Raises:
+            ValueError: There are no sizes, and the network has global context.
+        """
+        regions = self.pooling(maps, boxes)
+        if self.context is None:
+            return regions
+        if sizes is None:
+            raise ValueError("Expected `sizes` with a network that has global context. Received: None")
+        image_boxes, context = self.context
+        return {"regions": regions, "context": context(maps, image_boxes(sizes))}
+
+    def second_stage(
+        self, maps: list[Any], boxes: Any, sizes: Any = None, *, training: bool = False
+    ) -> tuple[Any, Any]:
         """Returns logits (N, S, 1 + classes) and offsets (N, S, 1 + classes, 4) of regions.
 
         Args:
             maps: Maps of `first_stage`.
             boxes: Boxes of each image (N, S, 4).
+            sizes: Height and width of each image without padding (N, 2), for global context.
             training: Whether batch normalization that is not frozen runs in training mode.
         """
-        found = self.box_head(self.pooling(maps, boxes), training=training)
+        found = self.box_head(self.regions(maps, boxes, sizes), training=training)
         count, classes = ops.shape(boxes)[1], found["logits"].shape[-1]
         logits = ops.reshape(found["logits"], (-1, count, classes))
         return logits, ops.reshape(found["deltas"], (-1, count, classes, 4))
@@ -133,4 +158,8 @@ def detector_parts(model: keras.Model) -> DetectorParts:
     maps, _ = producing_call(pooling.output).arguments.args
     outputs = {"objectness": list(objectness), "deltas": list(deltas), "maps": list(maps)}
     network = keras.Model(images, outputs, name=f"{model.name}_first_stage")
-    return DetectorParts(network, proposals, pooling, model.get_layer("box_head"), model.get_layer("detections"))
+    context = None
+    if "context_align" in names:
+        context = model.get_layer("image_boxes"), model.get_layer("context_align")
+    last = model.get_layer("box_head"), model.get_layer("detections")
+    return DetectorParts(network, proposals, pooling, *last, context)

@@ -51,7 +51,7 @@ class RefinedDetector:
             lambda images: network(images, training=False), autograph=False, reduce_retracing=True
         )
         self._features = tf.function(
-            lambda maps, boxes: body(self._parts.pooling(maps, boxes), training=False),
+            lambda maps, boxes, sizes: body(self._parts.regions(maps, boxes, sizes), training=False),
             autograph=False,
             reduce_retracing=True,
         )
@@ -139,12 +139,12 @@ class _Views:
         factors = np.array([each / self._size for each in self._sizes])  # scales, height and width
         lower = adjacent_scales(regions, factors.mean(-1))
         features = None
-        for scale, (each, factor) in enumerate(zip(maps, factors, strict=True)):
+        for scale, (each, factor, size) in enumerate(zip(maps, factors, self._sizes, strict=True)):
             rows = np.flatnonzero((lower == scale) | (lower == scale - 1) & (len(maps) > 1))
             if not rows.size:
                 continue
             scaled = (regions[rows] * np.tile(factor[::-1], 2)).astype(np.float32)
-            own = self._detector._features(each, tf.constant(scaled[None])).numpy()
+            own = self._detector._features(each, tf.constant(scaled[None]), tf.constant(size[None], tf.int32)).numpy()
             if features is None:
                 features = np.full((len(regions), own.shape[-1]), -np.inf, np.float32)
             features[rows] = np.maximum(features[rows], own)

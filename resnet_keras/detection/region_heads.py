@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from resnet_keras.detection.catalog import DetectorArchitecture
+from resnet_keras.detection.context_layers import WithContext
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.blocks import HEAD, batch_norm, relu
 from resnet_keras.weights.dense_heads import BOX_OFFSETS
@@ -73,14 +74,14 @@ def box_head(channels: int, classes: int, row: DetectorArchitecture, network: Ar
     x = layers.Reshape((row.roi_size**2 * x.shape[-1],), name="box_flatten")(x)
     for number in range(1, row.box_layers + 1):
         x = layers.Dense(row.box_units, activation="relu", kernel_initializer=_uniform(), name=f"box_dense{number}")(x)
-    return keras.Model(inputs, box_outputs(x, classes), name="box_head")
+    return _head(inputs, x, classes, row)
 
 
 def conv5_head(conv5: keras.Model, classes: int, row: DetectorArchitecture) -> keras.Model:
     """Returns the head of C4's regions, conv5_x and its average: (R, size, size, channels) -> see `box_outputs`."""
     inputs = keras.Input((row.roi_size, row.roi_size, conv5.input_shape[-1]), name="regions")
     x = layers.GlobalAveragePooling2D(data_format="channels_last", name="box_pool")(conv5(inputs))
-    return keras.Model(inputs, box_outputs(x, classes), name="box_head")
+    return _head(inputs, x, classes, row)
 
 
 def box_outputs(x: Any, classes: int) -> dict[str, Any]:
@@ -95,6 +96,16 @@ def box_outputs(x: Any, classes: int) -> dict[str, Any]:
         "logits": layer(1 + classes, _SCORE_STD, HEAD)(x),
         "deltas": layer(4 * (1 + classes), _BOX_STD, BOX_OFFSETS)(x),
     }
+
+
+def _head(inputs: Any, features: Any, classes: int, row: DetectorArchitecture) -> keras.Model:
+    """Returns the head of regions whose features are computed; with global context, a model of two inputs."""
+    if not row.global_context:
+        return keras.Model(inputs, box_outputs(features, classes), name="box_head")
+    body = keras.Model(inputs, features, name="box_features")
+    regions, context = (keras.Input(inputs.shape[1:], name=name) for name in ("regions", "context"))
+    both = WithContext(name="box_context")(body(regions), body(context))
+    return keras.Model({"regions": regions, "context": context}, box_outputs(both, classes), name="box_head")
 
 
 def _convolution(x: Any, row: DetectorArchitecture, network: Architecture, kernel: int, *, name: str) -> Any:

@@ -243,6 +243,8 @@ class DetectionSettings:
     """Channels of the pyramid and of the region proposal network; the detector's own if None."""
     box_units: Annotated[int | None, at_least(1)] = None
     """Units of the fully connected layers of each region; the detector's own if None."""
+    global_context: bool = False
+    """Add the feature of the whole image to that of each region (arXiv:1512.03385, appendix B)."""
     anchor_sizes: _Sizes = ()
     """Square roots of the areas of anchors in pixels, one for each map of a pyramid; the detector's own if empty."""
     train_proposals: Annotated[int | None, at_least(1)] = None

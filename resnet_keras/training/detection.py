@@ -135,6 +135,7 @@ def detector_row(recipe: Recipe) -> DetectorArchitecture:
         "box_units": settings.box_units,
         "anchor_sizes": ((sizes,) if row.neck == "c4" else tuple((size,) for size in sizes)) if sizes else None,
         "proposals": (settings.train_proposals or row.proposals[0], settings.test_proposals or row.proposals[1]),
+        "global_context": settings.global_context,
         "frozen_batch_norm": recipe.network.freeze_batch_norms,
     }
     return row.replace(**{name: value for name, value in changes.items() if value is not None})
