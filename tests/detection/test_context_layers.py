@@ -44,6 +44,7 @@ def test_logits_are_those_of_both_features(with_context: keras.Model) -> None:
         parts.second_stage(first["maps"], boxes)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_layers_through_the_whole_image(with_context: keras.Model) -> None:
     parts = detector_parts(with_context)
     body = parts.box_head.get_layer("box_features")

@@ -40,8 +40,8 @@ def test_at_their_own_scale_detections_are_those_of_the_model(pets: Detector) ->
 
 
 @pytest.mark.slow
-def test_without_refinements_detections_on_c4_are_those_of_the_model() -> None:
-    model = small_detector(C4)
+def test_without_refinements_detections_on_c4_with_context_are_those_of_the_model() -> None:
+    model = small_detector(C4.replace(global_context=True))
     (expected,) = Detector(model, CANVAS, ("a", "b", "c")).predict(PIXELS)
     assert_same(RefinedDetector(model, CANVAS, None, Refinements()).find(PIXELS), expected)
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.small_detectors import C4, small_detector
+from helpers.small_detectors import C4, FPN, small_detector
 from PIL import Image
 
 from resnet_keras.data.preprocessing import Preprocessing
@@ -164,3 +164,11 @@ def test_arguments_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         export_detector(small, tmp_path / "detector", **{"images": pictures(), **arguments})
+
+
+@pytest.mark.slow
+def test_a_detector_with_global_context_is_exported(tmp_path: Path) -> None:
+    small = Detector(small_detector(FPN.replace(global_context=True)), CANVAS, ("cat", "dog", "bird"))
+    for artifact in export_detector(small, tmp_path / "detector", pictures(), formats=["saved_model", "float32"]):
+        assert artifact.agreement == 1, artifact
+    assert not {name for name in operators(tmp_path / "detector" / "float32.tflite") if name.startswith("Flex")}

@@ -48,6 +48,8 @@ def test_recipes_name_detectors_with_their_changes() -> None:
     assert (little.channels, little.box_units, little.proposals) == (8, 16, (40, 20))
     assert little.anchor_sizes == ((12,), (24,), (32,), (48,), (64,))
     assert little.frozen_batch_norm
+    assert not little.global_context
+    assert detection.detector_row(RECIPE.replace(global_context=True)).global_context
 
 
 @pytest.mark.parametrize(
