@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from resnet_keras import files
 from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.preprocessing import Interpolation, Preprocessing
 from resnet_keras.networks.conventions import BottleneckStride, Conventions
 
-_MOST_BYTES = 2**26  # of a file of settings
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, RecursionError)
 """Errors of reading malformed settings."""
 
@@ -155,17 +154,7 @@ def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Expected JSON. Received: {path}, which can't be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"Expected a JSON object. Received: {path}, which holds another value")
-    return content
+    return files.read_json(path) if path.is_file() else {}
 
 
 def preprocessing_of_timm(settings: Mapping[str, Any]) -> Preprocessing | None:
