@@ -27,6 +27,7 @@ _SCRATCH = "resnet_keras-"
 _DAY_SECONDS = 86_400
 
 _MOST_JSON_BYTES = 2**26
+_MOST_NAME = 1000
 
 
 @contextmanager
@@ -213,6 +214,25 @@ def _free_number(folder: Path) -> int:
     return max(taken, default=0) + 1
 
 
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Returns the content of JSON that somebody else may have written; options are those of `json.loads`.
+
+    Raises:
+        ValueError: It is malformed, or has too many lists or objects inside each other.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError as error:
+        raise ValueError("JSON of too many lists or objects inside each other") from error
+
+
+def is_plain_name(name: str) -> bool:
+    """Returns whether a name from a list or a file stays inside its folder, is a line, and as long as systems allow."""
+    path = Path(name)
+    line = 0 < len(name) <= _MOST_NAME and min(name) >= " " and "\x7f" not in name
+    return line and not path.is_absolute() and ".." not in path.parts
+
+
 def read_json(path: str | Path) -> dict[str, Any]:
     """Returns the object in a file of JSON.
 
@@ -224,8 +244,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_JSON_BYTES:
             raise ValueError(f"more than {_MOST_JSON_BYTES:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"Expected JSON in {path}. Received: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"Expected a JSON object in {path}. Received: {reprlib.repr(content)}")

@@ -238,3 +238,31 @@ def test_content_that_json_cannot_hold_keeps_the_old_file(tmp_path: Path) -> Non
 def test_text_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     files.write_text(tmp_path / "note.txt", "Bär")
     assert (tmp_path / "note.txt").read_bytes() == "Bär".encode()
+
+
+def test_json_inside_itself_is_an_error_of_the_file(tmp_path: Path) -> None:
+    for text in ("[" * 100_000, '{"a":' * 100_000):
+        with pytest.raises(ValueError, match="too many lists or objects inside each other"):
+            files.parse_json(text)
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(ValueError, match="a.json. Received: JSON of too many"):
+            files.read_json(tmp_path / "a.json")
+
+
+def test_json_of_files_is_parsed_in_one_place() -> None:
+    """Python's own parser raises a RecursionError, which is no error of the input to a program."""
+    package = Path(files.__file__).parent
+    parsing = {str(path.relative_to(package)) for path in package.rglob("*.py") if "json.loads(" in path.read_text()}
+    of_our_own = {"training/loop.py", "runs/trained_weights.py", "runs/checkpoints.py"}
+    of_children = {f"exporting/{name}.py" for name in ("child_process", "artifact_worker", "litert_converter")}
+    assert parsing == {"files.py", "exporting/onnx_converter.py", *of_our_own, *of_children}
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a/b.jpg", "..a", "x" * 1000])
+def test_names_inside_a_folder_are_plain(name: str) -> None:
+    assert files.is_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "/a", "..", "../a", "a/../../b", "a\0", "a\nb", "\x1b[31m", "x" * 1001])
+def test_other_names_are_not(name: str) -> None:
+    assert not files.is_plain_name(name)

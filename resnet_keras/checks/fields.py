@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+_MOST_NAMES, _MOST_CHARACTERS = 10_000, 100  # that are compared with another: 0.1 s
+
 
 @dataclass(frozen=True)
 class Range:
@@ -114,8 +116,9 @@ def nearest(name: Any, known: Iterable[Any], count: int = 1) -> str:
         known: All names.
         count: Largest number of names in the question.
     """
-    names = [each for each in known if isinstance(each, str)]
-    found = difflib.get_close_matches(name, names, count, 0.5) if isinstance(name, str) else []
+    names = [each for each in known if isinstance(each, str) and len(each) <= _MOST_CHARACTERS][:_MOST_NAMES]
+    near = isinstance(name, str) and len(name) <= _MOST_CHARACTERS
+    found = difflib.get_close_matches(name, names, count, 0.5) if near else []
     choice = " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
     return f" Did you mean {choice}?" if found else ""
 

@@ -109,8 +109,10 @@ def run(
 
 def fail(name: str, what: object, status: int = USER_ERROR) -> int:
     """Prints an error to the standard error, and returns the status."""
+    # Names in files may hold what terminals obey.
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], str(what))
     with contextlib.suppress(OSError):  # the terminal may be closed
-        print(f"{name}: {what}", file=sys.stderr)
+        print(f"{name}: {text}", file=sys.stderr)
     return status
 
 

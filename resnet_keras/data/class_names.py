@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import reprlib
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from resnet_keras import files
+
 _MOST_CHARACTERS = 1000
+_MOST_BYTES = 2**26  # of a file; that of ImageNet's classes has 35 kB
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -98,6 +100,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     Raises:
         ValueError: The file is not text, is empty, or is JSON of another form; see also `check_class_names`.
     """
+    if Path(path).stat().st_size > _MOST_BYTES:
+        raise ValueError(f"Expected a file of class names of at most {_MOST_BYTES:,} bytes. Received: {path}")
     content = Path(path).read_bytes()
     try:
         # Windows marks the encoding of text by its first bytes.
@@ -119,7 +123,7 @@ def _names_in_json(text: str, path: str | Path) -> tuple[str, ...]:
         f"Received: {path}"
     )
     try:
-        content = json.loads(text)
+        content = files.parse_json(text)
     except ValueError as error:
         raise refused from error
     if isinstance(content, dict) and all(isinstance(value, int) for value in content.values()):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from resnet_keras.data.exif_bytes import ORIENTATION, orientation_of_tiff
-from resnet_keras.data.image_files import FORMATS, KINDS, MOST_PIXELS
+from resnet_keras.data.image_files import FORMATS, KINDS, MOST_PIXELS, check_size
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
@@ -100,6 +101,30 @@ def size_with_pillow(content: bytes) -> tuple[int, int]:
             return image.height, image.width
     except FAILURES as error:
         raise ValueError(f"Expected a whole {KINDS} image. Received: {error}") from error
+
+
+def image_header(source: str | Path | bytes, called: str) -> tuple[int, int, int]:
+    """Returns the height and width of the pixels in an image file, and their Exif orientation, from its header alone.
+
+    Args:
+        source: The file: its path, or its bytes.
+        called: Its name in messages.
+
+    Raises:
+        ValueError: It is no image, or has more than `MOST_PIXELS`.
+    """
+    try:
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(opened, formats=[name.upper() for name in FORMATS]) as image:
+            size, exif = (image.height, image.width), image.info.get("exif")
+            # Pillow would decode a whole PNG in search of its Exif data.
+            orientation = orientation_of_tiff(exif) if isinstance(exif, bytes) else 1
+            if image.format == "TIFF" and turn_of(image) is not None:
+                orientation = image.getexif()[ORIENTATION]
+    except FAILURES as error:
+        raise ValueError(f"Expected a whole {KINDS} image. Received: {called}: {error}") from error
+    check_size(*size, called)
+    return *size, orientation if orientation in _TURNS else 1
 
 
 def _upper_byte(pixels: np.ndarray) -> np.ndarray:

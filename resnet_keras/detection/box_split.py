@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.class_names import check_class_names
-from resnet_keras.data.exif_bytes import orientation_of_tiff
-from resnet_keras.data.image_files import FORMATS, KINDS, MOST_PIXELS, OnCorrupt
+from resnet_keras.data.image_files import OnCorrupt
+from resnet_keras.data.pillow_files import image_header
 
 _log = logging.getLogger(__name__)
 
 _NAMED = 5  # in a message
-_FORMATS = [name.upper() for name in FORMATS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,15 @@ def joined(splits: Sequence[BoxSplit]) -> BoxSplit:
 
 
 class WrongBox(ValueError):
-    """A box cannot be used."""
+    """A box cannot be used.
+
+    Attributes:
+        hint: Returns the end of the message; it may take a thousand times as long as a look at the box.
+    """
+
+    def __init__(self, message: str, hint: Callable[[], str] = str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class WrongImage(ValueError):
@@ -145,12 +153,14 @@ class Faults:
         try:
             yield
         except (WrongBox, WrongImage) as error:
+            told = self.on_corrupt == "raise" or len(self._named) < _NAMED
+            message = f"{error}{error.hint()}" if isinstance(error, WrongBox) and told else str(error)
             if self.on_corrupt == "raise":
-                raise ValueError(f"{error} (`on_corrupt='skip'`, --skip-broken leaves such ones out)") from error
+                raise ValueError(f"{message} (`on_corrupt='skip'`, --skip-broken leaves such ones out)") from error
             self.images += isinstance(error, WrongImage)
             self.boxes += isinstance(error, WrongBox)
-            if len(self._named) < _NAMED:
-                self._named.append(str(error))
+            if told:
+                self._named.append(message)
 
     def report(self, what: str) -> None:
         """Logs a warning that names the first faults, if there are any."""
@@ -172,6 +182,7 @@ class BoxList:
 
     def __init__(self, height: int, width: int, class_names: Sequence[str]) -> None:
         self.height, self.width, self._names = height, width, class_names
+        self._labels = _labels(tuple(class_names))
         self._rows: list[tuple[list[float], int, bool, bool, float]] = []
 
     def add(
@@ -220,12 +231,13 @@ class BoxList:
         Raises:
             WrongBox: There is no such class.
         """
-        if name not in self._names:
+        label = self._labels.get(name)
+        if label is None:
             raise WrongBox(
-                f"Expected boxes of the classes {_some(self._names)}. Received: {name!r} of {what}."
-                f"{nearest(name, self._names)}"
+                f"Expected boxes of the classes {_some(self._names)}. Received: {reprlib.repr(name)} of {what}.",
+                lambda: nearest(name, self._names),
             )
-        return self._names.index(name)
+        return label
 
     def example(self, image: Path, identity: str | int) -> BoxExample:
         """Returns the image with all its boxes."""
@@ -253,21 +265,21 @@ def check_image(path: Path, stated: tuple[int, int] | None = None) -> tuple[int,
     Raises:
         WrongImage: There is no such file, it is no image, has too many pixels, or another size than stated.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # of a name that is too long
+        there = False
+    if not there:
         raise WrongImage(f"Expected the image {path}. Received: no such file")
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            size, exif = (image.height, image.width), image.info.get("exif")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise WrongImage(f"Expected a whole {KINDS} image. Received: {path}: {error}") from error
-    if size[0] * size[1] > MOST_PIXELS or not all(size):
-        raise WrongImage(f"Expected an image of 1 to {MOST_PIXELS:,} pixels. Received: {path}, of {size[0]}x{size[1]}")
-    if isinstance(exif, bytes) and orientation_of_tiff(exif) >= 5:
-        size = size[::-1]
+        height, width, orientation = image_header(path, str(path))
+    except ValueError as error:
+        raise WrongImage(str(error)) from error
+    size = (width, height) if orientation >= 5 else (height, width)
     if stated is not None and stated != size:
         raise WrongImage(
             f"Expected an annotation of the size of its image, {size[0]}x{size[1]} (height, width). Received: "
-            f"{stated[0]}x{stated[1]}, for {path}"
+            f"{reprlib.repr(stated[0])}x{reprlib.repr(stated[1])}, for {path}"
         )
     return size
 
@@ -282,9 +294,10 @@ def expect_images(examples: Iterable[Any], what: str) -> None:
         raise ValueError(f"Expected images with boxes in {what}. Received: none")
 
 
-def is_plain_name(name: str) -> bool:
-    """Returns whether a name from a list or a file stays inside its folder."""
-    return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in Path(name).parts
+@functools.lru_cache(4)
+def _labels(class_names: tuple[str, ...]) -> dict[str, int]:
+    """Returns the label of each class; there may be many thousands."""
+    return {name: label for label, name in enumerate(class_names)}
 
 
 def _numbers(edges: Sequence[float]) -> str:

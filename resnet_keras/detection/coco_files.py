@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shown  # of any size and depth
 from typing import Any, NoReturn, TypeGuard
 
+from resnet_keras import files
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.image_files import OnCorrupt
 from resnet_keras.detection.box_split import (
@@ -19,7 +20,6 @@ from resnet_keras.detection.box_split import (
     WrongImage,
     check_image,
     expect_images,
-    is_plain_name,
 )
 
 _MOST_BYTES = 2**30
@@ -102,8 +102,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{constant} is no number of JSON")
 
     try:
-        content = json.loads(file.read_bytes(), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        content = files.parse_json(file.read_bytes(), parse_constant=refuse)
+    except ValueError as error:
         raise ValueError(f"Expected COCO's JSON. Received: {file}: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in _LISTS):
         raise ValueError(f"Expected COCO's JSON, an object with the lists {', '.join(_LISTS)}. Received: {file}")
@@ -113,13 +113,17 @@ def _read(file: Path) -> dict[str, Any]:
 def _categories(found: Sequence[Any], file: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Returns the numbers and the names of the classes, in the order of the numbers."""
     pairs: dict[int, str] = {}
+    known: set[str] = set()
     for each in found:
         number, name = (each.get(key) if isinstance(each, dict) else None for key in ("id", "name"))
         if not _is_whole(number) or not isinstance(name, str):
-            raise ValueError(f"Expected categories with a number, id, and a name. Received: {each!r} in {file}")
-        if number in pairs or name in pairs.values():
-            raise ValueError(f"Expected categories of different numbers and names. Received: {each!r} twice in {file}")
+            raise ValueError(f"Expected categories with a number, id, and a name. Received: {shown(each)} in {file}")
+        if number in pairs or name in known:
+            raise ValueError(
+                f"Expected categories of different numbers and names. Received: {shown(each)} twice in {file}"
+            )
         pairs[number] = name
+        known.add(name)
     if not pairs:
         raise ValueError(f"Expected categories. Received: none in {file}")
     return tuple(sorted(pairs)), tuple(pairs[number] for number in sorted(pairs))
@@ -133,7 +137,7 @@ def _by_image(content: Mapping[str, Any], file: Path, faults: Faults) -> dict[in
             image = each.get("image_id") if isinstance(each, dict) else None
             if not _is_whole(image) or image not in known:
                 raise WrongBox(
-                    f"Expected annotations of images in {file}. Received: image {image!r} of number {number}"
+                    f"Expected annotations of images in {file}. Received: image {shown(image)} of number {number}"
                 )
             found[image].append(each)
     return found
@@ -154,19 +158,19 @@ def _example(
 ) -> BoxExample:
     fields = image if isinstance(image, dict) else {}
     identity, name = fields.get("id"), fields.get("file_name")
-    if not isinstance(identity, int) or not isinstance(name, str) or not is_plain_name(name):
-        raise WrongImage(f"Expected images with id and file_name in {file}. Received: {str(image)[:100]}")
+    if not isinstance(identity, int) or not isinstance(name, str) or not files.is_plain_name(name):
+        raise WrongImage(f"Expected images with id and file_name in {file}. Received: {shown(image)}")
     stated = (fields.get("height"), fields.get("width"))
     if not all(map(_is_whole, stated)):
-        raise WrongImage(f"Expected images with height and width in {file}. Received: {stated} of {name}")
+        raise WrongImage(f"Expected images with height and width in {file}. Received: {shown(stated)} of {name}")
     height, width = check_image(folder / name, (int(stated[0]), int(stated[1])))  # type: ignore[arg-type]
     boxes = BoxList(height, width, names)
     for each in annotations.get(identity, ()):
-        what = f"annotation {each.get('id')} of {name} in {file}"
+        what = f"annotation {shown(each.get('id'))} of {name} in {file}"
         with faults.tolerated():
             category = each.get("category_id")
             name_of = categories.get(category) if isinstance(category, int) else None
-            label = boxes.label(name_of or repr(category), what)
+            label = boxes.label(name_of or shown(category), what)
             left, top, wide, high = _box(each.get("bbox"), what)
             boxes.add(
                 (left, top, left + wide, top + high),
@@ -180,13 +184,13 @@ def _example(
 
 def _box(found: Any, what: str) -> list[float]:
     if not isinstance(found, list) or len(found) != 4 or not all(_is_number(each) for each in found):
-        raise WrongBox(f"Expected bbox of 4 numbers. Received: {str(found)[:100]} of {what}")
+        raise WrongBox(f"Expected bbox of 4 numbers. Received: {shown(found)} of {what}")
     return [float(each) for each in found]
 
 
 def _area(found: Any, what: str) -> float | None:
     if found is not None and (not _is_number(found) or found < 0):
-        raise WrongBox(f"Expected a number as area. Received: {str(found)[:100]} of {what}")
+        raise WrongBox(f"Expected a number as area. Received: {shown(found)} of {what}")
     return None if found is None else float(found)
 
 

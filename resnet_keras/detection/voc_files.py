@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from resnet_keras import files
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.class_names import read_class_names
 from resnet_keras.data.image_files import IMAGE_SUFFIXES, OnCorrupt, is_hidden
@@ -21,7 +22,6 @@ from resnet_keras.detection.box_split import (
     WrongImage,
     check_image,
     expect_images,
-    is_plain_name,
     joined,
 )
 
@@ -191,7 +191,7 @@ def _opened(root: Path, split: str, names: tuple[str, ...], faults: Faults) -> l
     found = []
     for name in _names(root, split):
         with faults.tolerated():
-            if not is_plain_name(name):
+            if not files.is_plain_name(name):
                 raise WrongImage(f"Expected names of images in the list {split} of {root}. Received: {name!r}")
             found.append(_example(_image(images, name), annotations / f"{name}.xml", name, names, faults))
     return found

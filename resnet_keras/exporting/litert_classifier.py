@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import zipfile
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_keras import files
 from resnet_keras.applications.top_classes import Prediction, check_top_k, most_probable
 from resnet_keras.checks import extras
 from resnet_keras.data.array_images import read_cropped
@@ -22,6 +22,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.artifact_process import ArtifactProcess, default_threads, run_artifact
 from resnet_keras.exporting.child_process import ArtifactError
 from resnet_keras.exporting.formats import FORMATS
+from resnet_keras.weights.archive_member import check_directory
 
 LABELS, CLASSIFIER = "labels.txt", "classifier.json"
 """Members of the zip archive behind a LiteRT model: class names, and these with the preprocessing."""
@@ -197,23 +198,20 @@ def _described(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(size - _END_BYTES, 0))
-            end = file.read(_END_BYTES)
-            # `zipfile` reads the directory of an archive whole.
-            if size > _MOST_BYTES or not end.startswith(_END_MAGIC):
+            if size > _MOST_BYTES or not file.read(_END_BYTES).startswith(_END_MAGIC):
                 raise KeyError("no archive")
-            if int.from_bytes(end[12:16], "little") > _MOST_DIRECTORY:
-                raise ValueError("the archive behind the model is too large")
+            check_directory(file, _MOST_DIRECTORY)
             with zipfile.ZipFile(file) as archive:
                 member = archive.getinfo(CLASSIFIER)
                 if member.file_size > _MOST_MEMBER or member.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"{CLASSIFIER} is too large or compressed")
-                found = json.loads(archive.read(member))
+                found = files.parse_json(archive.read(member))
     except KeyError as error:
         raise ValueError(
             "Expected a .tflite file with the preprocessing and class names of a classifier, as `resnet export` writes "
             f"it; export it again. {received}"
         ) from error
-    except (ValueError, RuntimeError, NotImplementedError, RecursionError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"Expected a whole .tflite file. Received: {path}, which can't be read: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"Expected a whole .tflite file. Received: {path}, whose {CLASSIFIER} is no dictionary")

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.litert_classifier import CLASSIFIER, LABELS
@@ -110,7 +111,7 @@ def _artifacts(home: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yields version and description of each artifact that reports tell of; damaged reports tell of none."""
     for report in sorted(home.glob(f"*/{REPORT}")):
         try:
-            artifacts = json.loads(report.read_text(encoding="utf-8"))["artifacts"]
+            artifacts = files.parse_json(report.read_text(encoding="utf-8"))["artifacts"]
             found = [each for each in artifacts if isinstance(each, dict)]
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -147,7 +147,7 @@ class Checkpoints:
         """
         for folder in self._folders():
             try:
-                content = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+                content = files.parse_json((folder / "progress.json").read_text(encoding="utf-8"))
                 tensors = (folder / "state.safetensors").read_bytes()
                 expected = content.pop("sha256")
                 if _checksum(content, tensors) != expected:
@@ -169,7 +169,7 @@ class Checkpoints:
         """
         for folder in self._folders():
             try:
-                origin = json.loads((folder / "progress.json").read_text(encoding="utf-8")).get("origin", {})
+                origin = files.parse_json((folder / "progress.json").read_text(encoding="utf-8")).get("origin", {})
             except (OSError, ValueError, AttributeError):
                 continue  # damaged
             self._check_origin(folder, origin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +63,7 @@ def record_data(folder: RunFolder, found: Mapping[str, Any], accepted: list[str]
 def _read(file: Path) -> dict[str, Any] | None:
     """Returns the record of a run; `None` if there is none, or a damaged one."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = files.parse_json(file.read_text(encoding="utf-8"))
         return content if isinstance(content["train"]["class_names"], list) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnet_keras import files
 from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import PART_OF, Recipe, flatten
@@ -176,7 +176,7 @@ def read_run(path: str | Path) -> SavedRun:
     """
     folder = RunFolder(path)
     with _reading("recipe.json"):
-        content = flatten(json.loads((folder.path / "recipe.json").read_text(encoding="utf-8")))
+        content = flatten(files.parse_json((folder.path / "recipe.json").read_text(encoding="utf-8")))
         unknown = {key: value for key, value in sorted(content.items()) if key not in PART_OF}
         recipe = Recipe.from_flat(**{key: value for key, value in content.items() if key in PART_OF})
     with _reading("run.json"):

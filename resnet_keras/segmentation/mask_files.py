@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
+from resnet_keras import files
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data.class_names import read_class_names
-from resnet_keras.data.image_files import IMAGE_SUFFIXES, is_hidden
+from resnet_keras.data.image_files import IMAGE_SUFFIXES, check_size, is_hidden
+from resnet_keras.data.pillow_files import FAILURES, image_header
 from resnet_keras.segmentation.measures import IGNORED
 
 VOC_CLASSES = (
@@ -26,6 +29,7 @@ _MASK_FOLDERS = ("masks", "labels", "annotations")
 _CLASSES_FILE = "classes.txt"
 _VOC = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
 _SHOWN = 3
+_MOST_LIST_BYTES = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,7 @@ def parts_of(folder: str | Path) -> tuple[str, ...]:
         raise FileNotFoundError(f"Expected a folder of images and masks. Received: {root}, which does not exist")
     if not all((root / part).is_dir() for part in _VOC):
         return tuple(sorted(path.parent.name for path in root.glob("*/images") if path.is_dir()))
-    lists = {path.stem: path.read_text(encoding="utf-8").split() for path in sorted((root / _VOC[2]).glob("*.txt"))}
+    lists = {path.stem: _listed(path) for path in sorted((root / _VOC[2]).glob("*.txt"))}
     # VOC's test images come without masks.
     return tuple(part for part, names in lists.items() if names and (root / _VOC[1] / f"{names[0]}.png").is_file())
 
@@ -124,17 +128,27 @@ def read_mask(source: str | Path | bytes, called: str | None = None) -> np.ndarr
     Raises:
         ValueError: The file is no PNG, or has colors instead of labels.
     """
-    called = called or ("a file" if isinstance(source, bytes) else str(source))
+    return _labels(source, called or ("a file" if isinstance(source, bytes) else str(source)))
+
+
+def _labels(source: str | Path | bytes, called: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Returns the labels of a mask, of a size if one is given; nothing is decoded of a file that has others."""
     try:
         with Image.open(_opened(source), formats=["PNG"]) as image:
-            image.load()
-            mode, labels = image.mode, np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            found = (image.height, image.width)
+            # Pillow spreads gray levels of fewer bits over 0 to 255.
+            mode = image.tile[0][3] if image.mode == "L" and image.tile else image.mode
+            fits = mode in ("L", "P") and size in (None, found)
+            check_size(*found, called)
+            labels = np.asarray(image) if fits else np.empty(found, np.uint8)
+    except FAILURES as error:
         raise ValueError(f"Expected a PNG of labels. Received: {called}: {error}") from error
     if mode not in ("L", "P"):
         raise ValueError(
             f"Expected a mask of 8 bits, whose gray levels or palette indices are labels. Received: {called}, of {mode}"
         )
+    if not fits:
+        raise ValueError(f"Expected a mask of its image's size, {size}. Received: {called}, of {found}")
     return labels
 
 
@@ -157,11 +171,25 @@ def _voc_files(root: Path, split: str) -> tuple[list[Path], list[Path]]:
         raise FileNotFoundError(
             f"Expected a part of {root}, one of {', '.join(known)}. Received: {split!r}.{nearest(split, known)}"
         )
-    names = file.read_text(encoding="utf-8").split()
+    names = _listed(file)
     images = [root / _VOC[0] / f"{name}.jpg" for name in names]
     masks = [root / _VOC[1] / f"{name}.png" for name in names]
     _expect_files([*images, *masks], file)
     return images, masks
+
+
+def _listed(file: Path) -> list[str]:
+    """Returns the names in a list of VOC."""
+    try:
+        if file.stat().st_size > _MOST_LIST_BYTES:
+            raise ValueError(f"more than {_MOST_LIST_BYTES:,} bytes")
+        names = file.read_text(encoding="utf-8").split()
+    except ValueError as error:
+        raise ValueError(f"Expected a list of names of images. Received: {file}: {error}") from error
+    for name in names:
+        if not files.is_plain_name(name):
+            raise ValueError(f"Expected names of images in {file}. Received: {reprlib.repr(name)}")
+    return names
 
 
 def _folder_files(root: Path, split: str) -> tuple[list[Path], list[Path]]:
@@ -198,16 +226,10 @@ def _expect_files(files: Sequence[Path], source: Path) -> None:
 
 def _checked(image: Path | bytes, mask: Path | bytes, called: str, names: tuple[str, ...], ignored: int) -> int:
     """Returns the largest label of a mask that fits its image."""
-    labels = read_mask(mask, called)
-    try:
-        with Image.open(_opened(image)) as opened:
-            size, turned = (opened.height, opened.width), opened.getexif().get(ExifTags.Base.Orientation, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        shown = f"that of {called}" if isinstance(image, bytes) else image
-        raise ValueError(f"Expected an image. Received: {shown}: {error}") from error
-    if labels.shape != size:
-        raise ValueError(f"Expected a mask of its image's size, {size}. Received: {called}, of {labels.shape}")
-    if turned not in (0, 1):
+    shown = f"that of {called}" if isinstance(image, bytes) else str(image)
+    height, width, orientation = image_header(image, shown)
+    labels = _labels(mask, called, (height, width))
+    if orientation != 1:
         raise ValueError(
             f"Expected an image that no Exif orientation turns, as its mask is not turned. Received: that of {called}"
         )

@@ -9,6 +9,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from resnet_keras import files
 from resnet_keras.layers.batch_norm import FUSED_LAYERS, fuse
 from resnet_keras.layers.fake_quant import LAYERS
 from resnet_keras.layers.keras_internals import zero_initial_weights
-from resnet_keras.weights.archive_member import open_member
+from resnet_keras.weights.archive_member import check_directory, open_member
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MOST_JSON_BYTES = 2**24  # ResNet-1202's has 4 MB
 _MOST_UNPACKED = 16  # Keras does not pack
+_MOST_DIRECTORY = 2**16  # Keras writes three members
 _MOST_INTEGER = 2**20
 _SPARE_NUMBERS = 2**16
 _MODELS = ("Functional", "Sequential")
@@ -61,7 +63,32 @@ def json_member(archive: zipfile.ZipFile, name: str) -> Any:
     size = archive.getinfo(name).file_size
     if size > _MOST_JSON_BYTES:
         raise ValueError(f"{name} has {size:,} bytes, more than {_MOST_JSON_BYTES:,}")
-    return json.loads(archive.read(name))
+    return files.parse_json(archive.read(name))
+
+
+@contextmanager
+def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Opens a `.keras` archive, after checking what it unpacks to.
+
+    Keras unpacks all members where there are more than three. Members may lie over the same bytes, and not every
+    version of Python's `zipfile` refuses that.
+
+    Raises:
+        ValueError: Its directory is too large, a member's name leads elsewhere, or all members unpack to many times the
+            bytes of the archive.
+        OSError, zipfile.BadZipFile: The file is damaged.
+    """
+    with path.open("rb") as file:
+        check_directory(file, _MOST_DIRECTORY)
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            for member in members:
+                if not files.is_plain_name(member.filename):
+                    raise ValueError(f"it has a member of the name {member.filename[:100]!r}")
+            unpacked, most = sum(member.file_size for member in members), _MOST_UNPACKED * path.stat().st_size
+            if unpacked > most + _MOST_JSON_BYTES:
+                raise ValueError(f"its members have {unpacked:,} bytes, {_MOST_UNPACKED} times the archive's")
+            yield archive
 
 
 def weights_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
@@ -147,7 +174,7 @@ def check_archive(path: Path) -> None:
         KeyError: See `check_arrays`.
         OSError, zipfile.BadZipFile, RuntimeError, TypeError, AttributeError: The file is damaged.
     """
-    with zipfile.ZipFile(path) as archive:
+    with opened_archive(path) as archive:
         config = json_member(archive, CONFIG)
         member = weights_member(archive, path)
         with open_member(archive, member, path) as content, h5py.File(content) as file:

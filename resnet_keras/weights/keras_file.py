@@ -19,7 +19,7 @@ import numpy as np
 
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.weights.archive_member import open_member
-from resnet_keras.weights.keras_archive import check_arrays, json_member, weights_member
+from resnet_keras.weights.keras_archive import check_arrays, json_member, opened_archive, weights_member
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -66,7 +66,7 @@ def read_member(path: str | Path, name: str) -> Any:
         ValueError: The file is damaged or not an archive.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_archive(Path(path)) as archive:
             return json_member(archive, name) if name in archive.namelist() else None
     except _DAMAGE as error:
         raise ValueError(f"Expected a whole .keras file. Received: {path}, which can't be read: {error}") from error
@@ -75,7 +75,7 @@ def read_member(path: str | Path, name: str) -> Any:
 @contextmanager
 def _open_h5(path: Path) -> Iterator[h5py.File]:
     if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
+        with opened_archive(path) as archive:
             member = weights_member(archive, path)
             with open_member(archive, member, path) as content, h5py.File(content) as file:
                 check_arrays(file, member.file_size)

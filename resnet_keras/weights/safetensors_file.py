@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import safetensors
+
+from resnet_keras import files
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -64,13 +65,13 @@ def weight_map(path: Path) -> dict[str, str]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes")
-        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        places = files.parse_json(path.read_text(encoding="utf-8"))["weight_map"]
         names = set(places.values())
         if not names or any(name != Path(name).name or not name.endswith(SUFFIX) for name in names):
             raise ValueError("files that are not beside it")
         if len(names) > _MOST_SHARDS:
             raise ValueError(f"{len(names):,} files")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'Expected an index of shards, {{"weight_map": {{tensor: file}}}}. Received: {path}: {error!r}'
         ) from error

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from resnet_keras.weights.archive_member import check_directory
 from resnet_keras.weights.bounded_pickle import MOST_BYTES, BoundedUnpickler, Inert, check_key, shown
 
 SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
@@ -40,6 +41,7 @@ _NUMBER_TYPES: dict[str, Any] = {
     "BoolStorage": np.bool_,
 }
 _MOST_DIMENSIONS = 32
+_MOST_DIRECTORY = 2**24  # of a zip archive; that of ResNet-1202 with its average and Adam's states has 2 MB
 
 
 def read_content(path: Path) -> Any:
@@ -187,6 +189,7 @@ class _Unpickler(BoundedUnpickler):
 def _from_zip(file: BinaryIO) -> Any:
     """Reads the format since PyTorch 1.6: an archive of one pickle and a file of numbers for each storage."""
     length = file.seek(0, io.SEEK_END)
+    check_directory(file, _MOST_DIRECTORY)
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if len(names) != 1:
@@ -199,15 +202,18 @@ def _from_zip(file: BinaryIO) -> Any:
         if data.file_size > MOST_BYTES:
             raise ValueError(f"its pickle has more than {MOST_BYTES:,} bytes")
         storages: dict[str, _Storage] = {}
+        left = length
 
         def storage(fields: tuple[Any, ...]) -> _Storage:
+            nonlocal left
             dtype, key, _, count, *_ = fields
             if key not in storages:
                 member = _stored(archive, f"{folder}data/{key}")
                 if member.file_size != count * dtype.itemsize:
                     raise ValueError(f"storage {key} has {member.file_size} bytes for {count} numbers of {dtype}")
-                # Members may lie over the same bytes.
-                if member.file_size + sum(each.count * each.dtype.itemsize for each in storages.values()) > length:
+                # Members may lie over the same bytes, and not every version of Python's `zipfile` refuses them.
+                left -= member.file_size
+                if left < 0:
                     raise ValueError("its storages have more bytes than the file")
                 content = archive.read(member)
                 storages[key] = _Storage(dtype, count, np.frombuffer(content, dtype))

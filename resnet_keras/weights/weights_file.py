@@ -114,7 +114,7 @@ def read_facts(path: Path) -> TrainedWeights | None:
     try:
         if len(text) > _MOST_CHARACTERS:
             raise ValueError(f"{len(text):,} characters of metadata")
-        content = json.loads(text)
+        content = files.parse_json(text)
         architecture = content["architecture"]
         conventions = Conventions(**architecture.pop("conventions"))
         return TrainedWeights(

@@ -128,7 +128,9 @@ def test_class_names_are_read_as_they_are_meant(tmp_path: Path, content: bytes) 
     assert read_class_names(tmp_path / "names") == ("cat", "dog")
 
 
-@pytest.mark.parametrize("content", ["[cat]", '{"0": "cat", "2": "dog"}', '[["a"], 3]', "{}"])
+@pytest.mark.parametrize(
+    "content", ["[cat]", '{"0": "cat", "2": "dog"}', '[["a"], 3]', "{}", "[" * 9999, "[" * 900 + "]" * 900]
+)
 def test_json_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "names.json").write_text(content)
     with pytest.raises(ValueError, match=r"Received: .*names\.json"):

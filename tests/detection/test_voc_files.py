@@ -1,5 +1,6 @@
 """Folders in VOC's layout, right and wrong ones."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +150,18 @@ def test_hostile_xml_is_refused_unread(tmp_path: Path) -> None:
         file.write_bytes(text.encode(encoding))
         with pytest.raises(ValueError, match="document type"):
             read_voc(file)
+
+
+@pytest.mark.parametrize("value", ["9" * 900_000, "-1" + "0" * 900_000, "nan", "-inf", "1e999", "0x1", ""])
+def test_a_number_of_any_length_is_a_short_error(voc_folder: Make, value: str) -> None:
+    folder = voc_folder()
+    file = folder.add("a", [("dog", 3, 4, 20, 30)])
+    text = file.read_text()
+    for place in ("xmin", "width"):
+        file.write_text(re.sub(f"<{place}>.*?</", f"<{place}>{value}</", text))
+        with pytest.raises(ValueError, match="^Expected ") as error:
+            open_voc(folder.root, "train")
+        assert len(str(error.value)) < 700
 
 
 def test_an_unknown_part_gets_the_known_ones(voc_folder: Make, tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
 """Folders of images and masks, as people have them."""
 
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.hostile_images import chunk
 from PIL import Image
 
+from resnet_keras.runs.process_memory import peak_memory
 from resnet_keras.segmentation.mask_files import VOC_CLASSES, open_masks, read_mask
 
 
@@ -84,6 +89,56 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     (tmp_path / "train" / "masks" / "a.png").unlink()
     with pytest.raises(ValueError, match=r"1 of 1 missing: .*a\.png"):
         open_masks(tmp_path, "train")
+
+
+def png(width: int, height: int, depth: int, color: int, *more: tuple[bytes, bytes]) -> bytes:
+    """Returns a PNG of zeros, of which only the first two lines are there."""
+    line = b"\0" * (1 + (width * {0: 1, 2: 3, 3: 1, 6: 4}[color] * depth + 7) // 8)
+    packer = zlib.compressobj(9)
+    lines = b"".join(packer.compress(line) for _ in range(min(height, 2))) + packer.flush()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
+    palette = chunk(b"PLTE", bytes(768)) if color == 3 else b""
+    chunks = header + b"".join(chunk(*each) for each in more) + palette + chunk(b"IDAT", lines) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    pair(tmp_path / "train")
+    mask, image = tmp_path / "train/masks/a.png", tmp_path / "train/images/a.jpg"
+    cases = {
+        r"size, \(2, 3\). Received: .*a.png, of \(12000, 12000\)": png(12_000, 12_000, 8, 0),
+        "of 8 bits.*, of RGBA": png(12_000, 12_000, 8, 6),
+        "of 8 bits.*, of I;16": png(12_000, 12_000, 16, 0),
+        "PNG of labels. Received: .*at most|PNG of labels. Received: .*exceeds limit": png(14_000, 14_000, 1, 0),
+        "of 8 bits.*, of L;4": png(3, 2, 4, 0),  # Pillow makes 0, 17, ... of its labels
+        "of 8 bits.*, of 1": png(3, 2, 1, 0),
+        "PNG of labels": png(3, 2, 8, 0, (b"zTXt", b"a\0\0" + zlib.compress(bytes(90_000_000)))),
+    }
+    kept = mask.read_bytes()
+    before = peak_memory()
+    for message, content in cases.items():
+        mask.write_bytes(content)
+        with warnings.catch_warnings(), pytest.raises(ValueError, match=message):
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            open_masks(tmp_path, "train")
+    mask.write_bytes(kept)
+    late = (b"IDAT", b""), (b"eXIf", b"II*\0" + b"\xff" * 20)
+    for content in (png(12_000, 12_000, 8, 2, *late), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 2\n"):
+        image.write_bytes(content)
+        with warnings.catch_warnings(), pytest.raises(ValueError, match=r"size, \(12000, 12000\)|whole JPEG, PNG"):
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            open_masks(tmp_path, "train")
+    assert peak_memory() - before < 64 << 20
+
+
+def test_names_of_a_list_stay_inside_the_folder(tmp_path: Path) -> None:
+    write(tmp_path / "SegmentationClass" / "a.png", LABELS)
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for content in (b"../../a", b"/etc/passwd", b"a\0b", b"\xff\xfe\0"):
+        (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"Expected .*names of images.*train\.txt"):
+            open_masks(tmp_path, "train")
 
 
 def test_camvid_is_opened(test_data: Path) -> None:

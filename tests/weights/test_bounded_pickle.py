@@ -157,5 +157,5 @@ def test_every_hostile_pickle_is_refused_in_little_time_and_memory(tmp_path: Pat
     for name, line in zip(HOSTILE_PICKLES, done.stdout.splitlines(), strict=True):
         seconds, megabytes, said = line.split("\t")
         assert said.startswith("Expected a whole checkpoint of PyTorch. Received: "), name
-        assert float(seconds) < 5, name  # about one second for those of a million objects
+        assert float(seconds) < 2, name  # CPU time; at most 0.8 where nothing else runs
         assert float(megabytes) < 150, name

@@ -6,6 +6,7 @@ import io
 import pickle
 import subprocess
 import sys
+import time
 import tracemalloc
 import warnings
 import zipfile
@@ -31,6 +32,7 @@ from helpers.foreign_weights import (
     write_torch,
     zip_bytes,
 )
+from helpers.hostile_pickles import overlapping
 
 from resnet_keras.weights import torch_file
 from resnet_keras.weights.torch_checkpoint import open_torch, read_torch
@@ -563,6 +565,36 @@ def test_tensors_of_one_storage_take_its_room_once(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_storages_over_the_same_bytes_are_refused_whatever_python_does(tmp_path: Path) -> None:
+    """`zipfile` of some versions refuses them itself, when the second is opened."""
+    (tmp_path / "x.pth").write_bytes(overlapping(100, bytes(1_000_000)))
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "x.pth", "its storages have more bytes than the file|[Oo]verlap")
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_time_of_many_storages_grows_with_their_number(tmp_path: Path) -> None:
+    seconds = []
+    for count in (500, 4_000):
+        tensors = {f"x{i}": Tensor(np.zeros(1, "uint8"), (1,), (1,)) for i in range(count)}
+        path = write_torch(tensors, tmp_path / "x.pth")
+        begun = time.process_time()
+        assert len(read_torch(path)) == count
+        seconds.append(time.process_time() - begun)
+    assert seconds[1] < 20 * seconds[0]  # 64 times if each looked at all before
+
+
+def test_a_directory_of_a_million_members_is_not_read(tmp_path: Path) -> None:
+    path = write_torch(TWO, tmp_path / "x.pth")
+    content = bytearray(path.read_bytes())
+    content[-10:-6] = (2**25).to_bytes(4, "little")
+    path.write_bytes(content)
+    refused(path, "its directory has 33,554,432 bytes, more than 16,777,216")
 
 
 def test_a_compressed_pickle_is_not_unpacked(tmp_path: Path) -> None:
