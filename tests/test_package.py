@@ -76,6 +76,7 @@ ORDER = {
         *("sampling", "losses", "targets", "training_layers", "loss_network", "average_precision", "results"),
         *("refinements", "refined"),
         "detector",
+        *("localization_network", "localization_input", "localization_objective", "localization_measures", "localizer"),
         "drawing",
     ),
     "runs": (
@@ -97,6 +98,7 @@ ORDER = {
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
         *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data", "model"),
         *("continuation", "inputs", "task", "classification", "mask_data", "mask_training", "box_data", "detection"),
+        *("localization_data", "localization"),
         *("tasks", "tensorboard_log", "run_warnings", "run_plan"),
         *("state", "loop", "trainer"),
     ),

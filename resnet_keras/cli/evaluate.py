@@ -16,6 +16,8 @@ from resnet_keras.cli.program import run, start_tensorflow
 
 if TYPE_CHECKING:  # to import them takes the time of Keras
     from resnet_keras.data.image_files import OnCorrupt
+    from resnet_keras.detection.box_split import BoxSplit
+    from resnet_keras.detection.localization_measures import LocalizationResult
     from resnet_keras.detection.refinements import Refinements
     from resnet_keras.detection.results import DetectionResult
     from resnet_keras.segmentation.measures import SegmentationResult
@@ -47,7 +49,7 @@ def evaluate(
     """Prints the top-1 and top-5 error of a classifier or of an averaged ensemble.
 
     Of a segmentation network, it prints IoU and pixel accuracy at full resolution; of a detector, COCO's and PASCAL
-    VOC's average precision.
+    VOC's average precision; of a localizer, the errors of its classes and boxes.
 
     Args:
         sources: Folders of finished runs, files, or names of weights in the package; or one export or .tflite file.
@@ -88,6 +90,14 @@ def evaluate(
         refinements = resnet_keras.detection.Refinements(boxes=refine_boxes, flip=flip, scales=scales)
         boxes = _detection_result(sources, split, data_dir, skip_broken, refinements)
         _report_classes(boxes, "AP", boxes.class_ap, f"{source} on {split}", details, json_output)
+        return
+    if resnet_keras.detection.is_localizer(source):
+        others = of_classifiers | of_detectors | {"ignored_label": ignored_label is not None}
+        _expect_none(others, f"a localizer. Received: {source}")
+        located = _localization_result(sources, split, data_dir, skip_broken)
+        if details is not None:
+            files.write_json(details / "evaluation.json", asdict(located))
+        print(json.dumps(asdict(located)) if json_output else f"{source} on {split}: {located}")
         return
     if resnet_keras.segmentation.is_segmenter(source):
         _expect_none(
@@ -137,9 +147,7 @@ def _report(
 def _segmentation_result(
     sources: tuple[str, ...], split: str, dataset: str | None, data_dir: Path | None, ignored: int | None
 ) -> SegmentationResult:
-    if len(sources) > 1:
-        raise ValueError(f"Expected one segmentation network. Received: {', '.join(sources)}")
-    (source,) = sources
+    source = _only(sources, "segmentation network")
     segmentation = resnet_keras.segmentation
     segmenter = segmentation.Segmenter.load(source)
     is_run = (Path(source) / "recipe.json").is_file()
@@ -161,18 +169,36 @@ def _segmentation_result(
 def _detection_result(
     sources: tuple[str, ...], split: str, data_dir: Path | None, skip_broken: bool, refinements: Refinements
 ) -> DetectionResult:
+    detection = resnet_keras.detection
+    detector = detection.Detector.load(_only(sources, "detector"))
+    part = _boxes(sources[0], split, data_dir, skip_broken, detector.class_names)
+    return detector.evaluate(part, refinements=refinements)
+
+
+def _localization_result(
+    sources: tuple[str, ...], split: str, data_dir: Path | None, skip_broken: bool
+) -> LocalizationResult:
+    detection = resnet_keras.detection
+    localizer = detection.Localizer.load(_only(sources, "localizer"))
+    part = _boxes(sources[0], split, data_dir, skip_broken, localizer.class_names)
+    return localizer.evaluate(detection.one_class_images(part, on_corrupt="skip" if skip_broken else "raise"))
+
+
+def _only(sources: tuple[str, ...], what: str) -> str:
     if len(sources) > 1:
-        raise ValueError(f"Expected one detector. Received: {', '.join(sources)}")
-    (source,) = sources
-    detector = resnet_keras.detection.Detector.load(source)
+        raise ValueError(f"Expected one {what}. Received: {', '.join(sources)}")
+    return sources[0]
+
+
+def _boxes(source: str, split: str, data_dir: Path | None, skip_broken: bool, class_names: tuple[str, ...]) -> BoxSplit:
+    """Returns images with boxes of the classes, from the given folder or from that of a run."""
     place: str | Path | None = data_dir
     if (Path(source) / "recipe.json").is_file():
         place = resnet_keras.runs.dataset_of(source, None, data_dir)[1]
     if place is None:
         raise FileNotFoundError("Expected a folder of images with boxes (--data-dir). Received: none")
     on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
-    part = resnet_keras.detection.open_boxes(place, split, class_names=detector.class_names, on_corrupt=on_corrupt)
-    return detector.evaluate(part, refinements=refinements)
+    return resnet_keras.detection.open_boxes(place, split, class_names=class_names, on_corrupt=on_corrupt)
 
 
 def _expect_none(given: dict[str, bool], what: str) -> None:

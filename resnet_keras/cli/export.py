@@ -59,6 +59,11 @@ def export(
     if resnet_keras.segmentation.is_segmenter(source):
         _expect_few(options, {"dataset": dataset}, f"a segmentation network. Received: {source}")
         publish, chosen = exporting.export_masks, {"data_dir": data_dir, "images": images, **_few(options)}
+    elif resnet_keras.detection.is_localizer(source):
+        raise ValueError(
+            f"Expected a classifier, a segmentation network, or a detector. Received: {source}, a localizer, whose "
+            "`.keras` file has plain Keras layers"
+        )
     elif resnet_keras.detection.is_detector(source):
         _expect_few(options, {"dataset": dataset, "data_dir": data_dir}, f"a detector. Received: {source}")
         if images is None:

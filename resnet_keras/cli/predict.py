@@ -32,8 +32,8 @@ def predict(
     """Prints the most probable classes of each image. Images that cannot be read are named; then the status is 1.
 
     With the file of a segmenter, it prints the classes that cover most of each image; with that of a detector, the
-    objects in each image: class, score, and left, top, right, and bottom edge in pixels. An
-    export's .tflite file runs in LiteRT, without TensorFlow.
+    objects in each image: class, score, and left, top, right, and bottom edge in pixels; with that of a localizer, the
+    most probable classes with a box of each. An export's .tflite file runs in LiteRT, without TensorFlow.
 
     Args:
         source: Folder of a finished run or an export, a file of weights, or a name: resnet20_digits, hf://OWNER/NAME.
@@ -41,7 +41,7 @@ def predict(
         top_k: Number of classes to print for each image.
         json_output: Print JSON, one line per image.
         masks: Folder for the masks of a segmenter, NAME.mask.png, and for the images with them, NAME.overlay.png.
-        boxes: Folder for the images with the boxes of a detector, NAME.boxes.png.
+        boxes: Folder for the images with the boxes of a detector, or the best one of a localizer, NAME.boxes.png.
         least_score: Least score of a detector's objects, 0 to 1; 0.5 if it is not given.
     """
     if not images:
@@ -58,6 +58,9 @@ def predict(
     if resnet_keras.detection.is_detector(source):
         _expect_only("--boxes --least-score", found_by, f"{source}, a detector")
         return _detect(source, images, json_output, boxes, 0.5 if least_score is None else least_score)
+    if resnet_keras.detection.is_localizer(source):
+        _expect_only("--boxes", found_by, f"{source}, a localizer")
+        return _localize(source, images, top_k, json_output, boxes)
     _expect_only("", found_by, f"{source}, a classifier")
     classifier = resnet_keras.Classifier.from_pretrained(source)
     return _print(resnet_keras.predict(classifier, images, top_k=top_k, on_corrupt="skip"), images, json_output)
@@ -123,6 +126,27 @@ def _detect(source: str, images: Sequence[Path], json_output: bool, boxes: Path 
             print(f"{path}: {len(rows)} objects")
             for name, score, box in rows:
                 print(f"  {name} {score:.2%} at " + ", ".join(f"{edge:.1f}" for edge in box))
+
+    return _each(images, show)
+
+
+def _localize(source: str, images: Sequence[Path], top_k: int, json_output: bool, boxes: Path | None) -> int:
+    detection = resnet_keras.detection
+    localizer = detection.Localizer.load(source)
+    names = localizer.class_names
+
+    def show(path: Path) -> None:
+        ((pixels, found),) = localizer.localizations(path, top_k=top_k)
+        if boxes is not None:
+            best = detection.FoundBoxes(*(values[:1] for values in found))
+            detection.write_boxes(boxes / path.stem, pixels, best, names)
+        rows = [(names[label], float(score), box.tolist()) for box, score, label in zip(*found, strict=True)]
+        if json_output:
+            classes = [{"class": name, "probability": score, "box": box} for name, score, box in rows]
+            print(json.dumps({"image": str(path), "classes": classes}))
+        else:
+            shown = (f"{name} {score:.2%} at " + ", ".join(f"{edge:.1f}" for edge in box) for name, score, box in rows)
+            print(f"{path}: " + "; ".join(shown))
 
     return _each(images, show)
 

@@ -26,6 +26,15 @@ from .detector import is_detector as is_detector
 from .drawing import draw_boxes as draw_boxes
 from .drawing import write_boxes as write_boxes
 from .faster_rcnn import FasterRCNN as FasterRCNN
+from .localization_input import one_class_images as one_class_images
+from .localization_measures import LocalizationResult as LocalizationResult
+from .localization_measures import measure_localization as measure_localization
+from .localization_network import LocalizationNetwork as LocalizationNetwork
+from .localization_objective import ClassAccuracy as ClassAccuracy
+from .localization_objective import LocalizationLoss as LocalizationLoss
+from .localization_objective import Localized as Localized
+from .localizer import Localizer as Localizer
+from .localizer import is_localizer as is_localizer
 from .loss_network import parts_of_loss as parts_of_loss
 from .loss_network import training_network as training_network
 from .losses import LOSSES as LOSSES

@@ -248,6 +248,25 @@ _FINETUNE_DETECTOR = Recipe.from_flat(
     flip=True,
 )
 
+# For images of one object each; see `_FINETUNE`, whose batches, rates, and frozen normalization it has.
+_LOCALIZATION = Recipe.from_flat(
+    model="resnet18",
+    head="box",
+    dataset="folder",
+    weights="imagenet",
+    freeze_batch_norms=True,
+    epochs=20,
+    batch_size=32,
+    batch_fraction=0.25,
+    clip_norm=5.0,
+    lr_schedule="cosine",
+    peak_lr=0.01,
+    lr_batch_size=32,
+    warmup_epochs=1,
+    warmup_lr=0.001,
+    flip=True,
+)
+
 
 def _quantization_aware(recipe: Recipe, peak_lr: float = 1e-3) -> Recipe:
     """Returns a recipe of quantization-aware training for int8 that distills from the trained network, `weights`."""
@@ -282,6 +301,7 @@ RECIPES: dict[str, Recipe] = {
     "cifar10_modern": _MODERN,
     "cifar10_qat": _quantization_aware(_CIFAR10),
     "cifar10_wide": _WIDE,
+    "localization": _LOCALIZATION,
     "segmentation": _SEGMENTATION,
     "voc_frcnn_c4": _VOC_C4,
 }

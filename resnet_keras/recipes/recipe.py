@@ -17,7 +17,7 @@ from resnet_keras.recipes.settings import (
     Schedule,
 )
 
-TaskName = Literal["classification", "segmentation", "detection"]
+TaskName = Literal["classification", "segmentation", "detection", "localization"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,7 @@ class Recipe:
             "classification": "without a `head`",
             "segmentation": f"with the head {self.network.head}",
             "detection": "with `detector`",
+            "localization": "with the head box",
         }[self.task]
         for name in _ONLY_FOR[self.task]:
             without = "without a `detector`" if name in _OF_BOXES else task
@@ -128,9 +129,11 @@ class Recipe:
 
     @property
     def task(self) -> TaskName:
-        """What the network is trained for: a class for each image, for each pixel, or for each object."""
+        """What the network is trained for: a class for each image, pixel, or object, or for an image and its object."""
         if self.detection.detector:
             return "detection"
+        if self.network.head == "box":
+            return "localization"
         return "segmentation" if self.network.head else "classification"
 
     @property
@@ -163,6 +166,7 @@ _ONLY_FOR: dict[TaskName, tuple[str, ...]] = {
     "classification": (*_OF_MASKS, *_OF_BOXES),
     "segmentation": (*_OF_IMAGES, *_OF_BOXES, "train_images", "batch_fraction"),
     "detection": (*_OF_IMAGES, *_OF_MASKS, "head", "image_size", "accumulate"),
+    "localization": (*_OF_IMAGES, *_OF_MASKS, *_OF_BOXES),
 }
 """Fields that keep their defaults in each task: those of the others."""
 _PARTS: dict[str, Any] = {

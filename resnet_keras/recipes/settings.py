@@ -15,7 +15,7 @@ from resnet_keras.networks.architecture import (
 from resnet_keras.networks.catalog import architecture, network_name
 from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
 
-Head = Literal["fcn", "deeplabv3", "unet"]
+Head = Literal["fcn", "deeplabv3", "unet", "box"]
 LRSchedule = Literal["step", "cosine", "one_cycle", "poly"]
 Loss = Literal["softmax", "binary"]
 DecayOn = Literal["all", "kernels"]
@@ -35,7 +35,7 @@ class NetworkSettings:
     model: str
     """Network to train, e.g. resnet50; `resnet networks` lists all."""
     head: Head | None = None
-    """Head of a segmentation network, over the maps of the network; that of a classifier if None."""
+    """Head over the maps: of a segmentation network, or box, one for each class; that of a classifier if None."""
     output_stride: Literal[8, 16, 32] | None = None
     """Pixels of the image per pixel of the last map, by dilation, with the heads fcn and deeplabv3; 8 if None."""
     shortcut: Shortcut | None = None
@@ -93,7 +93,7 @@ class NetworkSettings:
         """The network in words, with its head and the output stride if it has a head."""
         if self.head is None:
             return self.model
-        dilated = "" if self.head == "unet" else f" at output stride {self.output_stride or 8}"
+        dilated = "" if self.head in ("unet", "box") else f" at output stride {self.output_stride or 8}"
         return f"{self.head} over {self.model}{dilated}"
 
     def applied_to(self, row: Architecture) -> Architecture:

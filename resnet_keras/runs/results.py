@@ -7,16 +7,18 @@ from dataclasses import fields
 from types import NoneType
 from typing import Any, TypeAlias
 
+from resnet_keras.detection.localization_measures import LocalizationResult
 from resnet_keras.detection.results import DetectionResult
 from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.segmentation.measures import SegmentationResult
 
-Result: TypeAlias = Evaluation | SegmentationResult | DetectionResult
+Result: TypeAlias = Evaluation | SegmentationResult | DetectionResult | LocalizationResult
 """What a finished run comes to: measures of the trained network on the test images."""
 
 MEASURES: dict[type[Result], dict[str, str]] = {
     Evaluation: {"top1_error": "top-1 error", "mirrored_top1_error": "with mirrored images"},
     SegmentationResult: {"mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy"},
+    LocalizationResult: {"localization_top5_error": "top-5 localization error", "top1_error": "top-1 error"},
     DetectionResult: {"ap": "AP", "ap50": "AP50", "voc2007_ap": "VOC 2007 AP"},
 }
 """The measures of each kind of result, fractions, that tables of runs have; and their titles."""

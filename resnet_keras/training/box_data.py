@@ -140,7 +140,7 @@ class BoxData:
             pixels, np.asarray(inputs["boxes"]), np.asarray(inputs["labels"]), strict=False
         ):
             found = labels[labels > 0] - 1
-            drawn.append(_drawn(image, boxes[: len(found)], found))
+            drawn.append(drawn_boxes(image, boxes[: len(found)], found))
             titles.append(", ".join(self.class_names[label] for label in sorted(set(found.tolist()))) or "no object")
         return np.stack(drawn), titles
 
@@ -153,7 +153,7 @@ class BoxData:
             with files.new_file(folder / f"{example.image.stem}.png") as aside:
                 aside.write_bytes(tf.io.encode_png(image).numpy())
             ratio = np.tile(size[::-1] / (example.width, example.height), 2)
-            shown.append(_drawn(image, example.boxes * ratio, example.labels))
+            shown.append(drawn_boxes(image, example.boxes * ratio, example.labels))
         height, width = pixels.shape[1:3]
         title = f"test images with their objects, {height}x{width} pixels"
         with files.new_file(folder.with_suffix(".png")) as aside:
@@ -184,7 +184,8 @@ def _fingerprint(split: BoxSplit) -> dict[str, Any]:
     return {"class_names": list(split.class_names), "images": len(split), "records": state.hexdigest()[:16]}
 
 
-def _drawn(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def drawn_boxes(image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns an image with boxes in the colors of their classes: uint8 (H, W, 3 or 1) -> (H, W, 3)."""
     picture = Image.fromarray(image if image.shape[-1] == 3 else image.repeat(3, -1))
     pen = ImageDraw.Draw(picture)
     for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):

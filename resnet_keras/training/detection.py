@@ -46,11 +46,13 @@ def open_inputs(
         train = evenly(train, recipe.data.train_images)
     data = BoxData(train, test, recipe.detection.fit)
     _log.info(f"{source.data_dir}: {data.description}")
-    whole, recipe = recipe, _with_smaller_batches(recipe, len(train), replicas)
+    whole, recipe = recipe, with_smaller_batches(recipe, len(train), replicas)
     steps = data.steps(recipe)  # before weights are downloaded
     weights = initial_weights(recipe)
     continuation = open_continuation(whole, data.class_names, load)
-    return TrainingInputs(recipe, data, _preprocessing(recipe, weights), steps, weights, continuation)
+    return TrainingInputs(
+        recipe, data, canvas_preprocessing(recipe.detection.canvas, weights), steps, weights, continuation
+    )
 
 
 def open_training_boxes(source: DataSource) -> tuple[BoxSplit, BoxSplit]:
@@ -157,9 +159,8 @@ def _detector(inputs: TrainingInputs, *, with_weights: bool = True) -> keras.Mod
     )
 
 
-def _preprocessing(recipe: Recipe, weights: ImportedWeights | None) -> Preprocessing:
+def canvas_preprocessing(canvas: tuple[int, int] | None, weights: ImportedWeights | None) -> Preprocessing:
     """Returns the canvas, with the mean and standard deviation of the weights, or those of ImageNet."""
-    canvas = recipe.detection.canvas
     assert canvas is not None
     known = weights.preprocessing if weights else None
     info = dataset("folder")
@@ -172,7 +173,8 @@ def _preprocessing(recipe: Recipe, weights: ImportedWeights | None) -> Preproces
     )
 
 
-def _with_smaller_batches(recipe: Recipe, images: int, replicas: int) -> Recipe:
+def with_smaller_batches(recipe: Recipe, images: int, replicas: int) -> Recipe:
+    """Returns the recipe with a batch of at most `batch_fraction` of the images, a multiple of the replicas."""
     if recipe.data.batch_fraction is None:
         return recipe
     most = max(int(recipe.data.batch_fraction * images) // replicas, 1) * replicas

@@ -19,6 +19,7 @@ _LEAST_SIDE = 64  # TensorBoard shows images at their size
 _MEASURES: dict[TaskName, tuple[tuple[str, str], ...]] = {
     "classification": (("accuracy", "accuracy"),),
     "segmentation": (("mean_iou", "mean IoU"),),
+    "localization": (("localized", "localized"), ("accuracy", "accuracy")),
     "detection": (),
 }
 

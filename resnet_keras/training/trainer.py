@@ -183,6 +183,8 @@ def _train(
         )
     if recipe.task == "segmentation" and multi_worker.spans_workers(strategy):
         raise ValueError("Expected one machine, of any number of GPUs, with a segmentation `head`. Received: several")
+    if recipe.task == "localization" and multi_worker.spans_workers(strategy):
+        raise ValueError("Expected one machine, of any number of GPUs, with the head box. Received: several")
     if recipe.task == "detection" and multi_worker.spans_workers(strategy):
         raise ValueError("Expected one machine, of any number of GPUs, with a `detector`. Received: several")
     own_data = own.open(recipe) if own else None
@@ -247,7 +249,7 @@ def _check_devices(recipe: Recipe, strategy: Strategy, options: LoopOptions) -> 
         "skip": options.skip_broken_steps,
         "quantization_aware": recipe.network.quantization_aware,
         "distill": recipe.optimization.distill,
-        "head": recipe.task == "segmentation",
+        "head": recipe.task in ("segmentation", "localization"),
     }
     if keras.backend.backend() != "tensorflow" and any(tensorflow_only.values()):
         names = ", ".join(name for name, wanted in tensorflow_only.items() if wanted)
