@@ -27,6 +27,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from detection_peer import PEER, has_peer, network_settings
 from PIL import Image, ImageDraw
 from timed_runs import PICTURES, machine, parse, parser, percent, publish, train
 
@@ -37,12 +38,6 @@ from resnet_keras.training import learning_rate_schedule
 
 COLORS = {"RBC": "red", "WBC": "blue", "Platelets": "lime"}
 LEAST_SCORE = 0.5
-HAS_PEER = """
-import importlib.util, sys
-sys.exit(not all(importlib.util.find_spec(name) for name in ("safetensors", "torch", "torchvision")))
-"""
-PEER = Path(__file__).with_name("torchvision_detector.py")
-
 Result = detection.DetectionResult
 
 
@@ -60,30 +55,13 @@ def peer_settings(
     recipe: resnet_keras.Recipe, train_split: detection.BoxSplit, test_split: detection.BoxSplit
 ) -> dict[str, Any]:
     """Returns what torchvision's network and its training need to know."""
-    settings, row = recipe.detection, detection.DETECTORS[recipe.detection.detector or "fpn"]
     steps = len(train_split) // recipe.data.batch_size
     rates = learning_rate_schedule(recipe, steps)
     sides = {(example.height, example.width) for example in test_split.examples}
     assert len(sides) == 1, sides  # all of one size: then the canvas has one image size
-    height, width = sides.pop()
-    assert settings.canvas is not None
-    scale = min(settings.canvas[0] / height, settings.canvas[1] / width)
     return {
-        "backbone": recipe.network.model,
+        **network_settings(recipe, sides.pop(), len(train_split.class_names)),
         "weights": str(Path(str(recipe.network.weights)).absolute()),
-        "fit": sorted(int(scale * side) for side in (height, width)),
-        "channels": settings.pyramid_channels,
-        "box_units": settings.box_units,
-        "anchor_sizes": list(settings.anchor_sizes),
-        "proposals_before": list(row.proposals_before),
-        "proposals": [settings.train_proposals, settings.test_proposals],
-        "sampled_anchors": settings.sampled_anchors,
-        "sampled_regions": settings.sampled_regions,
-        "classes": len(train_split.class_names),
-        "l2": recipe.optimization.l2,
-        "clip_norm": recipe.optimization.clip_norm,
-        "batch_size": recipe.data.batch_size,
-        "seed": recipe.seed,
         "rates": [float(rates(step)) for step in range(recipe.schedule.epochs * steps)],
         "train": _examples(train_split),
         "test": _examples(test_split),
@@ -165,10 +143,6 @@ def _examples(split: detection.BoxSplit) -> list[dict[str, Any]]:
     ]
 
 
-def _has_peer(python: str) -> bool:
-    return not subprocess.run([python, "-c", HAS_PEER], capture_output=True, check=False).returncode
-
-
 def main() -> None:
     """Trains, prints, and writes the page."""
     flags = parser(__doc__, "bccd", Path(__file__))
@@ -184,7 +158,7 @@ def main() -> None:
     steps = arguments.epochs * (len(trainval) // arguments.batch_size)
     words = f"{steps:,} steps from ImageNet weights, {len(test)} test images."
     rows, results = [], {}
-    peers = arguments.torch_seeds if _has_peer(arguments.torch) else []
+    peers = arguments.torch_seeds if has_peer(arguments.torch) else []
     if not peers:
         words += " torchvision was not trained: it is not installed, or no seed was asked for."
     for seed in peers:

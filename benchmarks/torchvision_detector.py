@@ -1,8 +1,8 @@
 """The peer of `bccd.py` and `detection_speed.py`: torchvision's Faster R-CNN, in a process without TensorFlow.
 
 `python torchvision_detector.py train SETTINGS RESULT` trains on the images that the JSON file SETTINGS names, and
-writes the detections in the test images to the JSON file RESULT. `python torchvision_detector.py turns SETTINGS` reads
-"train" or "predict" from its input, runs that many steps, and prints the CPU seconds and seconds.
+writes the detections in the test images to the JSON file RESULT. `python torchvision_detector.py turns SETTINGS` writes
+random weights, prints the detections in an image, and waits for its turns.
 """
 
 from __future__ import annotations
@@ -114,18 +114,22 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def turns(settings: dict[str, Any]) -> None:
-    """Answers each line of the input, "train" or "predict", with the seconds of its steps."""
-    torch.manual_seed(0)
-    noise = np.random.default_rng(0)
-    model, size = build(settings), settings["batch_size"]
+    """Writes the weights, and answers each line of the input, "train" or "predict", with the seconds of its steps."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(settings["seed"])
+    model = build(settings)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, settings["weights_to"])
     optimizer = sgd(model, settings)
-    shape = (3, *settings["image_size"])
-    images = [torch.from_numpy(noise.random(shape, np.float32)) for _ in range(size)]
+    images = [torch.from_numpy(image.transpose(2, 0, 1).copy()) / 255 for image in np.load(settings["images"])]
     targets = [
         {"boxes": torch.tensor(boxes, dtype=torch.float32), "labels": torch.tensor(labels)}
         for boxes, labels in zip(settings["boxes"], settings["labels"], strict=True)
     ]
-    print(json.dumps({"torch": torch.__version__, "torchvision": torchvision.__version__}), flush=True)
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    with torch.inference_mode():
+        (found,) = model.eval()(images[:1])
+    print(json.dumps({"versions": versions, **{name: found[name].tolist() for name in found}}), flush=True)
     for line in sys.stdin:
         start, cpu = time.perf_counter(), time.process_time()
         for _ in range(settings["steps"]):
