@@ -116,8 +116,8 @@ ORDER = {
             "litert_metadata",
         ),
         *("onnx_converter", "onnx_file", "layer_errors", "warmup_requests", "reference", "verification", "report"),
-        *("model_card", "reuse", "artifacts", "mask_export", "mask_exporter", "exporter"),
-        *("detection_agreement", "detector_export", "detector_exporter"),
+        *("model_card", "reuse", "artifacts", "dense_formats", "mask_export", "mask_exporter", "exporter"),
+        *("detector_graphs", "detection_agreement", "int8_detector", "detector_export", "detector_exporter"),
     ),
     "reproduction": (
         *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),

@@ -41,7 +41,7 @@ def export(
     """Publishes a SavedModel, LiteRT and ONNX files, after each has given the classifier's answers on real images.
 
     Of a segmentation network, the SavedModel and the LiteRT files return masks, which are compared; of a detector,
-    boxes, on the images of --images.
+    boxes, on test images of the run or of --data-dir, or on those of --images.
 
     Args:
         source: Folder of a finished run, a file of weights, or a name of weights in the package: resnet20_digits.
@@ -65,10 +65,8 @@ def export(
             "`.keras` file has plain Keras layers"
         )
     elif resnet_keras.detection.is_detector(source):
-        _expect_few(options, {"dataset": dataset, "data_dir": data_dir}, f"a detector. Received: {source}")
-        if images is None:
-            raise ValueError(f"Expected `images`, a folder of images with objects, with a detector. Received: {source}")
-        publish, chosen = exporting.export_detections, {"images": images, **_few(options)}
+        _expect_few(options, {"dataset": dataset}, f"a detector. Received: {source}")
+        publish, chosen = exporting.export_detections, {"data_dir": data_dir, "images": images, **_few(options)}
     else:
         publish, chosen = resnet_keras.export, {"dataset": dataset, "data_dir": data_dir, "images": images}
         chosen |= {"skip_broken": skip_broken, **asdict(options)}

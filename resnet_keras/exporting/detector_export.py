@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,26 +13,35 @@ import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.checks.extras import required
-from resnet_keras.data.image_limits import few_scans, header_size
-from resnet_keras.data.image_ops import decode_jpeg_or_png, normalize
-from resnet_keras.detection.average_precision import FoundBoxes
+from resnet_keras.detection.average_precision import FoundBoxes, coco_average_precision
+from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
 from resnet_keras.detection.detector import Detector
-from resnet_keras.detection.pooling import portable_operations
-from resnet_keras.exporting.constant_weights import with_constant_weights
+from resnet_keras.exporting.dense_formats import (
+    artifact_paths,
+    check_formats,
+    expect_builtin,
+    export_content,
+    size_of,
+)
 from resnet_keras.exporting.detection_agreement import Agreement, agreement_of
-from resnet_keras.exporting.image_bytes import MOST_IMAGES, MOST_PIXELS
-from resnet_keras.exporting.litert import convert_saved_model, operators
+from resnet_keras.exporting.detector_graphs import write_litert_graph, write_saved_model
+from resnet_keras.exporting.int8_detector import int8_detector
+from resnet_keras.exporting.litert import convert_saved_model
 
-DetectorFormat = Literal["saved_model", "float32", "float16", "dynamic_range"]
+DetectorFormat = Literal["saved_model", "float32", "float16", "dynamic_range", "int8"]
 DETECTION_AGREEMENT: dict[DetectorFormat, float] = {
     "saved_model": 0.99,
     "float32": 0.99,
     "float16": 0.95,
     "dynamic_range": 0.8,
+    "int8": 0.8,
 }
-"""Smallest fraction of equal detections, by format."""
-DETECTOR_FORMATS: tuple[DetectorFormat, ...] = tuple(DETECTION_AGREEMENT)
+"""Smallest fraction of equal detections, by format; with objects to measure by, those of "int8" are not counted."""
+DETECTOR_FORMATS: tuple[DetectorFormat, ...] = ("saved_model", "float32", "float16", "dynamic_range")
+"""Formats that are written without `formats`."""
+AP_LOSS = 0.01
+"""Largest loss of average precision of "int8"."""
 
 
 class DetectionDisagreement(ValueError):
@@ -51,6 +61,8 @@ class DetectorArtifact:
         agreement: Fraction of detections, the artifact's and the model's, that the other has, too: 0 to 1.
         box_difference: Largest difference of an edge of these, in pixels of the images.
         score_difference: Largest difference of their scores.
+        ap: Its average precision on the images, 0 to 1, if their objects are known.
+        model_ap: That of the model.
     """
 
     format: DetectorFormat
@@ -61,6 +73,8 @@ class DetectorArtifact:
     agreement: float
     box_difference: float
     score_difference: float
+    ap: float | None = None
+    model_ap: float | None = None
 
 
 def export_detector(
@@ -68,7 +82,7 @@ def export_detector(
     folder: str | Path,
     images: Any,
     *,
-    formats: Sequence[DetectorFormat] = DETECTOR_FORMATS,
+    formats: Sequence[str] | None = None,
     agreement: float | None = None,
 ) -> list[DetectorArtifact]:
     """Writes a detector as SavedModel and LiteRT files, after comparing the detections of each with the model's.
@@ -81,13 +95,16 @@ def export_detector(
     (N, H, W, C) of uint8, `serve_bytes` takes `image_bytes` (N,), JPEG or PNG files of different sizes. It has the
     class names as `class_names`. The LiteRT files have builtin operators only. They take one image on the canvas:
     `images`, float32 pixels 0–255 (1, *image_size, C), resized without antialiasing to the upper left, and `sizes`, its
-    height and width there, int32 (1, 2); boxes are in pixels of the canvas.
+    height and width there, int32 (1, 2); boxes are in pixels of the canvas. In "int8", backbone and pyramid compute in
+    8 bits, with ranges from `images`, and heads and boxes in float32.
 
     Args:
         detector: Network, preprocessing and class names.
         folder: New folder of the artifacts; nothing is there unless all agree.
-        images: Images to compare on, at least one; see `Detector.predict`. They should have objects.
-        formats: Formats to write.
+        images: Images to compare on, at least one; see `Detector.predict`. They should have objects. If it is a
+            `BoxSplit`, which has their objects, the average precision of each artifact is measured, too, and "int8" may
+            lose `AP_LOSS` of it, however many detections are equal.
+        formats: Formats to write; those of `DETECTOR_FORMATS`, which are all but "int8", if `None`.
         agreement: Smallest fraction of equal detections for all formats; those of `DETECTION_AGREEMENT` if `None`.
 
     Returns:
@@ -101,18 +118,13 @@ def export_detector(
     """
     with files.new_folder(folder) as aside:
         found = write_detector_artifacts(detector, aside, images, formats=formats, agreement=agreement)
-        report = {
-            "class_names": detector.class_names,
-            "preprocessing": detector.preprocessing.to_json(),
-            "fit": detector.fit,
-            "artifacts": [asdict(each) for each in found],
-        }
-        files.write_json(aside / "export.json", report)
+        content = export_content(detector.class_names, detector.preprocessing, found)
+        files.write_json(aside / "export.json", {**content, "fit": detector.fit})
     return [replace(each, path=str(Path(folder) / each.path)) for each in found]
 
 
 def write_detector_artifacts(
-    detector: Detector, aside: Path, images: Any, *, formats: Sequence[DetectorFormat], agreement: float | None = None
+    detector: Detector, aside: Path, images: Any, *, formats: Sequence[str] | None, agreement: float | None = None
 ) -> list[DetectorArtifact]:
     """Writes a detector in some formats to a folder that is not published yet, and returns them by their names.
 
@@ -123,30 +135,29 @@ def write_detector_artifacts(
         formats: See `export_detector`.
         agreement: See `export_detector`.
     """
-    unknown = [name for name in formats if name not in DETECTOR_FORMATS]
-    if unknown or not formats:
-        raise ValueError(
-            f"Expected formats among {', '.join(DETECTOR_FORMATS)}. Received: {', '.join(unknown) or 'none'}"
-        )
+    chosen = check_formats(formats, DETECTION_AGREEMENT, DETECTOR_FORMATS)
     if agreement is not None and not 0 <= agreement <= 1:
         raise ValueError(f"Expected `agreement` from 0 to 1. Received: {agreement}")
-    pairs = list(detector.detections(images))
+    truth = images if isinstance(images, BoxSplit) else None
+    pairs = list(detector.detections([example.image for example in truth.examples] if truth else images))
     if not any(len(found.scores) for _, found in pairs):
         raise ValueError(
             "Expected images with objects that the detector finds, to compare the artifacts on. Received: "
             f"{len(pairs)} images, without detections"
         )
-    paths = {name: aside / ("saved_model" if name == "saved_model" else f"{name}.tflite") for name in formats}
+    reference = _Reference(detector, pairs, truth, agreement)
+    paths, lite = artifact_paths(aside, chosen)
     if "saved_model" in paths:
-        _write_saved_model(detector, paths["saved_model"])
-    if lite := {name: path for name, path in paths.items() if name != "saved_model"}:
-        with required("export", "LiteRT"), files.scratch_folder() as scratch:
-            _write_litert_graph(detector, scratch / "graph")
-            convert_saved_model(scratch / "graph", lite)
-    return [
-        _compared(name, path, detector, pairs, DETECTION_AGREEMENT[name] if agreement is None else agreement)
-        for name, path in paths.items()
-    ]
+        write_saved_model(detector, paths["saved_model"])
+    with required("export", "LiteRT") if lite else nullcontext(), files.scratch_folder() as scratch:
+        if plain := {name: path for name, path in lite.items() if name != "int8"}:
+            write_litert_graph(detector, detector.model, scratch / "graph")
+            convert_saved_model(scratch / "graph", plain)
+        if "int8" in lite:
+            network = int8_detector(detector.model, detector.preprocessing.std, _canvases(detector, pairs))
+            write_litert_graph(detector, network, scratch / "int8")
+            convert_saved_model(scratch / "int8", {"int8": lite["int8"]}, quantization_aware=True)
+    return [_compared(name, path, reference) for name, path in paths.items()]
 
 
 def litert_detector(path: str | Path, detector: Detector) -> Callable[[np.ndarray], FoundBoxes]:
@@ -172,124 +183,66 @@ def litert_detector(path: str | Path, detector: Detector) -> Callable[[np.ndarra
     return found_in
 
 
-def _write_saved_model(detector: Detector, folder: Path) -> None:
-    preprocessing = detector.preprocessing
-    canvas, channels = preprocessing.image_size, preprocessing.channels
-    compute = with_constant_weights(detector.model)
-    placed_spec = tf.TensorSpec((*canvas, channels), tf.float32), tf.TensorSpec((2,), tf.int32)
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, *canvas, channels), tf.float32),
-            *[tf.TensorSpec((None, 2), tf.int32)] * 2,
-        ],
-        autograph=False,
-    )
-    def detect(placed: tf.Tensor, sizes: tf.Tensor, full_sizes: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = compute({"images": placed, "sizes": sizes})
-        ratio = tf.cast(full_sizes, tf.float32) / tf.cast(sizes, tf.float32)
-        return {**outputs, "boxes": outputs["boxes"] * tf.tile(ratio[:, ::-1], [1, 2])[:, None]}
-
-    def placed(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        size = resized_size(tf.shape(image)[:2], canvas, detector.fit)
-        return on_canvas(image, preprocessing, size), size
-
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")], autograph=False
-    )
-    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        full = tf.shape(images)[1:3]
-        with tf.control_dependencies([_bounded(full), _few(tf.shape(images)[0])]):
-            on_canvases, sizes = tf.map_fn(placed, tf.identity(images), fn_output_signature=placed_spec)
-        return detect(on_canvases, sizes, tf.tile(full[None], [tf.shape(images)[0], 1]))
-
-    def placed_file(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        with tf.control_dependencies([_bounded(header_size(file)), few_scans(file)]):
-            image = decode_jpeg_or_png(tf.identity(file), channels)
-        return *placed(image), tf.shape(image)[:2]
-
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)
-    def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.control_dependencies([_few(tf.size(image_bytes))]):
-            given = tf.identity(image_bytes)
-        signature = (*placed_spec, tf.TensorSpec((2,), tf.int32))
-        return detect(*tf.map_fn(placed_file, given, parallel_iterations=1, fn_output_signature=signature))
-
-    module = tf.Module()
-    module.class_names = tf.Variable(detector.class_names, trainable=False)
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve, "serve_bytes": serve_bytes})
+def _canvases(detector: Detector, pairs: list[tuple[np.ndarray, FoundBoxes]]) -> Iterator[np.ndarray]:
+    """Yields each image alone on its canvas, normalized (1, H, W, C)."""
+    for pixels, _ in pairs:
+        size = resized_size(tf.constant(pixels.shape[:2]), detector.preprocessing.image_size, detector.fit)
+        yield on_canvas(pixels, detector.preprocessing, size).numpy()[None]
 
 
-def _write_litert_graph(detector: Detector, folder: Path) -> None:
-    """Writes a SavedModel of one image on the canvas, whose operations LiteRT has."""
-    preprocessing = detector.preprocessing
-    height, width = preprocessing.image_size
-    compute = with_constant_weights(detector.model)
-    specs = [
-        tf.TensorSpec((1, height, width, preprocessing.channels), tf.float32, name="images"),
-        tf.TensorSpec((1, 2), tf.int32, name="sizes"),
-    ]
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """What artifacts are compared with: the model's detections in images, whose objects may be known."""
 
-    @tf.function(input_signature=specs, autograph=False)
-    def serve(images: tf.Tensor, sizes: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows, columns = tf.range(height)[None, :, None, None], tf.range(width)[None, None, :, None]
-        image = (rows < sizes[0, 0]) & (columns < sizes[0, 1])  # whatever is in the padding becomes 0
-        normalized = normalize(images, preprocessing) * tf.cast(image, tf.float32)
-        return compute({"images": normalized, "sizes": sizes})
+    detector: Detector
+    pairs: list[tuple[np.ndarray, FoundBoxes]]
+    truth: BoxSplit | None
+    agreement: float | None
 
-    with portable_operations():
-        tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
+    def average_precision(self, found: Sequence[FoundBoxes]) -> float | None:
+        """Returns that of detections in the images; `None` if their objects are not known."""
+        return None if self.truth is None else coco_average_precision(self.truth, found).ap
 
 
-def _bounded(size: tf.Tensor) -> tf.Operation:
-    """Returns an operation that fails for a height and width (2,) of no pixels or too many."""
-    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    return tf.debugging.Assert(
-        (tf.reduce_min(size) > 0) & (pixels <= MOST_PIXELS),
-        [f"Expected images of 1 to {MOST_PIXELS} pixels. Received a height and width of", size],
-    )
-
-
-def _few(number: tf.Tensor) -> tf.Operation:
-    """Returns an operation that fails for a request of no images or too many."""
-    return tf.debugging.Assert(
-        (number > 0) & (number <= MOST_IMAGES), [f"Expected 1 to {MOST_IMAGES} images in a request. Received", number]
-    )
-
-
-def _compared(
-    name: DetectorFormat,
-    path: Path,
-    detector: Detector,
-    pairs: list[tuple[np.ndarray, FoundBoxes]],
-    least: float,
-) -> DetectorArtifact:
-    """Returns the artifact, by the name of its file, with its agreement with the detections in `pairs`.
+def _compared(name: DetectorFormat, path: Path, reference: _Reference) -> DetectorArtifact:
+    """Returns the artifact, by the name of its file, with its agreement with the model.
 
     Raises:
-        DetectionDisagreement: Fewer detections are equal than have to be.
+        DetectionDisagreement: Fewer detections are equal than have to be, or int8 loses too much precision.
         ValueError: A LiteRT file has operators that are not builtin.
     """
-    if name != "saved_model" and (custom := [each for each in operators(path) if each.startswith(("custom", "FLEX"))]):
-        raise ValueError(f"Expected a LiteRT file of builtin operators. Received: {name}, with {', '.join(custom)}")
-    found_in = _saved_model_detector(path) if name == "saved_model" else litert_detector(path, detector)
-    total = sum((agreement_of(expected, found_in(pixels)) for pixels, expected in pairs), Agreement())
-    if total.fraction < least:
+    if name != "saved_model":
+        expect_builtin(name, path)
+    detect = _saved_model_detector(path) if name == "saved_model" else litert_detector(path, reference.detector)
+    found = [detect(pixels) for pixels, _ in reference.pairs]
+    expected = [each for _, each in reference.pairs]
+    total = sum((agreement_of(*pair) for pair in zip(expected, found, strict=True)), Agreement())
+    ap, model_ap = reference.average_precision(found), reference.average_precision(expected)
+    least = DETECTION_AGREEMENT[name] if reference.agreement is None else reference.agreement
+    if name == "int8" and reference.agreement is None and ap is not None and model_ap is not None:
+        if model_ap - ap > AP_LOSS:
+            raise DetectionDisagreement(
+                f"Expected {name} to lose at most {AP_LOSS:.1%} of average precision; leave it out by `formats`, or "
+                f"compare on more images, which set its ranges, too. Received: {ap:.2%} instead of the model's "
+                f"{model_ap:.2%} on {len(found)} images"
+            )
+    elif total.fraction < least:
         raise DetectionDisagreement(
-            f"Expected {name} to have at least {least:.2%} of the model's detections in {len(pairs)} images, and no "
+            f"Expected {name} to have at least {least:.2%} of the model's detections in {len(found)} images, and no "
             "others (`agreement`); leave it out by `formats`, or compare on images with more objects. Received: "
             f"{total.fraction:.2%}"
         )
-    size = sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
     return DetectorArtifact(
         name,
         path.name,
-        size,
-        len(pairs),
+        size_of(path),
+        len(found),
         total.expected,
         total.fraction,
         total.box_difference,
         total.score_difference,
+        ap,
+        model_ap,
     )
 
 

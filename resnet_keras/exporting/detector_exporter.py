@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnet_keras import files
-from resnet_keras.applications.classifier import RUN_MODEL
+from resnet_keras.detection.box_files import open_boxes
+from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.detector import Detector
+from resnet_keras.exporting.dense_formats import export_content, origin, version_report
 from resnet_keras.exporting.detector_export import (
+    AP_LOSS,
     DETECTION_AGREEMENT,
-    DETECTOR_FORMATS,
     DetectorArtifact,
-    DetectorFormat,
     write_detector_artifacts,
 )
 from resnet_keras.exporting.reuse import CARD, REPORT
-from resnet_keras.runs.machine import versions
+from resnet_keras.runs.folder import dataset_of
 from resnet_keras.tables import markdown_table
+from resnet_keras.training.box_data import evenly
+
+_IMAGES = 64  # of a run's data, to compare on
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ def export_detections(
     source: str | Path,
     to: str | Path = "saved_models",
     *,
-    images: Any,
     name: str | None = None,
     version: int | None = None,
+    data_dir: str | Path | None = None,
+    images: Any = None,
     formats: Sequence[str] | None = None,
     agreement: float | None = None,
 ) -> DetectorExport:
@@ -47,10 +50,12 @@ def export_detections(
     Args:
         source: A run's folder, or a file of a `Detector`.
         to: Folder of all exports.
-        images: Images with objects to compare on; see `Detector.predict`.
         name: Name of the export; that of the run's folder or of the file if `None`.
         version: Number of the version; the next free one if `None`.
-        formats: Formats to write; all if `None`.
+        data_dir: Folder of images with boxes, of whose test part some are compared on and their average precision is
+            measured; that of the run if `None`.
+        images: Images with objects to compare on instead; see `Detector.predict`.
+        formats: Formats to write; those of `DETECTOR_FORMATS` if `None`.
         agreement: Smallest fraction of equal detections for all formats; those of `DETECTION_AGREEMENT` if `None`.
 
     Returns:
@@ -59,29 +64,31 @@ def export_detections(
     Raises:
         FileNotFoundError: The run, the file or the images are not there.
         FileExistsError: The version exists.
-        ValueError: See `export_detector`.
+        ValueError: There are neither images nor a run's data; or see `export_detector`.
     """
-    file = Path(source, RUN_MODEL) if Path(source).is_dir() else Path(source)
-    detector = Detector.load(file)
-    if unknown := [each for each in formats or () if each not in DETECTOR_FORMATS]:
-        raise ValueError(f"Expected `formats` among {', '.join(DETECTOR_FORMATS)}. Received: {', '.join(unknown)}")
-    chosen: tuple[DetectorFormat, ...] = tuple(each for each in DETECTOR_FORMATS if formats is None or each in formats)
+    detector = Detector.load(source)
+    shown = images if images is not None else _test_images(source, detector, data_dir)
     with files.new_version(Path(to) / (name or Path(source).resolve().stem), version) as new:
-        found = write_detector_artifacts(detector, new.aside, images, formats=chosen, agreement=agreement)
-        report = {
-            "source": str(source),
-            "weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "model": detector.model.name,
-            "class_names": list(detector.class_names),
-            "preprocessing": detector.preprocessing.to_json(),
-            "fit": detector.fit,
-            "options": {"agreement": DETECTION_AGREEMENT if agreement is None else agreement},
-            "versions": {**versions(), "ai-edge-litert": metadata.version("ai-edge-litert")},
-            "artifacts": [asdict(each) for each in found],
-        }
+        found = write_detector_artifacts(detector, new.aside, shown, formats=formats, agreement=agreement)
+        content = export_content(detector.class_names, detector.preprocessing, found) | {"fit": detector.fit}
+        options = {"agreement": DETECTION_AGREEMENT if agreement is None else agreement, "ap_loss": AP_LOSS}
+        report = version_report(source, detector.model.name, content, options)
         files.write_json(new.aside / REPORT, report)
         files.write_text(new.aside / CARD, detector_card(report))
     return DetectorExport(new.path, tuple(found))
+
+
+def _test_images(source: str | Path, detector: Detector, data_dir: str | Path | None) -> BoxSplit:
+    """Returns some images with boxes of the test part of a folder, or of a run's own data, spread evenly."""
+    place = data_dir
+    if place is None and Path(source).is_dir():
+        _, place = dataset_of(source, None, None)
+    if place is None:
+        raise ValueError(
+            "Expected `images`, a folder of images with objects, or `data_dir`, one of images with boxes, with a "
+            f"detector. Received: {source}"
+        )
+    return evenly(open_boxes(place, "test", class_names=detector.class_names, on_corrupt="skip"), _IMAGES)
 
 
 def detector_card(report: dict[str, Any]) -> str:
@@ -98,17 +105,24 @@ def detector_card(report: dict[str, Any]) -> str:
             f"{100 * each['agreement']:.2f}",
             f"{each['box_difference']:.2g}",
             f"{each['score_difference']:.2g}",
+            *([] if first["ap"] is None else [f"{100 * each['ap']:.2f}"]),
         )
         for each in report["artifacts"]
     ]
-    columns = ("format", "size, MB", "equal detections, %", "largest difference of edges, pixels", "of scores")
+    columns = ["format", "size, MB", "equal detections, %", "largest difference of edges, pixels", "of scores"]
+    measured = []
+    if first["ap"] is not None:
+        columns.append("AP, %")
+        measured = [f"On these images the model itself has an AP of {first['model_ap']:.2%}."]
     parts = [
         f"# {report['model']}",
         f"A detector of {len(report['class_names'])} classes, from `{report['source']}` (SHA-256 of the weights "
         f"{report['weights_sha256'][:16]}).",
+        *origin(report),
         f"The model's {first['detections']:,} detections in {first['images']} images were compared with those of each "
         "artifact, on one machine. Equal ones have the same class and overlap by 0.95 and more:",
         markdown_table(columns, rows),
+        *measured,
         "## Use",
         "Outputs are `boxes`, float32 (N, detections, 4), left, top, right, and bottom edge; `scores`; `labels`; and "
         "`number`, the detections of each image. Non-maximum suppression is inside.\n\n"
@@ -116,7 +130,7 @@ def detector_card(report: dict[str, Any]) -> str:
         "takes `image_bytes`, JPEG or PNG files. Boxes are in pixels of these images.\n"
         f"- `.tflite`: `images`, one canvas of {height}x{width} pixels, 0 to 255 in float32, with the image resized "
         f"{fit}, at the upper left; and `sizes`, its height and width there, int32 (1, 2). Boxes are in pixels of the "
-        "canvas. Builtin operators only.\n"
+        "canvas. Builtin operators only; in `int8`, heads and boxes are in float32.\n"
         f"- Labels are the places in: {', '.join(report['class_names'])}.",
     ]
     return "\n\n".join(parts) + "\n"

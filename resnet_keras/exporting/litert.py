@@ -90,17 +90,24 @@ def litert_conversion(
         yield _conversions(child, job, first, others)
 
 
-def convert_saved_model(folder: Path, artifacts: Mapping[Any, Path]) -> None:
+def convert_saved_model(folder: Path, artifacts: Mapping[Any, Path], *, quantization_aware: bool = False) -> None:
     """Converts a SavedModel with one signature, of any inputs and outputs, each format in a process of its own.
 
     Args:
         folder: The SavedModel.
-        artifacts: File of each format, "float32", "float16", or "dynamic_range".
+        artifacts: File of each format, "float32", "float16", or "dynamic_range"; or "int8", if fake quantization in the
+            graph says what computes in 8 bits. Inputs and outputs stay as they are.
+        quantization_aware: Whether there is fake quantization.
 
     Raises:
         ArtifactError: See `convert_to_litert`.
     """
-    job = {"saved_model": str(folder), "quantization_aware": False}
+    job = {
+        "saved_model": str(folder),
+        "quantization_aware": quantization_aware,
+        "int8_input": "float32",
+        "int8_output": "float32",
+    }
     for name, path in artifacts.items():
         with ChildProcess("litert_converter.py") as child:
             _start(child, job, {name: path})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +16,15 @@ from resnet_keras.checks.extras import required
 from resnet_keras.data.image_limits import few_scans, header_size
 from resnet_keras.data.image_ops import decode_jpeg_or_png, stretched
 from resnet_keras.exporting.constant_weights import with_fixed_weights
-from resnet_keras.exporting.image_bytes import MOST_PIXELS
-from resnet_keras.exporting.litert import convert_to_litert, operators
+from resnet_keras.exporting.dense_formats import (
+    artifact_paths,
+    bounded,
+    check_formats,
+    expect_builtin,
+    export_content,
+    size_of,
+)
+from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.serving import absorb_normalization
 from resnet_keras.segmentation.measures import MaskConfusion, scores_of
 from resnet_keras.segmentation.segmenter import Segmenter
@@ -65,7 +72,7 @@ def export_segmenter(
     folder: str | Path,
     images: Any,
     *,
-    formats: Sequence[MaskFormat] = MASK_FORMATS,
+    formats: Sequence[str] | None = None,
     agreement: float | None = None,
 ) -> list[MaskArtifact]:
     """Writes a segmenter as SavedModel and LiteRT files, after comparing the masks of each with the model's.
@@ -79,7 +86,7 @@ def export_segmenter(
         segmenter: Network, preprocessing and class names.
         folder: New folder of the artifacts; nothing is there unless all agree.
         images: Images to compare on, and for "int8" to calibrate with, at least one; see `Segmenter.predict`.
-        formats: Formats to write.
+        formats: Formats to write; all if `None`.
         agreement: Smallest fraction of equal pixels for all formats; those of `AGREEMENT` if `None`.
 
     Returns:
@@ -93,19 +100,13 @@ def export_segmenter(
     """
     with files.new_folder(folder) as aside:
         found = write_mask_artifacts(segmenter, aside, images, formats=formats, agreement=agreement)
-        files.write_json(
-            aside / "export.json",
-            {
-                "class_names": segmenter.class_names,
-                "preprocessing": segmenter.preprocessing.to_json(),
-                "artifacts": [asdict(each) for each in found],
-            },
-        )
+        content = export_content(segmenter.class_names, segmenter.preprocessing, found)
+        files.write_json(aside / "export.json", content)
     return [replace(each, path=str(Path(folder) / each.path)) for each in found]
 
 
 def write_mask_artifacts(
-    segmenter: Segmenter, aside: Path, images: Any, *, formats: Sequence[MaskFormat], agreement: float | None
+    segmenter: Segmenter, aside: Path, images: Any, *, formats: Sequence[str] | None, agreement: float | None
 ) -> list[MaskArtifact]:
     """Writes a segmenter in some formats to a folder that is not published yet, and returns them by their names.
 
@@ -116,20 +117,17 @@ def write_mask_artifacts(
         formats: See `export_segmenter`.
         agreement: See `export_segmenter`.
     """
-    unknown = [name for name in formats if name not in MASK_FORMATS]
-    if unknown or not formats:
-        raise ValueError(f"Expected formats among {', '.join(MASK_FORMATS)}. Received: {', '.join(unknown) or 'none'}")
+    chosen = check_formats(formats, MASK_FORMATS)
     if len(segmenter.class_names) > 256:
         raise ValueError(f"Expected at most 256 classes, for masks of 8 bits. Received: {len(segmenter.class_names)}")
     pairs = list(segmenter.masks(images))
     if not pairs:
         raise ValueError("Expected images to compare the artifacts on. Received: none")
     network = _serving_network(segmenter)
-    paths = {name: aside / ("saved_model" if name == "saved_model" else f"{name}.tflite") for name in formats}
+    paths, lite = artifact_paths(aside, chosen)
     resized = np.stack([stretched(pixels, segmenter.preprocessing).numpy() for pixels, _ in pairs])
     if "saved_model" in paths:
         _write_saved_model(segmenter, network, paths["saved_model"])
-    lite = {name: path for name, path in paths.items() if name != "saved_model"}
     if lite:
         with required("export", "LiteRT"):
             convert_to_litert(_mask_network(network), np.rint(resized).astype(np.uint8), lite, batch=1)
@@ -181,12 +179,12 @@ def _write_saved_model(segmenter: Segmenter, network: keras.Model, folder: Path)
 
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.control_dependencies([_bounded(tf.shape(images, tf.int64)[1:3])]):
+        with tf.control_dependencies([bounded(tf.shape(images, tf.int64)[1:3])]):
             return {"masks": masks_of(tf.identity(images))}
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def serve_file(file: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies([_bounded(header_size(file)), few_scans(file)]):
+        with tf.control_dependencies([bounded(header_size(file)), few_scans(file)]):
             image = decode_jpeg_or_png(tf.identity(file), preprocessing.channels)
         return tf.io.encode_png(masks_of(image[None])[0][..., None])
 
@@ -195,15 +193,6 @@ def _write_saved_model(segmenter: Segmenter, network: keras.Model, folder: Path)
         return {"masks": tf.map_fn(serve_file, image_bytes, parallel_iterations=1)}
 
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve, "serve_bytes": serve_bytes})
-
-
-def _bounded(size: tf.Tensor) -> tf.Operation:
-    """Returns an operation that fails for a height and width (2,) of no pixels or too many."""
-    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    return tf.debugging.Assert(
-        (tf.reduce_min(size) > 0) & (pixels <= MOST_PIXELS),
-        [f"Expected images of 1 to {MOST_PIXELS} pixels. Received a height and width of", size],
-    )
 
 
 def _compared(
@@ -224,8 +213,7 @@ def _compared(
         run = tf.saved_model.load(str(path)).signatures["serving_default"]
         found = [run(tf.constant(np.rint(pixels)[None].astype(np.uint8)))["masks"].numpy()[0] for pixels, _ in pairs]
     else:
-        if custom := [each for each in operators(path) if each.startswith(("custom", "FLEX"))]:
-            raise ValueError(f"Expected a LiteRT file of builtin operators. Received: {name}, with {', '.join(custom)}")
+        expect_builtin(name, path)
         run_file = _interpreter(path)
         found = [run_file(pixels) for pixels, _ in pairs]
     for mask, (_, reference) in zip(found, pairs, strict=True):
@@ -236,8 +224,7 @@ def _compared(
             f"Expected {name} to have at least {least:.2%} of the model's pixels on {len(pairs)} images (`agreement`); "
             f"leave it out by `formats`, or calibrate with other images. Received: {result.pixel_accuracy:.2%}"
         )
-    size = sum(each.stat().st_size for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
-    return MaskArtifact(name, path.name, size, len(pairs), result.pixel_accuracy, result.mean_iou)
+    return MaskArtifact(name, path.name, size_of(path), len(pairs), result.pixel_accuracy, result.mean_iou)
 
 
 def _interpreter(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resnet_keras import files
-from resnet_keras.applications.classifier import RUN_MODEL
 from resnet_keras.data.opening import DataSource
-from resnet_keras.exporting.mask_export import AGREEMENT, MASK_FORMATS, MaskArtifact, MaskFormat, write_mask_artifacts
-from resnet_keras.exporting.report import initial_weights
+from resnet_keras.exporting.dense_formats import export_content, origin, version_report
+from resnet_keras.exporting.mask_export import AGREEMENT, MaskArtifact, write_mask_artifacts
 from resnet_keras.exporting.reuse import CARD, REPORT
-from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder, dataset_of
-from resnet_keras.runs.machine import versions
 from resnet_keras.segmentation.mask_sets import open_part
 from resnet_keras.segmentation.measures import SegmentationResult
 from resnet_keras.segmentation.segmenter import Segmenter
@@ -73,9 +68,14 @@ def export_masks(
         raise ValueError(f"Expected `images`, a folder of them, with a file of a segmenter. Received: {source}")
     shown = _test_images(source, run, segmenter, data_dir) if images is None and run else images
     with files.new_version(Path(to) / (name or Path(source).resolve().stem), version) as new:
-        chosen = _formats(formats)
-        found = write_mask_artifacts(segmenter, new.aside, shown, formats=chosen, agreement=agreement)
-        report = _report(str(source), run, segmenter, found, agreement)
+        found = write_mask_artifacts(segmenter, new.aside, shown, formats=formats, agreement=agreement)
+        recipe, result = (run.recipe(), run.evaluation()) if run else (None, None)
+        content = export_content(segmenter.class_names, segmenter.preprocessing, found) | {
+            "network": recipe.network.title if recipe else segmenter.model.name,
+            "evaluation": asdict(result) if isinstance(result, SegmentationResult) else None,
+        }
+        options = {"agreement": AGREEMENT if agreement is None else agreement}
+        report = version_report(source, segmenter.model.name, content, options)
         files.write_json(new.aside / REPORT, report)
         files.write_text(new.aside / CARD, mask_card(report))
     return MaskExport(new.path, tuple(found))
@@ -92,7 +92,7 @@ def mask_card(report: dict[str, Any]) -> str:
         f"# {report['model']}",
         f"{report['network']}, {len(report['class_names'])} classes, from `{report['source']}` (SHA-256 of the weights "
         f"{report['weights_sha256'][:16]}).",
-        *_license(report["initial_weights"]),
+        *origin(report),
         f"Masks of {report['artifacts'][0]['images']} images were compared with the model's own, on one machine:",
         markdown_table(("format", "size, MB", "equal pixels, %", "mean IoU with the model's masks, %"), rows),
         *_quality(report["evaluation"]),
@@ -108,18 +108,6 @@ def mask_card(report: dict[str, Any]) -> str:
 
 
 _MEASURES = ("agreement", "mean_iou")
-
-
-def _formats(names: Sequence[str] | None) -> tuple[MaskFormat, ...]:
-    if unknown := [name for name in names or () if name not in MASK_FORMATS]:
-        raise ValueError(f"Expected `formats` among {', '.join(MASK_FORMATS)}. Received: {', '.join(unknown)}")
-    return MASK_FORMATS if names is None else tuple(name for name in MASK_FORMATS if name in names)
-
-
-def _license(initial: dict[str, str | None]) -> list[str]:
-    if initial["source"] is None:
-        return []
-    return [f"Initial weights: {', '.join(part for part in (initial['source'], initial['license']) if part)}."]
 
 
 def _quality(evaluation: dict[str, Any] | None) -> list[str]:
@@ -146,26 +134,3 @@ def _test_images(source: str | Path, run: RunFolder, segmenter: Segmenter, data_
     )
     chosen = np.linspace(0, len(split) - 1, min(_IMAGES, len(split))).round().astype(int)
     return [split.images[i] for i in chosen]
-
-
-def _report(
-    source: str, run: RunFolder | None, segmenter: Segmenter, found: list[MaskArtifact], agreement: float | None
-) -> dict[str, Any]:
-    recipe: Recipe | None = run.recipe() if run else None
-    result = run.evaluation() if run else None
-    settings = files.read_json(run.path / "recipe.json") if run else None
-    file = Path(source, RUN_MODEL) if run else Path(source)
-    return {
-        "source": source,
-        "weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "recipe": settings,
-        "initial_weights": initial_weights(source, settings),
-        "model": segmenter.model.name,
-        "network": recipe.network.title if recipe else segmenter.model.name,
-        "class_names": list(segmenter.class_names),
-        "preprocessing": segmenter.preprocessing.to_json(),
-        "evaluation": asdict(result) if isinstance(result, SegmentationResult) else None,
-        "options": {"agreement": AGREEMENT if agreement is None else agreement},
-        "versions": {**versions(), "ai-edge-litert": metadata.version("ai-edge-litert")},
-        "artifacts": [asdict(each) for each in found],
-    }

@@ -100,7 +100,7 @@ def test_an_export_needs_images_and_no_flags_of_classifiers(
     saved: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main([str(saved[0]), "--to", str(tmp_path)]) == 2
-    assert "Expected --images, a folder of images with objects, with a detector" in capsys.readouterr().err
+    assert "Expected --images, a folder of images with objects, or --data-dir, one of" in capsys.readouterr().err
     assert export.main([str(saved[0]), "--to", str(tmp_path), "--top-k", "3"]) == 2
     assert "Expected no --top-k with a detector" in capsys.readouterr().err
 

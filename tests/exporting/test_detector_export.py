@@ -12,15 +12,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from helpers.small_detectors import C4, FPN, small_detector
 from PIL import Image
 
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.detection.average_precision import FoundBoxes
 from resnet_keras.detection.detector import Detector
+from resnet_keras.detection.parts import detector_parts
 from resnet_keras.exporting import ArtifactError, detector_export
 from resnet_keras.exporting.detection_agreement import Agreement
-from resnet_keras.exporting.detector_export import export_detector, litert_detector
+from resnet_keras.exporting.detector_export import _canvases, export_detector, litert_detector
+from resnet_keras.exporting.int8_detector import int8_detector
 from resnet_keras.exporting.litert import operators
 
 CANVAS = Preprocessing(image_size=(64, 96), channels=3, mean=(124, 116, 104), std=(58, 57, 57))
@@ -88,6 +91,41 @@ def test_smaller_formats_agree_with_the_model(small: Detector, exported: Path, t
 
 
 @pytest.mark.slow
+def test_int8_keeps_heads_in_float_and_takes_what_the_other_files_take(small: Detector, tmp_path: Path) -> None:
+    (artifact,) = export_detector(small, tmp_path / "detector", pictures(), formats=["int8"], agreement=0.0)
+    names = operators(Path(artifact.path))
+    assert names["NON_MAX_SUPPRESSION_V4"] == 2
+    assert names["QUANTIZE"] >= 1
+    assert names["DEQUANTIZE"] >= 4  # the maps of the pyramid
+    dense = [each for each in Interpreter(artifact.path).get_tensor_details() if "box_dense1" in each["name"]]
+    assert {each["dtype"] for each in dense} == {np.float32}
+    canvases = list(_canvases(small, list(small.detections(pictures()))))
+    body = int8_detector(small.model, CANVAS.std, canvases).get_layer(f"{small.model.name}_maps")
+    maps = detector_parts(small.model).first_stage(canvases[0])["maps"]
+    for found, expected in zip(body(canvases[0]), maps, strict=True):
+        assert 0 < np.linalg.norm(found - expected) < 0.2 * np.linalg.norm(expected)
+
+
+def test_int8_is_refused_by_the_average_precision_that_it_loses(
+    small: Detector, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector_export, "write_litert_graph", lambda detector, network, folder: None)
+    monkeypatch.setattr(detector_export, "int8_detector", lambda model, std, batches: model)
+    monkeypatch.setattr(
+        detector_export,
+        "convert_saved_model",
+        lambda folder, lite, quantization_aware: shutil.copy(exported / "float32.tflite", lite["int8"]),
+    )
+    numbers = iter([0.5, 0.515, 0.5, 0.505])
+    monkeypatch.setattr(detector_export._Reference, "average_precision", lambda self, found: next(numbers))
+    with pytest.raises(detector_export.DetectionDisagreement, match=r"int8 to lose at most 1.0%.* 50.00% .* 51.50%"):
+        export_detector(small, tmp_path / "detector", pictures(), formats=["int8"])
+    assert not list(tmp_path.iterdir())
+    (artifact,) = export_detector(small, tmp_path / "detector", pictures(), formats=["int8"])
+    assert (artifact.ap, artifact.model_ap) == (0.5, 0.505)
+
+
+@pytest.mark.slow
 def test_a_detector_on_c4_is_exported_whole(tmp_path: Path) -> None:
     model = small_detector(C4, input_shape=(None, None, 3))
     detector = Detector(model, CANVAS, ("cat", "dog", "bird"))
@@ -130,7 +168,7 @@ def test_nothing_is_published_if_detections_differ(
     small: Detector, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written, to = exported / "float32.tflite", tmp_path / "detector"
-    monkeypatch.setattr(detector_export, "_write_litert_graph", lambda detector, folder: None)
+    monkeypatch.setattr(detector_export, "write_litert_graph", lambda detector, network, folder: None)
     monkeypatch.setattr(
         detector_export, "convert_saved_model", lambda folder, lite: shutil.copy(written, lite["float32"])
     )
@@ -145,7 +183,7 @@ def test_nothing_is_published_if_detections_differ(
 
 @pytest.mark.slow
 def test_a_converter_that_fails_is_one_error(small: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detector_export, "_write_litert_graph", lambda detector, folder: None)
+    monkeypatch.setattr(detector_export, "write_litert_graph", lambda detector, network, folder: None)
     with pytest.raises(ArtifactError, match="Expected a network that converts to float32"):
         export_detector(small, tmp_path / "detector", pictures(), formats=["float32"])
     assert not list(tmp_path.iterdir())
@@ -154,7 +192,8 @@ def test_a_converter_that_fails_is_one_error(small: Detector, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"formats": ["int8"]}, "Expected formats among saved_model, .* Received: int8"),
+        ({"formats": ["int4"]}, "Expected `formats` among saved_model, .*, int8. Received: int4"),
+        ({"formats": []}, "Expected `formats` among saved_model, .* Received: none"),
         ({"agreement": 1.5}, "`agreement` from 0 to 1. Received: 1.5"),
         ({"images": []}, "Received: 0 images, without detections"),
     ],
