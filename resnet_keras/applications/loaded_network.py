@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from resnet_keras.data.class_names import assumed_class_names
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.conventions import BottleneckStride, Conventions, ZeroChannels
@@ -61,6 +62,7 @@ def load_network(
         )
     if found.classes == 1:
         found = with_two_classes(found)
+    found = replace(found, notes=_still_assumed(found, preprocessing, class_names))
     chosen = preprocessing or found.preprocessing
     if chosen is None:
         raise ValueError(
@@ -83,3 +85,15 @@ def load_network(
         zero_channels=zero_channels,
     )
     return LoadedNetwork(model, chosen, tuple(class_names or found.class_names or ()), report)
+
+
+def _still_assumed(
+    found: ImportedWeights, preprocessing: Preprocessing | None, class_names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Returns the notes of weights, without those about names and preprocessing that the caller gives."""
+    given: set[str | None] = set()
+    if class_names and found.classes is not None:
+        given |= {assumed_class_names(found.classes, is_cifar=cifar)[1] for cifar in (False, True)}
+    if preprocessing not in (None, found.preprocessing) and found.usual_preprocessing is not None:
+        given.add(found.usual_preprocessing.note)
+    return tuple(note for note in found.notes if note not in given)

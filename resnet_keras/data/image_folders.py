@@ -57,7 +57,7 @@ def open_folder(folder: str | Path | None) -> ImageFolder:
         ValueError: There are several folders for one part.
     """
     if folder is None or not Path(folder).is_dir():
-        raise FileNotFoundError(f"Expected a folder of images, with {LAYOUT}, as data_dir. Received: {folder}")
+        raise FileNotFoundError(f"Expected a folder of images, with {LAYOUT}, as `data_dir`. Received: {folder}")
     root = Path(folder)
     for _ in range(_DEEPEST):
         inside = _parts(root)
@@ -217,7 +217,7 @@ def _share(files: list[Path], root: Path, split: str) -> list[Path]:
         return []
     if len(files) < 3:
         raise ValueError(
-            f"Expected at least 3 images in a class folder that is split into train and test. "
+            "Expected at least 3 images in a class folder that is split in two, or folders train and test. "
             f"Received: {files[0].parent}, with {len(files)}"
         )
     place = {path: _place(path.relative_to(root)) for path in files}

@@ -228,8 +228,8 @@ def prepared_set(name: str, data_dir: str | Path | None, download: bool) -> tfds
     if not download:
         raise FileNotFoundError(
             f"Expected the data set {name!r} under {root / name}, as TensorFlow Datasets prepares it. Put it there, "
-            f"name another folder as data_dir, or let it be downloaded. Received: no such data, and of the names "
-            f"known here: {', '.join(DATASETS)}"
+            f"name another folder as `data_dir`, or let it be downloaded (`download`). Received: no such data, "
+            f"and of the names known here: {', '.join(DATASETS)}"
         )
     try:
         builder = tfds.builder(name, data_dir=root)

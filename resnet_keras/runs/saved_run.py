@@ -217,7 +217,12 @@ def _history(file: Path) -> list[dict[str, float]]:
     if not file.is_file():
         return []
     with file.open(newline="", encoding="utf-8") as lines:
-        return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(lines)]
+        return [{key: _number(value) for key, value in row.items() if value != ""} for row in csv.DictReader(lines)]
+
+
+def _number(text: str) -> float:
+    # A run that continues another writes its rows again: an epoch stays a whole number.
+    return int(text) if text.isascii() and text.isdecimal() else float(text)
 
 
 def _flag(name: str, value: Any) -> str:

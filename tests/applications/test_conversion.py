@@ -29,6 +29,7 @@ from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.weights.imported import import_arrays
 from resnet_keras.weights.keras_file import arrays_of_model
+from resnet_keras.weights.sources import open_weights
 
 DEEP = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101", "resnet152")]
 
@@ -458,6 +459,17 @@ def test_what_is_said_goes_before_what_is_told_and_assumed() -> None:
     assert (classifier.preprocessing, classifier.class_names) == (gray, ("no", "yes"))
     assert classifier.model.input_shape == (None, 16, 8, 3)
     assert report.problems == ()
+
+
+def test_assumptions_about_what_is_given_are_not_told(tmp_path: Path) -> None:
+    path = write_torch(foreign(zeros(SMALL, classes=3), "cifar"), tmp_path / "x.pth")
+    _, report = convert(path)
+    about_pixels, about_names = report.notes
+    assert about_names == "the names of the 3 classes are not known: they are numbered"
+    _, named = convert(path, class_names=list("abc"), preprocessing=open_weights(path).preprocessing)
+    assert named.notes == (about_pixels,)
+    _, other = convert(path, preprocessing=of_side(8))
+    assert other.notes == (about_names,)
 
 
 def test_what_can_not_be_converted_says_why() -> None:
