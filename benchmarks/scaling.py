@@ -169,9 +169,9 @@ def main() -> None:
         f"{workload.batch_size} per GPU, {workload.cpu_milliseconds} CPU ms and {workload.image_kilobytes:.0f} kB per "
         "image, 8 GPUs and 96 cores per machine, 12.5 GB/s between machines, 2 GB/s of storage. Each machine reads all "
         "images:",
-        scaling_table([simulate(workload, Machine(), gpus) for gpus in GPU_COUNTS], workload),
+        scaling_table([simulate(workload, Machine(reads_all=True), gpus) for gpus in GPU_COUNTS], workload),
         "Each machine reads its share:",
-        scaling_table([simulate(workload, Machine(reads_all=False), gpus) for gpus in GPU_COUNTS], workload),
+        scaling_table([simulate(workload, Machine(), gpus) for gpus in GPU_COUNTS], workload),
     ]
     arguments.to.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print("\n\n".join(parts))

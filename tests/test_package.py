@@ -29,9 +29,9 @@ ORDER = {
             "array_images",
             "image_ops",
         ),
-        *("image_folders", "image_sizes", "input_images", "splits", "fingerprint"),
+        *("image_folders", "image_sizes", "input_images", "record_files", "splits", "fingerprint"),
         *("sampling", "image_checks", "opening", "augmentation", "mixup", "auto_augment"),
-        *("evaluation_input", "training_input", "input_speed"),
+        *("evaluation_input", "run_order", "training_input", "input_speed"),
     ),
     "networks": (
         *("conventions", "architecture", "catalog", "published_sizes", "blocks", "builder", "ode_solvers", "ode_block"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import tensorflow as tf
@@ -21,6 +22,23 @@ _COLOR_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836,
 _JPEG_RATIOS = (1, 2, 4, 8)  # reductions that a JPEG decoder offers
 
 
+@dataclass(frozen=True)
+class BatchRows:
+    """Some rows of a batch. What is drawn for them is drawn for the whole batch, so that it is the same without others.
+
+    Attributes:
+        batch_size: Rows of the whole batch.
+        rows: Indices of these rows, ascending.
+    """
+
+    batch_size: int
+    rows: tuple[int, ...]
+
+    def of(self, drawn: tf.Tensor) -> tf.Tensor:
+        """Returns the rows of what is drawn for a batch, (batch_size, ...)."""
+        return tf.gather(drawn, self.rows)
+
+
 def augment(
     pixels: tf.Tensor,
     augmentation: Augmentation,
@@ -29,6 +47,7 @@ def augment(
     mirrored: tf.Tensor | None = None,
     *,
     finished: bool = False,
+    part: BatchRows | None = None,
 ) -> tf.Tensor:
     """Returns a normalized and augmented batch: padded and cropped (§4.2), mirrored, recolored (§3.4), erased.
 
@@ -39,32 +58,36 @@ def augment(
         seed: Two integers; equal seeds give equal results.
         mirrored: Images to mirror, bool (N,); drawn at random if `None`.
         finished: Whether the images come from `normalize_and_mirror`, so that neither is to be done, nor padding.
+        part: The rows that `pixels` and `mirrored` are of a batch; `None` if they are a batch.
 
     Returns:
         Float32 (N, *image_size, C).
     """
     images = pixels if finished else normalize(pixels, preprocessing)
-    count = tf.shape(images)[0]
+    count = tf.shape(images)[0] if part is None else part.batch_size
+    of_part = tf.identity if part is None else part.of
     crop_seed, _, color_seed = tf.unstack(tf.random.split(seed, 3))
     if augmentation.pad_pixels and not finished:
-        height, width = preprocessing.image_size
+        rows, columns = preprocessing.image_size
         pad = augmentation.pad_pixels
         images = tf.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        corners = tf.random.stateless_uniform((count, 2), crop_seed, 0, 2 * pad + 1, tf.int32)
-        images = tf.gather(images, corners[:, :1] + tf.range(height), axis=1, batch_dims=1)
-        images = tf.gather(images, corners[:, 1:] + tf.range(width), axis=2, batch_dims=1)
+        corners = of_part(tf.random.stateless_uniform((count, 2), crop_seed, 0, 2 * pad + 1, tf.int32))
+        images = tf.gather(images, corners[:, :1] + tf.range(rows), axis=1, batch_dims=1)
+        images = tf.gather(images, corners[:, 1:] + tf.range(columns), axis=2, batch_dims=1)
     if augmentation.flip and not finished:
-        mirrored = draw_mirrored(count, seed) if mirrored is None else mirrored
+        mirrored = of_part(draw_mirrored(count, seed)) if mirrored is None else mirrored
         # A stepped slice, a condition that is broadcast, and four dimensions would take several times as long.
-        rows = tf.reshape(images, (-1, images.shape[2], images.shape[3]))
-        images = tf.compat.v1.where(mirrored, tf.reshape(tf.reverse(rows, [1]), tf.shape(images)), images)
+        flat = tf.reshape(images, (-1, images.shape[2], images.shape[3]))
+        images = tf.compat.v1.where(mirrored, tf.reshape(tf.reverse(flat, [1]), tf.shape(images)), images)
     if augmentation.pca_lighting and preprocessing.channels == 3:
-        amounts = tf.random.stateless_normal((count, 3), color_seed, stddev=augmentation.pca_lighting)
+        amounts = of_part(tf.random.stateless_normal((count, 3), color_seed, stddev=augmentation.pca_lighting))
         shift = 255.0 * tf.matmul(amounts * _COLOR_STD, _COLOR_AXES, transpose_b=True)
         shift = shift[:, ::-1] if preprocessing.channel_order == "bgr" else shift
         images = by_rows(tf.add, images, (shift / preprocessing.std)[:, None, :])
     if augmentation.erase:
-        erased = _erased(count, preprocessing.image_size, augmentation.erase, tf.random.fold_in(seed, 1))
+        places = of_part(_drawn_rectangles(count, augmentation.erase, tf.random.fold_in(seed, 1)))
+        top, left, height, width = tf.unstack(places, axis=1)
+        erased = rectangle(top, left, height, width, preprocessing.image_size)
         images = tf.where(tf.broadcast_to(erased, tf.shape(images)), tf.zeros_like(images), images)
     return images
 
@@ -88,16 +111,21 @@ def normalize_and_mirror(image: tf.Tensor, preprocessing: Preprocessing, mirrore
     return image if mirrored is None else tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def _erased(count: tf.Tensor, size: tuple[int, int], probability: float, seed: tf.Tensor) -> tf.Tensor:
-    """Returns the erased pixels of each image, bool (N, H, W, 1): a rectangle of 2 to 33 % of its area, or none."""
+def _drawn_rectangles(count: int | tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
+    """Returns top, left, height and width of the erased part of each image, as fractions of its sides, float32 (N, 4).
+
+    It has 2 to 33 % of the image's area, or none.
+    """
     which, area_seed, aspect_seed, corner_seed = tf.unstack(tf.random.split(seed, 4))
     area = tf.random.stateless_uniform((count,), area_seed, 0.02, 0.33)
     aspect = tf.exp(tf.random.stateless_uniform((count,), aspect_seed, -math.log(3.3), math.log(3.3)))
     height = tf.minimum(tf.sqrt(area * aspect), 1.0)
     width = tf.minimum(tf.sqrt(area / aspect), 1.0)
     corner = tf.random.stateless_uniform((count, 2), corner_seed)
-    chosen = tf.random.stateless_uniform((count, 1, 1, 1), which) < probability
-    return chosen & rectangle(corner[:, 0] * (1 - height), corner[:, 1] * (1 - width), height, width, size)
+    # Of the shape with which it was always drawn, on which the numbers depend.
+    chosen = tf.random.stateless_uniform((count, 1, 1, 1), which)[:, 0, 0, 0] < probability
+    begin = [corner[:, 0] * (1 - height), corner[:, 1] * (1 - width)]
+    return tf.stack([*begin, tf.where(chosen, height, 0.0), width], 1)
 
 
 def rectangle(top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

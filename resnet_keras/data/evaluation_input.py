@@ -105,7 +105,7 @@ def options(deterministic: bool) -> tf.data.Options:
     """Returns the options of a pipeline: in order or not, and sharded among workers by elements."""
     options = tf.data.Options()
     options.deterministic = deterministic
-    # Each of several workers reads all and keeps its share. Sharding by files would need a file per worker.
+    # Each of several workers has its share already. Sharding by files would need a file per worker.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options
 
@@ -120,14 +120,15 @@ def encoded(split: FileSplit | RecordSplit) -> tf.data.Dataset:
     if isinstance(split, FileSplit):
         files = tf.data.Dataset.from_tensor_slices((list(split.paths), split.labels))
         return mapped(files, lambda path, label: (tf.io.read_file(path), label))
+    return mapped(split.records(), lambda image, label: checked_record(split, image, label))
+
+
+def checked_record(split: RecordSplit, image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns a record whose label is a class; others are an error when it is computed."""
     classes = len(split.class_names)
-
-    def checked(encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        inside = tf.debugging.Assert(
-            (label >= 0) & (label < classes),
-            [f"Expected labels from 0 to {classes - 1} in {split.builder.info.name}/{split.split}. Received:", label],
-        )
-        with tf.control_dependencies([inside]):
-            return tf.identity(encoded), label
-
-    return mapped(split.records(), checked)
+    inside = tf.debugging.Assert(
+        (label >= 0) & (label < classes),
+        [f"Expected labels from 0 to {classes - 1} in {split.builder.info.name}/{split.split}. Received:", label],
+    )
+    with tf.control_dependencies([inside]):
+        return tf.identity(image), label

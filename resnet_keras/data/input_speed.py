@@ -17,15 +17,17 @@ from resnet_keras.data.evaluation_input import preprocessing_of, whole_images
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.run_order import RunOrder, read_images
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.settings import Augmentation, DataSettings
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
-from resnet_keras.data.training_input import SHUFFLE_IMAGES, training_batches
+from resnet_keras.data.training_input import steps_per_epoch, training_batches
 from resnet_keras.tables import markdown_table
 
 NAIVE, ANTIALIASED = "naive", "naive, antialiased"
 
 _ENDLESS = 10**6  # epochs
+_SHUFFLED = 10_000  # images in the buffer of a naive pipeline: about 1 GB of ImageNet
 _UNMIXED: dict[str, Any] = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0}
 _PLAIN: dict[str, Any] = {
     "pad_pixels": 0,
@@ -132,8 +134,8 @@ def pipelines(
     """Returns endless batches up to each stage of the input, with all stages before it, and of naive pipelines.
 
     Stages that the augmentation or the kind of split does not have are skipped: images in memory are neither read nor
-    decoded. Reading yields images of one pixel, decoding whole images the pixel in the corner. See `measure` for the
-    arguments.
+    decoded. Reading yields the bytes of each image, decoding whole images the pixel in the corner. See `measure` for
+    the arguments.
     """
     unmixed = replace(augmentation, **_UNMIXED)
     plain = replace(unmixed, **_PLAIN)
@@ -143,8 +145,7 @@ def pipelines(
 
     found: dict[str, tf.data.Dataset] = {}
     if not isinstance(split, ArraySplit):
-        pixel = replace(preprocessing, image_size=(1, 1), shorter_side=None)
-        found["read"] = stage(plain, pixel, rows=range(0))
+        found["read"] = _read(split, batch_size)
         found["read, decode whole"] = _decoded_whole(split, preprocessing, batch_size)
     cut = "crop" if augmentation.crops_each_image else "resize"
     first = f"gather, {cut}" if isinstance(split, ArraySplit) else f"read, decode, {cut}"
@@ -230,11 +231,21 @@ def naive_batches(
 def _shuffled(split: Split) -> tf.data.Dataset:
     """Returns images as the split has them, or paths, and labels."""
     if isinstance(split, RecordSplit):
-        return split.records().shuffle(SHUFFLE_IMAGES)
+        return split.records().shuffle(_SHUFFLED)
     if isinstance(split, FileSplit):
         return tf.data.Dataset.from_tensor_slices((list(split.paths), split.labels)).shuffle(len(split))
     with tf.device("CPU"):
-        return tf.data.Dataset.from_tensor_slices((split.images, split.labels)).shuffle(SHUFFLE_IMAGES)
+        return tf.data.Dataset.from_tensor_slices((split.images, split.labels)).shuffle(_SHUFFLED)
+
+
+def _read(split: FileSplit | RecordSplit, batch_size: int) -> tf.data.Dataset:
+    steps = steps_per_epoch(split, batch_size)
+    rows, images = range(batch_size), steps * batch_size
+    order = RunOrder(
+        images=len(split), epoch_images=images, batch_size=batch_size, rows=rows, last_step=_ENDLESS * steps
+    )
+    batches = mapped(read_images(split, order), lambda _, image, label, __: (image, label))
+    return batches.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def _decoded_whole(split: FileSplit | RecordSplit, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:

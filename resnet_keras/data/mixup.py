@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from resnet_keras.data.augmentation import rectangle
+from resnet_keras.data.augmentation import BatchRows, rectangle
 from resnet_keras.data.settings import Augmentation
 
 WHOLE_FROM = 0.2
@@ -12,7 +14,12 @@ WHOLE_FROM = 0.2
 
 
 def mix_images(
-    images: tf.Tensor, labels: tf.Tensor, classes: int, augmentation: Augmentation, seed: tf.Tensor
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    classes: int,
+    augmentation: Augmentation,
+    seed: tf.Tensor,
+    part: BatchRows | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mixes images with others of their batch, and returns soft labels.
 
@@ -26,6 +33,7 @@ def mix_images(
         classes: Number of classes.
         augmentation: Its `mixup`, `cutmix`, `mixed_labels` and `label_smoothing` apply.
         seed: Two integers; equal seeds give equal results.
+        part: The rows that the images are of a batch, with the partner of each; `None` if they are a batch.
 
     Returns:
         Images, and float32 (N, classes), of sum 1 unless `mixed_labels` is "whole".
@@ -35,13 +43,13 @@ def mix_images(
     if augmentation.mixup and augmentation.cutmix:
         images, shares = tf.cond(
             tf.random.stateless_uniform((), kind_seed) < 0.5,
-            lambda: _mixed_up(images, augmentation.mixup, share_seed),
-            lambda: _cut(images, augmentation.cutmix, share_seed, place_seed),
+            lambda: _mixed_up(images, augmentation.mixup, share_seed, part),
+            lambda: _cut(images, augmentation.cutmix, share_seed, place_seed, part),
         )
     elif augmentation.mixup:
-        images, shares = _mixed_up(images, augmentation.mixup, share_seed)
+        images, shares = _mixed_up(images, augmentation.mixup, share_seed, part)
     elif augmentation.cutmix:
-        images, shares = _cut(images, augmentation.cutmix, share_seed, place_seed)
+        images, shares = _cut(images, augmentation.cutmix, share_seed, place_seed, part)
     else:
         return images, hot * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / classes
     shares = shares[:, None]
@@ -51,21 +59,29 @@ def mix_images(
     return images, mixed * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / classes
 
 
-def _mixed_up(images: tf.Tensor, alpha: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    shares = _beta(tf.shape(images)[0], alpha, seed)
+def _mixed_up(images: tf.Tensor, alpha: float, seed: tf.Tensor, part: BatchRows | None) -> tuple[tf.Tensor, tf.Tensor]:
+    count, of_part = _draws(images, part)
+    shares = of_part(_beta(count, alpha, seed))
     weights = shares[:, None, None, None]
     return weights * images + (1 - weights) * tf.reverse(images, [0]), shares
 
 
-def _cut(images: tf.Tensor, alpha: float, share_seed: tf.Tensor, place_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    count = tf.shape(images)[0]
-    side = tf.sqrt(1 - _beta(count, alpha, share_seed))
-    center = tf.random.stateless_uniform((count, 2), place_seed)
+def _cut(
+    images: tf.Tensor, alpha: float, share_seed: tf.Tensor, place_seed: tf.Tensor, part: BatchRows | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    count, of_part = _draws(images, part)
+    side = of_part(tf.sqrt(1 - _beta(count, alpha, share_seed)))
+    center = of_part(tf.random.stateless_uniform((count, 2), place_seed))
     patch = rectangle(center[:, 0] - side / 2, center[:, 1] - side / 2, side, side, tuple(images.shape[1:3]))
     # The patch is clipped at the border of the image: the share is counted in pixels.
     shares = 1 - tf.reduce_mean(tf.cast(patch, tf.float32), axis=(1, 2, 3))
     # With its full shape: a broadcast condition takes several times as long, and so does a stepped slice.
     return tf.where(tf.broadcast_to(patch, tf.shape(images)), tf.reverse(images, [0]), images), shares
+
+
+def _draws(images: tf.Tensor, part: BatchRows | None) -> tuple[tf.Tensor | int, Callable[[tf.Tensor], tf.Tensor]]:
+    """Returns the number of rows that are drawn for, and a function that takes those of the images."""
+    return (tf.shape(images)[0], tf.identity) if part is None else (part.batch_size, part.of)
 
 
 def _beta(count: tf.Tensor, alpha: float, seed: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,7 @@ from resnet_keras.data.datasets import DATASETS, Dataset, dataset
 from resnet_keras.data.image_checks import report_turned_images, skip_broken_images
 from resnet_keras.data.image_files import OnCorrupt
 from resnet_keras.data.image_folders import class_files, has_validation
+from resnet_keras.data.record_files import check_record_files, file_format
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 _log = logging.getLogger(__name__)
@@ -167,11 +168,16 @@ def _tfds(
         info = replace(info, mean=(127.5,) * channels, std=(63.75,) * channels)
     info = replace(info, channels=channels, classes=len(names), version=str(builder.info.version))
     count = examples_of(builder, split, name)
-    if None in shape or count * int(np.prod(shape)) > IN_MEMORY_BYTES:
+    check_record_files(builder, split)
+    if None not in shape and shape[0] == shape[1]:
+        info = replace(info, image_size=shape[0])
+    # Of ArrayRecord files TFDS reads no batches.
+    if None in shape or count * int(np.prod(shape)) > IN_MEMORY_BYTES or file_format(builder) == "array_record":
         return RecordSplit(builder, split, names, info)
     whole = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
     images, labels = whole["image"].numpy(), whole["label"].numpy().astype(np.int64)
-    info = replace(info, image_size=shape[0] if shape[0] == shape[1] else None)
+    if shape[0] != shape[1]:
+        info = replace(info, image_size=None)
     return with_classes(ArraySplit(images, labels, names, info), f"{name}/{split}", on_corrupt)
 
 

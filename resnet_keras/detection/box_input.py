@@ -16,6 +16,7 @@ from resnet_keras.data.image_checks import broken_images, explain_broken_images
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.run_order import row_positions
 from resnet_keras.data.splits import FileSplit
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
@@ -64,6 +65,7 @@ def box_batches(
     fit: tuple[int, int] | None = None,
     most_boxes: int | None = None,
     deterministic: bool = True,
+    rows: range | None = None,
 ) -> tf.data.Dataset:
     """Returns the training batches of some epochs: shuffled, resized onto a canvas, and mirrored.
 
@@ -84,6 +86,7 @@ def box_batches(
             `None` fills the canvas.
         most_boxes: Number of boxes in each image, with padding; `None` is the largest of the split, at most 100.
         deterministic: Whether batches must come in their order.
+        rows: Rows of each batch that are returned; all if `None`. Others are not read.
 
     Returns:
         A data set of images, float32 (batch, *image_size, C), and a dictionary: `boxes`, float32 (batch, most_boxes,
@@ -109,8 +112,9 @@ def box_batches(
         return _augmented(image, boxes, chosen, preprocessing, augmentation, fit, image_seed)
 
     stop = epochs * steps if last_step is None else last_step
-    positions = tf.data.Dataset.range(first_step * batch_size, stop * batch_size)
-    batches = mapped(positions, augmented).batch(batch_size, drop_remainder=True)
+    own = range(batch_size) if rows is None else rows
+    positions = row_positions(batch_size, own, first_step, stop)
+    batches = mapped(positions, augmented).batch(len(own), drop_remainder=True)
     return batches.with_options(options(deterministic)).prefetch(tf.data.AUTOTUNE)
 
 

@@ -81,8 +81,8 @@ class Machine:
     """Time of a message between machines."""
     storage_gigabytes: Annotated[float, above(0)] = 2.0
     """Bytes a second that a machine reads from its storage, in units of 10^9."""
-    reads_all: bool = True
-    """Whether each machine reads all images, as from TFRecord files, or its own share alone."""
+    reads_all: bool = False
+    """Whether each machine reads all images, as a shuffled stream does, or its own share, as `resnet train` does."""
 
     def __post_init__(self) -> None:
         check_fields(self)

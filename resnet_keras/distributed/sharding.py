@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from resnet_keras.data.mapping import mapped
 from resnet_keras.data.sampling import shard
 from resnet_keras.data.splits import Split
 from resnet_keras.distributed.multi_worker import spans_workers, worker_rank
@@ -15,22 +14,21 @@ from resnet_keras.distributed.multi_worker import spans_workers, worker_rank
 def training_part(
     strategy: tf.distribute.Strategy | None, batches: tf.data.Dataset, batch_size: int
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Returns each worker's rows of every batch; the workers' rows, in their order, are the batch of one process.
+    """Returns this worker's rows of every batch as the strategy wants them.
 
-    Rows are taken from the finished batch, so the order of the images, their augmentation and their mixing are those of
-    one process. Each worker reads all images but decodes only its own; see `own_rows`.
+    The workers' rows, in their order, are the batch of one process.
 
     Args:
         strategy: The strategy; without several workers, the batches stay as they are.
-        batches: Batches of `batch_size`, enough for the epochs.
+        batches: The `own_rows` of each batch, enough for the epochs.
         batch_size: Images in a step over all replicas of all workers.
     """
     if strategy is None or not spans_workers(strategy):
         return batches
-    rows, workers, replicas = own_rows(strategy, batch_size), worker_rank(strategy)[1], strategy.num_replicas_in_sync
+    workers, replicas = worker_rank(strategy)[1], strategy.num_replicas_in_sync
 
     def own(_: tf.distribute.InputContext) -> tf.data.Dataset:
-        parts = mapped(batches, lambda *parts: tuple(shard[rows.start : rows.stop] for shard in parts))
+        parts = batches
         if replicas > workers:  # a batch for each GPU
             parts = parts.rebatch(batch_size // replicas, drop_remainder=True)
         # With an endless data set the workers need not agree before each step that there is another batch.

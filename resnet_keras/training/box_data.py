@@ -26,7 +26,7 @@ from resnet_keras.detection.box_input import (
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.detector import Detector
 from resnet_keras.detection.results import DetectionResult
-from resnet_keras.distributed.sharding import training_part
+from resnet_keras.distributed.sharding import own_rows, training_part
 from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.image_grid import DPI, image_grid
@@ -109,6 +109,7 @@ class BoxData:
             fit=self.fit,
             most_boxes=most_boxes_of(self.train_split),
             deterministic=deterministic,
+            rows=own_rows(strategy, recipe.data.batch_size),
         )
         inputs = mapped(batches, lambda images, found: ({"images": images, **found}, found["labels"]))
         return training_part(strategy, inputs, recipe.data.batch_size)

@@ -18,7 +18,7 @@ from resnet_keras.detection.localization_input import canvas_box, largest_boxes,
 from resnet_keras.detection.localization_measures import LocalizationResult
 from resnet_keras.detection.localization_network import CANVAS_WEIGHTS
 from resnet_keras.detection.localizer import Localizer
-from resnet_keras.distributed.sharding import shared_batch, training_part
+from resnet_keras.distributed.sharding import own_rows, shared_batch, training_part
 from resnet_keras.distributed.strategy import Strategy, replicas
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training.box_data import BoxData, drawn_boxes
@@ -83,6 +83,7 @@ class LocalizationData:
             last_step=phase.last_step,
             most_boxes=1,
             deterministic=deterministic,
+            rows=own_rows(strategy, recipe.data.batch_size),
         )
         return training_part(strategy, with_targets(batches, preprocessing), recipe.data.batch_size)
 

@@ -90,7 +90,7 @@ def options(recipe: Recipe) -> dict[str, Any]:
 @pytest.fixture
 def unbuilt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds no pipeline, where only their names matter."""
-    for function in ("training_batches", "naive_batches", "_decoded_whole"):
+    for function in ("training_batches", "naive_batches", "_read", "_decoded_whole"):
         monkeypatch.setattr(input_meter, function, lambda *args, **kwargs: tf.data.Dataset.range(1))
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from resnet_keras.data.datasets import Dataset
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.run_order import RunOrder, row_positions
 from resnet_keras.data.splits import ArraySplit, FileSplit, Split
 from resnet_keras.recipes.catalog import Recipe
 
@@ -248,26 +249,51 @@ def test_a_size_for_training_is_the_size_of_its_batches(
     assert order[0] == order[1]
 
 
-@pytest.mark.parametrize("kind", ["files", "records"])
-def test_rows_of_no_concern_are_not_looked_at(
-    splits: dict[str, Split], kind: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "recipe"),
+    [
+        pytest.param("array", ALL, marks=pytest.mark.slow),
+        pytest.param("files", ALL, marks=pytest.mark.slow),
+        ("records", ALL),
+        ("array", PLAIN.replace(pad_pixels=2, flip=True)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_rows_of_workers_are_the_batches_of_one_process(
+    splits: dict[str, Split], kind: str, recipe: Recipe
 ) -> None:
-    recipe = TURNS.replace(repeated_augmentation=2)
-    whole = batches_of(splits[kind], recipe)
-    for (pixels, labels), (all_pixels, all_labels) in zip(
-        batches_of(splits[kind], recipe, rows=range(2, 4)), whole, strict=True
-    ):
-        np.testing.assert_array_equal(pixels[2:4], all_pixels[2:4])
-        np.testing.assert_array_equal(labels, all_labels)
-        assert not pixels[[0, 1, 4, 5]].any()
+    recipe = recipe.replace(batch_size=6)
+    whole = batches_of(splits[kind], recipe, last_step=3)
+    workers = [batches_of(splits[kind], recipe, last_step=3, rows=range(2 * i, 2 * i + 2)) for i in range(3)]
+    steps = zip(*workers, strict=True)
+    assert_same([[np.concatenate(parts) for parts in zip(*step, strict=True)] for step in steps], whole)
+
+
+@pytest.mark.parametrize(("mixup", "images"), [(0.0, 2 * 2), (0.2, 2 * 4)])
+def test_rows_of_others_are_not_read(
+    splits: dict[str, Split], mixup: float, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(order: RunOrder) -> tf.data.Dataset:
+        found = row_positions(order.batch_size, order.rows, order.first_step, order.last_step)
+        read.extend(int(position) for position in found.as_numpy_iterator())
+        return found
+
+    monkeypatch.setattr(RunOrder, "positions", counted)
+    recipe = PLAIN.replace(mixup=mixup)  # row 0 is mixed with row 5, and row 1 with row 4
+    batches = batches_of(splits["files"], recipe, rows=range(2), first_step=1, last_step=3)
+    assert [pixels.shape for pixels, _ in batches] == [(2, 8, 8, 3)] * 2
+    assert len(read) == images
+    assert min(read) == 6
 
 
 def which_of_all(batches: list[Any]) -> list[int]:
     return [image for pixels, _ in batches for image in which(pixels)]
 
 
-def test_arrays_and_files_have_one_order(splits: dict[str, Split], plain_runs: dict[str, list[Any]]) -> None:
-    assert which_of_all(plain_runs["array"]) == which_of_all(plain_runs["files"])
+def test_arrays_files_and_records_have_one_order(splits: dict[str, Split], plain_runs: dict[str, list[Any]]) -> None:
+    assert which_of_all(plain_runs["array"]) == which_of_all(plain_runs["files"]) == which_of_all(plain_runs["records"])
     for recipe in (PLAIN.replace(repeated_augmentation=3), PLAIN.replace(batch_size=5, repeated_augmentation=2)):
         array, files = (which_of_all(batches_of(splits[kind], recipe)) for kind in ("array", "files"))
         assert array == files

@@ -121,6 +121,20 @@ def test_a_run_that_resumes_sees_the_batches_that_are_left(split: BoxSplit) -> N
     assert sum(first_epoch) == sum(targets["labels"].sum() for _, targets in whole[3:6])
 
 
+def test_the_rows_of_workers_are_the_batches_of_one_process(split: BoxSplit) -> None:
+    arguments = {"batch_size": 2, "epochs": 2, "seed": 7, "first_step": 1}
+    random = BoxAugmentation(flip=True, shorter_side=(12, 32))
+    whole = list(box_batches(split, CANVAS, random, **arguments).as_numpy_iterator())
+    for worker in range(2):
+        rows = range(worker, worker + 1)
+        own = list(box_batches(split, CANVAS, random, rows=rows, **arguments).as_numpy_iterator())
+        assert len(own) == len(whole) == 5
+        for (images, targets), (all_images, all_targets) in zip(own, whole, strict=True):
+            np.testing.assert_array_equal(images, all_images[rows.start : rows.stop])
+            for name in targets:
+                np.testing.assert_array_equal(targets[name], all_targets[name][rows.start : rows.stop])
+
+
 def test_of_many_boxes_some_are_drawn(split: BoxSplit) -> None:
     batches = box_batches(split, CANVAS, batch_size=6, epochs=8, most_boxes=2).as_numpy_iterator()
     drawn = [tuple(box) for _, each in batches for box in each["boxes"].reshape(-1, 4).tolist()]

@@ -55,8 +55,8 @@ def test_the_slower_input_decides_and_is_named() -> None:
 
 
 def test_machines_that_read_all_images_share_the_speed_of_one() -> None:
-    every = [simulate(RESNET50, Machine(), gpus) for gpus in GPU_COUNTS]
-    own = [simulate(RESNET50, Machine(reads_all=False), gpus) for gpus in GPU_COUNTS]
+    every = [simulate(RESNET50, Machine(reads_all=True), gpus) for gpus in GPU_COUNTS]
+    own = [simulate(RESNET50, Machine(), gpus) for gpus in GPU_COUNTS]
     late = first_limit(every)
     assert late is not None and (late.limit, late.gpus) == ("reading", 32)
     assert every[-1].images_per_second == pytest.approx(2e9 / 112e3, rel=1e-6)
@@ -66,7 +66,7 @@ def test_machines_that_read_all_images_share_the_speed_of_one() -> None:
 
 def test_a_small_batch_waits_for_the_sum_of_gradients() -> None:
     small = Workload(parameters=25_557_032, images_per_second=665.0, batch_size=16, variation=0.0)
-    found = simulate(small, Machine(reads_all=False), 64)
+    found = simulate(small, Machine(), 64)
     assert found.limit == "summing gradients"
     summing = found.seconds["summing gradients"]
     assert found.efficiency == pytest.approx(1 / (1 + summing * 665 / 16), rel=1e-3)
@@ -80,7 +80,7 @@ def test_variations_are_those_of_the_seed() -> None:
 
 
 def test_the_table_says_what_feeds_a_machine() -> None:
-    (row,) = scaling_table([simulate(RESNET50, Machine(reads_all=False), 8)], RESNET50).splitlines()[2:]
+    (row,) = scaling_table([simulate(RESNET50, Machine(), 8)], RESNET50).splitlines()[2:]
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     # 8 GPUs: 5,320 images a second less the sum of gradients take 26.5 cores and 0.59 GB/s.
     assert cells[0] == "8" and cells[3] in ("26", "27") and cells[4] == "30%"
