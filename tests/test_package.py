@@ -120,7 +120,8 @@ ORDER = {
         *("detector_graphs", "detection_agreement", "int8_detector", "detector_export", "detector_exporter"),
     ),
     "reproduction": (
-        *("paper_results", "experiment", "catalog", "folder", "peak_memory", "outcomes", "tables", "plots", "document"),
+        *("paper_results", "experiment", "catalog", "folder", "peak_memory", "digit_scenes", "detection_runs"),
+        *("outcomes", "tables", "plots", "document"),
         "reproducer",
     ),
     "cli": (

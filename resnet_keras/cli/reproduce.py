@@ -11,7 +11,7 @@ import tyro
 from resnet_keras.cli.program import run
 
 Name = Literal[
-    "table1", "degradation", "shortcuts", "depth", "responses", "protocols", "layers1202", "document"
+    "table1", "degradation", "shortcuts", "depth", "responses", "protocols", "layers1202", "detection", "document"
 ]  # the keys of EXPERIMENTS, which a test compares, and "document"
 
 
@@ -28,14 +28,14 @@ def reproduce(
     """Runs an experiment of the paper and writes the document of all; the same command resumes it.
 
     Args:
-        experiment: One of table1, degradation, shortcuts, depth, responses, protocols, layers1202; document only
-            writes the document again.
+        experiment: One of table1, degradation, shortcuts, depth, responses, protocols, layers1202, detection; document
+            only writes the document again.
         budget: smoke checks in minutes that the experiment works, on digits; small shows the effect on two CPU cores
             within two hours, on a part of CIFAR-10; full is the paper's own recipes.
         workdir: Folder of all experiments, with REPRODUCTION.md.
-        data_dir: Folder of TensorFlow Datasets, or of class folders.
+        data_dir: Folder of TensorFlow Datasets, or of class folders; for detection, of images with boxes.
         download: Let TensorFlow Datasets fetch a missing data set.
-        weights: For responses and protocols: finished runs or .keras files to measure instead of training.
+        weights: For responses, protocols, and detection: finished runs or .keras files to measure instead of training.
         dataset: Data set whose test images are used with --weights; that of the first run if it is not given.
     """
     # Not at the top: these import TensorFlow, which `--help` does not need.

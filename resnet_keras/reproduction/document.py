@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,9 +21,11 @@ from resnet_keras.reproduction.paper_results import PAPER_NETWORKS
 from resnet_keras.reproduction.plots import error_curves, response_curves, save_figure
 from resnet_keras.reproduction.tables import (
     contrast_table,
+    detection_table,
     error_table,
     memory_table,
     network_table,
+    paper_detection_table,
     plan_table,
     protocol_table,
     response_table,
@@ -135,16 +138,33 @@ def _protocols(folder: ReproductionFolder, name: str, experiment: Experiment, bu
     ]
 
 
+def _detection(folder: ReproductionFolder, name: str, experiment: Experiment, budget: str) -> list[str]:
+    measured = folder.read(budget, name)
+    if not measured or not measured["rows"]:
+        return []
+    places = sorted({Path(row["stamp"][-1]).name for row in measured["rows"]})
+    line = (
+        f"Test parts of {', '.join(places)}. These are neither the paper's images nor its network: compare the rows "
+        "with each other, not with the paper."
+    )
+    if budget == "full":
+        line = f"Test parts of {', '.join(places)}."
+    return [line, detection_table(measured["rows"])]
+
+
 _SHOWN: dict[str, Callable[[ReproductionFolder, str, Experiment, str], list[str]]] = {
     "training": _training,
     "memory": _memory,
     "responses": _responses,
     "protocols": _protocols,
+    "detection": _detection,
 }
 
 
 def _plan(folder: ReproductionFolder, name: str, experiment: Experiment, networks: list[dict[str, Any]]) -> list[str]:
     """Returns the expected cost of the full budget, unless all its runs are finished."""
+    if experiment.kind == "detection":
+        return _detection_plan(folder, name)
     found = outcomes(folder, experiment, "full")
     left = tuple(outcome.variant for outcome in found if len(outcome.runs) < outcome.variant.seeds)
     if not left:
@@ -154,6 +174,17 @@ def _plan(folder: ReproductionFolder, name: str, experiment: Experiment, network
         f"### Not run here: the paper's recipes\n\n`resnet reproduce {name} --budget full --data-dir DIR`",
         plan_table(left, multiply_adds, _rates(folder)),
     ]
+
+
+def _detection_plan(folder: ReproductionFolder, name: str) -> list[str]:
+    """Returns the paper's numbers, and the command of what was not run."""
+    title = "The paper's numbers" if folder.read("full", name) else "Not run here: the paper's recipes"
+    command = (
+        f"`resnet reproduce {name} --budget full --data-dir DIR`\n\nWith VOCdevkit as DIR, it trains and measures the "
+        "rows of ResNet-101 on VOC 07+12; with COCO's folder, those on COCO train and val. VGG-16, the test server of "
+        "VOC 12, test-dev, and the three networks together are not among them."
+    )
+    return [f"### {title}\n\n{command}", paper_detection_table()]
 
 
 def _rates(folder: ReproductionFolder) -> dict[str, float]:

@@ -9,7 +9,7 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.reproduction.paper_results import PaperError
 
 Budget = Literal["smoke", "small", "full"]
-Kind = Literal["networks", "training", "responses", "protocols", "memory"]
+Kind = Literal["networks", "training", "responses", "protocols", "memory", "detection"]
 
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 
@@ -62,7 +62,8 @@ class Experiment:
         where: Section, table and figure of the paper.
         claim: Finding of the paper.
         kind: "networks" builds and counts networks; "training" trains the variants; "responses" and "protocols"
-            measure the trained variants; "memory" trains each variant in a new process.
+            measure the trained variants; "memory" trains each variant in a new process; "detection" trains detectors
+            and measures them with refinements, on the data set that the panel of a variant names.
         variants: Variants by budget.
         contrasts: Pairs of names of variants whose errors are compared, the deeper network first.
     """
@@ -84,7 +85,12 @@ class Experiment:
 def run_name(recipe: Recipe) -> str:
     """Returns the name of a run's folder, from what varies among the runs of a budget."""
     memory = "rematerialized" if recipe.network.rematerialize else None
-    parts = (recipe.data.dataset, recipe.network.model, recipe.network.shortcut, memory, f"seed{recipe.seed}")
+    detector = recipe.detection.detector and f"{recipe.detection.detector}_batch{recipe.data.batch_size}"
+    context = "context" if recipe.detection.global_context else None
+    parts = (
+        *(recipe.data.dataset, recipe.network.model, recipe.network.shortcut, memory, detector, context),
+        f"seed{recipe.seed}",
+    )
     return "_".join(part for part in parts if part)
 
 

@@ -1,4 +1,4 @@
-"""Results that the paper reports (arXiv:1512.03385, Tables 1 to 6)."""
+"""Results that the paper reports (arXiv:1512.03385, Tables 1 to 9)."""
 
 from __future__ import annotations
 
@@ -83,3 +83,40 @@ PAPER_MULTI_SCALE = {
 
 PAPER_ENSEMBLE = PaperError(None, 3.57, "Table 5, ImageNet's test images, six networks")
 """Error of the paper's ensemble at five scales."""
+
+
+@dataclass(frozen=True)
+class PaperDetection:
+    """An average precision that the paper reports for Faster R-CNN.
+
+    Attributes:
+        table: Number of the paper's table.
+        network: Backbone, and what is added to it.
+        train: Images that it is trained on.
+        test: Images that it is evaluated on.
+        ap50: Mean average precision at an IoU of 0.5, in percent; on PASCAL VOC the set's own.
+        ap: Mean over IoUs of 0.5 to 0.95, in percent; `None` on PASCAL VOC.
+    """
+
+    table: int
+    network: str
+    train: str
+    test: str
+    ap50: float
+    ap: float | None = None
+
+
+PAPER_DETECTION = (
+    PaperDetection(7, "VGG-16", "VOC 07+12", "VOC 07 test", 73.2),
+    PaperDetection(7, "ResNet-101", "VOC 07+12", "VOC 07 test", 76.4),
+    PaperDetection(7, "VGG-16", "VOC 07++12", "VOC 12 test", 70.4),
+    PaperDetection(7, "ResNet-101", "VOC 07++12", "VOC 12 test", 73.8),
+    PaperDetection(8, "VGG-16", "COCO train", "COCO val", 41.5, 21.2),
+    PaperDetection(8, "ResNet-101", "COCO train", "COCO val", 48.4, 27.2),
+    PaperDetection(9, "ResNet-101 + box refinement", "COCO train", "COCO val", 49.9, 29.9),
+    PaperDetection(9, "ResNet-101 + box refinement + context", "COCO train", "COCO val", 51.1, 30.0),
+    PaperDetection(9, "ResNet-101 + refinement + context + scales", "COCO train", "COCO val", 53.8, 32.5),
+    PaperDetection(9, "ResNet-101 + refinement + context + scales", "COCO trainval", "COCO test-dev", 55.7, 34.9),
+    PaperDetection(9, "three of these networks together", "COCO trainval", "COCO test-dev", 59.0, 37.4),
+)
+"""Average precision of detectors, Tables 7 to 9."""

@@ -15,10 +15,13 @@ from resnet_keras.data.evaluation_input import evaluation_batches
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.data.splits import Split
+from resnet_keras.detection.coco_files import is_coco
 from resnet_keras.evaluation.layer_responses import response_deviations
 from resnet_keras.evaluation.protocols import ProtocolResult, evaluate_protocols
 from resnet_keras.networks.catalog import ARCHITECTURES
-from resnet_keras.reproduction.catalog import find_experiment
+from resnet_keras.reproduction.catalog import ANY_DATA, COCO, VOC, find_experiment
+from resnet_keras.reproduction.detection_runs import measure_detectors
+from resnet_keras.reproduction.digit_scenes import write_digit_scenes
 from resnet_keras.reproduction.document import write_document
 from resnet_keras.reproduction.experiment import BUDGETS, VALIDATE_EPOCHS, Budget, Experiment, Kind
 from resnet_keras.reproduction.folder import GIVEN, ReproductionFolder
@@ -34,7 +37,7 @@ RESPONSE_IMAGES = 1_000
 PROTOCOL_IMAGES = {"small": 2_000}
 """Test images of the protocols, by budget, where it is not all of them: five scales cost as much as 36 crops."""
 
-_WITH_WEIGHTS: tuple[Kind, ...] = ("responses", "protocols")
+_WITH_WEIGHTS: tuple[Kind, ...] = ("responses", "protocols", "detection")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +79,12 @@ def reproduce(
         workdir: Folder of all experiments.
         budget: "smoke" checks in a minute or two that everything works, on the digits of the package; "small" shows
             the effect on two CPU cores within two hours, on a part of CIFAR-10; "full" uses the paper's recipes.
-        data_dir: Folder of the data; see `open_split`.
+        data_dir: Folder of the data; see `open_split`, and for "detection" `open_boxes`.
         download: Whether TFDS may download a missing data set.
         dataset: For "responses" and "protocols" with `weights`: the data set whose test images are used. If `None`,
             each run's own; `.keras` files need one.
-        weights: For "responses" and "protocols": finished runs or `.keras` files to measure instead of training.
+        weights: For "responses", "protocols", and "detection": finished runs or `.keras` files to measure instead of
+            training.
 
     Raises:
         ValueError: The experiment or the budget is unknown; weights are given for an experiment that trains;
@@ -205,6 +209,36 @@ def _measure_protocols(job: _Job) -> None:
         job.folder.write(job.subfolder, job.name, {**about, "results": [asdict(row) for row in kept]})
 
 
+def _measure_detection(job: _Job) -> None:
+    """Trains detectors where they are missing, and evaluates each with the steps of Table 9."""
+    if job.dataset:
+        raise ValueError(f"Expected no `dataset` for {job.name}, but `data_dir`. Received: {job.dataset}")
+    if job.weights:
+        named = {path: path.stem if path.suffix else path.name for path in job.weights}
+        places = {path: dataset_of(path, None if path.is_dir() else "folder", job.data_dir)[1] for path in job.weights}
+        sources = {named[path]: (path, _expect_folder(places[path])) for path in job.weights}
+        measure_detectors(job.folder, job.subfolder, job.name, sources)
+        return
+    data = write_digit_scenes(job.folder.path / "data" / "digit_scenes") if job.budget == "smoke" else None
+    data = data or _expect_folder(job.data_dir)
+    layout = COCO if is_coco(data) else VOC
+    variants = [each for each in job.experiment.variants[job.budget] if each.panel in (layout, ANY_DATA)]
+    sources = {}
+    for variant in variants:
+        path = job.folder.run(job.budget, variant.recipe)
+        _log.info(f"{variant.name}: {path.name}")
+        train(variant.recipe, path, data_dir=data, skip_broken=True)
+        keras.utils.clear_session()
+        sources[variant.name] = (path, data)
+    measure_detectors(job.folder, job.subfolder, job.name, sources)
+
+
+def _expect_folder(data: str | Path | None) -> Path:
+    if data is None:
+        raise FileNotFoundError("Expected `data_dir`, a folder of images with boxes. Received: none")
+    return Path(data)
+
+
 def _stamp(path: Path) -> list[Any]:
     """Returns the path, size and time of a file, which change when it is replaced."""
     file = path / "model.keras" if path.is_dir() else path
@@ -218,4 +252,5 @@ _RUN: dict[Kind, Callable[[_Job], None]] = {
     "responses": _measure_responses,
     "protocols": _measure_protocols,
     "memory": _train_all,
+    "detection": _measure_detection,
 }

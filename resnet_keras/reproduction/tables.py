@@ -16,6 +16,7 @@ from resnet_keras.reproduction.experiment import (
 )
 from resnet_keras.reproduction.outcomes import Outcome, mean_and_deviation
 from resnet_keras.reproduction.paper_results import (
+    PAPER_DETECTION,
     PAPER_ENSEMBLE,
     PAPER_MULTI_SCALE,
     PAPER_MULTIPLY_ADDS,
@@ -118,6 +119,38 @@ def protocol_table(results: Iterable[ProtocolResult], *, on_imagenet: bool) -> s
         rows.append((*cells, known or "–") if on_imagenet else cells)
     head = ("networks", "protocol", "images", "top-1 error, %", "top-5 error, %")
     return markdown_table((*head, "paper, %") if on_imagenet else head, rows)
+
+
+def detection_table(rows: Iterable[dict[str, Any]]) -> str:
+    """Returns the average precision of detectors, with the refinements of each step.
+
+    Args:
+        rows: Dictionaries with `network`, `step`, and `result`; see `measure_detectors`.
+    """
+    cells = []
+    for row in rows:
+        result = row["result"]
+        measures = ("ap50", "ap", "ap75", "voc2007_ap", "voc2010_ap")
+        numbers = ["–" if result[name] is None else f"{100 * result[name]:.1f}" for name in measures]
+        cells.append((row["network"], row["step"], f"{result['images']:,}", *numbers))
+    head = ("network", "evaluation", "images", "AP50, %", "AP, %", "AP75, %", "VOC 2007 AP, %", "VOC 2010 AP, %")
+    return markdown_table(head, cells)
+
+
+def paper_detection_table() -> str:
+    """Returns the average precision that the paper reports (Tables 7 to 9)."""
+    rows = [
+        (
+            each.table,
+            each.network,
+            each.train,
+            each.test,
+            f"{each.ap50:.1f}",
+            "–" if each.ap is None else f"{each.ap:.1f}",
+        )
+        for each in PAPER_DETECTION
+    ]
+    return markdown_table(("table", "network", "trained on", "tested on", "AP50, %", "AP, %"), rows)
 
 
 def memory_table(outcomes: Sequence[Outcome]) -> str:

@@ -11,13 +11,14 @@ from resnet_keras.reproduction.catalog import EXPERIMENTS, find_experiment
 from resnet_keras.reproduction.experiment import BUDGETS, run_name, training_images
 from resnet_keras.reproduction.paper_results import (
     PAPER_CIFAR10,
+    PAPER_DETECTION,
     PAPER_MULTI_SCALE,
     PAPER_NETWORKS,
     PAPER_TEN_CROP,
     PaperError,
 )
 
-NAMES = ("table1", "degradation", "shortcuts", "depth", "responses", "protocols", "layers1202")
+NAMES = ("table1", "degradation", "shortcuts", "depth", "responses", "protocols", "layers1202", "detection")
 
 
 def test_the_paper_s_figures() -> None:
@@ -80,8 +81,9 @@ def test_the_full_budget_is_the_paper_s_recipes() -> None:
 
 
 def test_the_smoke_budget_needs_no_data() -> None:
-    for experiment in EXPERIMENTS.values():
-        assert {recipe.data.dataset for recipe in experiment.recipes("smoke")} <= {"digits"}
+    for name, experiment in EXPERIMENTS.items():
+        own = {"folder"} if name == "detection" else {"digits"}  # a folder that the experiment writes
+        assert {recipe.data.dataset for recipe in experiment.recipes("smoke")} <= own
 
 
 def test_small_degradation_is_three_seeds_of_forty_thousand_images() -> None:
@@ -94,6 +96,22 @@ def test_small_degradation_is_three_seeds_of_forty_thousand_images() -> None:
     assert len({recipe.replace(model="resnet20", seed=0) for recipe in recipes}) == 1
 
 
+def test_detection_is_the_paper_s_with_and_without_context() -> None:
+    found = {(each.table, each.network, each.test): (each.ap50, each.ap) for each in PAPER_DETECTION}
+    assert found[7, "ResNet-101", "VOC 07 test"] == (76.4, None)
+    assert found[7, "VGG-16", "VOC 12 test"] == (70.4, None)
+    assert found[8, "ResNet-101", "COCO val"] == (48.4, 27.2)
+    assert [(each.ap50, each.ap) for each in PAPER_DETECTION if each.table == 9] == [
+        *((49.9, 29.9), (51.1, 30.0), (53.8, 32.5), (55.7, 34.9), (59.0, 37.4)),
+    ]
+    full = EXPERIMENTS["detection"].variants["full"]
+    assert {each.recipe.network.model for each in full} == {"resnet101"}
+    assert [each.recipe.detection.global_context for each in full] == [False, True] * 2
+    assert full[0].recipe == RECIPES["voc_frcnn_c4"]
+    steps = full[2].recipe.schedule.epochs * 82_783 / full[2].recipe.data.batch_size
+    assert steps == pytest.approx(320_000, rel=0.01)
+
+
 def test_a_run_is_named_by_what_varies() -> None:
     recipe = RECIPES["imagenet"].replace(model="resnet34", shortcut="C", seed=4)
     assert run_name(recipe) == "imagenet2012_resnet34_C_seed4"
@@ -101,5 +119,5 @@ def test_a_run_is_named_by_what_varies() -> None:
 
 
 def test_an_unknown_experiment_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"Expected one of table1, degradation, .*layers1202\. Received: 'depht'"):
+    with pytest.raises(ValueError, match=r"Expected one of table1, degradation, .*detection\. Received: 'depht'"):
         find_experiment("depht")

@@ -1,0 +1,83 @@
+"""Measurements of detectors: each with the refinements of the paper's Table 9, one more in each step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from resnet_keras.detection.box_files import open_boxes
+from resnet_keras.detection.detector import Detector
+from resnet_keras.detection.refinements import Refinements
+from resnet_keras.reproduction.folder import ReproductionFolder
+
+_log = logging.getLogger(__name__)
+
+PAPER_SCALES, PAPER_SCALE = (200, 400, 600, 800, 1000), 600
+"""Shorter sides of the paper's test at several scales, and of its usual one, in pixels."""
+_LEAST_SCALE, _MULTIPLE = 32, 8
+
+
+def steps_of(detector: Detector) -> dict[str, Refinements]:
+    """Returns the steps of Table 9 that evaluation alone makes, by their names."""
+    shorter = detector.fit[0] if detector.fit else min(detector.preprocessing.image_size)
+    scales = scales_for(shorter)
+    return {
+        "one scale": Refinements(),
+        "+ box refinement": Refinements(boxes=True),
+        f"+ scales {', '.join(map(str, scales))}": Refinements(boxes=True, scales=scales),
+    }
+
+
+def scales_for(shorter: int) -> tuple[int, ...]:
+    """Returns the paper's five scales in proportion to another usual one, multiples of 8 from 32 on.
+
+    Args:
+        shorter: Shorter side in pixels of the images that a detector is trained on.
+    """
+    if shorter == PAPER_SCALE:
+        return PAPER_SCALES
+    scaled = (round(scale * shorter / PAPER_SCALE / _MULTIPLE) * _MULTIPLE for scale in PAPER_SCALES)
+    return tuple(sorted({max(scale, _LEAST_SCALE) for scale in scaled}))
+
+
+def measure_detectors(
+    folder: ReproductionFolder, subfolder: str, name: str, sources: Mapping[str, tuple[Path, Path]]
+) -> None:
+    """Evaluates detectors with each step of `steps_of`; results of an earlier call for the same files are kept.
+
+    Args:
+        folder: Folder of the experiments.
+        subfolder: Budget, or what stands for it.
+        name: Name of the experiment.
+        sources: By the name of a network: the folder or file of its detector, and the folder of the images, of whose
+            test part the results are.
+    """
+    before = folder.read(subfolder, name) or {"rows": []}
+    known = {(row["network"], row["step"], tuple(row["stamp"])): row for row in before["rows"]}
+    rows: list[dict[str, Any]] = []
+    for network, (source, data) in sources.items():
+        stamp = (*_stamp(source), str(data))
+        detector = Detector.load(source)
+        split = None
+        for step, refinements in steps_of(detector).items():
+            row = known.get((network, step, stamp))
+            if row is None:
+                split = split or open_boxes(data, "test", class_names=detector.class_names, on_corrupt="skip")
+                _log.info(f"{network}, {step}: {len(split)} images")
+                result = detector.evaluate(split, refinements=refinements)
+                row = {"network": network, "step": step, "stamp": list(stamp), "result": asdict(result)}
+            rows.append(row)
+            folder.write(subfolder, name, {"rows": rows})
+        keras.utils.clear_session()
+
+
+def _stamp(path: Path) -> tuple[Any, ...]:
+    """Returns the path, size and time of a detector's file, which change when it is replaced."""
+    file = path / "model.keras" if path.is_dir() else path
+    state = file.stat()
+    return str(file), state.st_size, state.st_mtime_ns
