@@ -4,6 +4,8 @@ A place is a file that is opened for writing, or a file or folder that is rename
 permissions, in the folder of the run. At each place a process ends as by `kill -9`; then the same command runs in
 another. What the run shows in the end is compared with an undisturbed one: every weight, the rows of the history, the
 result, the pictures, and the names of the files. One process imports TensorFlow, and each run is a fork of it.
+
+With `--signals N`, SIGKILL comes N times at random moments between the calls, seven times in a run.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ import hashlib
 import io
 import json
 import os
+import random
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +46,7 @@ ARGUMENTS = (
     *("--warmup-steps", "2", "--checkpoint-steps", "1"),
 )
 KILLED = 137
+_KILLS_OF_A_RUN = 7
 _CLOCKS = ("seconds", "images_per_second")
 _CALLS = ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.chmod", "os.truncate", "shutil.rmtree")
 
@@ -118,6 +124,43 @@ def kill_at(number: int) -> Callable[[str], None]:
     return hook
 
 
+def killed_at_random(run: Path, whole: dict[str, Any], places: int, kills: int, seed: int) -> dict[str, Any]:
+    """Sends SIGKILL at moments after random places until there are so many kills; returns the counts.
+
+    The same command follows each kill, so that a run is killed up to seven times before it may end.
+    """
+    rng, done, runs = random.Random(seed), 0, 0
+    different: list[str] = []
+    while done < kills:
+        shutil.rmtree(run, ignore_errors=True)
+        runs, moments = runs + 1, []
+        while len(moments) < _KILLS_OF_A_RUN and done < kills:
+            moments.append((rng.randrange(1, places // 2), rng.uniform(0, 0.3)))
+            status = in_fork(run, signal_after(*moments[-1]))
+            if status != -signal.SIGKILL:  # it has ended before
+                break
+            done += 1
+        status = in_fork(run)
+        found = shown(run) if status == 0 else {}
+        if changed := [key for key, value in whole.items() if found.get(key) != value]:
+            different.append(f"run {runs}, killed at {moments}: status {status}, other {', '.join(changed)}")
+        print(f"run {runs}: {done} kills so far", flush=True)
+    return {"places": places, "killed": done, "runs": runs, "different": different}
+
+
+def signal_after(number: int, seconds: float) -> Callable[[str], None]:
+    """Returns a hook that sends SIGKILL to the process, some time after the place of that number."""
+    count = 0
+
+    def hook(place: str) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    return hook
+
+
 def count_places(run: Path) -> list[str]:
     """Trains and returns the names of the places, in their order."""
     file = run.parent / "places.txt"
@@ -137,12 +180,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--after-training", action="store_true", help="only the places after the last checkpoint")
     parser.add_argument("--every", type=int, default=1, help="every so many places")
+    parser.add_argument("--signals", type=int, default=0, help="so many times SIGKILL at random moments instead")
+    parser.add_argument("--seed", type=int, default=16, help="of these moments")
     parser.add_argument("--to", type=Path, help="write the counts to this page")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         run = Path(os.path.realpath(temporary)) / "run"
         listed = count_places(run)
         whole = shown(run)
+        if arguments.signals:
+            print(json.dumps(killed_at_random(run, whole, len(listed), arguments.signals, arguments.seed)))
+            return
         last = max(i for i, place in enumerate(listed) if place.startswith("os.rename checkpoints/step_"))
         start = Path(temporary) / "start"
         shutil.rmtree(run)

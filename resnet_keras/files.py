@@ -27,7 +27,8 @@ _SCRATCH = "resnet_keras-"
 _DAY_SECONDS = 86_400
 
 _MOST_JSON_BYTES = 2**26
-_MOST_NAME = 1000
+_MOST_LIST_BYTES = 2**26
+_MOST_NAME = 250  # bytes of a part, before a suffix
 
 
 @contextmanager
@@ -229,8 +230,25 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
 def is_plain_name(name: str) -> bool:
     """Returns whether a name from a list or a file stays inside its folder, is a line, and as long as systems allow."""
     path = Path(name)
-    line = 0 < len(name) <= _MOST_NAME and min(name) >= " " and "\x7f" not in name
-    return line and not path.is_absolute() and ".." not in path.parts
+    short = all(len(part.encode(errors="surrogatepass")) <= _MOST_NAME for part in path.parts)
+    line = bool(name) and min(name) >= " " and "\x7f" not in name
+    return line and short and len(name) < 4096 and not path.is_absolute() and ".." not in path.parts
+
+
+def read_lines(path: Path) -> list[str]:
+    """Returns the lines of a list, without spaces around them and without empty ones.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not text, or has more than 64 MiB; the message names it.
+    """
+    try:
+        if path.stat().st_size > _MOST_LIST_BYTES:
+            raise ValueError(f"more than {_MOST_LIST_BYTES:,} bytes")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except ValueError as error:
+        raise ValueError(f"Expected a list of text in UTF-8. Received: {path}: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

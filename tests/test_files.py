@@ -258,11 +258,13 @@ def test_json_of_files_is_parsed_in_one_place() -> None:
     assert parsing == {"files.py", "exporting/onnx_converter.py", *of_our_own, *of_children}
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a/b.jpg", "..a", "x" * 1000])
+@pytest.mark.parametrize("name", ["a.jpg", "a/b.jpg", "..a", "x" * 250, "ä" * 125])
 def test_names_inside_a_folder_are_plain(name: str) -> None:
     assert files.is_plain_name(name)
 
 
-@pytest.mark.parametrize("name", ["", "/a", "..", "../a", "a/../../b", "a\0", "a\nb", "\x1b[31m", "x" * 1001])
+@pytest.mark.parametrize(
+    "name", ["", "/a", "..", "../a", "a/../../b", "a\0", "a\nb", "\x1b[31m", "x" * 251, "ä" * 126, "a/" * 2048 + "a"]
+)
 def test_other_names_are_not(name: str) -> None:
     assert not files.is_plain_name(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -32,7 +33,6 @@ _CLASSES = "classes.txt"
 _YEARS = "VOC20*"
 
 _MOST_BYTES = 2**20  # of an XML file; one of VOC has a few kilobytes
-_MOST_LIST_BYTES = 2**26
 _DEEPEST = 16  # elements inside each other; VOC has 4
 _TEST_FRACTION = 0.2  # without lists
 
@@ -175,10 +175,9 @@ def _names(root: Path, split: str) -> list[str]:
         names = list(_annotations(root))
         test = {name for name in names if _place(name) < _TEST_FRACTION} or set(names[:1])
         return [name for name in names if (name in test) == (split == "test")]
-    if file.stat().st_size > _MOST_LIST_BYTES:
-        raise ValueError(f"Expected a list of at most {_MOST_LIST_BYTES:,} bytes. Received: {file}")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    return [re.sub(r"\s+-?[01]$", "", line) for line in lines]  # lists of one class have 1, 0, or -1 after the name
+    parts = [line.rsplit(None, 1) for line in files.read_lines(file)]
+    # Lists of one class have 1, 0, or -1 after the name.
+    return [each[0] if each[1:] in (["1"], ["0"], ["-1"]) else " ".join(each) for each in parts]
 
 
 def _place(name: str) -> float:
@@ -192,7 +191,9 @@ def _opened(root: Path, split: str, names: tuple[str, ...], faults: Faults) -> l
     for name in _names(root, split):
         with faults.tolerated():
             if not files.is_plain_name(name):
-                raise WrongImage(f"Expected names of images in the list {split} of {root}. Received: {name!r}")
+                raise WrongImage(
+                    f"Expected names of images in the list {split} of {root}. Received: {reprlib.repr(name)}"
+                )
             found.append(_example(_image(images, name), annotations / f"{name}.xml", name, names, faults))
     return found
 
@@ -205,8 +206,10 @@ def _image(folder: Path, name: str) -> Path:
 def _example(image: Path, annotation: Path, name: str, names: tuple[str, ...], faults: Faults) -> BoxExample:
     try:
         tree = read_voc(annotation)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise WrongImage(str(error)) from error
+    except OSError as error:
+        raise WrongImage(f"Expected the annotation {annotation}. Received: {error.strerror}") from error
     size = tree.find("size")
     stated = None if size is None else (_pixels(size, "height", annotation), _pixels(size, "width", annotation))
     height, width = check_image(image, stated)

@@ -29,7 +29,6 @@ _MASK_FOLDERS = ("masks", "labels", "annotations")
 _CLASSES_FILE = "classes.txt"
 _VOC = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
 _SHOWN = 3
-_MOST_LIST_BYTES = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,12 +179,7 @@ def _voc_files(root: Path, split: str) -> tuple[list[Path], list[Path]]:
 
 def _listed(file: Path) -> list[str]:
     """Returns the names in a list of VOC."""
-    try:
-        if file.stat().st_size > _MOST_LIST_BYTES:
-            raise ValueError(f"more than {_MOST_LIST_BYTES:,} bytes")
-        names = file.read_text(encoding="utf-8").split()
-    except ValueError as error:
-        raise ValueError(f"Expected a list of names of images. Received: {file}: {error}") from error
+    names = files.read_lines(file)
     for name in names:
         if not files.is_plain_name(name):
             raise ValueError(f"Expected names of images in {file}. Received: {reprlib.repr(name)}")

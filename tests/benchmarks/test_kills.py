@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("arguments", [("--after-training",), ("--every", "9")])
+@pytest.mark.parametrize("arguments", [("--after-training",), ("--every", "9"), ("--signals", "21")])
 def test_a_killed_run_shows_what_an_undisturbed_one_shows(arguments: tuple[str, ...]) -> None:
     ran = subprocess.run([sys.executable, str(PROGRAM), *arguments], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]

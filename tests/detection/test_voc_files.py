@@ -1,6 +1,7 @@
 """Folders in VOC's layout, right and wrong ones."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,6 +163,21 @@ def test_a_number_of_any_length_is_a_short_error(voc_folder: Make, value: str) -
         with pytest.raises(ValueError, match="^Expected ") as error:
             open_voc(folder.root, "train")
         assert len(str(error.value)) < 700
+
+
+def test_a_hostile_list_is_a_short_error_or_left_out_in_little_time(voc_folder: Make) -> None:
+    folder = voc_folder()
+    folder.add("a", [("dog", 3, 4, 20, 30)])
+    lists = (b"../a", b"a\0b", b"a" * 500, b"a" + b" " * 300_000 + b"b", b"a" + b" 1" * 300_000, b"\xff\xfe")
+    for content in lists:
+        (folder.root / "ImageSets/Main/train.txt").write_bytes(b"a 1\n" + content)
+        begun = time.process_time()
+        with pytest.raises(ValueError, match="^Expected .*Received: ") as error:
+            open_voc(folder.root, "train")
+        assert len(str(error.value)) < 700
+        assert time.process_time() - begun < 1
+        if content != lists[-1]:
+            assert len(open_voc(folder.root, "train", on_corrupt="skip")) == 1
 
 
 def test_an_unknown_part_gets_the_known_ones(voc_folder: Make, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_names_of_a_list_stay_inside_the_folder(tmp_path: Path) -> None:
     (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
     for content in (b"../../a", b"/etc/passwd", b"a\0b", b"\xff\xfe\0"):
         (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_bytes(content)
-        with pytest.raises(ValueError, match=r"Expected .*names of images.*train\.txt"):
+        with pytest.raises(ValueError, match=r"Expected .*train\.txt"):
             open_masks(tmp_path, "train")
 
 
