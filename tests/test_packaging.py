@@ -10,6 +10,7 @@ import tarfile
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -201,3 +202,30 @@ def test_keras_is_a_version_without_known_holes() -> None:
     allowed = Requirement(keras).specifier
     versions = ("3.12.0", "3.12.3", "3.12.4", "3.13.2", "3.14.1", "3.15.0", "3.15.1", "3.16.0")
     assert [each for each in versions if each in allowed] == ["3.12.4", "3.15.1", "3.16.0"]
+
+
+def workflow(name: str) -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml")
+    found = yaml.safe_load(text(f".github/workflows/{name}.yml"))
+    assert isinstance(found, dict)
+    return found
+
+
+def commands_of(job: dict[str, Any]) -> list[str]:
+    return [line for step in job["steps"] for line in step.get("run", "").splitlines()]
+
+
+def test_workflows_are_yaml_with_their_jobs_and_commands_that_exist() -> None:
+    ci, newest = workflow("ci"), workflow("newest")
+    assert list(ci["jobs"]) == ["lint", "test", "build", "docs"]
+    assert [each["cron"] for each in newest[True]["schedule"]] == ["17 4 * * 1"]  # YAML 1.1 takes `on` for true
+    targets = set(only(r"^\.PHONY: (.+)$", "Makefile").split())
+    pinned = [entry.get("constraints") for entry in ci["jobs"]["test"]["strategy"]["matrix"]["include"]]
+    assert pinned == ["constraints.txt"]
+    jobs = [*ci["jobs"].values(), *newest["jobs"].values()]
+    made = [line.split()[1] for job in jobs for line in commands_of(job) if line.startswith("make ")]
+    assert made == ["test", "docs", "constraints"]
+    assert targets.issuperset(made)
+    tools = {line.split()[0] for job in jobs for line in commands_of(job)}
+    assert tools == {"pip", "ruff", "mypy", "make", "python", "twine", "resnet", "git"}
+    assert commands_of(ci["jobs"]["lint"])[1:] == ["ruff format --check .", "ruff check .", "mypy resnet_keras"]

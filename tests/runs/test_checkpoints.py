@@ -1,9 +1,11 @@
 """Checkpoints: complete or absent, with all that training needs to resume."""
 
 import errno
+import io
 import json
 import os
 import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -309,6 +311,65 @@ def test_a_full_disk_keeps_earlier_checkpoints(tmp_path: Path, full_disk: Callab
     assert caught.value.errno == errno.ENOSPC
     assert names(tmp_path) == ["step_000000003", "step_000000006"]
     assert step_of(checkpoints) == 6
+
+
+_CALLS = ("mkdir", "open", "rename", "replace", "rmdir", "unlink", "fsync", "scandir", "chmod", "lstat", "stat")
+
+
+class _Dead(BaseException):
+    """Ends a process: nothing that would tidy up is done."""
+
+
+def faulty(patch: pytest.MonkeyPatch, number: int, fault: int | None) -> list[str]:
+    """Makes the call to the file system of that number fail; with `None`, it and all later ones raise `_Dead`.
+
+    Returns:
+        The names of the calls so far.
+    """
+    calls: list[str] = []
+
+    def wrapped(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            if len(calls) == number and fault is not None:
+                raise OSError(fault, os.strerror(fault))
+            if len(calls) >= number and fault is None:
+                raise _Dead
+            return call(*arguments, **options)
+
+        return counted
+
+    for name in _CALLS:
+        patch.setattr(os, name, wrapped(name, getattr(os, name)))
+    patch.setattr(io, "open", wrapped("io.open", io.open))
+    return calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault", [errno.ENOSPC, errno.EIO, errno.EACCES, None], ids=["full", "broken", "denied", "dead"]
+)
+def test_a_fault_at_any_call_of_a_save_leaves_a_whole_checkpoint(tmp_path: Path, fault: int | None) -> None:
+    outcomes, number = Counter[str](), 0
+    while not outcomes["undisturbed"]:
+        number += 1
+        checkpoints = saved(tmp_path / str(number), [3, 6])
+        with pytest.MonkeyPatch.context() as patch:
+            calls = faulty(patch, number, fault)
+            try:
+                checkpoints.save(Progress(step=9), {"x": keras.Variable(9.0)})
+                outcomes["saved" if len(calls) >= number else "undisturbed"] += 1
+            except (OSError, _Dead):
+                outcomes["failed"] += 1
+        assert step_of(checkpoints) in (6, 9)
+        assert step_of(saved(tmp_path / str(number), [12])) == 12
+        assert names(tmp_path / str(number)) in (
+            [f"step_{step:09d}" for step in (6, 12)],
+            [f"step_{step:09d}" for step in (9, 12)],
+        )
+    print(fault, outcomes)
+    assert number > 44
+    assert outcomes["failed"] > 20
 
 
 def test_a_disk_that_is_full_from_the_beginning_creates_nothing(tmp_path: Path, full_disk: Callable[[], None]) -> None:

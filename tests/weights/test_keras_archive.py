@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
+import marshal
 import tracemalloc
 import zipfile
 from collections import Counter
@@ -121,6 +123,70 @@ def test_a_network_that_is_not_of_the_arrays_is_refused(
     config = json.loads(members["config.json"])
     change(config)
     refused(write(tmp_path / "x.keras", {**members, "config.json": json.dumps(config).encode()}), reason)
+
+
+def hostile_objects(command: str) -> dict[str, Content]:
+    """Objects of a configuration that would run a command, or read a file, in a reader that trusts them."""
+    code = base64.b64encode(marshal.dumps(compile(f"__import__('os').system({command!r})", "x", "eval"))).decode()
+
+    def made(module: str | None, name: str, config: Any, registered: str | None = None) -> Content:
+        return {"module": module, "class_name": name, "config": config, "registered_name": registered}
+
+    function = {"class_name": "__lambda__", "config": {"value": [code, None, None]}}
+    path = command.rpartition(" ")[2]
+    inner = made("keras.layers", "Lambda", {"name": "x", "function": function})
+    return {
+        "a call of the system": made("os", "system", command),
+        "a registered call of the system": made(None, "system", command, "os>system"),
+        "a process": made("subprocess", "Popen", {"args": command, "shell": True}),
+        "eval": made("builtins", "eval", f"__import__('os').system({command!r})"),
+        "exec": made("builtins", "exec", command),
+        "a function of a module": made("builtins", "function", "system", "os"),
+        "a bound function": made("os", "function", "system", "function"),
+        "a lambda": function,
+        "a layer of a lambda": inner,
+        "a wrapper of one": made("keras.layers", "Wrapper", {"layer": inner}),
+        "a wrapper over time": made("keras.layers", "TimeDistributed", {"layer": inner}),
+        "a recurrent wrapper": made("keras.layers", "Bidirectional", {"layer": inner}),
+        "a recurrent layer": made("keras.layers", "RNN", {"cell": inner}),
+        "a saved model": made("keras.layers", "TFSMLayer", {"filepath": path}),
+        "a module of PyTorch": made("keras.layers", "TorchModuleWrapper", {"module": code}),
+        "a function of JAX": made("keras.layers", "JaxLayer", {"call_fn": function}),
+        "a module of Flax": made("keras.layers", "FlaxLayer", {"module": function}),
+        "a table of text": made("keras.layers", "TextVectorization", {"vocabulary": path}),
+        "a table of strings": made("keras.layers", "StringLookup", {"vocabulary": path}),
+        "a download": made("keras.utils", "get_file", {"fname": path, "origin": "file:///etc/passwd"}),
+        "a module of Keras": made("keras.src.saving.saving_lib", "load_model", {"filepath": path}),
+        "a module that looks like Keras": made("keras_os", "system", command, "keras>system"),
+        "an import of another package": made("resnet_keras.files", "parse_json", command),
+        "an import of a file": made(path.replace("/", "."), "x", {}),
+    }
+
+
+@pytest.mark.parametrize("kind", [pytest.param("ReLU", marks=pytest.mark.slow), "Conv2D"])
+def test_hostile_configurations_run_nothing(tmp_path: Path, members: dict[str, bytes], kind: str) -> None:
+    """Each stands for a layer, for a part of one, and where a compiled model would be told."""
+    marker = tmp_path / "executed"
+    objects = hostile_objects(f"touch {marker}")
+    assert len(objects) == 24
+    for name, hostile in objects.items():
+        for place in ("layer", "part", "inputs"):
+            config = json.loads(members["config.json"])
+            layer = first(config, kind)
+            if place == "layer":
+                layer.update(hostile)
+            elif place == "part":
+                layer["config"]["kernel_initializer"] = hostile
+            else:
+                layer["inbound_nodes"][0]["kwargs"] = {"mask": hostile}
+            path = write(tmp_path / "x.keras", {**members, "config.json": json.dumps(config).encode()})
+            with pytest.raises(ValueError, match="Expected a whole .keras file") as raised:
+                Classifier.load(path)
+            assert "\n" not in str(raised.value), name
+        if kind == "ReLU":
+            config = json.loads(members["config.json"]) | {"compile_config": {"loss": hostile, "optimizer": hostile}}
+            Classifier.load(write(tmp_path / "x.keras", {**members, "config.json": json.dumps(config).encode()}))
+    assert not marker.exists()
 
 
 def linked(file: h5py.File) -> None:
