@@ -88,13 +88,13 @@ def evaluate(
         others = {"crops": crops != "center", "ignored_label": ignored_label is not None}
         _expect_none(others, f"a detector. Received: {source}")
         refinements = resnet_keras.detection.Refinements(boxes=refine_boxes, flip=flip, scales=scales)
-        boxes = _detection_result(sources, split, data_dir, skip_broken, refinements)
+        boxes = _detection_result(sources, split, dataset, data_dir, skip_broken, refinements)
         _report_classes(boxes, "AP", boxes.class_ap, f"{source} on {split}", details, json_output)
         return
     if resnet_keras.detection.is_localizer(source):
         others = of_classifiers | of_detectors | {"ignored_label": ignored_label is not None}
         _expect_none(others, f"a localizer. Received: {source}")
-        located = _localization_result(sources, split, data_dir, skip_broken)
+        located = _localization_result(sources, split, dataset, data_dir, skip_broken)
         if details is not None:
             files.write_json(details / "evaluation.json", asdict(located))
         print(json.dumps(asdict(located)) if json_output else f"{source} on {split}: {located}")
@@ -167,20 +167,25 @@ def _segmentation_result(
 
 
 def _detection_result(
-    sources: tuple[str, ...], split: str, data_dir: Path | None, skip_broken: bool, refinements: Refinements
+    sources: tuple[str, ...],
+    split: str,
+    dataset: str | None,
+    data_dir: Path | None,
+    skip_broken: bool,
+    refinements: Refinements,
 ) -> DetectionResult:
     detection = resnet_keras.detection
     detector = detection.Detector.load(_only(sources, "detector"))
-    part = _boxes(sources[0], split, data_dir, skip_broken, detector.class_names)
+    part = _boxes(sources[0], split, dataset, data_dir, skip_broken, detector.class_names)
     return detector.evaluate(part, refinements=refinements)
 
 
 def _localization_result(
-    sources: tuple[str, ...], split: str, data_dir: Path | None, skip_broken: bool
+    sources: tuple[str, ...], split: str, dataset: str | None, data_dir: Path | None, skip_broken: bool
 ) -> LocalizationResult:
     detection = resnet_keras.detection
     localizer = detection.Localizer.load(_only(sources, "localizer"))
-    part = _boxes(sources[0], split, data_dir, skip_broken, localizer.class_names)
+    part = _boxes(sources[0], split, dataset, data_dir, skip_broken, localizer.class_names)
     return localizer.evaluate(detection.one_class_images(part, on_corrupt="skip" if skip_broken else "raise"))
 
 
@@ -190,15 +195,22 @@ def _only(sources: tuple[str, ...], what: str) -> str:
     return sources[0]
 
 
-def _boxes(source: str, split: str, data_dir: Path | None, skip_broken: bool, class_names: tuple[str, ...]) -> BoxSplit:
-    """Returns images with boxes of the classes, from the given folder or from that of a run."""
+def _boxes(
+    source: str,
+    split: str,
+    dataset: str | None,
+    data_dir: Path | None,
+    skip_broken: bool,
+    class_names: tuple[str, ...],
+) -> BoxSplit:
+    """Returns images with boxes of the classes, from the given data set or from that of a run."""
     place: str | Path | None = data_dir
     if (Path(source) / "recipe.json").is_file():
-        place = resnet_keras.runs.dataset_of(source, None, data_dir)[1]
-    if place is None:
+        dataset, place = resnet_keras.runs.dataset_of(source, dataset, data_dir)
+    if place is None and dataset in (None, "folder"):
         raise FileNotFoundError("Expected a folder of images with boxes (--data-dir). Received: none")
-    on_corrupt: OnCorrupt = "skip" if skip_broken else "raise"
-    return resnet_keras.detection.open_boxes(place, split, class_names=class_names, on_corrupt=on_corrupt)
+    found = resnet_keras.data.DataSource(data_dir=place, on_corrupt="skip" if skip_broken else "raise")
+    return resnet_keras.detection.open_part_of_boxes(dataset or "folder", split, found, class_names=class_names)
 
 
 def _expect_none(given: dict[str, bool], what: str) -> None:

@@ -52,4 +52,5 @@ from .results import DetectionResult as DetectionResult
 from .results import measure_detections as measure_detections
 from .suppression import non_max_suppression as non_max_suppression
 from .targets import SamplingRules as SamplingRules
+from .tfds_boxes import open_part_of_boxes as open_part_of_boxes
 from .voc_files import open_voc as open_voc

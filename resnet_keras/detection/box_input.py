@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from resnet_keras.data.datasets import dataset
 from resnet_keras.data.evaluation_input import options
-from resnet_keras.data.image_checks import broken_images, explain_broken_images
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.run_order import row_positions
-from resnet_keras.data.splits import FileSplit
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
+from resnet_keras.detection.image_reading import image_reader, undecodable
 
 MOST_BOXES = 100
 """Boxes of an image in a batch, at most; an image of COCO has up to 93."""
@@ -100,14 +97,14 @@ def box_batches(
     if not steps:
         raise ValueError(f"Expected `batch_size` of at most {len(split)}, the images. Received: {batch_size}")
     augmentation = augmentation or BoxAugmentation(flip=False)
-    boxes = _FlatBoxes.of(split, most_boxes)
+    boxes, read = _FlatBoxes.of(split, most_boxes), image_reader(split)
     last = tf.constant(len(split) - 1, tf.int64)
 
     def augmented(position: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         epoch, place = position // (steps * batch_size), position % (steps * batch_size)
         order = tf.stack([tf.cast(seed, tf.int64), epoch])
         chosen = tf.random.experimental.index_shuffle(place, seed=order, max_index=last)
-        image = decode(tf.io.read_file(boxes.paths[chosen]), preprocessing.channels)
+        image = decode(read(chosen), preprocessing.channels)
         image_seed = tf.stack([order[0], position])
         return _augmented(image, boxes, chosen, preprocessing, augmentation, fit, image_seed)
 
@@ -129,15 +126,20 @@ def canvas_batches(
         batch_size: Images in each batch; the last may have fewer.
         fit: See `box_batches`.
     """
+    read = image_reader(split)
 
-    def placed(path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image = decode(tf.io.read_file(path), preprocessing.channels)
+    def placed(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image = decode(read(place), preprocessing.channels)
         full = tf.shape(image)[:2]
         size = resized_size(full, preprocessing.image_size, fit)
         return on_canvas(image, preprocessing, size), size, full
 
-    files = tf.data.Dataset.from_tensor_slices([str(example.image) for example in split.examples])
-    batches = mapped(files, placed).batch(batch_size).with_options(options(deterministic=True)).prefetch(2)
+    batches = (
+        mapped(tf.data.Dataset.range(len(split)), placed)
+        .batch(batch_size)
+        .with_options(options(deterministic=True))
+        .prefetch(2)
+    )
     for batch in batches.as_numpy_iterator():
         yield CanvasBatch(*batch)
 
@@ -147,23 +149,17 @@ def most_boxes_of(split: BoxSplit) -> int:
     return min(max([1, *(int(example.trained.sum()) for example in split.examples)]), MOST_BOXES)
 
 
-def explain_broken_boxes(*splits: BoxSplit) -> AbstractContextManager[None]:
-    """Returns a context that turns TensorFlow's error of an image that does not decode into one that names it."""
-    return explain_broken_images(*map(_file_split, splits))
-
-
 def without_broken_images(split: BoxSplit) -> BoxSplit:
     """Returns the split without the images that do not decode, after trying them all; they count as skipped."""
-    broken = set(broken_images(_file_split(split)))
+    broken = set(undecodable(split))
     kept = tuple(example for index, example in enumerate(split.examples) if index not in broken)
     return replace(split, examples=kept, skipped_images=split.skipped_images + len(broken))
 
 
 @dataclass(frozen=True, eq=False)
 class _FlatBoxes:
-    """Paths, and the trained boxes of all images in one tensor, those of image i in rows starts[i] to starts[i + 1]."""
+    """The trained boxes of all images in one tensor, those of image i in rows starts[i] to starts[i + 1]."""
 
-    paths: tf.Tensor
     boxes: tf.Tensor
     labels: tf.Tensor
     starts: tf.Tensor
@@ -177,7 +173,6 @@ class _FlatBoxes:
         labels = [example.labels[each] + 1 for example, each in zip(split.examples, kept, strict=True)]
         with tf.device("CPU"):
             return cls(
-                tf.constant([str(example.image) for example in split.examples]),
                 tf.constant(np.concatenate(boxes), tf.float32),
                 tf.constant(np.concatenate(labels), tf.int32),
                 tf.constant(np.concatenate([[0], np.cumsum(counts)]), tf.int64),
@@ -226,8 +221,3 @@ def _augmented(
     boxes = tf.ensure_shape(tf.pad(boxes, [[0, missing], [0, 0]]), (flat.most, 4))
     labels = tf.ensure_shape(tf.pad(labels, [[0, missing]]), (flat.most,))
     return on_canvas(image, preprocessing, size), {"boxes": boxes, "labels": labels, "sizes": size}
-
-
-def _file_split(split: BoxSplit) -> FileSplit:
-    paths = tuple(str(example.image) for example in split.examples)
-    return FileSplit(paths, np.zeros(len(paths), np.int64), ("image",), dataset("folder"))

@@ -40,6 +40,7 @@ class BoxExample:
         areas: Area of each object in pixels, which COCO's evaluation sorts objects into small, medium, and large by,
             float64 (N,).
         identity: What the image is called in lists and results: VOC's name or COCO's number.
+        record: Number of the record that holds the image, where the split has records; then `image` is a name alone.
     """
 
     image: Path
@@ -51,11 +52,25 @@ class BoxExample:
     crowd: np.ndarray
     areas: np.ndarray
     identity: str | int
+    record: int | None = None
 
     @property
     def trained(self) -> np.ndarray:
         """Which boxes are trained on: neither difficult ones nor crowds, bool (N,)."""
         return ~(self.difficult | self.crowd)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordSource:
+    """Records of a set of TensorFlow Datasets that hold the images of a split.
+
+    Attributes:
+        builder: Builder of the prepared set.
+        split: A split of it.
+    """
+
+    builder: Any
+    split: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +83,7 @@ class BoxSplit:
         category_ids: Number of each class in COCO's files; 1, 2, ... for others.
         skipped_images: Number of images that were left out because they are missing or broken.
         skipped_boxes: Number of boxes that were left out because they are wrong.
+        records: Where the images are, unless they are files.
     """
 
     examples: tuple[BoxExample, ...]
@@ -75,6 +91,7 @@ class BoxSplit:
     category_ids: tuple[int, ...] = ()
     skipped_images: int = 0
     skipped_boxes: int = 0
+    records: RecordSource | None = None
 
     def __post_init__(self) -> None:
         check_class_names(self.class_names)
@@ -239,7 +256,7 @@ class BoxList:
             )
         return label
 
-    def example(self, image: Path, identity: str | int) -> BoxExample:
+    def example(self, image: Path, identity: str | int, record: int | None = None) -> BoxExample:
         """Returns the image with all its boxes."""
         rows = self._rows
         return BoxExample(
@@ -252,6 +269,7 @@ class BoxList:
             np.array([row[3] for row in rows], bool),
             np.array([row[4] for row in rows], np.float64),
             identity,
+            record,
         )
 
 
@@ -271,17 +289,30 @@ def check_image(path: Path, stated: tuple[int, int] | None = None) -> tuple[int,
         there = False
     if not there:
         raise WrongImage(f"Expected the image {path}. Received: no such file")
-    try:
-        height, width, orientation = image_header(path, str(path))
-    except ValueError as error:
-        raise WrongImage(str(error)) from error
-    size = (width, height) if orientation >= 5 else (height, width)
+    size = image_size_of(path, str(path))
     if stated is not None and stated != size:
         raise WrongImage(
             f"Expected an annotation of the size of its image, {size[0]}x{size[1]} (height, width). Received: "
             f"{reprlib.repr(stated[0])}x{reprlib.repr(stated[1])}, for {path}"
         )
     return size
+
+
+def image_size_of(file: Path | bytes, what: str) -> tuple[int, int]:
+    """Returns the height and width of an upright image from its header.
+
+    Args:
+        file: The image.
+        what: Its name in messages.
+
+    Raises:
+        WrongImage: It is no image, or has too many pixels.
+    """
+    try:
+        height, width, orientation = image_header(file, what)
+    except ValueError as error:
+        raise WrongImage(str(error)) from error
+    return (width, height) if orientation >= 5 else (height, width)
 
 
 def expect_images(examples: Iterable[Any], what: str) -> None:

@@ -15,6 +15,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.detection.box_split import BoxExample, BoxSplit, Faults, WrongImage
 from resnet_keras.detection.boxes import encode
 from resnet_keras.detection.canvas import on_canvas, resized_size
+from resnet_keras.detection.image_reading import image_reader
 from resnet_keras.detection.localization_network import CANVAS_WEIGHTS
 
 
@@ -76,19 +77,19 @@ def target_batches(split: BoxSplit, preprocessing: Preprocessing, batch_size: in
         preprocessing: Its `image_size` is the canvas; channels, mean, and standard deviation apply.
         batch_size: Images in each batch; the last may have fewer.
     """
+    read = image_reader(split)
 
-    def placed(path: tf.Tensor, label: tf.Tensor, box: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = decode(tf.io.read_file(path), preprocessing.channels)
+    def placed(place: tf.Tensor, label: tf.Tensor, box: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = decode(read(place), preprocessing.channels)
         full = tf.shape(image)[:2]
         size = resized_size(full, preprocessing.image_size)
         ratio = tf.cast(size, tf.float32) / tf.cast(full, tf.float32)
         target = _targets(label[None], box[None] * tf.gather(ratio, [1, 0, 1, 0]), preprocessing)
         return on_canvas(image, preprocessing, size), target[0]
 
-    rows = [(str(each.image), class_of(each), each.boxes[each.trained][0]) for each in split.examples]
-    paths, labels, boxes = zip(*rows, strict=True)
-    files = tf.data.Dataset.from_tensor_slices((list(paths), np.array(labels, np.int32), np.array(boxes, np.float32)))
-    batches = mapped(files, placed).batch(batch_size)
+    labels, boxes = zip(*((class_of(each), each.boxes[each.trained][0]) for each in split.examples), strict=True)
+    rows = np.arange(len(split)), np.array(labels, np.int32), np.array(boxes, np.float32)
+    batches = mapped(tf.data.Dataset.from_tensor_slices(rows), placed).batch(batch_size)
     return batches.with_options(options(deterministic=True)).prefetch(tf.data.AUTOTUNE)
 
 

@@ -20,11 +20,11 @@ from resnet_keras.detection.box_input import (
     BoxAugmentation,
     box_batches,
     canvas_batches,
-    explain_broken_boxes,
     most_boxes_of,
 )
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.detector import Detector
+from resnet_keras.detection.image_reading import explain_undecodable
 from resnet_keras.detection.results import DetectionResult
 from resnet_keras.distributed.sharding import own_rows, training_part
 from resnet_keras.distributed.strategy import Strategy
@@ -163,7 +163,7 @@ class BoxData:
 
     def explain_errors(self) -> AbstractContextManager[None]:
         """Returns a context that names broken images in TensorFlow's errors."""
-        return explain_broken_boxes(self.train_split, self.test_split)
+        return explain_undecodable(self.train_split, self.test_split)
 
 
 def evenly(split: BoxSplit, count: int) -> BoxSplit:
@@ -175,8 +175,12 @@ def evenly(split: BoxSplit, count: int) -> BoxSplit:
 def _fingerprint(split: BoxSplit) -> dict[str, Any]:
     state = hashlib.sha256()
     read = set(np.linspace(0, len(split) - 1, min(len(split), _READ_FILES)).round().astype(int).tolist())
+    if split.records is not None:  # prepared once, and numbered by its version
+        read = set()
+        state.update(f"{split.records.builder.info.full_name}\0{split.records.split}\n".encode())
     for index, example in enumerate(split.examples):
-        state.update(f"{example.image.name}\0{example.image.stat().st_size}\n".encode())
+        size = example.record if split.records else example.image.stat().st_size
+        state.update(f"{example.image.name}\0{size}\n".encode())
         for values in (example.boxes, example.labels, example.trained):
             state.update(np.ascontiguousarray(values).tobytes())
         if index in read:

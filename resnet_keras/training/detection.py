@@ -12,7 +12,7 @@ from resnet_keras.checks import extras
 from resnet_keras.data.datasets import dataset
 from resnet_keras.data.opening import DataSource
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.detection.box_files import box_parts, open_boxes, run_part
+from resnet_keras.detection.box_files import run_part
 from resnet_keras.detection.box_input import most_boxes_of, without_broken_images
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.catalog import DetectorArchitecture, detector_architecture
@@ -21,6 +21,7 @@ from resnet_keras.detection.faster_rcnn import FasterRCNN
 from resnet_keras.detection.loss_network import parts_of_loss, training_network
 from resnet_keras.detection.losses import DetectorLoss
 from resnet_keras.detection.targets import SamplingRules
+from resnet_keras.detection.tfds_boxes import open_part_of_boxes, parts_of_boxes
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training.box_data import BoxData, evenly
 from resnet_keras.training.continuation import open_continuation
@@ -35,17 +36,17 @@ _log = logging.getLogger(__name__)
 def open_inputs(
     recipe: Recipe, source: DataSource | None, own_data: TrainingData | None, *, replicas: int
 ) -> TrainingInputs:
-    """Opens a folder of images with boxes in VOC's or COCO's layout, and the weights of a backbone or a detector."""
+    """Opens images with boxes, of a folder or of TFDS, and the weights of a backbone or a detector."""
     if own_data is not None:
         raise ValueError("Expected a folder of images with boxes, as `data_dir`. Received: arrays or batches")
     with extras.required("detection", "the evaluation of a detector"):
         import faster_coco_eval  # noqa: F401  (before the training, not after it)
     source = source or DataSource()
-    train, test = open_training_boxes(source)
+    train, test = open_training_boxes(source, recipe.data.dataset)
     if recipe.data.train_images:
         train = evenly(train, recipe.data.train_images)
     data = BoxData(train, test, recipe.detection.fit)
-    _log.info(f"{source.data_dir}: {data.description}")
+    _log.info(f"{recipe.data.dataset if train.records else source.data_dir}: {data.description}")
     whole, recipe = recipe, with_smaller_batches(recipe, len(train), replicas)
     steps = data.steps(recipe)  # before weights are downloaded
     weights = initial_weights(recipe)
@@ -55,28 +56,26 @@ def open_inputs(
     )
 
 
-def open_training_boxes(source: DataSource) -> tuple[BoxSplit, BoxSplit]:
-    """Opens the training part and the test part of a folder of images with boxes.
+def open_training_boxes(source: DataSource, name: str = "folder") -> tuple[BoxSplit, BoxSplit]:
+    """Opens the training part and the test part of a data set of images with boxes; see `open_part_of_boxes`.
 
     Raises:
         FileNotFoundError: There is no such folder, or not both parts.
         ValueError: Something is wrong with a file or a box.
     """
-    if source.data_dir is None:
-        raise FileNotFoundError("Expected a folder of images with boxes, as `data_dir`. Received: none")
-    known = box_parts(source.data_dir)
+    known, place = parts_of_boxes(name, source), source.data_dir if name == "folder" else name
     parts = [run_part(known, part) for part in ("train", "test")]
     if None in parts:
         raise FileNotFoundError(
-            f"Expected a part for training and one for the test in {source.data_dir}, such as train and val. "
+            f"Expected a part for training and one for the test in {place}, such as train and val. "
             f"Received: {', '.join(known)}"
         )
-    train = open_boxes(source.data_dir, str(parts[0]), on_corrupt=source.on_corrupt)
-    test = open_boxes(source.data_dir, str(parts[1]), class_names=train.class_names, on_corrupt=source.on_corrupt)
+    train = open_part_of_boxes(name, str(parts[0]), source)
+    test = open_part_of_boxes(name, str(parts[1]), source, class_names=train.class_names)
     if source.on_corrupt == "skip":
         train, test = without_broken_images(train), without_broken_images(test)
     if not train.boxes or not test.boxes:
-        raise ValueError(f"Expected objects in both parts, {parts}, of {source.data_dir}. Received: a part without any")
+        raise ValueError(f"Expected objects in both parts, {parts}, of {place}. Received: a part without any")
     return train, test
 
 

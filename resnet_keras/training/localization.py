@@ -33,11 +33,12 @@ def open_inputs(
     if own_data is not None:
         raise ValueError("Expected a folder of images with boxes, as `data_dir`. Received: arrays or batches")
     source = source or DataSource()
-    train, test = (one_class_images(each, on_corrupt=source.on_corrupt) for each in open_training_boxes(source))
+    opened = open_training_boxes(source, recipe.data.dataset)
+    train, test = (one_class_images(each, on_corrupt=source.on_corrupt) for each in opened)
     if recipe.data.train_images:
         train = evenly(train, recipe.data.train_images)
     data = LocalizationData(BoxData(train, test, None))
-    _log.info(f"{source.data_dir}: {data.description}")
+    _log.info(f"{recipe.data.dataset if train.records else source.data_dir}: {data.description}")
     whole, recipe = recipe, with_smaller_batches(recipe, len(train), replicas)
     steps = data.steps(recipe)  # before weights are downloaded
     weights = initial_weights(recipe)

@@ -13,11 +13,11 @@ from resnet_keras.detection.box_input import (
     BoxAugmentation,
     box_batches,
     canvas_batches,
-    explain_broken_boxes,
     without_broken_images,
 )
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
+from resnet_keras.detection.image_reading import explain_undecodable
 from resnet_keras.detection.voc_files import open_voc
 
 CANVAS = Preprocessing(image_size=(32, 48), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -156,7 +156,7 @@ def test_a_truncated_image_is_named_or_skipped(tmp_path: Path) -> None:
     path = tmp_path / "JPEGImages" / "cut.jpg"
     path.write_bytes(path.read_bytes()[:2000])
     split = open_voc(tmp_path, "train")
-    with pytest.raises(ValueError, match="cut.jpg"), explain_broken_boxes(split):
+    with pytest.raises(ValueError, match="cut.jpg"), explain_undecodable(split):
         list(box_batches(split, CANVAS, batch_size=2))
     kept = without_broken_images(split)
     assert ([example.identity for example in kept.examples], kept.skipped_images) == (["whole"], 1)

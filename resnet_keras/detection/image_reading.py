@@ -1,0 +1,75 @@
+"""Encoded images of a split with boxes, from files or from the records of a set of TensorFlow Datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from resnet_keras.data.image_files import KINDS
+from resnet_keras.data.image_ops import decode
+from resnet_keras.data.mapping import mapped
+from resnet_keras.data.record_files import record_reader
+from resnet_keras.detection.box_split import BoxSplit
+
+IMAGE = "image"
+"""Feature of TFDS that holds the image."""
+AS_BYTES = {IMAGE: tfds.decode.SkipDecoding()}
+"""Decoders of TFDS that leave images as they are encoded."""
+
+_NAMED = 5  # in a message
+
+
+def image_reader(split: BoxSplit) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function of the place of an image in a split, int64 (), to its bytes, in a graph or eagerly."""
+    if split.records is None:
+        with tf.init_scope(), tf.device("CPU"):
+            paths = tf.constant([str(example.image) for example in split.examples])
+        return lambda place: tf.io.read_file(paths[place])
+    builder = split.records.builder
+    numbers = np.array([example.record for example in split.examples], np.int64)
+    read = record_reader(builder, split.records.split, numbers)
+    return lambda place: builder.info.features.deserialize_example(read(place), decoders=AS_BYTES)[IMAGE]
+
+
+def encoded_images(split: BoxSplit) -> Iterator[bytes]:
+    """Yields the bytes of each image of a split, in order."""
+    read = image_reader(split)
+    for place in range(len(split)):
+        yield read(tf.constant(place, tf.int64)).numpy()
+
+
+def undecodable(split: BoxSplit) -> list[int]:
+    """Returns the places of the images of a split that do not decode, after trying them all."""
+    read = image_reader(split)
+
+    def tried(place: tf.Tensor) -> tf.Tensor:
+        # tf.data does not compute what the result does not need.
+        return tf.where(tf.size(decode(read(place), 3)) > 0, place, -1)
+
+    whole = mapped(tf.data.Dataset.range(len(split)), tried).ignore_errors()
+    return sorted(set(range(len(split))) - {int(place) for place in whole.as_numpy_iterator()})
+
+
+@contextmanager
+def explain_undecodable(*splits: BoxSplit) -> Iterator[None]:
+    """Turns TensorFlow's error of an image that does not decode into one that names the images.
+
+    Raises:
+        ValueError: An image of `splits` is broken; the message names all that are.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        for split in splits:
+            if broken := undecodable(split):
+                names = ", ".join(str(split.examples[place].image) for place in broken[:_NAMED])
+                more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+                raise ValueError(
+                    f"Expected whole {KINDS} images; `on_corrupt='skip'` (--skip-broken) leaves broken ones out. "
+                    f"Received: {names}{more}"
+                ) from error
+        raise
