@@ -23,4 +23,4 @@ def networks(names: tyro.conf.Positional[tuple[str, ...]] = (), *, family: bool 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet networks`."""
-    return run(networks, "resnet networks", argv)
+    return run(networks, "resnet networks", argv, tensorflow=False)

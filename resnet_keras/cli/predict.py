@@ -72,9 +72,9 @@ def _print(predictions: Iterable[Any], images: Sequence[Path], json_output: bool
         predicted += 1
         if json_output:
             classes = [{"class": name, "probability": value} for name, value in prediction.classes]
-            print(json.dumps({"image": prediction.path, "classes": classes}))
+            print(json.dumps({"image": prediction.path, "classes": classes}), flush=True)
         else:
-            print(prediction)
+            print(prediction, flush=True)
     if not predicted:
         raise ValueError(f"Expected images that can be read. Received: {wanted}, none of which can")
     return 0 if predicted == wanted else SOME_FAILED

@@ -216,8 +216,9 @@ def _share(files: list[Path], root: Path, split: str) -> list[Path]:
     if not files:
         return []
     if len(files) < 3:
+        way_on = "or folders train and test" if split == "train" else "or all of them as the `split` all"
         raise ValueError(
-            "Expected at least 3 images in a class folder that is split in two, or folders train and test. "
+            f"Expected at least 3 images in a class folder that is split into train and test, {way_on}. "
             f"Received: {files[0].parent}, with {len(files)}"
         )
     place = {path: _place(path.relative_to(root)) for path in files}

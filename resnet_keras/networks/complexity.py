@@ -7,16 +7,18 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from resnet_keras import files
-from resnet_keras.layers.traversal import flat_layers, parameter_count
-from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES, architecture, network_name
 from resnet_keras.networks.published_sizes import SIZES
 from resnet_keras.tables import markdown_table
+
+if TYPE_CHECKING:
+    import keras
+
+# The stored numbers are printed without Keras and TensorFlow, which take five seconds to import: functions that need a
+# model import them.
 
 STORED = Path(__file__).with_name("complexity.json")
 """The complexity of each network of the catalog."""
@@ -43,6 +45,8 @@ class Complexity:
 
 def parameters(model: keras.Model) -> int:
     """Returns the number of trainable parameters."""
+    from resnet_keras.layers.traversal import parameter_count
+
     return parameter_count(model.trainable_weights)
 
 
@@ -52,6 +56,10 @@ def multiply_adds(model: keras.Model) -> int:
     Raises:
         ValueError: The image's height or width is free.
     """
+    import keras
+
+    from resnet_keras.layers.traversal import flat_layers
+
     total = 0
     for layer in flat_layers(model):
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
@@ -66,6 +74,9 @@ def multiply_adds(model: keras.Model) -> int:
 
 def complexity(name: str) -> Complexity:
     """Returns the complexity of a network of the catalog, which is built for that."""
+    from resnet_keras.layers.traversal import flat_layers
+    from resnet_keras.networks.builder import build
+
     row = architecture(name)
     model = build(name)
     layers = {layer.name: layer for layer in flat_layers(model)}

@@ -184,7 +184,7 @@ def two_images_to_be_parted(root: Path) -> None:
         (no_class_folders_in_train, r"class folders.*Received: .*none"),
         (an_empty_class_folder, r"\.jpg.*Received: .*unicorn, empty"),
         (an_empty_class_folder_to_be_parted, r"\.jpg.*Received: .*unicorn, empty"),
-        (two_images_to_be_parted, r"at least 3 images.*Received: .*unicorn, with 2"),
+        (two_images_to_be_parted, r"at least 3 images.*test, or folders train and test\. Received: .*unicorn, with 2"),
     ],
 )
 def test_a_folder_without_enough_images_raises_and_names_it(

@@ -1,6 +1,8 @@
 """Parameters and multiply-adds against the paper's Table 1."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from helpers.shapes_only import shapes_only
@@ -90,6 +92,16 @@ def test_the_numbers_of_all_networks_are_stored() -> None:
 def test_stored_numbers_are_those_of_the_networks(name: str) -> None:
     with shapes_only():
         assert stored_complexity(name) == complexity(name)
+
+
+def test_stored_numbers_are_printed_without_keras() -> None:
+    code = (
+        "import sys; from resnet_keras.cli.networks import main\n"
+        "assert main(['--family']) == main(['resnet50']) == 0; assert not {'keras', 'tensorflow'} & {*sys.modules}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(FAMILY) + 2 + 3
 
 
 def test_a_table_checks_all_names_first(caplog: pytest.LogCaptureFixture) -> None:
