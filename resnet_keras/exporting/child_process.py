@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +22,31 @@ from resnet_keras.distributed.child_command import ending_with_parent
 from resnet_keras.runs.process_memory import peak_memory
 
 _OUTPUT_CHARACTERS = 4000
+_FULL = os.strerror(errno.ENOSPC)
+
+
+@contextlib.contextmanager
+def space_expected(folder: Path) -> Iterator[None]:
+    """Turns every error of a full disk, TensorFlow's and those of child processes, too, into one line.
+
+    Args:
+        folder: What is written, for the message.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = getattr(error, "message", None) or str(error)
+        if _FULL not in text:
+            raise
+        reason = _FULL if isinstance(error, ArtifactError) else reason_of(text)
+        raise OSError(
+            errno.ENOSPC,
+            f"Expected space on the disk for {folder}, and for temporary files in {tempfile.gettempdir()}. "
+            f"Received: {reason}; nothing is published",
+        ) from None
 
 
 class ArtifactError(RuntimeError):

@@ -11,6 +11,7 @@ from resnet_keras import files
 from resnet_keras.detection.box_files import open_boxes
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.detector import Detector
+from resnet_keras.exporting.child_process import space_expected
 from resnet_keras.exporting.dense_formats import export_content, origin, version_report
 from resnet_keras.exporting.detector_export import (
     AP_LOSS,
@@ -68,7 +69,7 @@ def export_detections(
     """
     detector = Detector.load(source)
     shown = images if images is not None else _test_images(source, detector, data_dir)
-    with files.new_version(Path(to) / (name or Path(source).resolve().stem), version) as new:
+    with files.new_version(Path(to) / (name or Path(source).resolve().stem), version) as new, space_expected(new.path):
         found = write_detector_artifacts(detector, new.aside, shown, formats=formats, agreement=agreement)
         content = export_content(detector.class_names, detector.preprocessing, found) | {"fit": detector.fit}
         options = {"agreement": DETECTION_AGREEMENT if agreement is None else agreement, "ap_loss": AP_LOSS}

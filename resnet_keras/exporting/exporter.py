@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.outputs import check_one_label
-from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.data.opening import DataSource
 from resnet_keras.exporting.artifact_process import default_threads, measure_latencies
 from resnet_keras.exporting.artifacts import ExportJob, write_and_verify
+from resnet_keras.exporting.child_process import space_expected
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.model_card import model_card
 from resnet_keras.exporting.onnx_file import require_onnx
@@ -138,7 +134,7 @@ def export(
         )
     hashes = input_hashes(classifier, formats, chosen, reference, home.name)
     job = ExportJob(classifier, formats, chosen, home, reference, hashes)
-    with files.new_version(home, version) as new, _explain_failures(new.path):
+    with files.new_version(home, version) as new, space_expected(new.path):
         verifications = _with_latencies(job, list(write_and_verify(job, new.aside)), new.aside)
 
         def report(shown: list[Verification]) -> dict[str, Any]:
@@ -231,15 +227,3 @@ def _with_latencies(job: ExportJob, verifications: list[Verification], folder: P
     for each in found:
         _log.info("%-13s %.2f ms for one image on all cores", each.format, each.latency_ms)
     return found
-
-
-@contextmanager
-def _explain_failures(folder: Path) -> Iterator[None]:
-    """Turns TensorFlow's error for a full disk into one line."""
-    try:
-        yield
-    except (tf.errors.ResourceExhaustedError, tf.errors.FailedPreconditionError, tf.errors.UnknownError) as error:
-        if "No space left" not in error.message:
-            raise
-        message = f"Expected space on the disk for {folder}. Received: {reason_of(error.message)}; nothing is published"
-        raise OSError(errno.ENOSPC, message) from None

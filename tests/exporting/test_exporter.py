@@ -238,16 +238,45 @@ def test_few_test_images_are_told(
         export(small, tmp_path, test_images=14, agreement=1.0, **options)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\nx.pb; No space left on device"),
+            "x.pb; No space left on device",
+        ),
+        (ArtifactError("status 1: OSError: [Errno 28] No space left on device. Leave out"), "No space left on device"),
+    ],
+)
 def test_a_full_disk_is_told_in_one_line_and_nothing_published(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     def full(*arguments: Any, **options: Any) -> None:
-        raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\nx.pb; No space left on device")
+        raise error
 
     monkeypatch.setattr(artifacts, "write_saved_model", full)
-    with pytest.raises(OSError, match=r"Expected space on the disk for .*1. Received: x.pb; No space left") as raised:
+    said = rf"Expected space on the disk for .*1, and for temporary files in .*\. Received: {reason}; nothing is"
+    with pytest.raises(OSError, match=said) as raised:
         export(small, tmp_path, dataset="digits", name="full", formats=("saved_model",), test_images=5)
     assert raised.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "full").iterdir())
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_when_a_file_is_converted_is_told_and_nothing_published(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = ChildProcess.send
+
+    def to_a_full_disk(child: ChildProcess, message: dict[str, Any]) -> None:
+        artifacts = {"artifacts": dict.fromkeys(message["artifacts"], "/dev/full")} if "artifacts" in message else {}
+        send(child, message | artifacts)
+
+    monkeypatch.setattr(ChildProcess, "send", to_a_full_disk)
+    with pytest.raises(
+        OSError, match=r"Expected space on the disk .*Received: No space left on device; nothing"
+    ):
+        export(small, tmp_path, dataset="digits", name="full", formats=("float32",), test_images=5)
     assert not list((tmp_path / "full").iterdir())
 
 
