@@ -104,7 +104,7 @@ class _Views:
         self._detector, self._size = detector, size
         fit, canvas = detector._fit, detector._preprocessing.image_size
         own = fit[0] if fit else min(canvas)
-        scales = detector.refinements.scales or (own,)
+        self._own, scales = own, detector.refinements.scales or (own,)
         self._sizes = [np.maximum(size * scale // own, 1) for scale in scales]
         self._maps = []
         for flip in (False, True)[: 1 + detector.refinements.flip]:
@@ -137,7 +137,7 @@ class _Views:
     def _features(self, maps: list[Any], regions: np.ndarray) -> tf.Tensor:
         """Returns the features of regions at their two scales, the larger one of each (R, F)."""
         factors = np.array([each / self._size for each in self._sizes])  # scales, height and width
-        lower = adjacent_scales(regions, factors.mean(-1))
+        lower = adjacent_scales(regions, factors.mean(-1), self._own)
         features = None
         for scale, (each, factor, size) in enumerate(zip(maps, factors, self._sizes, strict=True)):
             rows = np.flatnonzero((lower == scale) | (lower == scale - 1) & (len(maps) > 1))

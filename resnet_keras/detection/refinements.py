@@ -15,7 +15,7 @@ UNION_IOU = 0.3
 VOTE_IOU = 0.5
 """Least overlap of the boxes that vote for a box (arXiv:1505.01749, section 4)."""
 
-_USUAL_SIDE = 224  # of a region in training for ImageNet; arXiv:1504.06066 takes scales where regions are near it
+_REGION_SIDE, _SHORTER_SIDE = 224, 600  # arXiv:1504.06066 takes scales at which regions are near the former
 _MOST_SCALES = 8
 _Scales: TypeAlias = Annotated[
     tuple[int, ...],
@@ -43,8 +43,9 @@ class Refinements:
             through suppression at an IoU of 0.3 and box voting.
         flip: Whether probabilities and boxes of each proposal are averaged with those of the mirrored image.
         scales: Shorter sides in pixels at which regions are classified, rising. Each region takes the two adjacent ones
-            at which it is nearest to 224x224 pixels; the larger one of each feature counts (maxout). Proposals are made
-            at the detector's own scale. Empty: that one alone.
+            at which it is nearest to 224x224 pixels, for a detector of shorter sides of 600, and to a square in
+            proportion for others; the larger one of each feature counts (maxout). Proposals are made at the detector's
+            own scale. Empty: that one alone.
 
     Raises:
         ValueError: The scales do not rise, are too many, or are out of their range.
@@ -72,17 +73,19 @@ def mirrored(boxes: np.ndarray, width: float) -> np.ndarray:
     return np.stack([width - right, top, width - left, bottom], -1)
 
 
-def adjacent_scales(boxes: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Returns the lower one of the two adjacent scales at which each box is nearest to 224x224: (N, 4) -> int (N,).
+def adjacent_scales(boxes: np.ndarray, factors: np.ndarray, shorter: float) -> np.ndarray:
+    """Returns the lower one of the two adjacent scales that suit each box best: (N, 4) -> int (N,).
 
     Args:
         boxes: Boxes in pixels.
         factors: Factor of the boxes' sides at each scale, rising (S,). With one scale, it is that one.
+        shorter: Shorter side in pixels of images at the detector's own scale.
     """
     if len(factors) == 1:
         return np.zeros(len(boxes), int)
     sides = np.sqrt(np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1), 1e-6))
-    distances = np.abs(np.log(sides[:, None] * factors[None] / _USUAL_SIDE))
+    usual = _REGION_SIDE * shorter / _SHORTER_SIDE
+    distances = np.abs(np.log(sides[:, None] * factors[None] / usual))
     return np.argmin(distances[:, :-1] + distances[:, 1:], axis=-1)
 
 

@@ -33,13 +33,15 @@ _NAME, _NUMBER, _OBJECTS, _BOX, _LABEL = "image/filename", "image/id", "objects"
 _DIFFICULT, _CROWD, _AREA = "is_difficult", "is_crowd", "area"
 _FIRST_PIXEL = {"voc": 1}
 """Number of the first pixel in the boxes of a set; VOC's includes the last one, so that its right edge stays."""
+_TRAINVAL = "trainval"
+"""What the folders of VOC call the parts train and validation together, which are trained on where there is a test."""
 _WITHOUT_BOXES = {"coco": "test"}
 """Beginning of the parts of a set that have images alone."""
 _DIGITS = 3  # of a pixel, after boxes as fractions in float32
 
 
 def parts_of_boxes(name: str, source: DataSource) -> list[str]:
-    """Returns the parts of a data set of images with boxes: a folder, or a set of TFDS.
+    """Returns the parts of a data set of images with boxes: a folder, or a set of TFDS, also those that VOC joins.
 
     Raises:
         FileNotFoundError: The data are not there.
@@ -50,7 +52,8 @@ def parts_of_boxes(name: str, source: DataSource) -> list[str]:
         return box_parts(source.data_dir)
     builder = prepared_set(name, source.data_dir, source.download)
     without = _WITHOUT_BOXES.get(builder.info.name)
-    return [part for part in builder.info.splits if without is None or not part.startswith(without)]
+    known = [part for part in builder.info.splits if without is None or not part.startswith(without)]
+    return [*known, *([_TRAINVAL] if {"train", "validation"} <= set(known) else [])]
 
 
 def open_part_of_boxes(
@@ -78,13 +81,14 @@ def open_part_of_boxes(
     builder = prepared_set(name, source.data_dir, source.download)
     known = parts_of_boxes(name, source)
     pieces = [re.split(r"\[", each)[0] for each in split.split("+")]  # as in train+validation[:50%]
-    part = split if set(pieces) <= set(known) else run_part(known, split)
+    whole = split == _TRAINVAL or _TRAINVAL not in pieces
+    part = split if set(pieces) <= set(known) and whole else run_part(known, split)
     if part is None:
         raise FileNotFoundError(
             f"Expected a part of {name} with boxes, one of {', '.join(known)}. Received: {split!r}."
             f"{nearest(split, known)}"
         )
-    return _records(builder, name, part, class_names, source)
+    return _records(builder, name, "train+validation" if part == _TRAINVAL else part, class_names, source)
 
 
 def _records(

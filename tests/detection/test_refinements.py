@@ -51,8 +51,9 @@ def test_regions_take_the_adjacent_scales_at_which_they_are_nearest_to_224_pixel
     factors = np.array([200, 400, 600, 800, 1000]) / 600
     sides = np.array([30, 134, 224, 380, 2000])
     boxes = np.stack([np.zeros(5), np.zeros(5), sides, sides], -1)
-    assert adjacent_scales(boxes, factors).tolist() == [3, 3, 2, 1, 0]
-    assert adjacent_scales(boxes, factors[:1]).tolist() == [0] * 5
+    assert adjacent_scales(boxes, factors, 600).tolist() == [3, 3, 2, 1, 0]
+    assert adjacent_scales(boxes / 2, factors, 300).tolist() == [3, 3, 2, 1, 0]
+    assert adjacent_scales(boxes, factors[:1], 600).tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("scales", [(600, 400), (400, 400), (16, 400), (400, 4000), tuple(range(100, 1000, 100))])

@@ -151,7 +151,11 @@ def test_coco_has_crowds_areas_numbers_and_no_test_part(tmp_path: Path) -> None:
     }
     prepare(tmp_path, "coco", examples, objects, **{"image/id": np.int64})
     source = DataSource(data_dir=tmp_path)
-    assert sorted(parts_of_boxes("coco", source)) == ["train", "validation"]
+    assert sorted(parts_of_boxes("coco", source)) == ["train", "trainval", "validation"]
+    assert len(open_part_of_boxes("coco", "trainval", source)) == 2
+    assert len(open_part_of_boxes("coco", "train", source)) == 1
+    with pytest.raises(FileNotFoundError, match="Received: 'trainval"):
+        open_part_of_boxes("coco", "trainval[:50%]", source)
     split = open_part_of_boxes("coco", "test", source, class_names=("dog", "cat"))
     (example,) = split.examples
     assert (example.identity, example.image) == (139, Path("coco/validation/0"))
