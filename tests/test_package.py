@@ -63,8 +63,8 @@ ORDER = {
         *("conversion", "prediction", "keras_functions"),
     ),
     "evaluation": (
-        *("views", "view_batches", "class_places", "predictions", "evaluator", "layer_responses", "protocols"),
-        "confusion",
+        *("views", "view_batches", "class_places", "predictions", "scoring", "evaluator", "layer_responses"),
+        *("protocols", "confusion"),
     ),
     "segmentation": (
         *("heads", "builders", "measures", "mask_files", "mask_sets", "mask_input", "segmenter", "objective"),

@@ -21,6 +21,7 @@ from resnet_keras.evaluation.predictions import (
     measures_of_one,
     measures_of_several,
 )
+from resnet_keras.evaluation.scoring import Scorer, default_devices
 from resnet_keras.evaluation.view_batches import view_batches
 from resnet_keras.evaluation.views import Views
 from resnet_keras.surgery.cloning import clone_for_any_size
@@ -34,9 +35,10 @@ def evaluate(
     *,
     views: Views | None = None,
     batch_size: int = 128,
+    devices: Sequence[str] | None = None,
 ) -> Evaluation:
     """Returns the errors of a classifier or an ensemble on every image of `split`; see `predict_split`."""
-    return predict_split(classifiers, split, views=views, batch_size=batch_size).evaluation
+    return predict_split(classifiers, split, views=views, batch_size=batch_size, devices=devices).evaluation
 
 
 def predict_split(
@@ -45,6 +47,7 @@ def predict_split(
     *,
     views: Views | None = None,
     batch_size: int = 128,
+    devices: Sequence[str] | None = None,
 ) -> SplitPredictions:
     """Returns the predictions of a classifier or an ensemble for every image of `split`, each image once.
 
@@ -56,6 +59,7 @@ def predict_split(
             `ArraySplit` or `FileSplit` may have several labels per image: 0 or 1 for each class (N, classes).
         views: Crops and scales of each image; the center crop if `None`.
         batch_size: Views in a batch.
+        devices: Names of TensorFlow's devices that share each batch, such as "CPU:0"; all GPUs if `None`.
 
     Raises:
         ValueError: The split has classes that the classifiers do not know, no images, or an image that does not
@@ -72,7 +76,8 @@ def predict_split(
     if views.crops == "full":
         members = [replace(member, model=clone_for_any_size(member.model)) for member in members]
     batches = view_batches(split, [member.preprocessing for member in members], views, batch_size)
-    networks = [_EqualBatches(member, views) for member in members]
+    devices = default_devices() if devices is None else devices
+    networks = [Scorer(member, views, devices) for member in members]
     several = head_of(members[0].model) == "sigmoid"
     columns: list[tuple[np.ndarray, ...]] = []
     progress = EvaluationProgress(len(split))
@@ -146,7 +151,7 @@ def _moved(labels: np.ndarray, places: list[int], classes: int) -> np.ndarray:
 
 
 def _probabilities(
-    networks: list[_EqualBatches], inputs: Iterable[Iterable[np.ndarray]], views: Views, batch_size: int
+    networks: list[Scorer], inputs: Iterable[Iterable[np.ndarray]], views: Views, batch_size: int
 ) -> np.ndarray:
     """Returns the mean over all members, scales and views: (N, views, H, W, C) -> (N, classes)."""
     scores = []
@@ -159,25 +164,3 @@ def _probabilities(
     if views.average == "probabilities":
         return mean
     return sigmoid(mean) if networks[0].head == "sigmoid" else softmax(mean)
-
-
-class _EqualBatches:
-    """The scores of a classifier for batches of one size: the last one is filled up.
-
-    A network is traced again for a batch of another size, which takes longer than a batch.
-    """
-
-    def __init__(self, classifier: Classifier, views: Views) -> None:
-        self.head = head_of(classifier.model)
-        probabilities = views.average == "probabilities"
-        self._scores = classifier.probabilities_of_inputs if probabilities else classifier.logits_of_inputs
-        self._fill = views.crops != "full"  # whole images have many sizes, each with few images
-        self._sizes: dict[tuple[int, ...], int] = {}  # by the shape of an image
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns the scores of normalized images: (N, H, W, C) -> (N, classes)."""
-        count, shape = len(images), images.shape[1:]
-        size = self._sizes.setdefault(shape, count)
-        if count < size and self._fill:
-            images = np.concatenate([images, np.broadcast_to(images[-1:], (size - count, *shape))])
-        return self._scores(images)[:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import tensorflow as tf
 from resnet_keras import files
 from resnet_keras.checks import extras
 from resnet_keras.exporting.child_process import ChildProcess
-from resnet_keras.exporting.constant_weights import with_constant_weights
+from resnet_keras.exporting.constant_weights import CONSTANT_BYTES, with_fixed_weights
 from resnet_keras.surgery.quantization import is_quantized
 
 with extras.required("export", "LiteRT"):
@@ -24,7 +25,6 @@ with extras.required("export", "LiteRT"):
 Int8Edge = Literal["uint8", "float32"]
 
 _log = logging.getLogger(__name__)
-_SHARED_PROCESS_BYTES = 32 << 20  # above it, each format has its own process, because the converter keeps its memory
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
@@ -84,14 +84,12 @@ def litert_conversion(
             "int8_output": int8_output,
             "quantization_aware": is_quantized(model),
         }
-        together = 4 * model.count_params() <= _SHARED_PROCESS_BYTES
-        first, *others = [dict(artifacts)] if together else [{name: path} for name, path in artifacts.items()]
-        _start(child, job, first)
-        yield _conversions(child, job, first, others)
+        _start(child, job, artifacts)
+        yield _finished(child, artifacts)
 
 
 def convert_saved_model(folder: Path, artifacts: Mapping[Any, Path], *, quantization_aware: bool = False) -> None:
-    """Converts a SavedModel with one signature, of any inputs and outputs, each format in a process of its own.
+    """Converts a SavedModel with one signature, of any inputs and outputs.
 
     Args:
         folder: The SavedModel.
@@ -108,11 +106,10 @@ def convert_saved_model(folder: Path, artifacts: Mapping[Any, Path], *, quantiza
         "int8_input": "float32",
         "int8_output": "float32",
     }
-    for name, path in artifacts.items():
-        with ChildProcess("litert_converter.py") as child:
-            _start(child, job, {name: path})
-            for _ in _finished(child, {name: path}):
-                pass
+    with ChildProcess("litert_converter.py") as child:
+        _start(child, job, artifacts)
+        for _ in _finished(child, artifacts):
+            pass
 
 
 def operators(path: Path) -> dict[str, int]:
@@ -130,33 +127,24 @@ def operators(path: Path) -> dict[str, int]:
 
 def _write_graph(model: keras.Model, folder: Path, batch: int | None) -> None:
     """Writes a model as a SavedModel with one signature, of float32 pixels."""
-    compute = with_constant_weights(model)
-
+    module = tf.Module()
+    # The converter loads the graph three times for each format, and so would copy constants many times. With fake
+    # quantization all weights are constants, as in its SavedModel.
+    compute, module.weights = with_fixed_weights(model, math.inf if is_quantized(model) else CONSTANT_BYTES)
     images = tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, name="images")
 
     @tf.function(input_signature=[images], autograph=False)
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": compute(images)}
 
-    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
 
 
-def _conversions(
-    child: ChildProcess, job: dict[str, Any], first: dict[Any, Path], others: list[dict[Any, Path]]
-) -> Iterator[Any]:
-    yield from _finished(child, first)
-    child.close()
-    for artifacts in others:
-        with ChildProcess("litert_converter.py") as another:
-            _start(another, job, artifacts)
-            yield from _finished(another, artifacts)
-
-
-def _start(child: ChildProcess, job: dict[str, Any], artifacts: dict[Any, Path]) -> None:
+def _start(child: ChildProcess, job: dict[str, Any], artifacts: Mapping[Any, Path]) -> None:
     child.send({**job, "artifacts": {name: str(path) for name, path in artifacts.items()}})
 
 
-def _finished(child: ChildProcess, artifacts: dict[Any, Path]) -> Iterator[Any]:
+def _finished(child: ChildProcess, artifacts: Mapping[Any, Path]) -> Iterator[Any]:
     for name in artifacts:
         advice = "Leave the format out with --formats to export the others"
         done = child.receive(f"a network that converts to {name}", artifacts[name], advice)

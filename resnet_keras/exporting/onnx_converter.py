@@ -65,6 +65,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     collect_after_optimizers()
+    gc.freeze()  # a collection does not look at the libraries
     for line in sys.stdin:
         job, start = json.loads(line), time.monotonic()
         onnx.save(convert(job), job["path"])

@@ -18,7 +18,7 @@ from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.checks import extras
 from resnet_keras.exporting.child_process import ChildProcess
-from resnet_keras.exporting.constant_weights import with_constant_weights
+from resnet_keras.exporting.constant_weights import with_fixed_weights
 
 OPSET = 17
 """Of the standard operators, which ONNX Runtime has run since version 1.12."""
@@ -98,7 +98,8 @@ def onnx_operators(path: Path) -> dict[str, int]:
 
 def _write_graph(network: keras.Model, folder: Path, pixels: str, batch: int | None) -> None:
     """Writes a network as a SavedModel with one signature."""
-    compute = with_constant_weights(network)
+    module = tf.Module()
+    compute, module.weights = with_fixed_weights(network)
     images = tf.TensorSpec((batch, *network.input_shape[1:]), tf.as_dtype(pixels), name="images")
 
     @tf.function(input_signature=[images], autograph=False)
@@ -106,4 +107,4 @@ def _write_graph(network: keras.Model, folder: Path, pixels: str, batch: int | N
         outputs = compute(tf.cast(images, tf.float32))
         return {"probabilities": tf.nn.softmax(outputs["logits"]), **outputs}
 
-    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})

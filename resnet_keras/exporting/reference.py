@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +26,8 @@ from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.surgery.cloning import clone_in_float32
 from resnet_keras.surgery.quantization import is_quantized
 
-_BATCH = 64
+_MOST_IMAGES, _LEAST_IMAGES, _CALL_PIXELS = 64, 8, 2**19
+_TRACED_PIXELS = 2**23  # of so many pixels, a trace takes less time than it saves
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,11 @@ class Reference:
         """Returns the reference of the first images alone."""
         labels = None if self.labels is None else self.labels[:count]
         return replace(self, pixels=self.pixels[:count], labels=labels, logits=self.logits[:count])
+
+
+def images_per_call(pixels: np.ndarray) -> int:
+    """Returns how many images (N, H, W, C) a network computes at once: the memory of more is new to each call."""
+    return max(_LEAST_IMAGES, min(_MOST_IMAGES, _CALL_PIXELS // math.prod(pixels.shape[1:3])))
 
 
 def read_reference(
@@ -126,8 +134,10 @@ def _logits_in_float32(classifier: Classifier, pixels: np.ndarray) -> tuple[np.n
 
 def _logits(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
     """Returns the logits of pixels (N, H, W, C); the logarithms of the probabilities if the network returns those."""
-    parts = []
-    for first in range(0, len(pixels), _BATCH):
-        images = normalize(pixels[first : first + _BATCH], classifier.preprocessing)
-        parts.append(np.asarray(classifier.model(images, training=False), np.float32))
+    traced = math.prod(pixels.shape[:3]) > _TRACED_PIXELS
+    compute = classifier.model.predict_on_batch if traced else functools.partial(classifier.model, training=False)
+    batch, parts = images_per_call(pixels), []
+    for first in range(0, len(pixels), batch):
+        images = normalize(pixels[first : first + batch], classifier.preprocessing)
+        parts.append(np.asarray(compute(images), np.float32))
     return logits_from(classifier.model, np.concatenate(parts))

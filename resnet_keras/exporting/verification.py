@@ -18,7 +18,7 @@ from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.litert import operators
 from resnet_keras.exporting.onnx_file import onnx_operators
 from resnet_keras.exporting.options import allowed_changes
-from resnet_keras.exporting.reference import Reference
+from resnet_keras.exporting.reference import Reference, images_per_call
 from resnet_keras.runs.file_hashes import artifact_digest
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ class Verification:
         images: Number of test images.
         difference: Largest difference of a probability from the classifier's.
         logit_difference: Largest difference of a logit from the classifier's, both less the logarithm of the sum of
-            the image's exponentials; `None` for formats that round probabilities to multiples of 1/256.
+            the image's exponentials; `None` for formats that round probabilities to multiples of 1/256. Of a
+            SavedModel, those of `features` for the first 16 images, which it computes as it does the probabilities.
         agreement: Fraction of the images on which both have the same most probable class.
         accuracy: Accuracy of the artifact on these images; `None` without labels.
         classifier_accuracy: Accuracy of the classifier on these images; `None` without labels.
@@ -142,7 +143,9 @@ def verify(
     changes = probabilities.argmax(1) != wanted.argmax(1)
     logit_difference = None
     if log_probabilities is not None:
-        logit_difference = float(np.abs(log_probabilities - expected_logs)[wanted > _LEAST_PROBABILITY].max())
+        count = len(log_probabilities)
+        differences = np.abs(log_probabilities - expected_logs[:count])
+        logit_difference = float(differences[wanted[:count] > _LEAST_PROBABILITY].max())
     (pixel_input,) = description["inputs"].values()
     counted = {"litert": operators, "onnx": onnx_operators}.get(FORMATS[name].runtime)
     used = description["operators"] if counted is None else counted(path)
@@ -185,7 +188,7 @@ def _within_time(name: Format, process: ArtifactProcess, reference: Reference) -
 
 
 def _outputs(process: ArtifactProcess, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    batch = process.fixed_batch or 64
+    batch = process.fixed_batch or images_per_call(pixels)
     # A file for a fixed batch gets the first image again until the last batch is full.
     missing = -len(pixels) % batch if process.fixed_batch else 0
     found = process.outputs(np.concatenate([pixels, pixels[:1].repeat(missing, 0)]), batch)
@@ -200,7 +203,8 @@ def _log_probabilities(
     probabilities: np.ndarray,
 ) -> np.ndarray | None:
     if FORMATS[name].runtime == "saved_model":
-        return log_softmax(process.outputs(pixels, signature="features")["logits"])
+        first = pixels[:_LEAST_IMAGES]  # all signatures call one network, which has seen all images
+        return log_softmax(process.outputs(first, images_per_call(pixels), signature="features")["logits"])
     if "logits" in outputs:
         return log_softmax(outputs["logits"])
     if FORMATS[name].integer:

@@ -10,6 +10,11 @@ import keras
 from resnet_keras.layers.batch_norm import fuse
 
 
+def clone(model: keras.Model) -> keras.Model:
+    """Returns a copy of `model`, whose variables are on the current device."""
+    return _copy(model, lambda key, value: value)
+
+
 def clone_in_float32(model: keras.Model) -> keras.Model:
     """Returns a copy of `model` in which every layer computes in float32."""
     return _copy(model, lambda key, value: "float32" if key == "dtype" and _is_reduced(value) else value)

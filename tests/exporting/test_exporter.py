@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -24,12 +25,12 @@ from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting import artifacts, exporter, litert, verification
 from resnet_keras.exporting.artifact_worker import LiteRTModel
-from resnet_keras.exporting.child_process import ArtifactError, ChildProcess
+from resnet_keras.exporting.child_process import ArtifactError
 from resnet_keras.exporting.exporter import ExportRefused, export
 from resnet_keras.exporting.formats import FORMATS
 from resnet_keras.exporting.litert import convert_to_litert, operators
 from resnet_keras.exporting.options import allowed_changes
-from resnet_keras.exporting.reference import Reference
+from resnet_keras.exporting.reference import Reference, images_per_call
 from resnet_keras.exporting.saved_model import write_saved_model
 from resnet_keras.exporting.serving import probability_network, serving_network
 from resnet_keras.exporting.verification import Tolerance, verify
@@ -446,26 +447,54 @@ def test_a_failed_conversion_names_the_artifact_the_reason_and_the_next_step(tmp
     assert "Traceback" in raised.value.output
 
 
-@pytest.mark.slow
-def test_each_format_of_a_large_network_is_converted_by_a_process_of_its_own(
+def test_a_conversion_of_variables_gives_the_answers_of_one_of_constants(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[ChildProcess] = []
-
-    def start(*arguments: str) -> ChildProcess:
-        assert all(child._process.poll() is not None for child in started)  # its memory is free
-        started.append(ChildProcess(*arguments))
-        return started[-1]
-
-    monkeypatch.setattr(litert, "ChildProcess", start)
-    monkeypatch.setattr(litert, "_SHARED_PROCESS_BYTES", 0)
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(5)])
-    files = {name: tmp_path / f"{name}.tflite" for name in ("float32", "float16")}
-    convert_to_litert(model, pixels(1, 1, 4), files)
-    assert len(started) == 2
-    for file in files.values():
-        (found,) = LiteRTModel(file)(pixels(2, 1, 4)).values()
-        np.testing.assert_allclose(found, model(pixels(2, 1, 4)), rtol=1e-2, atol=1)
+    answers: dict[float, list[np.ndarray]] = {}
+    for constant_bytes in (0, math.inf):
+        monkeypatch.setattr(litert, "CONSTANT_BYTES", constant_bytes)
+        files = {name: tmp_path / f"{constant_bytes}_{name}.tflite" for name in ("float32", "float16", "int8")}
+        convert_to_litert(model, pixels(8, 1, 4), files)
+        answers[constant_bytes] = [LiteRTModel(file)(pixels(2, 1, 4)).popitem()[1] for file in files.values()]
+    for variables, constants in zip(*answers.values(), strict=True):
+        np.testing.assert_array_equal(variables, constants)
+
+
+def test_one_process_converts_all_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Process:
+        """A converter that writes nothing."""
+
+        def __init__(self, program: str) -> None:
+            asked.append({"program": program})
+
+        def __enter__(self) -> "Process":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def send(self, message: dict[str, Any]) -> None:
+            asked.append(message)
+
+        def receive(self, *words: Any) -> dict[str, float]:
+            return {"seconds": 0.0}
+
+        def peak_memory(self) -> int:
+            return 0
+
+    monkeypatch.setattr(litert, "ChildProcess", Process)
+    litert.convert_saved_model(tmp_path, {"float32": tmp_path / "a.tflite", "float16": tmp_path / "b.tflite"})
+    started, job = asked
+    assert started == {"program": "litert_converter.py"}
+    assert list(job["artifacts"]) == ["float32", "float16"]
+
+
+@pytest.mark.parametrize(("side", "images"), [(32, 64), (96, 56), (224, 10), (1024, 8)])
+def test_fewer_images_are_computed_at_once_the_larger_they_are(side: int, images: int) -> None:
+    assert images_per_call(np.zeros((1, side, side, 3), np.uint8)) == images
 
 
 def test_the_converter_needs_nothing_of_this_package() -> None:
