@@ -25,7 +25,7 @@ from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting import artifacts, exporter, litert, verification
 from resnet_keras.exporting.artifact_worker import LiteRTModel
-from resnet_keras.exporting.child_process import ArtifactError
+from resnet_keras.exporting.child_process import ArtifactError, ChildProcess
 from resnet_keras.exporting.exporter import ExportRefused, export
 from resnet_keras.exporting.formats import FORMATS
 from resnet_keras.exporting.litert import convert_to_litert, operators
@@ -274,9 +274,7 @@ def test_a_disk_that_is_full_when_a_file_is_converted_is_told_and_nothing_publis
         send(child, message | artifacts)
 
     monkeypatch.setattr(ChildProcess, "send", to_a_full_disk)
-    with pytest.raises(
-        OSError, match=r"Expected space on the disk .*Received: No space left on device; nothing"
-    ):
+    with pytest.raises(OSError, match=r"Expected space on the disk .*Received: No space left on device; nothing"):
         export(small, tmp_path, dataset="digits", name="full", formats=("float32",), test_images=5)
     assert not list((tmp_path / "full").iterdir())
 
