@@ -86,7 +86,7 @@ def test_data_of_a_run(data: BoxData) -> None:
 
 
 def test_batches_and_pictures_of_a_run(data: BoxData, tmp_path: Path) -> None:
-    preprocessing = detection._preprocessing(RECIPE, None)
+    preprocessing = detection.canvas_preprocessing(RECIPE.detection.canvas, None)
     phase = Phase(1, 4, 3, None)
     batches = list(data.batches(RECIPE, preprocessing, phase, None, deterministic=True))
     assert len(batches) == 3
