@@ -149,6 +149,7 @@ def _detection(folder: ReproductionFolder, name: str, experiment: Experiment, bu
     )
     if budget == "full":
         line = f"Test parts of {', '.join(places)}."
+    line += " Each row of a network adds to the one before."
     return [line, detection_table(measured["rows"])]
 
 

@@ -43,6 +43,7 @@ def test_the_document_has_the_paper_s_numbers_and_says_what_was_not_run(tmp_path
     section = text[text.index("## Object detection") :]
     assert "| ResNet-18 | + box refinement | 72 | 63.4 | 25.0 | 25.0 | 50.0 | 60.0 |" in section
     assert "Test parts of cells. These are neither the paper's images nor its network" in section
+    assert "Each row of a network adds to the one before." in section
     assert "### Not run here: the paper's recipes" in section
     assert "| 7 | ResNet-101 | VOC 07+12 | VOC 07 test | 76.4 | – |" in section
     assert "| 9 | ResNet-101 + box refinement | COCO train | COCO val | 49.9 | 29.9 |" in section

@@ -7,40 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.box_folders import VocFolder
-from PIL import Image
+from helpers.little_localizer_runs import RECIPE, write_squares
+from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.cli import evaluate, export, predict
 from resnet_keras.detection import LocalizationResult, Localizer
-from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.saved_run import read_run
 from resnet_keras.training import localization
 from resnet_keras.training.tasks import task_of
 from resnet_keras.training.trainer import train
-
-RECIPE: Recipe = RECIPES["localization"].replace(
-    weights=None, image_size=64, freeze_batch_norms=False, epochs=2, batch_size=4, batch_fraction=None, warmup_epochs=0
-)
-
-
-def write_squares(folder: Path, train: int = 12, test: int = 4) -> Path:
-    """Writes images with one bright rectangle, red or green, in VOC's layout."""
-    random, voc = np.random.default_rng(0), VocFolder(folder)
-    for index in range(train + test):
-        pixels = random.integers(0, 60, (64, 64, 3)).astype(np.uint8)
-        left, top = random.integers(0, 30, 2)
-        right, bottom = left + random.integers(14, 30), top + random.integers(14, 30)
-        pixels[top:bottom, left:right, index % 2] = 255
-        part = "train" if index < train else "test"
-        voc.add(
-            f"{part}{index}",
-            [(("red", "green")[index % 2], left + 1, top + 1, right, bottom)],
-            size=(64, 64),
-            part=part,
-        )
-        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{part}{index}.jpg", quality=95)
-    return folder
 
 
 def test_the_head_decides_the_task_and_its_fields() -> None:
@@ -79,3 +54,38 @@ def test_a_run_is_trained_evaluated_and_begun_from_and_predicts(
     begun = RECIPE.replace(epochs=1, weights=str(tmp_path / "run"))
     again = train(begun, tmp_path / "again", data_dir=data)
     assert isinstance(again, LocalizationResult)
+
+
+TWO_DEVICES = """
+import json, sys
+import keras
+import numpy as np
+import tensorflow as tf
+from helpers.little_localizer_runs import RECIPE
+from resnet_keras.data.opening import DataSource
+from resnet_keras.distributed.strategy import create_strategy
+from resnet_keras.training import localization
+from resnet_keras.training.image_size_phases import Phase
+
+recipe = RECIPE.replace(freeze_batch_norms=True)
+inputs = localization.open_inputs(recipe, DataSource(data_dir=sys.argv[1]), None, replicas=2)
+batches = inputs.data.batches(recipe, inputs.preprocessing, Phase(0, 2, 3, None), None, deterministic=True)
+found = []
+for strategy in (tf.distribute.get_strategy(), create_strategy(2)):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = localization.create_network(inputs)
+    losses = model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0).history
+    validation = inputs.data.validation(recipe, inputs.preprocessing, strategy)
+    found.append([losses, model.evaluate(validation, verbose=0, return_dict=True)])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_train_and_validate_as_one(tmp_path: Path) -> None:
+    one, two = json.loads(run_on_two_devices(TWO_DEVICES, write_squares(tmp_path / "squares", test=3)))
+    for own, other in zip(one, two, strict=True):
+        assert set(own) == {"loss", "accuracy", "localized"}
+        for name, values in own.items():
+            np.testing.assert_allclose(other[name], values, rtol=1e-4, err_msg=name)
