@@ -216,17 +216,18 @@ def _from_hub(source: str) -> Path:
 
 def _hub_weights(hub: ModuleType, name: str) -> list[Path]:
     """Returns the file of the weights, or the index of their shards and all shards."""
+    unreachable: Exception | None = None  # then other files may have been fetched before
     for file in _HUB_FILES:
         try:
-            found = Path(hub.hf_hub_download(name, file))
-        except hub.errors.EntryNotFoundError as error:
-            # There is no network, and it was not fetched before; but shards may have been.
-            if isinstance(error, hub.errors.LocalEntryNotFoundError) and file == _HUB_FILES[-1]:
-                raise
+            found = Path(hub.hf_hub_download(name, file, local_files_only=unreachable is not None))
+        except hub.errors.LocalEntryNotFoundError as error:  # after 23 seconds of trying
+            unreachable = unreachable or error
+            continue
+        except hub.errors.EntryNotFoundError:
             continue
         shards = sorted(set(weight_map(found).values())) if file.endswith(INDEX_SUFFIX) else []
         return [found, *(Path(hub.hf_hub_download(name, shard)) for shard in shards)]
-    raise FileNotFoundError(f"none of {', '.join(_HUB_FILES)} is in it")
+    raise unreachable or FileNotFoundError(f"none of {', '.join(_HUB_FILES)} is in it")
 
 
 def _hub_library(source: str) -> ModuleType:

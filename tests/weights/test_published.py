@@ -202,7 +202,7 @@ def test_any_error_of_the_hub_s_library_is_one_sentence(monkeypatch: pytest.Monk
     class ConnectTimeout(Exception):
         """As httpx has it, which is no OSError."""
 
-    def failing(*_: str) -> str:
+    def failing(*_: str, **__: bool) -> str:
         raise ConnectTimeout("timed out")
 
     monkeypatch.setattr(library, "hf_hub_download", failing)
@@ -285,8 +285,9 @@ def hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serv
     original = library.hf_hub_download
     folder = tmp_path / "hub"
 
-    def download(repository: str, name: str) -> str:
-        return original(repository, name, cache_dir=folder, endpoint=server.url)
+    def download(repository: str, name: str, local_files_only: bool = False) -> str:
+        places = {"cache_dir": folder, "endpoint": server.url}
+        return original(repository, name, local_files_only=local_files_only, **places)
 
     monkeypatch.setattr(library, "hf_hub_download", download)
     return server
@@ -394,6 +395,21 @@ def test_offline_the_error_says_what_to_get(hub: Server, monkeypatch: pytest.Mon
     with pytest.raises(FileNotFoundError, match=MISSING):
         published.fetch("hf://a/b")
     assert hub.asked == []
+
+
+def test_a_hub_that_cannot_be_reached_is_tried_for_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    asked: list[tuple[str, bool]] = []
+
+    def unreachable(name: str, file: str, local_files_only: bool = False) -> str:
+        asked.append((file, local_files_only))
+        raise library.errors.LocalEntryNotFoundError("not in the cache" if local_files_only else "no connection")
+
+    monkeypatch.setattr(library, "hf_hub_download", unreachable)
+    with pytest.raises(FileNotFoundError, match=f"{MISSING}.*Received: no connection"):
+        published.fetch("hf://a/b")
+    files = ["model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"]
+    assert asked == [(file, file != files[0]) for file in files]
 
 
 @pytest.mark.slow  # the hub's library tries for 20 seconds
