@@ -22,9 +22,15 @@ def training_part(
         strategy: The strategy; without several workers, the batches stay as they are.
         batches: The `own_rows` of each batch, enough for the epochs.
         batch_size: Images in a step over all replicas of all workers.
+
+    Raises:
+        ValueError: The batches have other rows.
     """
     if strategy is None or not spans_workers(strategy):
         return batches
+    rows = len(own_rows(strategy, batch_size))
+    if (found := tf.nest.flatten(batches.element_spec)[0].shape[0]) not in (None, rows):
+        raise ValueError(f"Expected the {rows} rows of this worker in each batch. Received: {found}")
     workers, replicas = worker_rank(strategy)[1], strategy.num_replicas_in_sync
 
     def own(_: tf.distribute.InputContext) -> tf.data.Dataset:

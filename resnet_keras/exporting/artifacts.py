@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.exporting.formats import FORMATS, Format
 from resnet_keras.exporting.layer_errors import LayerError, largest_errors, layer_errors
-from resnet_keras.exporting.litert import convert_to_litert, litert_conversion
+from resnet_keras.exporting.litert import convert_to_litert, has_memory_for, litert_conversion
 from resnet_keras.exporting.litert_metadata import add_metadata
-from resnet_keras.exporting.onnx_file import onnx_metadata, write_onnx
+from resnet_keras.exporting.onnx_file import onnx_conversion, onnx_metadata
 from resnet_keras.exporting.options import ExportOptions
 from resnet_keras.exporting.reference import Reference
 from resnet_keras.exporting.reuse import reuse_artifact
@@ -30,6 +30,7 @@ from resnet_keras.surgery.quantization import is_quantized
 
 _log = logging.getLogger(__name__)
 _LAYER_IMAGES = 16
+_CONVERSIONS = 3  # of floats, of integers, to ONNX
 _AGREEMENT_MARGIN = 0.01  # above the tolerance; up to there, the report has the errors of the layers
 
 
@@ -72,6 +73,10 @@ def write_and_verify(job: ExportJob, folder: Path) -> Iterator[Verification]:
                 if "saved_model" not in reused:
                     _write_saved_model(job, network, folder)
                 yield _verified(job, "saved_model", folder, process)
+        path, finish = folder / "float32.onnx", None
+        if "onnx" in job.formats and "onnx" not in reused:
+            side_by_side = has_memory_for(_CONVERSIONS, 4 * network.count_params())
+            finish = stack.enter_context(_onnx_conversion(job, network, path)) if side_by_side else None
         for name in itertools.chain([name for name in litert if name in reused], converted):
             if name not in reused:
                 add_metadata(litert[name], job.classifier)
@@ -79,12 +84,15 @@ def write_and_verify(job: ExportJob, folder: Path) -> Iterator[Verification]:
             if FORMATS[name].integer and verification.agreement < job.options.agreement + _AGREEMENT_MARGIN:
                 verification = _with_layer_errors(job, network, litert, verification)
             yield verification
-    if "onnx" in job.formats:
-        path = folder / "float32.onnx"
-        if "onnx" not in reused:
-            pixels, batch = job.options.pixels, job.options.batch
-            write_onnx(network, path, pixels=pixels, batch=batch, metadata=onnx_metadata(job.classifier))
-        yield _verified(job, "onnx", path)
+        if "onnx" in job.formats:
+            if "onnx" not in reused:
+                (finish or stack.enter_context(_onnx_conversion(job, network, path)))()
+            yield _verified(job, "onnx", path)
+
+
+def _onnx_conversion(job: ExportJob, network: keras.Model, path: Path) -> AbstractContextManager[Callable[[], None]]:
+    options, metadata = job.options, onnx_metadata(job.classifier)
+    return onnx_conversion(network, path, pixels=options.pixels, batch=options.batch, metadata=metadata)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import importlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -64,14 +65,35 @@ def write_onnx(
         MissingExtra: The packages of ONNX are not installed.
         ArtifactError: The converter failed; the message has its reason.
     """
+    with onnx_conversion(network, path, pixels=pixels, batch=batch, metadata=metadata) as finish:
+        finish()
+
+
+@contextmanager
+def onnx_conversion(
+    network: keras.Model,
+    path: Path,
+    *,
+    pixels: Literal["uint8", "float32"] = "uint8",
+    batch: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Iterator[Callable[[], None]]:
+    """Converts in the background; yields a function that waits until the file is written.
+
+    The arguments and errors are those of `write_onnx`.
+    """
     require_onnx()
     with files.scratch_folder() as scratch, ChildProcess("onnx_converter.py") as child:
         saved_model = scratch / "saved_model"
         _write_graph(network, saved_model, pixels, batch)
         job = {"saved_model": str(saved_model), "path": str(path), "opset": OPSET, "name": network.name}
         child.send({**job, "metadata": dict(metadata or {})})
-        done = child.receive("a network that converts to ONNX", path, "Leave the format out with --formats")
-        _log.info("converted to onnx in %.1f s, peak memory %.1f GB", done["seconds"], child.peak_memory() / 1e9)
+
+        def finish() -> None:
+            done = child.receive("a network that converts to ONNX", path, "Leave the format out with --formats")
+            _log.info("converted to onnx in %.1f s, peak memory %.1f GB", done["seconds"], child.peak_memory() / 1e9)
+
+        yield finish
 
 
 def onnx_metadata(classifier: Classifier) -> dict[str, str]:

@@ -12,6 +12,7 @@ from resnet_keras.data.evaluation_input import CACHE_BYTES, options
 from resnet_keras.data.image_ops import decode, normalize, stretched, whole
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.run_order import row_positions
 from resnet_keras.segmentation.mask_files import MaskSplit, read_mask
 
 
@@ -26,6 +27,7 @@ def mask_batches(
     scale: tuple[float, float] = (0.5, 2.0),
     flip: bool = True,
     deterministic: bool = True,
+    rows: range | None = None,
 ) -> tf.data.Dataset:
     """Returns the training batches of some epochs: shuffled, randomly scaled, cropped, and mirrored.
 
@@ -44,6 +46,7 @@ def mask_batches(
         scale: Range of the random scale; (1, 1) for none.
         flip: Whether half of the images are mirrored.
         deterministic: Whether batches keep this order even if that means waiting for an image.
+        rows: Rows of each batch that are returned; all if `None`. Others are not read.
 
     Returns:
         A data set of float32 (batch, *image_size, C) and int32 (batch, *image_size).
@@ -66,8 +69,9 @@ def mask_batches(
         image, mask = _decoded(split, images[chosen], masks[chosen], preprocessing.channels)
         return _augmented(image, mask, split, preprocessing, tf.stack([order[0], position]), scale, flip)
 
-    positions = tf.data.Dataset.range(first_step * batch_size, epochs * steps * batch_size)
-    pairs = mapped(positions, augmented).batch(batch_size, drop_remainder=True)
+    own = range(batch_size) if rows is None else rows
+    positions = row_positions(batch_size, own, first_step, epochs * steps)
+    pairs = mapped(positions, augmented).batch(len(own), drop_remainder=True)
     return pairs.with_options(options(deterministic=deterministic)).prefetch(tf.data.AUTOTUNE)
 
 

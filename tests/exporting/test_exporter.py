@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -493,6 +494,48 @@ def test_one_process_converts_all_formats(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(("side", "images"), [(32, 64), (96, 56), (224, 10), (1024, 8)])
 def test_fewer_images_are_computed_at_once_the_larger_they_are(side: int, images: int) -> None:
     assert images_per_call(np.zeros((1, side, side, 3), np.uint8)) == images
+
+
+@pytest.mark.parametrize(
+    ("formats", "weight_bytes", "memory", "calibrated", "groups"),
+    [
+        ("float32 float16 int8", 33 << 20, True, True, [["float32", "float16"], ["int8"]]),
+        ("float32 int8 int16", 33 << 20, True, True, [["float32", "int8"], ["int16"]]),
+        ("float32 int8", 32 << 20, True, True, [["float32", "int8"]]),
+        ("float32 int8", 33 << 20, False, True, [["float32", "int8"]]),
+        ("float32 int8", 33 << 20, True, False, [["float32", "int8"]]),
+        ("float32 float16", 33 << 20, True, True, [["float32", "float16"]]),
+        ("int8", 33 << 20, True, True, [["int8"]]),
+    ],
+)
+def test_formats_of_a_large_network_are_converted_by_two_processes_where_memory_allows(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    formats: str,
+    weight_bytes: int,
+    memory: bool,
+    calibrated: bool,
+    groups: list[list[str]],
+) -> None:
+    monkeypatch.setattr(litert, "has_memory_for", lambda conversions, size: memory)
+    asked = {name: tmp_path / f"{name}.tflite" for name in formats.split()}
+    assert [list(each) for each in litert._groups(asked, weight_bytes, calibrated=calibrated)] == groups
+
+
+def test_conversions_side_by_side_need_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litert.psutil, "virtual_memory", lambda: SimpleNamespace(available=5 << 30))
+    assert litert.has_memory_for(2, 102_000_000)  # of 2.3 GB each
+    assert not litert.has_memory_for(3, 102_000_000)
+
+
+@pytest.mark.slow
+def test_floats_and_integers_are_converted_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litert, "_LARGE_BYTES", 0)
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(5)])
+    files = {name: tmp_path / f"{name}.tflite" for name in ("float32", "int8", "float16")}
+    with litert.litert_conversion(model, pixels(8, 1, 4), files) as converted:
+        assert list(converted) == ["float32", "float16", "int8"]
+    assert all(file.is_file() for file in files.values())
 
 
 def test_the_converter_needs_nothing_of_this_package() -> None:

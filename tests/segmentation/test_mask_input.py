@@ -75,6 +75,15 @@ def test_order_and_windows_are_functions_of_seed_and_step(split: MaskSplit) -> N
     assert not np.array_equal(complete[0][0], other[0][0])
 
 
+def test_the_rows_of_workers_are_the_batches_of_one_process(split: MaskSplit) -> None:
+    whole = list(mask_batches(split, PIXELS, batch_size=2, seed=3).as_numpy_iterator())
+    for row in range(2):
+        own = mask_batches(split, PIXELS, batch_size=2, seed=3, rows=range(row, row + 1)).as_numpy_iterator()
+        for (images, masks), (all_images, all_masks) in zip(own, whole, strict=True):
+            np.testing.assert_array_equal(images, all_images[row : row + 1])
+            np.testing.assert_array_equal(masks, all_masks[row : row + 1])
+
+
 def test_whole_images_come_in_order_with_masks_of_full_size(split: MaskSplit) -> None:
     small = Preprocessing(image_size=(12, 16), channels=3, mean=(10.0,) * 3, std=(2.0,) * 3)
     found = list(whole_images(split, small))
