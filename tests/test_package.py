@@ -99,7 +99,7 @@ ORDER = {
         *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data", "model"),
         *("continuation", "inputs", "task", "classification", "mask_data", "mask_training", "box_data", "detection"),
         *("localization_data", "localization"),
-        *("tasks", "tensorboard_log", "run_warnings", "run_plan"),
+        *("tasks", "epoch_measures", "tensorboard_log", "run_warnings", "run_plan"),
         *("state", "loop", "trainer"),
     ),
     "exporting": (

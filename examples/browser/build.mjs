@@ -9,7 +9,7 @@ import { fixBatch } from "./batch_of_one.mjs";
 const HERE = dirname(fileURLToPath(import.meta.url));
 const DIST = join(HERE, "dist");
 const LITERT = join(HERE, "node_modules", "@litertjs");
-const PAGE = ["index.html", "main.js", "preprocessing.js"];
+const PAGE = ["index.html", "main.js", "detection.js", "preprocessing.js"];
 // The runtime takes the first where the browser has relaxed SIMD, else the second.
 const RUNTIME = ["litert_wasm_internal", "litert_wasm_compat_internal"];
 
@@ -18,8 +18,9 @@ function build(folder, wanted) {
   if (!existsSync(report)) {
     throw new Error(`Expected the folder of an export, with an export.json. Received: ${folder}`);
   }
-  const { model, class_names, preprocessing, artifacts } = JSON.parse(readFileSync(report, "utf8"));
-  const models = artifacts.filter(({ file }) => file.endsWith(".tflite") && existsSync(join(folder, file)));
+  const { model, class_names, preprocessing, artifacts, fit } = JSON.parse(readFileSync(report, "utf8"));
+  const files = artifacts.map(({ file, path }) => ({ file: file ?? path })); // of a classifier, and of a detector
+  const models = files.filter(({ file }) => file.endsWith(".tflite") && existsSync(join(folder, file)));
   const chosen = wanted ? models.find(({ file }) => file === wanted) : models[0];
   if (!chosen) {
     const names = models.map(({ file }) => file).join(", ") || "a .tflite file";
@@ -38,7 +39,8 @@ function build(folder, wanted) {
   for (const name of RUNTIME) {
     for (const type of ["js", "wasm"]) copy(join(LITERT, "core", "wasm", `${name}.${type}`), `litert/${name}.${type}`);
   }
-  writeFileSync(join(DIST, "about.json"), JSON.stringify({ model, file: chosen.file, class_names, preprocessing }));
+  const about = { model, file: chosen.file, class_names, preprocessing, detector: fit !== undefined, fit };
+  writeFileSync(join(DIST, "about.json"), JSON.stringify(about));
   return chosen.file;
 }
 

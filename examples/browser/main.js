@@ -1,6 +1,7 @@
 // Runs the model that about.json describes on each image that is dropped or chosen.
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 
+import { draw, inputsOf, objectsIn, sure } from "./detection.js";
 import { seen } from "./preprocessing.js";
 
 const SHOWN_CLASSES = 5;
@@ -69,41 +70,72 @@ async function medianTime(run) {
   return samples.sort((a, b) => a - b)[samples.length >> 1];
 }
 
-/** Lists the most probable classes, with a bar each. */
-function list(probabilities, names) {
-  const best = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN_CLASSES);
-  const rows = best.map((index) => {
+/** Lists names and their probabilities, with a bar each. */
+function list(named) {
+  const rows = named.map(([name, probability]) => {
     const row = document.createElement("li");
-    const percentage = `${(100 * probabilities[index]).toFixed(1)} %`;
-    for (const text of [names[index], percentage]) {
+    for (const text of [name, `${(100 * probability).toFixed(1)} %`]) {
       row.appendChild(document.createElement("span")).textContent = text;
     }
-    row.style.setProperty("--probability", probabilities[index]);
+    row.style.setProperty("--probability", probability);
     return row;
   });
   element("classes").replaceChildren(...rows);
+}
+
+/** Returns the most probable classes, with their probabilities. */
+function best(probabilities, names) {
+  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+  return order.slice(0, SHOWN_CLASSES).map((index) => [names[index], probabilities[index]]);
+}
+
+function show(image) {
+  const canvas = element("seen");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** Shows the answer, then the median time of a run, and returns it in milliseconds. */
+async function timed(run) {
+  element("time").textContent = "…";
+  element("answer").hidden = false;
+  await new Promise((resolve) => setTimeout(resolve, 30)); // lets the browser paint
+  const milliseconds = await medianTime(run);
+  element("time").textContent = `${Number(milliseconds.toPrecision(2))} ms`;
+  return milliseconds;
 }
 
 /** Shows what the model sees of an image, its classes and the time; returns them. */
 async function classify(file, model, about) {
   if (!file) throw new Error("Expected an image file. Received: none");
   const image = seen(await decoded(file), about.preprocessing);
-  const canvas = element("seen");
-  [canvas.width, canvas.height] = [image.width, image.height];
-  canvas.getContext("2d").putImageData(image, 0, 0);
-
+  show(image);
   const pixels = tensor(image, about.preprocessing.channels, model);
   try {
     const probabilities = await probabilitiesOf(model, pixels);
-    list(probabilities, about.class_names);
-    element("time").textContent = "…";
-    element("answer").hidden = false;
-    await new Promise((resolve) => setTimeout(resolve, 30)); // lets the browser paint
-    const milliseconds = await medianTime(() => probabilitiesOf(model, pixels));
-    element("time").textContent = `${Number(milliseconds.toPrecision(2))} ms`;
+    list(best(probabilities, about.class_names));
+    const milliseconds = await timed(() => probabilitiesOf(model, pixels));
     return { image: file.name, probabilities, milliseconds };
   } finally {
     pixels.delete();
+  }
+}
+
+/** Shows an image with the objects that the model finds in it, and the time; returns all of them. */
+async function detect(file, model, about) {
+  if (!file) throw new Error("Expected an image file. Received: none");
+  const image = await decoded(file);
+  const given = inputsOf(image, about);
+  try {
+    const objects = await objectsIn(image, model, given);
+    const shown = sure(objects);
+    draw(show(image), shown, about.class_names);
+    list(shown.slice(0, SHOWN_CLASSES).map(({ label, score }) => [about.class_names[label], score]));
+    const milliseconds = await timed(() => objectsIn(image, model, given));
+    return { image: file.name, objects, milliseconds };
+  } finally {
+    for (const tensor of Object.values(given.inputs)) tensor.delete();
   }
 }
 
@@ -124,6 +156,8 @@ async function start() {
   const about = await (await fetched("about.json")).json();
   document.title = element("model").textContent = about.model;
   element("file").textContent = about.file;
+  element("caption").textContent = about.detector ? "objects with a score of 50 % and more" : "what the model sees";
+  const answer = about.detector ? detect : classify;
   const bytes = new Uint8Array(await (await fetched(about.file)).arrayBuffer());
   await loadRuntime();
   const model = await loadAndCompile(bytes, { accelerator: "wasm" });
@@ -132,7 +166,7 @@ async function start() {
   const take = (file) => {
     last = last.then(async () => {
       say("busy", "");
-      const result = await classify(file, model, about).catch((error) => ({ error: error.message }));
+      const result = await answer(file, model, about).catch((error) => ({ error: error.message }));
       element("result").textContent = JSON.stringify(result);
       if (result.error) element("answer").hidden = true;
       say("ready", result.error ?? "");

@@ -23,6 +23,40 @@ export function seen({ data, width, height }, preprocessing) {
   return new ImageData(along(narrow, down, columns, 1, 1, columns), columns, rows);
 }
 
+/**
+ * Returns an image on the canvas of a detector: resized without antialiasing to its upper left, 0 elsewhere; and the
+ * height and width that it has there. RGBA of any size -> floats (rows, columns, channels).
+ */
+export function placed({ data, width, height }, { image_size: [rows, columns], channels }, fit) {
+  let scale = Math.min(rows / height, columns / width);
+  if (fit) scale = Math.min(scale, fit[0] / Math.min(height, width), fit[1] / Math.max(height, width));
+  const size = [height, width].map((length) => Math.max(Math.floor(length * scale), 1));
+  const down = corners(height, size[0]);
+  const across = corners(width, size[1]);
+  const from = channels === 1 ? gray(data) : data;
+  const pixels = new Float32Array(rows * columns * channels);
+  const at = (row, column, channel) => from[4 * (row * width + column) + channel];
+  down.forEach(([upper, lower, y], row) => {
+    across.forEach(([left, right, x], column) => {
+      for (let channel = 0; channel < channels; channel++) {
+        const top = at(upper, left, channel) + (at(upper, right, channel) - at(upper, left, channel)) * x;
+        const bottom = at(lower, left, channel) + (at(lower, right, channel) - at(lower, left, channel)) * x;
+        pixels[channels * (row * columns + column) + channel] = top + (bottom - top) * y;
+      }
+    });
+  });
+  return { pixels, size };
+}
+
+/** Returns, for each pixel of an axis that is resized without antialiasing, its two neighbors and where it is between. */
+function corners(length, scaled) {
+  return Array.from({ length: scaled }, (_, i) => {
+    const place = ((i + 0.5) * length) / scaled - 0.5;
+    const first = Math.floor(place);
+    return [Math.max(first, 0), Math.min(first + 1, length - 1), place - first];
+  });
+}
+
 /** Returns the height and width that an image is resized to before its center is taken. */
 function scaledSize(height, width, { image_size: [rows, columns], shorter_side: side }) {
   if (side !== null) {

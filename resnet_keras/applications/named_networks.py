@@ -141,6 +141,19 @@ def network_and_weights(
     return row, found
 
 
+def check_one_source(weights: object, backbone_weights: object) -> None:
+    """Checks that a network with a head of its own gets weights of the whole or of its backbone.
+
+    Raises:
+        ValueError: It gets both.
+    """
+    if weights is not None and backbone_weights is not None:
+        raise ValueError(
+            "Expected `weights` of the whole network or `backbone_weights`, not both. "
+            f"Received: weights={weights!r}, backbone_weights={backbone_weights!r}"
+        )
+
+
 def _fitting(
     found: ImportedWeights, include_top: bool, input_tensor: Any, input_shape: tuple | None, classes: int | None
 ) -> tuple[tuple | None, int | None]:

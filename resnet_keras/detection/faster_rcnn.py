@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import keras
 
-from resnet_keras.applications.named_networks import build_with_weights
+from resnet_keras.applications.named_networks import build_with_weights, check_one_source, network_and_weights
 from resnet_keras.checks.fields import check_counts, suggest_arguments
 from resnet_keras.detection.catalog import DetectorArchitecture, detector_architecture
 from resnet_keras.detection.context_layers import ImageBoxes
@@ -20,7 +20,6 @@ from resnet_keras.surgery.feature_maps import features, split
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.loading import load_weights
-from resnet_keras.weights.sources import open_weights
 
 Weights: TypeAlias = "str | Path | keras.Model | ImportedWeights | None"
 
@@ -73,18 +72,9 @@ def FasterRCNN(
     """
     check_counts(classes=classes, batch_size=batch_size)
     row = detector_architecture(detector) if isinstance(detector, str) else detector
-    network = architecture(backbone) if isinstance(backbone, str) else backbone
-    _check(row, network, input_shape)
-    if weights is not None and backbone_weights is not None:
-        raise ValueError(
-            "Expected `weights` of the whole network or `backbone_weights`, not both. "
-            f"Received: weights={weights!r}, backbone_weights={backbone_weights!r}"
-        )
-    found = weights
-    if weights is not None and not isinstance(weights, ImportedWeights):
-        found = open_weights(weights, network.name)
-    if isinstance(found, ImportedWeights) and isinstance(backbone, str):
-        network = network.following(found.conventions)
+    _check(row, architecture(backbone) if isinstance(backbone, str) else backbone, input_shape)
+    check_one_source(weights, backbone_weights)
+    network, found = network_and_weights(backbone, weights)
     images = keras.Input(input_shape, batch_size=batch_size, name="images")
     body = build_with_weights(
         network if found is not None else backbone,

@@ -9,16 +9,14 @@ from typing import TypeAlias
 import keras
 from keras import layers
 
-from resnet_keras.applications.named_networks import build_with_weights
+from resnet_keras.applications.named_networks import build_with_weights, check_one_source, network_and_weights
 from resnet_keras.checks.fields import check_counts, suggest_arguments
 from resnet_keras.detection.boxes import Weights as BoxWeights
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.blocks import HEAD
-from resnet_keras.networks.catalog import architecture
 from resnet_keras.weights.dense_heads import BOX_OFFSETS
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.loading import load_weights
-from resnet_keras.weights.sources import open_weights
 
 Weights: TypeAlias = "str | Path | keras.Model | ImportedWeights | None"
 
@@ -62,15 +60,8 @@ def LocalizationNetwork(
         FileNotFoundError: A file of weights does not exist.
     """
     check_counts(classes=classes, box_channels=box_channels)
-    if weights is not None and backbone_weights is not None:
-        raise ValueError(
-            "Expected `weights` of the whole network or `backbone_weights`, not both. "
-            f"Received: weights={weights!r}, backbone_weights={backbone_weights!r}"
-        )
-    network = architecture(backbone) if isinstance(backbone, str) else backbone
-    found = weights
-    if weights is not None and not isinstance(weights, ImportedWeights):
-        found = open_weights(weights, network.name)
+    check_one_source(weights, backbone_weights)
+    network, found = network_and_weights(backbone, weights)
     images = keras.Input(input_shape, name="images")
     body = build_with_weights(
         network if found is not None else backbone,

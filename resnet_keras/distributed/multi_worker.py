@@ -93,8 +93,9 @@ def _building_from_own_batch(model: keras.Model, strategy: tf.distribute.Strateg
     def build(iterator: Any = None, data_batch: Any = None) -> None:
         if iterator is not None:
             _, _, batches = next(iter(iterator))
-            own = [strategy.experimental_local_results(part)[0] for part in next(batches)]
-            data_batch = tuple(own)
+            data_batch = tf.nest.map_structure(
+                lambda part: strategy.experimental_local_results(part)[0], tuple(next(batches))
+            )
         with strategy.scope():
             build_from_batch(model, data_batch)
 

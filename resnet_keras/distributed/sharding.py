@@ -86,6 +86,35 @@ def validation_part(
     return strategy.distribute_datasets_from_function(own)
 
 
+def validation_everywhere(
+    strategy: tf.distribute.Strategy | None,
+    images: int,
+    batches_of: Callable[[int], tf.data.Dataset],
+    batch_size: int,
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """Returns all images for every worker; for measures that are no mean of those of the workers, as mean IoU.
+
+    Args:
+        strategy: The strategy; without several workers, Keras spreads the batches.
+        images: Number of images.
+        batches_of: Returns their batches, given a batch size.
+        batch_size: Largest number of images in a step over all replicas of all workers.
+
+    Raises:
+        ValueError: A worker has more replicas than there are images.
+    """
+    if strategy is None or not spans_workers(strategy):
+        return batches_of(shared_batch(images, batch_size, strategy.num_replicas_in_sync if strategy else 1))
+    local = strategy.num_replicas_in_sync // worker_rank(strategy)[1]
+    if images < local:
+        raise ValueError(f"Expected a test image for each of the {local} replicas. Received: {images}")
+    most = max(batch_size // strategy.num_replicas_in_sync, 1)
+    # Each replica of a worker takes a batch of its own, so their number has to be a multiple of that of the replicas.
+    fitting = (size for size in range(most, 0, -1) if -(-images // size) % local == 0)
+    size = next(fitting, -(-images // local))
+    return strategy.distribute_datasets_from_function(lambda _: batches_of(size))
+
+
 def replica_batch(images: int, batch_size: int, replicas: int) -> int:
     """Returns a batch size with which `replicas`, each with every `replicas`-th image, have equally many batches.
 

@@ -132,7 +132,8 @@ class AverageStatistics(keras.callbacks.Callback):
         """Averages now. With several workers, all must call it."""
         if self.strategy is None:
             return
-        statistics = [v for layer in flat_layers(self.model) for v in layer.non_trainable_variables]
+        variables = [v for layer in flat_layers(self.model) for v in layer.non_trainable_variables]
+        statistics = [v for v in variables if "float" in v.dtype]  # others are states of random generators, all equal
         replica_values = [self.strategy.experimental_local_results(variable.value) for variable in statistics]
         means = [tf.reduce_mean(tf.stack([copy.read_value() for copy in group]), axis=0) for group in replica_values]
         if means and spans_workers(self.strategy):

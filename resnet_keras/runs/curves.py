@@ -27,7 +27,7 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
 
     Both axes are logarithmic, so that an error of 8 % and one of 0.5 % can be read. The training error is the mean
     during the epoch, on augmented images. Zeros are drawn at the lower end of the axis, which is then labeled 0. Runs
-    of segmentation have their mean IoU instead of the error, on a linear axis.
+    of segmentation have their mean IoU instead of the error, and those of detection AP50, on a linear axis.
 
     Args:
         histories: Rows by epoch of each run. Validation may be missing in some epochs, or in all.
@@ -43,8 +43,10 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
         names = {name for history in histories for row in history for name in row}
         if "mean_iou" in names:
             drawn[0] = ("mean_iou", None, "mean IoU, %")
+        elif "val_ap50" in names:
+            drawn = [("ap50", None, "AP50, %"), ("loss", _LEAST_LOSS, "loss")]
         elif names and "accuracy" not in names:
-            drawn = [("loss", _LEAST_LOSS, "loss")]  # of a detector
+            drawn = [("loss", _LEAST_LOSS, "loss")]  # of a detector without validation
         for axes, (quantity, least, label) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
             _draw(axes, histories, quantity, least)
             axes.set(xlabel="epoch", ylabel=label)

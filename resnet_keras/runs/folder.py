@@ -220,7 +220,7 @@ class RunFolder:
             figure.savefig(aside, dpi=120)
 
     def _title(self, history: History) -> str:
-        """Returns the name of the run, its network, and the last test error or mean IoU."""
+        """Returns the name of the run, its network, and the last test error, mean IoU, or AP50."""
         file = self.path / "recipe.json"
         recipe = self._read(file.name) if file.is_file() else {}
         network = recipe.get("network")
@@ -230,6 +230,8 @@ class RunFolder:
             parts.append(f"test error {1 - tested['val_accuracy']:.2%} after epoch {tested['epoch']:.0f}")
         if overlap := next((row for row in reversed(history) if "val_mean_iou" in row), None):
             parts.append(f"test mean IoU {overlap['val_mean_iou']:.2%} after epoch {overlap['epoch']:.0f}")
+        if found := next((row for row in reversed(history) if "val_ap50" in row), None):
+            parts.append(f"test AP50 {found['val_ap50']:.2%} after epoch {found['epoch']:.0f}")
         return ", ".join(part for part in parts if part)
 
     def _read(self, name: str) -> dict[str, Any]:

@@ -243,4 +243,6 @@ def _unfinished_cells(run: SavedRun) -> tuple[object, ...]:
     error = f"{100 * (1 - tested[-1]):.2f}" if tested else "–"
     if overlap := run.column("val_mean_iou"):
         error = f"mean IoU {100 * overlap[-1]:.2f}"
+    if found := run.column("val_ap50"):
+        error = f"AP50 {100 * found[-1]:.2f}"
     return run.path, run.name, run.recipe.seed, run.progress, error

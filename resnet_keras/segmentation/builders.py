@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import layers
 
-from resnet_keras.applications.named_networks import build_with_weights, network_and_weights
+from resnet_keras.applications.named_networks import build_with_weights, check_one_source, network_and_weights
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.segmentation.heads import deeplab_head, fcn_head, unet_decoder
 from resnet_keras.surgery.feature_maps import features
@@ -212,11 +212,7 @@ def _with_backbone(
 ) -> keras.Model:
     if isinstance(classes, bool) or classes < 1:
         raise ValueError(f"Expected `classes` to be at least 1. Received: {classes!r}")
-    if weights is not None and backbone_weights is not None:
-        raise ValueError(
-            "Expected `weights` of the whole network or `backbone_weights`, not both. "
-            f"Received: weights={weights!r}, backbone_weights={backbone_weights!r}"
-        )
+    check_one_source(weights, backbone_weights)
     row, found = network_and_weights(backbone, weights)
     network: str | Architecture = row if found is not None else backbone
     body = build_with_weights(

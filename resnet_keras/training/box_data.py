@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from resnet_keras import files
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.detection.average_precision import coco_average_precision
 from resnet_keras.detection.box_input import (
     BoxAugmentation,
     box_batches,
@@ -42,17 +43,20 @@ _COLORS = ("red", "lime", "blue", "yellow", "magenta", "cyan", "orange", "white"
 class BoxData:
     """Images with boxes to train and to evaluate on.
 
-    There is no validation: the losses of a detector are over random samples, and average precision is taken at the end.
+    Keras does not validate: the losses of a detector are over random samples. `epoch_measures` has the average
+    precision.
 
     Attributes:
         train_split: Images to train on.
         test_split: Images to evaluate on at the end.
         fit: Shorter and longest side of images on the canvas; see `box_batches`.
+        validation_split: Images that epochs are validated on; the test images if `None`.
     """
 
     train_split: BoxSplit
     test_split: BoxSplit
     fit: tuple[int, int] | None
+    validation_split: BoxSplit | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -75,8 +79,10 @@ class BoxData:
         names, splits = self.class_names, (self.train_split, self.test_split)
         listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         images, boxes = (sum(getattr(each, f"skipped_{kind}") for each in splits) for kind in ("images", "boxes"))
+        validated = f", {len(self.validation_split):,} others for the epochs" if self.validation_split else ""
         skipped = f"; {images} images and {boxes} boxes left out" if images or boxes else ""
-        return f"{len(names):,} classes ({listed}); {self.size}; {len(self.test_split):,} images for the test{skipped}"
+        test = f"{len(self.test_split):,} images for the test{validated}"
+        return f"{len(names):,} classes ({listed}); {self.size}; {test}{skipped}"
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns class names, numbers, and hashes of images and boxes; see `data_fingerprint`."""
@@ -116,6 +122,22 @@ class BoxData:
 
     def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> None:
         """Returns nothing: see the class."""
+
+    def epoch_measures(self, detector: Detector, recipe: Recipe, after_batch: Callable[[], None]) -> dict[str, float]:
+        """Returns COCO's average precision of a detector on the images that epochs are validated on.
+
+        Args:
+            detector: Network with its weights of the moment.
+            recipe: Recipe of the run.
+            after_batch: Called after each batch.
+        """
+        split = self.test_split if self.validation_split is None else self.validation_split
+        found = []
+        for batch in canvas_batches(split, detector.preprocessing, recipe.data.batch_size, fit=self.fit):
+            found.extend(detector.find(batch))
+            after_batch()
+        result = coco_average_precision(split, found)
+        return {"ap": result.ap or 0.0, "ap50": result.ap50 or 0.0}
 
     def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
         """Returns `count` training images on their canvas, normalized: float32 (N, H, W, C)."""
@@ -163,7 +185,9 @@ class BoxData:
 
     def explain_errors(self) -> AbstractContextManager[None]:
         """Returns a context that names broken images in TensorFlow's errors."""
-        return explain_undecodable(self.train_split, self.test_split)
+        return explain_undecodable(
+            self.train_split, self.test_split, *([self.validation_split] if self.validation_split else [])
+        )
 
 
 def evenly(split: BoxSplit, count: int) -> BoxSplit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def open_inputs(
     train, test = open_training_boxes(source, recipe.data.dataset)
     if recipe.data.train_images:
         train = evenly(train, recipe.data.train_images)
-    data = BoxData(train, test, recipe.detection.fit)
+    validation = _open_validation_boxes(source, recipe.data.dataset, train)
+    data = BoxData(train, test, recipe.detection.fit, validation)
     _log.info(f"{recipe.data.dataset if train.records else source.data_dir}: {data.description}")
     whole, recipe = recipe, with_smaller_batches(recipe, len(train), replicas)
     steps = data.steps(recipe)  # before weights are downloaded
@@ -79,6 +81,16 @@ def open_training_boxes(source: DataSource, name: str = "folder") -> tuple[BoxSp
     return train, test
 
 
+def _open_validation_boxes(source: DataSource, name: str, train: BoxSplit) -> BoxSplit | None:
+    """Opens the part that epochs are validated on, if there is one beside those of training and test."""
+    part = run_part(parts_of_boxes(name, source), "validation")
+    if part is None:
+        return None
+    split = open_part_of_boxes(name, part, source, class_names=train.class_names)
+    split = without_broken_images(split) if source.on_corrupt == "skip" else split
+    return split if split.boxes else None
+
+
 def create_network(inputs: TrainingInputs, *, steps_per_execution: int = 1) -> keras.Model:
     """Returns a network of the losses of Faster R-CNN, compiled."""
     recipe, settings = inputs.recipe, inputs.recipe.detection
@@ -109,16 +121,29 @@ def create_network(inputs: TrainingInputs, *, steps_per_execution: int = 1) -> k
     return model
 
 
+def epoch_measures(inputs: TrainingInputs, model: keras.Model) -> Callable[[Callable[[], None]], dict[str, float]]:
+    """Returns what measures the average precision on the images that epochs are validated on.
+
+    The losses of a detector are over random samples of its proposals, so they would say little of other images.
+    """
+    made: list[tuple[Detector, keras.Model]] = []
+
+    def measured(after_batch: Callable[[], None]) -> dict[str, float]:
+        assert isinstance(inputs.data, BoxData)
+        if not made:  # once, because the first batch traces the detector
+            made.append(_detector_and_training_network(inputs))
+        detector, training = made[0]
+        training.set_weights(model.get_weights())
+        return inputs.data.epoch_measures(detector, inputs.recipe, after_batch)
+
+    return measured
+
+
 def finished(inputs: TrainingInputs, model: keras.Model) -> Detector:
     """Returns a detector with the trained weights."""
-    recipe = inputs.recipe
-    with precision(recipe.optimization.precision):
-        detector = _detector(inputs, with_weights=False)
-        assert isinstance(inputs.data, BoxData)
-        most_boxes = most_boxes_of(inputs.data.train_split)
-        training = training_network(detector, inputs.preprocessing.image_size, most_boxes=most_boxes)
+    detector, training = _detector_and_training_network(inputs)
     training.set_weights(model.get_weights())
-    return Detector(detector, inputs.preprocessing, inputs.data.class_names, recipe.detection.fit)
+    return detector
 
 
 def load(path: Path) -> Detector:
@@ -140,6 +165,17 @@ def detector_row(recipe: Recipe) -> DetectorArchitecture:
         "frozen_batch_norm": recipe.network.freeze_batch_norms,
     }
     return row.replace(**{name: value for name, value in changes.items() if value is not None})
+
+
+def _detector_and_training_network(inputs: TrainingInputs) -> tuple[Detector, keras.Model]:
+    """Returns a detector, and a network of its losses that takes the weights of a run's network."""
+    with precision(inputs.recipe.optimization.precision):
+        detector = _detector(inputs, with_weights=False)
+        assert isinstance(inputs.data, BoxData)
+        most_boxes = most_boxes_of(inputs.data.train_split)
+        training = training_network(detector, inputs.preprocessing.image_size, most_boxes=most_boxes)
+    fit = inputs.recipe.detection.fit
+    return Detector(detector, inputs.preprocessing, inputs.data.class_names, fit), training
 
 
 def _detector(inputs: TrainingInputs, *, with_weights: bool = True) -> keras.Model:

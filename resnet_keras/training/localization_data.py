@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.detection.box_input import BoxAugmentation, box_batches
@@ -18,8 +17,8 @@ from resnet_keras.detection.localization_input import canvas_box, largest_boxes,
 from resnet_keras.detection.localization_measures import LocalizationResult
 from resnet_keras.detection.localization_network import CANVAS_WEIGHTS
 from resnet_keras.detection.localizer import Localizer
-from resnet_keras.distributed.sharding import own_rows, shared_batch, training_part
-from resnet_keras.distributed.strategy import Strategy, replicas
+from resnet_keras.distributed.sharding import own_rows, training_part, validation_everywhere
+from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training.box_data import BoxData, drawn_boxes
 from resnet_keras.training.data import unnormalized
@@ -87,11 +86,12 @@ class LocalizationData:
         )
         return training_part(strategy, with_targets(batches, preprocessing), recipe.data.batch_size)
 
-    def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> tf.data.Dataset:
+    def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> Any:
         """Returns the test images on their canvas, with the class and the box of the largest object."""
         split = largest_boxes(self.boxes.test_split)
-        size = shared_batch(len(split), recipe.data.batch_size, replicas(strategy))
-        return target_batches(split, preprocessing, size)
+        return validation_everywhere(
+            strategy, len(split), lambda size: target_batches(split, preprocessing, size), recipe.data.batch_size
+        )
 
     def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
         """Returns `count` training images on their canvas, normalized: float32 (N, H, W, C)."""

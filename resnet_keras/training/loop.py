@@ -21,6 +21,7 @@ from resnet_keras.runs.folder import RunFolder
 from resnet_keras.runs.results import Result, read_result
 from resnet_keras.training.callbacks import CheckpointWriter, HistoryWriter, ProgressTracker, WorkerSync
 from resnet_keras.training.ema import ValidateAverage
+from resnet_keras.training.epoch_measures import EpochMeasures
 from resnet_keras.training.errors import StallWatchdog
 from resnet_keras.training.image_size_phases import phases
 from resnet_keras.training.inputs import TrainingInputs
@@ -28,6 +29,7 @@ from resnet_keras.training.preemption import PreemptionHandler
 from resnet_keras.training.progress import ProgressMessages
 from resnet_keras.training.run_warnings import run_warnings
 from resnet_keras.training.state import TrainingState, create_state
+from resnet_keras.training.task import EpochMeasure
 from resnet_keras.training.tasks import task_of
 from resnet_keras.training.tensorboard_log import write_start
 from resnet_keras.training.user_callbacks import UserCallbacks
@@ -93,7 +95,8 @@ def run_training(
         for warning in run_warnings(inputs, distribution.replicas(strategy)):
             _log.warning("warning: %s", warning)
     tracker = ProgressTracker(progress, inputs.recipe, inputs.steps, state.counters, checkpoints)
-    callbacks = _create_callbacks(tracker, state, folder, strategy, options, preemption, tensors)
+    measure = task_of(inputs.recipe).epoch_measures(inputs, state.model)
+    callbacks = _create_callbacks(tracker, state, folder, strategy, options, preemption, tensors, measure)
     with preemption.deferred(), closing(callbacks.watchdog):
         _fit(inputs, state, folder, strategy, options, tracker, callbacks)
     if state.average:
@@ -106,6 +109,7 @@ class _Callbacks:
     """The callbacks of a run, in the order in which Keras calls them."""
 
     statistics: distribution.AverageStatistics
+    measures: EpochMeasures | None
     tracker: ProgressTracker
     writer: CheckpointWriter
     history: HistoryWriter
@@ -121,8 +125,9 @@ class _Callbacks:
 
     def in_evaluate(self) -> list[keras.callbacks.Callback]:
         """Returns those that a validation outside `fit` needs."""
-        average = [self.average] if self.average else []
-        return [self.statistics, self.tracker, self.writer, self.history, self.messages, *average, self.watchdog]
+        measures, average = ([each] if each else [] for each in (self.measures, self.average))
+        first = [self.statistics, *measures, self.tracker]
+        return [*first, self.writer, self.history, self.messages, *average, self.watchdog]
 
 
 def _create_callbacks(
@@ -133,6 +138,7 @@ def _create_callbacks(
     options: LoopOptions,
     preemption: PreemptionHandler,
     restored: dict[str, np.ndarray],
+    measure: EpochMeasure | None,
 ) -> _Callbacks:
     statistics = distribution.AverageStatistics(strategy)
     statistics.set_model(state.model)
@@ -140,22 +146,29 @@ def _create_callbacks(
     sync = None
     if strategy is not None and multi_worker.spans_workers(strategy):
         sync = WorkerSync(statistics.average, functools.partial(multi_worker.all_reduce_any, strategy))
+    writer = CheckpointWriter(
+        tracker,
+        tracker.checkpoints,
+        state.variables,
+        every=-(-options.checkpoint_steps // together) * together if options.checkpoint_steps else None,
+        preemption=preemption,
+        sync=sync,
+        restored=restored,
+    )
+    average = ValidateAverage(state.average) if state.average else None
+    watchdog, measures = StallWatchdog(), None
+    if measure:
+        told = (writer, watchdog)
+        measures = EpochMeasures(measure, options.validate_epochs, tracker, average, told, strategy)
     return _Callbacks(
         statistics=statistics,
+        measures=measures,
         tracker=tracker,
-        writer=CheckpointWriter(
-            tracker,
-            tracker.checkpoints,
-            state.variables,
-            every=-(-options.checkpoint_steps // together) * together if options.checkpoint_steps else None,
-            preemption=preemption,
-            sync=sync,
-            restored=restored,
-        ),
+        writer=writer,
         history=HistoryWriter(folder, tracker),
         messages=ProgressMessages(tracker),
-        average=ValidateAverage(state.average) if state.average else None,
-        watchdog=StallWatchdog(),
+        average=average,
+        watchdog=watchdog,
         tensorboard=keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False, profile_batch=0),
         user=UserCallbacks(options.callbacks, tracker),
     )

@@ -17,8 +17,8 @@ from resnet_keras import files
 from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.data.fingerprint import digest, hash_of_files
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.distributed.sharding import shared_batch
-from resnet_keras.distributed.strategy import Strategy, replicas
+from resnet_keras.distributed.sharding import own_rows, training_part, validation_everywhere
+from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.image_grid import DPI, image_grid
 from resnet_keras.segmentation.mask_files import MaskSplit
@@ -100,9 +100,9 @@ class MaskData:
 
     def batches(
         self, recipe: Recipe, preprocessing: Preprocessing, phase: Phase, strategy: Strategy, *, deterministic: bool
-    ) -> tf.data.Dataset:
+    ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
         """Returns the training batches of a phase: shuffled, scaled, cropped and mirrored."""
-        return mask_batches(
+        batches = mask_batches(
             self.parts.train,
             preprocessing,
             batch_size=recipe.data.batch_size,
@@ -112,13 +112,16 @@ class MaskData:
             scale=recipe.augmentation.random_scale or _NO_SCALE,
             flip=recipe.augmentation.flip,
             deterministic=deterministic,
+            rows=own_rows(strategy, recipe.data.batch_size),
         )
+        return training_part(strategy, batches, recipe.data.batch_size)
 
-    def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> tf.data.Dataset:
+    def validation(self, recipe: Recipe, preprocessing: Preprocessing, strategy: Strategy) -> Any:
         """Returns the batches of validation, at the network's size."""
         split = self.parts.test if self.parts.validation is None else self.parts.validation
-        size = shared_batch(len(split), recipe.data.batch_size, replicas(strategy))
-        return resized_batches(split, preprocessing, size)
+        return validation_everywhere(
+            strategy, len(split), lambda size: resized_batches(split, preprocessing, size), recipe.data.batch_size
+        )
 
     def images(self, count: int, preprocessing: Preprocessing) -> np.ndarray:
         """Returns about `count` training images, resized as a whole: float32 (N, H, W, C)."""

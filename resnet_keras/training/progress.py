@@ -154,11 +154,16 @@ def _metrics(row: Mapping[str, Any], others: Iterable[str] = ()) -> dict[str, fl
 
 
 def _in_words(metrics: Mapping[str, float]) -> list[str]:
-    titles = {name: name.replace("_", " ").replace("iou", "IoU") for name in metrics}
+    titles = {name: _title(name) for name in metrics}
     return [
         f"{titles[name]} {value:.4f}" if name.endswith("loss") else f"{titles[name]} {value:.2%}"
         for name, value in metrics.items()
     ]
+
+
+def _title(name: str) -> str:
+    words = name.replace("_", " ").replace("iou", "IoU")
+    return words.upper() if words in ("ap", "ap50") else words
 
 
 def clock(seconds: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import keras
 
@@ -11,6 +12,9 @@ from resnet_keras.data.opening import DataSource
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training.data import TrainedNetwork, TrainingData
 from resnet_keras.training.inputs import TrainingInputs
+
+EpochMeasure: TypeAlias = Callable[[Callable[[], None]], dict[str, float]]
+"""Returns measures of the network as it is, by their names; it calls its argument after each batch."""
 
 
 class Task(Protocol):
@@ -42,6 +46,9 @@ class Task(Protocol):
 
         It is called in the scope of the strategy and under the recipe's precision; see `compile_model`.
         """
+
+    def epoch_measures(self, inputs: TrainingInputs, model: keras.Model) -> EpochMeasure | None:
+        """Returns what measures the network between epochs where Keras's validation cannot; `None` if it can."""
 
     def finished(self, inputs: TrainingInputs, model: keras.Model) -> TrainedNetwork:
         """Returns a trained network as the run saves it."""

@@ -181,12 +181,6 @@ def _train(
             "Expected arrays or a named data set on several machines, so that all have the same batches. "
             "Received: a tf.data.Dataset"
         )
-    if recipe.task == "segmentation" and multi_worker.spans_workers(strategy):
-        raise ValueError("Expected one machine, of any number of GPUs, with a segmentation `head`. Received: several")
-    if recipe.task == "localization" and multi_worker.spans_workers(strategy):
-        raise ValueError("Expected one machine, of any number of GPUs, with the head box. Received: several")
-    if recipe.task == "detection" and multi_worker.spans_workers(strategy):
-        raise ValueError("Expected one machine, of any number of GPUs, with a `detector`. Received: several")
     own_data = own.open(recipe) if own else None
     own_identity = identity(own_data) if own_data else None
     folder.check(recipe, own_identity)

@@ -19,12 +19,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from helpers.small_detectors import small_detector
 from helpers.small_networks import TWO_STAGES, drawn
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.image_ops import crop, decode
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.detection.detector import Detector
+from resnet_keras.exporting.detector_exporter import export_detections
 from resnet_keras.exporting.exporter import export
 from resnet_keras.networks import builder as models
 
@@ -265,6 +268,27 @@ def compare_with_python(
     model = exported / "float32.tflite"
     np.testing.assert_allclose(result["probabilities"], in_python(model, seen), atol=1e-4)
     np.testing.assert_allclose(result["probabilities"], in_python(model, expected), atol=1e-2)
+
+
+@pytest.mark.slow
+def test_a_detector_draws_the_boxes_that_it_finds_in_python(browser: Browser, installed: Path, tmp_path: Path) -> None:
+    canvas = Preprocessing(image_size=(64, 96), channels=3, mean=(124, 116, 104), std=(58, 57, 57))
+    detector = Detector(small_detector(), canvas, ("cat", "dog", "bird"), (48, 80))
+    detector.save(tmp_path / "pets.keras")
+    path = png(photo(120, 90, 3), tmp_path / "photo.png")
+    exported = export_detections(tmp_path / "pets.keras", tmp_path / "to", images=path, formats=["float32"]).path
+    (expected,) = detector.predict(path)
+    with served(installed, exported, "float32.tflite") as url:
+        assert browser.open(url) == "ready"
+        result = browser.drop(path)
+        drawn_over = browser.seen(120, 90)
+    assert "error" not in result
+    found = result["objects"]
+    assert [each["label"] for each in found] == expected.labels.tolist()
+    np.testing.assert_allclose([each["score"] for each in found], expected.scores, atol=1e-4)
+    np.testing.assert_allclose([each["box"] for each in found], expected.boxes, atol=1e-2)
+    changed = (drawn_over != photo(120, 90, 3)).any(-1)
+    assert changed.any() == bool((expected.scores >= 0.5).any())
 
 
 def test_the_page_does_not_warn_where_there_is_no_webgpu(installed: Path, browser: Browser, digits: Path) -> None:

@@ -108,6 +108,18 @@ def test_a_folder_without_a_part_for_the_test_is_refused(tmp_path: Path) -> None
         detection.open_training_boxes(DataSource(data_dir=tmp_path))
 
 
+def test_epochs_are_validated_on_a_part_of_their_own_where_there_is_one(tmp_path: Path, data: BoxData) -> None:
+    assert data.validation_split is None
+    write_shapes(tmp_path, train=4, test=2)
+    lists = tmp_path / "ImageSets" / "Main"
+    (lists / "val.txt").write_text("train2\n")
+    (lists / "train.txt").write_text("train0\ntrain1\ntrain3\n")
+    found = detection.open_inputs(RECIPE, DataSource(data_dir=tmp_path), None, replicas=1).data
+    assert isinstance(found, BoxData)
+    assert [example.identity for example in found.validation_split.examples] == ["train2"]
+    assert "2 images for the test, 1 others for the epochs" in found.description
+
+
 class _Stop(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         if int(self.model.optimizer.iterations) == 5:
@@ -131,6 +143,8 @@ def test_a_run_has_a_detector_and_its_average_precision(run: Path, shapes: Path,
     for row in saved.history:
         assert row["loss"] == pytest.approx(sum(row[name] for name in losses), rel=1e-3)
     assert saved.history[1]["loss"] < saved.history[0]["loss"]
+    assert saved.history[1]["val_ap50"] == pytest.approx(saved.evaluation.ap50, abs=1e-6)
+    assert saved.history[1]["val_ap"] == pytest.approx(saved.evaluation.ap, abs=1e-6)
     assert is_detector(run / "model.keras")
     detector = Detector.load(run / "model.keras")
     assert detector.evaluate(data.test_split, batch_size=2) == saved.evaluation
