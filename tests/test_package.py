@@ -38,7 +38,15 @@ ORDER = {
         "complexity",
     ),
     "weights": (
-        *("bounded_pickle", "archive_member", "torch_file", "torch_checkpoint", "safetensors_file", "keras_archive"),
+        *(
+            "bounded_pickle",
+            "archive_member",
+            "torch_file",
+            "torch_checkpoint",
+            "safetensors_file",
+            "network_size",
+            "keras_archive",
+        ),
         *("keras_file", "weights_file"),
         *("pretrained_files", "usual_preprocessing", "layout", "layouts", "leftovers"),
         *("dense_heads", "imported", "recognition"),

@@ -6,7 +6,6 @@ Keras believes the sizes in a file: a network of any width is built before its w
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from resnet_keras.layers.batch_norm import FUSED_LAYERS, fuse
 from resnet_keras.layers.fake_quant import LAYERS
 from resnet_keras.layers.keras_internals import zero_initial_weights
 from resnet_keras.weights.archive_member import check_directory, open_member
+from resnet_keras.weights.network_size import MODELS, NetworkSize
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MOST_JSON_BYTES = 2**24  # ResNet-1202's has 4 MB
@@ -28,7 +28,6 @@ _MOST_UNPACKED = 16  # Keras does not pack
 _MOST_DIRECTORY = 2**16  # Keras writes three members
 _MOST_INTEGER = 2**20
 _SPARE_NUMBERS = 2**16
-_MODELS = ("Functional", "Sequential")
 _LAYERS = (
     *("Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Cropping2D"),
     *("Dense", "DepthwiseConv2D", "Dropout", "ELU", "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D"),
@@ -170,7 +169,8 @@ def check_archive(path: Path) -> None:
 
     Raises:
         ValueError: A member is missing, too large, or compressed; the network has a layer that is neither one of
-            Keras's usual ones nor registered, an integer above 2^20, or more numbers than the arrays.
+            Keras's usual ones nor registered, an integer above 2^20, more numbers than the arrays,
+            or feature maps of many times the numbers of its images.
         KeyError: See `check_arrays`.
         OSError, zipfile.BadZipFile, RuntimeError, TypeError, AttributeError: The file is damaged.
     """
@@ -182,9 +182,10 @@ def check_archive(path: Path) -> None:
     for value in _objects(config["config"]):
         _check_class(value)
     _check_class({key: config.get(key) for key in ("module", "class_name", "registered_name")})
-    needed = _Network().numbers(config["class_name"], config["config"])
-    if needed > 2 * held + _SPARE_NUMBERS:
-        raise ValueError(f"its network needs {needed:,} numbers, and its arrays hold {held:,}")
+    size = NetworkSize(config["config"])
+    if size.weights > 2 * held + _SPARE_NUMBERS:
+        raise ValueError(f"its network needs {size.weights:,} numbers, and its arrays hold {held:,}")
+    size.check()
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -209,94 +210,9 @@ def _check_class(value: dict[str, Any]) -> None:
     if module is None and registered is None and name in _MARKS:
         return
     if isinstance(module, str) and (module == "keras" or module.startswith("keras.")):
-        known = _OPERATIONS if module.startswith("keras.src.ops") else (*_LAYERS, *_PARTS, *_MODELS)
+        known = _OPERATIONS if module.startswith("keras.src.ops") else (*_LAYERS, *_PARTS, *MODELS)
         if name in known:
             return
     elif isinstance(registered, str) and keras.saving.get_registered_object(registered) is not None:
         return  # a class of this package, or of the caller, who has registered it
     raise ValueError(f"its network has an object of the class {str(module)[:100]}.{name[:100]}, which is not known")
-
-
-class _Network:
-    """Numbers that a network needs, from its configuration alone: at least as many as it has."""
-
-    def numbers(self, kind: str, config: dict[str, Any], channels: int = 0) -> int:
-        """Returns the numbers of a model, whose input has `channels` unless it says so itself."""
-        self._channels: dict[str, int] = {}
-        return self._of_model(kind, config, channels, self._channels)
-
-    def _of_model(self, kind: str, config: dict[str, Any], channels: int, known: dict[str, int]) -> int:
-        total, last = 0, channels
-        for layer in config["layers"]:
-            inputs = list(_inputs(layer.get("inbound_nodes", ())))
-            before = [known.get(name, channels) for name in inputs] or [last]
-            inner = layer["config"]
-            if layer["class_name"] in _MODELS:
-                within: dict[str, int] = {}
-                total += self._of_model(layer["class_name"], inner, max(before), within)
-                last = max([*within.values(), *before])
-            else:
-                total += _weights(layer["class_name"], inner, max(before))
-                last = _channels(layer, inner, before)
-            known[layer.get("name") or inner.get("name") or ""] = last
-        return total
-
-
-def _inputs(value: Any) -> Iterator[str]:
-    """Yields the names of the layers that a layer's calls get tensors from."""
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            yield value["config"]["keras_history"][0]
-        else:
-            for each in value.values():
-                yield from _inputs(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _inputs(each)
-
-
-def _weights(kind: str, config: dict[str, Any], channels: int) -> int:
-    """Returns at least the numbers of a layer's weights."""
-    window = math.prod(_pair(config.get("kernel_size", 1)))
-    if kind in ("Conv2D", "QuantizedConv2D"):
-        return window * -(-channels // max(config.get("groups") or 1, 1)) * config["filters"] + 3 * config["filters"]
-    if kind in ("Dense", "QuantizedDense"):
-        return (channels + 3) * config["units"]
-    if kind == "DepthwiseConv2D":
-        return (window + 1) * channels * config.get("depth_multiplier", 1)
-    if kind == "ODEBlock":
-        return 18 * (channels + 1) * channels + 6 * channels
-    return 4 * channels if kind.endswith("Normalization") else 0
-
-
-def _channels(layer: dict[str, Any], config: dict[str, Any], before: list[int]) -> int:
-    """Returns at least the channels of a layer's output."""
-    kind = layer["class_name"]
-    if kind == "InputLayer":
-        shape = config.get("batch_shape") or config.get("batch_input_shape") or [1]
-        return int(shape[-1] or 1)
-    if kind in ("Conv2D", "QuantizedConv2D"):
-        return int(config["filters"])
-    if kind in ("Dense", "QuantizedDense"):
-        return int(config["units"])
-    if kind == "DepthwiseConv2D":
-        return max(before) * int(config.get("depth_multiplier", 1))
-    if kind == "Concatenate":
-        return sum(before)
-    if kind == "Reshape":
-        if min(shape := [int(side) for side in config["target_shape"]]) < 1:
-            raise ValueError(f"its network has a Reshape to the shape {str(shape)[:100]}, which does not say its size")
-        return max(shape)
-    return max(before) + (_padding(layer.get("inbound_nodes")) if kind == "Pad" else 0)
-
-
-def _padding(value: Any) -> int:
-    if isinstance(value, dict):
-        return 0 if value.get("class_name") == "__keras_tensor__" else sum(map(_padding, value.values()))
-    if isinstance(value, list):
-        return sum(map(_padding, value))
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _pair(value: Any) -> tuple[int, ...]:
-    return tuple(map(int, value)) if isinstance(value, (list, tuple)) else (int(value),) * 2

@@ -26,7 +26,8 @@ from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import architecture
 from resnet_keras.surgery import quantize
 from resnet_keras.weights.archive_member import open_member
-from resnet_keras.weights.keras_archive import _Network, check_archive, open_archive, save_archive
+from resnet_keras.weights.keras_archive import check_archive, open_archive, save_archive
+from resnet_keras.weights.network_size import NetworkSize
 
 INPUT = Preprocessing(image_size=(8, 8), channels=3, mean=(0, 0, 0), std=(1, 1, 1))
 Content = dict[str, Any]
@@ -125,6 +126,55 @@ def test_a_network_that_is_not_of_the_arrays_is_refused(
     refused(write(tmp_path / "x.keras", {**members, "config.json": json.dumps(config).encode()}), reason)
 
 
+def spliced(config: Content, kind: str, **fields: Any) -> None:
+    """Puts a layer behind the second one."""
+    layers = config["config"]["layers"]
+    before, after = layers[1]["config"]["name"], json.dumps(layers[2:])
+    node = copy.deepcopy(layers[2]["inbound_nodes"][0]["args"][0])
+    layer = {"module": "keras.layers", "class_name": kind, "registered_name": None, "name": "more"}
+    layer |= {"config": {"name": "more", **fields}, "inbound_nodes": [{"args": [node], "kwargs": {}}]}
+    config["config"]["layers"] = [
+        *layers[:2],
+        layer,
+        *json.loads(after.replace(json.dumps([before, 0, 0]), json.dumps(["more", 0, 0]))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("UpSampling2D", {"size": [1000, 1000]}),
+        ("UpSampling2D", {"size": 100_000}),
+        ("ZeroPadding2D", {"padding": [[20_000, 0], [20_000, 0]]}),
+        ("ZeroPadding2D", {"padding": 1_000_000}),
+        ("Resizing", {"height": 1_000_000, "width": 1_000_000}),
+    ],
+)
+def test_feature_maps_of_many_times_an_image_are_refused(
+    tmp_path: Path, members: dict[str, bytes], kind: str, fields: dict[str, Any]
+) -> None:
+    config = json.loads(members["config.json"])
+    spliced(config, kind, **fields)
+    path = write(tmp_path / "x.keras", {**members, "config.json": json.dumps(config).encode()})
+    refused(path, "its network has a feature map of [0-9,]+ numbers, more than 16,777,216 for images of 64 pixels")
+
+
+def test_feature_maps_are_counted_with_their_sides() -> None:
+    def layer(kind: str, **config: Any) -> Content:
+        return {"class_name": kind, "config": {"name": "", **config}}
+
+    image = layer("InputLayer", batch_shape=[None, None, None, 3])
+    stem = [layer("ZeroPadding2D", padding=3), layer("Conv2D", filters=64, kernel_size=7, strides=2)]
+    size = NetworkSize({"layers": [image, *stem]})
+    assert (size.pixels, size.weights) == (256 * 256, 49 * 3 * 64 + 3 * 64)
+    assert (size.largest.channels, size.largest.height, size.largest.width) == (64, 131, 131)
+    size.check()
+    larger = [layer("Conv2D", filters=16, kernel_size=1), layer("UpSampling2D", size=2)]
+    many = NetworkSize({"layers": [image, *larger, *[layer("ReLU")] * 4_200]})
+    with pytest.raises(ValueError, match=r"feature maps of 17,6[0-9,]+ numbers together, more than 17,179,869,184"):
+        many.check()
+
+
 def hostile_objects(command: str) -> dict[str, Content]:
     """Objects of a configuration that would run a command, or read a file, in a reader that trusts them."""
     code = base64.b64encode(marshal.dumps(compile(f"__import__('os').system({command!r})", "x", "eval"))).decode()
@@ -170,7 +220,7 @@ def test_hostile_configurations_run_nothing(tmp_path: Path, members: dict[str, b
     objects = hostile_objects(f"touch {marker}")
     assert len(objects) == 24
     for name, hostile in objects.items():
-        for place in ("layer", "part", "inputs"):
+        for place in ("layer", "part", "inputs") if kind == "ReLU" else ("part",):
             config = json.loads(members["config.json"])
             layer = first(config, kind)
             if place == "layer":
@@ -302,13 +352,18 @@ _SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("seresnet50", "
 def test_the_numbers_of_a_detector_are_counted_through_its_regions(row: Any) -> None:
     model = small_detector(row)
     config = json.loads(model.to_json())
-    counted = _Network().numbers(config["class_name"], config["config"])
+    counted = NetworkSize(config["config"]).weights
     assert model.count_params() <= counted <= 1.1 * model.count_params()
     for layer in layers_of(config):
         if layer["class_name"] == "Reshape":
             layer["config"]["target_shape"] = [-1]
             with pytest.raises(ValueError, match=r"a Reshape to the shape \[-1\], which does not say its size"):
-                _Network().numbers(config["class_name"], config["config"])
+                NetworkSize(config["config"])
+    config = json.loads(model.to_json())
+    for layer in layers_of(config):
+        layer["config"] |= {"Proposals": {"after": [9, 20_000]}, "RoIAlign": {"size": 50}}.get(layer["class_name"], {})
+    with pytest.raises(ValueError, match="a feature map of [0-9]{3},000,000 numbers, more than 268,435,456"):
+        NetworkSize(config["config"]).check()
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet8", *_SLOW])
@@ -316,7 +371,7 @@ def test_the_numbers_of_a_network_are_counted_without_building_it(name: str) -> 
     # Within 2 percent: scales and biases are counted generously.
     model = build(architecture(name))
     config = json.loads(model.to_json())
-    counted = _Network().numbers(config["class_name"], config["config"])
+    counted = NetworkSize(config["config"]).weights
     assert model.count_params() <= counted <= 1.02 * model.count_params()
 
 
