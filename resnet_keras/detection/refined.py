@@ -88,7 +88,7 @@ class RefinedDetector:
             count=detections.count,
             voting=self.refinements.boxes,
         )
-        return found._replace(boxes=found.boxes * np.tile(full / size, 2)[[1, 0, 1, 0]])
+        return FoundBoxes(found.boxes * np.tile(full / size, 2)[[1, 0, 1, 0]], found.scores, found.labels)
 
     def _maps(self, pixels: np.ndarray, size: np.ndarray) -> Any:
         """Returns the maps of an image that is resized to `size`, on the smallest canvas."""

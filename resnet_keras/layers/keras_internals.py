@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 
 import keras
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
 FIRST_BUILD = "_maybe_symbolic_build"
 """The method by which Keras's TensorFlow trainer builds metrics and optimizer from the first batch of a `fit`."""
 
@@ -137,6 +140,32 @@ def moments_of(optimizer: keras.optimizers.Lamb, variable: Any) -> tuple[keras.V
     """
     index = optimizer._get_variable_index(variable)
     return optimizer._momentums[index], optimizer._velocities[index]
+
+
+class ClipsOverReplicas:
+    """A base of optimizers, before Keras's: `global_clipnorm` is of the gradient of all replicas, as on one device.
+
+    Keras clips what each replica computes of its part of the batch.
+    """
+
+    global_clipnorm: float | None
+
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
+        here = [gradient for gradient in grads if gradient is not None]
+        total = _sum_over_replicas(here) if self.global_clipnorm else None
+        if total is None:
+            return super()._clip_gradients(grads)  # type: ignore[misc]
+        clipped, _ = tf.clip_by_global_norm(here, self.global_clipnorm, use_norm=tf.linalg.global_norm(total))
+        left = iter(clipped)
+        return [None if gradient is None else next(left) for gradient in grads]
+
+
+def _sum_over_replicas(gradients: list[Any]) -> list[Any] | None:
+    """Returns the sum of gradients over replicas; `None` if there is one."""
+    if keras.backend.backend() != "tensorflow" or tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return None
+    context = tf.distribute.get_replica_context()
+    return None if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
 
 def trainer_functions() -> tuple[Callable | None, Callable | None]:

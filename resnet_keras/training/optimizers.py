@@ -6,14 +6,14 @@ from typing import Any
 
 import keras
 
-from resnet_keras.layers.keras_internals import has_weight_decay, moments_of, momentum_of
+from resnet_keras.layers.keras_internals import ClipsOverReplicas, has_weight_decay, moments_of, momentum_of
 from resnet_keras.recipes.settings import Optimization
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
 
-class MomentumSGD(keras.optimizers.SGD):
+class MomentumSGD(ClipsOverReplicas, keras.optimizers.SGD):
     """`keras.optimizers.SGD` with weight decay as an L2 term of the gradient.
 
     Keras's own `weight_decay` is decoupled from the gradient; here, as in Caffe, the decay passes through the momentum,
@@ -49,7 +49,7 @@ class MomentumSGD(keras.optimizers.SGD):
         return {**super().get_config(), "l2": self.l2}
 
 
-class Lamb(keras.optimizers.Lamb):
+class Lamb(ClipsOverReplicas, keras.optimizers.Lamb):
     """`keras.optimizers.Lamb` with the weight decay of its paper (arXiv:1904.00962, Algorithm 2).
 
     Keras's own `weight_decay` is decoupled from the update; here the decay is part of the update, whose norm becomes

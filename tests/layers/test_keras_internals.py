@@ -45,6 +45,7 @@ NAMES = {
     "trainer.reduce_per_replica": lambda model: internals.trainer_functions()[1].__call__,
     "Optimizer._use_weight_decay": lambda model: model.optimizer._use_weight_decay,
     "Optimizer._get_variable_index": lambda model: model.optimizer._get_variable_index,
+    "Optimizer._clip_gradients": lambda model: model.optimizer._clip_gradients.__call__,
     "SGD.momentums": lambda model: built(keras.optimizers.SGD(momentum=0.9), model).momentums[0],
     "Lamb._momentums": lambda model: built(keras.optimizers.Lamb(), model)._momentums[0],
     "Lamb._velocities": lambda model: built(keras.optimizers.Lamb(), model)._velocities[0],

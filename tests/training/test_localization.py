@@ -84,7 +84,7 @@ print(json.dumps(found))
 
 @pytest.mark.slow
 def test_two_devices_train_and_validate_as_one(tmp_path: Path) -> None:
-    one, two = json.loads(run_on_two_devices(TWO_DEVICES, write_squares(tmp_path / "squares", test=3)))
+    one, two = json.loads(run_on_two_devices(TWO_DEVICES, write_squares(tmp_path / "squares")))
     for own, other in zip(one, two, strict=True):
         assert set(own) == {"loss", "accuracy", "localized"}
         for name, values in own.items():

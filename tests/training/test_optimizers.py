@@ -1,11 +1,13 @@
 """The paper's weight decay: an L2 term in the gradient, which goes through the momentum."""
 
+import json
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.recipes.catalog import RECIPES, Recipe
 from resnet_keras.training.optimizers import MomentumSGD, create_optimizer
@@ -137,3 +139,33 @@ def test_its_configuration_gives_the_same_optimizer() -> None:
     again = MomentumSGD.from_config(chosen.get_config())
     assert again.get_config() == chosen.get_config()
     assert (again.l2, again.momentum, again.nesterov) == (L2, 0.9, True)
+
+
+TWO_GRADIENTS = """
+import json
+import keras
+import tensorflow as tf
+from resnet_keras.distributed.strategy import create_strategy
+from resnet_keras.training.optimizers import MomentumSGD
+
+strategy = create_strategy(2)
+with strategy.scope():
+    weight = keras.Variable([10.0, 10.0])
+    optimizer = MomentumSGD(learning_rate=1.0, global_clipnorm=1.0)
+    optimizer.build([weight])
+
+@tf.function
+def step():
+    def own():
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
+        optimizer.apply([tf.where(first, [3.0, 0.0], [0.0, 4.0])], [weight])
+    strategy.run(own)
+
+step()
+print(json.dumps(weight.numpy().tolist()))
+"""
+
+
+def test_two_devices_clip_by_the_norm_of_their_sum() -> None:
+    # Of length 5, the gradient (3, 4) becomes (0.6, 0.8); the parts by themselves would become (1, 0) and (0, 1).
+    np.testing.assert_allclose(json.loads(run_on_two_devices(TWO_GRADIENTS)), [10 - 0.6, 10 - 0.8], rtol=1e-6)
