@@ -1,7 +1,7 @@
 """Files that claim, hide, or damage something, given to every reader: `python benchmarks/hostile_input.py`.
 
 Each group of files is read in a process of its own, of at most 12 GB of address space. The table says what happens, in
-what time, and how much the process grows. It replaces the section "Hostile input" of `faults.md`.
+what time of the CPU, and how much the process grows. It replaces the section "Hostile input" of `faults.md`.
 """
 
 # ruff: noqa: E402
@@ -15,10 +15,9 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import h5py
 import numpy as np
 import tensorflow as tf
+from helpers.box_folders import VocFolder, write_coco
 from helpers.hostile_images import flat_png, jpeg_of_scans, png_of_hidden_size
 from helpers.hostile_pickles import HOSTILE_PICKLES
 from PIL import Image
 
-from resnet_keras import Classifier
+from resnet_keras import Classifier, export
 from resnet_keras.data import evaluation_batches, open_split, training_batches
-from resnet_keras.exporting import write_saved_model
+from resnet_keras.detection import open_boxes
+from resnet_keras.exporting import LiteRTClassifier, write_saved_model
+from resnet_keras.segmentation import open_masks
 from resnet_keras.weights import open_weights
 
 TITLE = "## Hostile input"
@@ -77,6 +79,12 @@ def archives(folder: Path) -> Iterator[Row]:
     def filled(file: h5py.File) -> None:
         file.create_dataset("x", (2**31,), "f4", chunks=(2**20,))
 
+    def widened(config: str) -> bytes:
+        content = json.loads(config)
+        first = next(layer for layer in content["config"]["layers"] if layer["class_name"] == "Conv2D")
+        first |= {"class_name": "UpSampling2D", "config": {"name": first["config"]["name"], "size": [1000, 1000]}}
+        return json.dumps(content).encode()
+
     config = members["config.json"].decode()
     described = json.loads(members["classifier.json"])
     sized = described | {"preprocessing": described["preprocessing"] | {"image_size": [10**6, 10**6]}}
@@ -88,6 +96,9 @@ def archives(folder: Path) -> Iterator[Row]:
     yield made("an array in another file", **{"model__weights__h5": weights(external)})
     yield made("an array of 8 GB that is not there", **{"model__weights__h5": weights(filled)})
     yield made("an image size of 10^6", classifier__json=json.dumps(sized).encode())
+    yield made("feature maps of 8,000x8,000", config__json=widened(config))
+    more = {f"assets/{i}": bytes(10**6) for i in range(300)}
+    yield made("300 MB of other members", zipfile.ZIP_DEFLATED, **more)
     yield made("a class name with a line break", classifier__json=json.dumps(named).encode())
 
 
@@ -207,21 +218,82 @@ def _damaged(name: str, whole: bytes, count: int, read: Callable[[bytes], Any]) 
     return f"{count:,} damaged {name} files", len(whole), outcomes
 
 
-GROUPS = (pickles, archives, images, requests, mutated)
+def annotations(folder: Path) -> Iterator[Row]:
+    """Yields annotations of boxes, and masks."""
+
+    def coco(name: str, **lists: list[Any]) -> Row:
+        root = folder / f"coco {len(list(folder.iterdir()))}"
+        write_coco(root, [])
+        file = root / "annotations" / "instances_train2017.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | lists).replace('"@"', "[" * 900 + "]" * 900))
+        return f"COCO, {name}", file.stat().st_size, lambda: _opened(open_boxes(root, "train", on_corrupt="skip"))
+
+    def voc(name: str, old: str, new: str, listed: bytes = b"") -> Row:
+        made = VocFolder(folder / f"voc {len(list(folder.iterdir()))}")
+        file = made.add("a", [("dog", 3, 4, 20, 30)])
+        file.write_text(file.read_text().replace(old, new, 1))
+        (made.root / "ImageSets/Main/train.txt").write_bytes(b"a\n" + listed)
+        return f"VOC, {name}", file.stat().st_size + len(listed), lambda: _opened(open_boxes(made.root, "train"))
+
+    def mask(name: str, content: bytes) -> Row:
+        root = folder / f"mask {len(list(folder.iterdir()))}"
+        for part in ("images", "masks"):
+            (root / "train" / part).mkdir(parents=True)
+        Image.new("RGB", (3, 2)).save(root / "train/images/a.jpg")
+        (root / "train/masks/a.png").write_bytes(content)
+        return f"mask, {name}", len(content), lambda: open_masks(root, "train") and "opened"
+
+    box = {"image_id": 7, "bbox": [1, 2, 10, 20], "area": 200, "iscrowd": 0}
+    classes = [{"id": number, "name": f"class {number}"} for number in range(100_000)]
+    yield coco("a box of lists inside each other", annotations=[box | {"bbox": "@", "category_id": "@"}])
+    known = [box | {"category_id": 99_999}] * 100_000
+    yield coco("100,000 classes and 100,000 boxes", categories=classes, annotations=known)
+    unknown = [box | {"category_id": 10**9 + number} for number in range(100_000)]
+    yield coco("100,000 boxes of unknown classes", categories=classes, annotations=unknown)
+    yield voc("a number of 900,000 digits", "<xmin>3", "<xmin>3" + "9" * 900_000)
+    yield voc("a name of 300,000 spaces in a list", "", "", b"a" + b" " * 300_000 + b"b")
+    yield voc("an entity", "<annotation>", '<!DOCTYPE a [<!ENTITY lol "x">]><annotation>&lol;')
+    yield mask("a PNG of 13,000x13,000", flat_png(13_000, 13_000))
+    yield mask("a PNG of 20,000x20,000", flat_png(20_000, 20_000))
+
+
+def _opened(split: Any) -> str:
+    return f"opened, {split.skipped_boxes:,} boxes left out"
+
+
+def litert(folder: Path) -> Iterator[Row]:
+    """Yields the outcomes of damaged LiteRT files, each run by a process of its own."""
+    made = export("resnet20_digits", folder, formats=("float32",), images="noise")
+    path, photo = made.path / "float32.tflite", folder / "a.png"
+    Image.new("L", (8, 8)).save(photo)
+    content = path.read_bytes()
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        LiteRTClassifier.open(path).predict(photo)
+
+    yield _damaged(".tflite", content, 60, read)
+
+
+GROUPS = (pickles, archives, images, requests, mutated, annotations, litert)
 
 
 def measure(group: Callable[[Path], Iterator[Row]]) -> None:
     """Prints a line of JSON for each row of a group."""
     with tempfile.TemporaryDirectory() as folder:
         for name, size, act in group(Path(folder)):
-            before, begun = _peak(), time.perf_counter()
+            before, begun = _peak(), _cpu_seconds()
             try:
                 result = act()
                 happened = result if isinstance(result, str) else "answered"
             except (ValueError, tf.errors.InvalidArgumentError) as error:
                 happened = "refused: " + _reason(str(error), folder)
-            seconds = time.perf_counter() - begun
+            seconds = _cpu_seconds() - begun
             print(json.dumps([name, size, happened, seconds, _peak() - before]), flush=True)
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])  # with those of child processes
 
 
 def _peak() -> int:
@@ -235,18 +307,25 @@ def _reason(message: str, folder: str) -> str:
     return line.split("\n")[0].rstrip("'").replace("|", "/")[:110]
 
 
-def section() -> str:
-    """Returns the section of the table, in Markdown."""
+def section(groups: Sequence[Callable[[Path], Iterator[Row]]], before: str = "") -> str:
+    """Returns the section of the table, in Markdown.
+
+    Args:
+        groups: What is measured.
+        before: The section before, whose other rows stay.
+    """
+    old = {row.split(" | ")[0]: row for row in before.splitlines() if row.startswith("| ")}
+    new: dict[str, str] = {}
     lines = [
         TITLE,
         "",
-        "`python benchmarks/hostile_input.py`, each group in a process of 12 GB of address space; memory is the "
-        "growth of its peak.",
+        "`python benchmarks/hostile_input.py`, each group in a process of 12 GB of address space; seconds are of "
+        "the CPU, memory is the growth of the peak.",
         "",
-        "| file | bytes | what happens | seconds | MB |",
+        "| file | bytes | what happens | CPU seconds | MB |",
         "|---|---:|---|---:|---:|",
     ]
-    for group in GROUPS:
+    for group in groups:
         process = subprocess.Popen(
             [sys.executable, __file__, "--group", group.__name__],
             stdout=subprocess.PIPE,
@@ -255,26 +334,29 @@ def section() -> str:
         )
         for line in process.stdout or ():
             name, size, happened, seconds, growth = json.loads(line)
-            lines.append(f"| {name} | {size:,} | {happened} | {seconds:.2f} | {growth / 1e6:.0f} |")
-            print(lines[-1], flush=True)
+            new[f"| {name}"] = f"| {name} | {size:,} | {happened} | {seconds:.2f} | {growth / 1e6:.0f} |"
+            print(new[f"| {name}"], flush=True)
         if process.wait():
-            lines.append(f"| {group.__name__} | | **ended with status {process.returncode}** | | |")
-            print(lines[-1], flush=True)
-    return "\n".join(lines) + "\n"
+            name = f"| {group.__name__}"
+            new[name] = f"{name} | | **ended with status {process.returncode}** | | |"
+            print(new[name], flush=True)
+    return "\n".join([*lines, *({name: row for name, row in old.items() if name != "| file"} | new).values()]) + "\n"
 
 
 def main() -> None:
     """Measures all groups, and replaces their section in `faults.md`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--group", choices=[group.__name__ for group in GROUPS], help="measure one, as lines of JSON")
+    parser.add_argument("--groups", nargs="+", choices=[group.__name__ for group in GROUPS], help="only these")
     parser.add_argument("--to", type=Path, default=Path(__file__).with_name("faults.md"))
     arguments = parser.parse_args()
     if arguments.group:
         measure(next(group for group in GROUPS if group.__name__ == arguments.group))
         return
-    made = section()
     before, _, after = arguments.to.read_text(encoding="utf-8").partition(TITLE)
-    following = after.partition("\n## ")[2]
+    old, _, following = after.partition("\n## ")
+    chosen = [group for group in GROUPS if not arguments.groups or group.__name__ in arguments.groups]
+    made = section(chosen, old if arguments.groups else "")
     rest = f"\n## {following}" if following else ""
     arguments.to.write_text(f"{before.rstrip()}\n\n{made}{rest}", encoding="utf-8")
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from resnet_keras import files
+
+ROOT = Path(files.__file__).parents[1]
 
 
 def names(folder: Path) -> list[str]:
@@ -268,3 +274,54 @@ def test_names_inside_a_folder_are_plain(name: str) -> None:
 )
 def test_other_names_are_not(name: str) -> None:
     assert not files.is_plain_name(name)
+
+
+_WRITER = """
+import hashlib, json, random, sys
+from resnet_keras import files
+
+rng = random.Random(int(sys.argv[2]))
+while True:
+    with files.new_version(sys.argv[1]) as new:
+        hashes = {}
+        for name in map(str, range(8)):
+            content = rng.randbytes(rng.randrange(200_000))
+            (new.aside / name).write_bytes(content)
+            hashes[name] = hashlib.sha256(content).hexdigest()
+        files.write_json(new.aside / "hashes.json", hashes)
+    print(new.path, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_no_version_is_ever_visible_half_written_whenever_writers_are_killed(tmp_path: Path) -> None:
+    rng, home, seen = random.Random(16), tmp_path / "home", set[str]()
+    home.mkdir()
+
+    def look() -> None:
+        for version in sorted(
+            (path for path in home.iterdir() if path.name.isdigit()), key=lambda path: int(path.name)
+        )[-3:]:
+            hashes = json.loads((version / "hashes.json").read_text())
+            found = {name: hashlib.sha256((version / name).read_bytes()).hexdigest() for name in hashes}
+            assert found == hashes
+            assert len(hashes) == 8
+            seen.add(version.name)
+
+    for seed in range(21):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(home), str(seed)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        assert writer.stdout
+        assert writer.stdout.readline()  # it has written one
+        end = time.monotonic() + rng.uniform(0, 0.2)
+        while time.monotonic() < end:
+            look()
+        writer.kill()
+        assert writer.wait() == -signal.SIGKILL
+        writer.stdout.close()
+        look()
+    with files.new_version(home) as new:
+        (new.aside / "a").write_text("a")
+    assert len(seen) > 21
+    assert all(name.isdigit() for name in names(home))  # and what the killed ones left is swept

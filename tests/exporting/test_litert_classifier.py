@@ -2,9 +2,11 @@
 
 import io
 import json
+import resource
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,30 @@ def test_hostile_files_are_refused_in_a_sentence(
         told = capsys.readouterr().err
         assert told.startswith("resnet predict: Expected"), (name, told)
         assert "Received" in told and name in told and "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_mutated_files_are_run_or_refused_in_a_process_of_their_own(digits_export: Path, tmp_path: Path) -> None:
+    whole, rng = (digits_export / "float32.tflite").read_bytes(), np.random.default_rng(16)
+    archive, outcomes = whole.rfind(b"PK\3\4"), Counter[str]()
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    for _ in range(60):
+        content = bytearray(whole)
+        for _ in range(rng.integers(1, 12)):
+            # The tables of a flatbuffer are at its ends.
+            ends = (rng.integers(4000), rng.integers(archive - 40_000, archive), rng.integers(len(content)))
+            content[int(rng.choice(ends))] = rng.integers(256)
+        (tmp_path / "x.tflite").write_bytes(content)
+        try:
+            LiteRTClassifier.open(tmp_path / "x.tflite").predict(tmp_path / "a.png")
+            outcomes["run"] += 1
+        except ValueError as error:
+            assert str(error).startswith("Expected ")
+            assert "\n" not in str(error)
+            outcomes["refused"] += 1
+    print(outcomes)
+    assert min(outcomes.values()) > 5
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 << 20
 
 
 @pytest.mark.parametrize(
