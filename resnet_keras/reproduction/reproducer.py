@@ -227,7 +227,8 @@ def _measure_detection(job: _Job) -> None:
     for variant in variants:
         path = job.folder.run(job.budget, variant.recipe)
         _log.info(f"{variant.name}: {path.name}")
-        train(variant.recipe, path, data_dir=data, skip_broken=True)
+        every = min(VALIDATE_EPOCHS[job.budget], variant.recipe.schedule.epochs)
+        train(variant.recipe, path, data_dir=data, skip_broken=True, validate_epochs=every)
         keras.utils.clear_session()
         sources[variant.name] = (path, data)
     measure_detectors(job.folder, job.subfolder, job.name, sources)
