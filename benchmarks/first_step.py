@@ -47,7 +47,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=["resnet50", "keras.applications.ResNet50"])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each case, about 20 CPU seconds each")
     args = parser.parse_args()
     found: dict[tuple[str, str], list[float]] = {(name, way): [] for name in args.networks for way in ("no", "yes")}
     for turn in range(args.rounds):
@@ -55,15 +55,14 @@ def main() -> None:
             command = [sys.executable, "-c", FIRST_STEP, name, way]
             printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
             found[name, way].append(float(printed.splitlines()[-1]))
+            print(f"{name}, optimizer built before: {way}, {found[name, way][-1]:.1f} CPU s", flush=True)
     rows = []
     for name in args.networks:
         plain, built = (statistics.median(found[name, way]) for way in ("no", "yes"))
         rows.append([name, f"{plain:.1f}", f"{built:.1f}", f"{plain / built:.2f}x"])
     table = markdown_table(["network", "`fit` alone, CPU s", "optimizer built before, CPU s", "ratio"], rows)
     print(table)
-    told = (
-        f"Written by `python benchmarks/first_step.py`: images of 64 pixels, batch 2, medians of {args.rounds} turns."
-    )
+    told = f"Written by `python benchmarks/first_step.py`: images of 64 pixels, batch 2; medians, turns: {args.rounds}."
     Path(__file__).with_suffix(".md").write_text(f"# First step of `fit`\n\n{told}\n\n{table}\n", encoding="utf-8")
 
 
