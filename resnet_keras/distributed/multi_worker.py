@@ -16,6 +16,7 @@ while the faulty lines are in Keras's source; when Keras has fixed them, `patche
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -119,15 +120,16 @@ def all_reduce_any(strategy: tf.distribute.Strategy, holds: bool) -> bool:
     return bool(mean_over_workers(strategy, tf.constant(float(holds))) > 0)
 
 
-def broadcast(strategy: tf.distribute.Strategy | None, message: bytes) -> bytes:
-    """Returns the chief's message on every worker. All must call it; it is a barrier."""
+def broadcast(strategy: tf.distribute.Strategy | None, content: Any) -> Any:
+    """Returns the chief's content, as JSON has it, on every worker. All must call it; it is a barrier."""
+    message = json.dumps(content).encode()
     if strategy is None or not spans_workers(strategy):
-        return message
+        return json.loads(message)
     length = int(_of_chief(strategy, np.array([len(message)], np.int32))[0])
-    content = np.zeros(length, np.int32)
+    characters = np.zeros(length, np.int32)
     if worker_rank(strategy)[0] == 0:
-        content[:] = np.frombuffer(message, np.uint8)
-    return _of_chief(strategy, content).astype(np.uint8).tobytes() if length else b""
+        characters[:] = np.frombuffer(message, np.uint8)
+    return json.loads(_of_chief(strategy, characters).astype(np.uint8).tobytes())
 
 
 def broadcast_variables(strategy: tf.distribute.Strategy | None, variables: Iterable[keras.Variable]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,8 +52,8 @@ class EpochMeasures(keras.callbacks.Callback):
         finally:
             if self.average:
                 self.average.on_test_end()
-        message = multi_worker.broadcast(self._strategy, json.dumps(found).encode())
-        logs.update({f"val_{name}": value for name, value in json.loads(message).items()})
+        found = multi_worker.broadcast(self._strategy, found)
+        logs.update({f"val_{name}": value for name, value in found.items()})
 
     def _counted(self) -> Callable[[], None]:
         batches = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
 from contextlib import closing
@@ -71,7 +70,7 @@ def run_training(
     """Trains from the last checkpoint, or from the start, and returns the result, which `folder` then holds."""
     history = list(inputs.continuation.history) if inputs.continuation else []
     progress, tensors = checkpoints.read() or (Progress(inputs.first_step, history), {})
-    progress = Progress(**json.loads(multi_worker.broadcast(strategy, json.dumps(asdict(progress)).encode())))
+    progress = Progress(**multi_worker.broadcast(strategy, asdict(progress)))
     before, progress = progress, _in_epochs_of(progress, inputs.steps)
     state = create_state(
         inputs,
@@ -281,6 +280,5 @@ def _resumed(progress: Progress, steps: int) -> str:
 
 def broadcast_evaluation(strategy: Strategy, evaluation: Result | None) -> Result | None:
     """Returns the chief's evaluation on every worker."""
-    message = json.dumps(asdict(evaluation) if evaluation else None).encode()
-    content = json.loads(multi_worker.broadcast(strategy, message))
+    content = multi_worker.broadcast(strategy, asdict(evaluation) if evaluation else None)
     return read_result(content) if content else None
