@@ -33,6 +33,7 @@ def pets(detector: keras.Model) -> Detector:
     return Detector(detector, CANVAS, ("a", "b", "c"))
 
 
+@pytest.mark.slow
 def test_at_their_own_scale_detections_are_those_of_the_model(pets: Detector) -> None:
     (expected,) = pets.predict(PIXELS)
     (found,) = pets.predict(PIXELS, refinements=Refinements(scales=(64,)))
