@@ -61,6 +61,7 @@ def roi_align(
     samples: int = 2,
     aligned: bool = False,
     form: Form = "auto",
+    deterministic: bool = False,
 ) -> Any:
     """Returns the means of samples of maps in a grid over each box: float32 (N * R, size, size, C).
 
@@ -73,6 +74,8 @@ def roi_align(
         aligned: Whether pixels of a map are areas, whose centers are at halves; if not, they are points, as in
             torchvision's detectors, and boxes have at least a pixel of the map.
         form: How it is computed; "auto" is "crop" under TensorFlow.
+        deterministic: Whether the gradient of "crop" on a CPU is the same to the last bit each time, which takes five
+            times as long.
     """
     if form == "auto":
         form = "gather" if _portable.get() or keras.backend.backend() != "tensorflow" else "crop"
@@ -83,10 +86,10 @@ def roi_align(
     if form == "gather":
         return _gathered(maps, boxes, index, strides, size, samples, aligned)
     if len(maps) == 1:
-        return _cropped(maps[0], boxes, index, strides[0], size, samples, aligned)
+        return _cropped(maps[0], boxes, index, strides[0], size, samples, aligned, deterministic)
     rows = tf.dynamic_partition(tf.range(tf.shape(boxes)[0]), box_levels(boxes, strides), len(maps))
     parts = [
-        _cropped(each, tf.gather(boxes, row), tf.gather(index, row), stride, size, samples, aligned)
+        _cropped(each, tf.gather(boxes, row), tf.gather(index, row), stride, size, samples, aligned, deterministic)
         for each, row, stride in zip(maps, rows, strides, strict=True)
     ]
     pooled = tf.dynamic_stitch(rows, parts)
@@ -102,7 +105,16 @@ def _extents(boxes: Any, scale: Any, aligned: bool) -> tuple[Any, Any, Any, Any]
     return boxes[:, 0], boxes[:, 1], width, height
 
 
-def _cropped(feature: Any, boxes: Any, index: Any, stride: int, size: int, samples: int, aligned: bool) -> Any:
+def _cropped(
+    feature: Any,
+    boxes: Any,
+    index: Any,
+    stride: int,
+    size: int,
+    samples: int,
+    aligned: bool,
+    deterministic: bool,
+) -> Any:
     left, top, width, height = _extents(boxes, 1 / stride, aligned)
     padded = tf.pad(feature, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
     last_row, last_column = tf.cast(tf.shape(padded)[1] - 1, tf.float32), tf.cast(tf.shape(padded)[2] - 1, tf.float32)
@@ -110,8 +122,48 @@ def _cropped(feature: Any, boxes: Any, index: Any, stride: int, size: int, sampl
     y, x = top + 1 + half * height, left + 1 + half * width
     bottom, right = y + height * (1 - 2 * half), x + width * (1 - 2 * half)
     edges = tf.stack([y / last_row, x / last_column, bottom / last_row, right / last_column], axis=1)
-    crops = tf.image.crop_and_resize(padded, edges, index, [size * samples] * 2)
-    return tf.nn.avg_pool2d(crops, samples, samples, "VALID")
+    # On a GPU, no gradient of TensorFlow's adds in one order.
+    in_order = deterministic and not tf.config.list_physical_devices("GPU")
+    crop = _crop_with_ordered_gradient if in_order else tf.image.crop_and_resize
+    return tf.nn.avg_pool2d(crop(padded, edges, index, [size * samples] * 2), samples, samples, "VALID")
+
+
+def _crop_with_ordered_gradient(image: Any, boxes: Any, index: Any, size: list[int]) -> Any:
+    """Returns what `tf.image.crop_and_resize` does, whose own gradient adds in the order in which threads finish."""
+
+    @tf.custom_gradient
+    def cropped(image: Any) -> Any:
+        def gradient(upstream: Any) -> Any:
+            images, height, width, channels = tf.unstack(tf.shape(image))
+            rows = _corners(boxes[:, 0], boxes[:, 2], height, size[0])
+            columns = _corners(boxes[:, 1], boxes[:, 3], width, size[1])
+            total = tf.zeros((images * height * width, channels))
+            for row, row_weight in rows:
+                for column, column_weight in columns:
+                    places = ((index[:, None] * height + row) * width)[:, :, None] + column[:, None, :]
+                    weighted = upstream * (row_weight[:, :, None] * column_weight[:, None, :])[..., None]
+                    total = tf.tensor_scatter_nd_add(
+                        total, tf.reshape(places, (-1, 1)), tf.reshape(weighted, (-1, channels))
+                    )
+            return tf.reshape(total, tf.shape(image))
+
+        return tf.image.crop_and_resize(image, boxes, index, size), gradient
+
+    return cropped(image)
+
+
+def _corners(first: Any, last: Any, length: Any, count: int) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Returns the pixels before and after `count` samples from `first` to `last`, with their weights; see the op."""
+    end = tf.cast(length - 1, tf.float32)
+    place = first[:, None] * end + tf.range(count, dtype=tf.float32) * ((last - first) * end / (count - 1))[:, None]
+    inside = tf.cast((place >= 0) & (place <= end), tf.float32)
+    place = tf.clip_by_value(place, 0.0, end)
+    low = tf.floor(place)
+    fraction = place - low
+    return (
+        (tf.cast(low, tf.int32), (1 - fraction) * inside),
+        (tf.cast(tf.math.ceil(place), tf.int32), fraction * inside),
+    )
 
 
 def _gathered(

@@ -141,18 +141,26 @@ class RoIAlign(_Float32Layer):
         self.strides, self.size, self.samples = tuple(strides), size, samples
         self.aligned, self.form = aligned, form
 
-    def call(self, maps: list[Any], boxes: Any) -> Any:
+    def call(self, maps: list[Any], boxes: Any, training: bool | None = None) -> Any:
         """Returns the parts of all boxes of all images: float32 (N * R, size, size, C).
 
         Args:
             maps: Feature maps (N, h, w, C), the finest first.
             boxes: Boxes of each image in its pixels (N, R, 4).
+            training: Whether the gradient has to be the same to the last bit each time.
         """
         return roi_align(
-            maps, boxes, self.strides, self.size, samples=self.samples, aligned=self.aligned, form=self.form
+            maps,
+            boxes,
+            self.strides,
+            self.size,
+            samples=self.samples,
+            aligned=self.aligned,
+            form=self.form,
+            deterministic=bool(training),
         )
 
-    def compute_output_spec(self, maps: list[Any], boxes: Any) -> Any:
+    def compute_output_spec(self, maps: list[Any], boxes: Any, training: bool | None = None) -> Any:
         """Returns the shape of the output."""
         images, count = boxes.shape[:2]
         regions = None if images is None or count is None else images * count

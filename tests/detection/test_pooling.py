@@ -52,6 +52,28 @@ def test_both_forms_have_the_same_numbers_and_the_same_gradient() -> None:
         np.testing.assert_allclose(one, other, atol=1e-3 * np.abs(np.asarray(other)).max())
 
 
+def test_the_gradient_of_training_is_the_same_each_time() -> None:
+    random = np.random.default_rng(0)
+    maps = [tf.constant(random.normal(size=(2, side, side, 64)).astype(np.float32)) for side in (64, 32)]
+    corner = random.uniform(0, 180, (2, 64, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(4, 120, (2, 64, 2))], -1).astype(np.float32)
+
+    @tf.function(autograph=False)
+    def gradients(deterministic: bool) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            found = roi_align(maps, boxes, [4, 8], 7, form="crop", deterministic=deterministic)
+            loss = tf.reduce_sum(tf.sin(found))
+        return tape.gradient(loss, maps)
+
+    first = gradients(True)
+    for _ in range(10):
+        for each, again in zip(first, gradients(True), strict=True):
+            np.testing.assert_array_equal(each, again)
+    for each, fast in zip(first, gradients(False), strict=True):
+        np.testing.assert_allclose(each, fast, atol=2e-4)
+
+
 def test_graphs_for_litert_have_no_operation_beyond_it() -> None:
     @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 2)), tf.TensorSpec((1, 3, 4))])
     def pooled(feature: Any, boxes: Any) -> Any:

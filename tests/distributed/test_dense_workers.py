@@ -64,7 +64,7 @@ def test_two_workers_segment_as_one(tmp_path: Path) -> None:
     for a, b, c in zip(first, second, one, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, c, rtol=1e-3, atol=2e-5)
-    rows, single = (list(csv.DictReader((run / "history.csv").open())) for run in (together, alone))
+    rows, single = (list(csv.DictReader((run / "history.csv").read_text().splitlines())) for run in (together, alone))
     for name in ("loss", "val_loss", "val_mean_iou", "val_pixel_accuracy"):
         assert [float(row[name]) for row in rows] == pytest.approx([float(row[name]) for row in single], rel=1e-3)
 
