@@ -316,11 +316,13 @@ def section(groups: Sequence[Callable[[Path], Iterator[Row]]], before: str = "")
     """
     old = {row.split(" | ")[0]: row for row in before.splitlines() if row.startswith("| ")}
     new: dict[str, str] = {}
+    measured = ", ".join(group.__name__ for group in groups)
+    kept = f" Measured last: {measured}; others stay as they were, and their seconds are of a clock."
     lines = [
         TITLE,
         "",
         "`python benchmarks/hostile_input.py`, each group in a process of 12 GB of address space; seconds are of "
-        "the CPU, memory is the growth of the peak.",
+        "the CPU, memory is the growth of the peak." + kept * bool(before),
         "",
         "| file | bytes | what happens | CPU seconds | MB |",
         "|---|---:|---|---:|---:|",

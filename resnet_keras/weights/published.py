@@ -45,7 +45,7 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index
 
 @dataclass(frozen=True)
 class KerasFile:
-    """A file of `keras.applications`."""
+    """A file of `keras.applications`, which states the MD5 of its files alone; the hub names files by their SHA-256."""
 
     name: str
     md5: str
