@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # to import them takes the time of Keras
     from resnet_keras.segmentation.measures import SegmentationResult
 
 SECTIONS = {
-    "Images": ("dataset", "data-dir", "split", "skip-broken", "ignored-label"),
-    "Views": ("crops", "scales", "flip", "refine-boxes", "average", "batch-size"),
+    "Images": ("dataset", "data-dir", "split", "skip-broken"),
+    "Views": ("crops", "scales", "flip", "refine-boxes", "average"),
     "Output": ("details", "json"),
 }
 
@@ -48,15 +48,15 @@ def evaluate(
 ) -> None:
     """Prints the top-1 and top-5 error of a classifier or of an averaged ensemble.
 
-    Of a segmentation network, it prints IoU and pixel accuracy at full resolution; of a detector, COCO's and PASCAL
-    VOC's average precision; of a localizer, the errors of its classes and boxes.
+    Of a segmentation network, it prints IoU and pixel accuracy; of a detector, average precision; of a localizer, the
+    errors of classes and boxes.
 
     Args:
         sources: Folders of finished runs, files, or names of weights in the package; or one export or .tflite file.
         split: train or test; all for a folder of images; any split of a TensorFlow data set.
-        dataset: Name of the data set; the run's own if it is not given.
-        data_dir: Folder of TensorFlow Datasets, of class folders, of images and masks, or of images with boxes; the
-            run's own if it is not given.
+        dataset: Name of the data set, if it is not the run's.
+        data_dir: Folder of TensorFlow Datasets, or of images by class, with masks, or with boxes, if it is not the
+            run's.
         crops: The center of each image, ten crops (corners and center, mirrored too), or the full image.
         scales: Shorter sides in pixels to resize images to; the paper's five for full images. A detector classifies
             each region at the two that suit its size.
@@ -64,8 +64,7 @@ def evaluate(
         refine_boxes: Classify and refine a detector's boxes twice, and let those of one object vote.
         average: Average probabilities or logits over views and classifiers.
         batch_size: Views per step.
-        details: Write per-class accuracy and the confusion matrix (CSV, PNG) to this folder; of a segmentation network
-            or a detector evaluation.json.
+        details: Write measures of each class to this folder, and a classifier's confusion matrix (CSV, PNG).
         skip_broken: Skip and count broken images, labels outside the classes, and empty classes.
         ignored_label: Label of pixels in masks that do not count; that of the run, or 255, if it is not given.
         json_output: Print JSON.

@@ -40,8 +40,8 @@ def export(
 ) -> int:
     """Publishes a SavedModel, LiteRT and ONNX files, after each has given the classifier's answers on real images.
 
-    Of a segmentation network, the SavedModel and the LiteRT files return masks, which are compared; of a detector,
-    boxes, on test images of the run or of --data-dir, or on those of --images.
+    Of a segmentation network, SavedModel and LiteRT files return masks, of a detector boxes. They are compared on test
+    images, or on those of --images.
 
     Args:
         source: Folder of a finished run, a file of weights, or a name of weights in the package: resnet20_digits.

@@ -438,9 +438,9 @@ def test_the_saved_model_ran_in_a_process_without_this_package(digits_export: Pa
 def test_a_failed_conversion_names_the_artifact_the_reason_and_the_next_step(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
     with pytest.raises(ArtifactError) as raised:
-        convert_to_litert(model, pixels(1, 1, 4), {"int4": tmp_path / "nowhere" / "x.tflite"})
+        convert_to_litert(model, pixels(1, 1, 4), {"float16": tmp_path / "nowhere" / "x.tflite"})
     (line,) = str(raised.value).splitlines()
-    assert "Expected a network that converts to int4. Received: " in line
+    assert "Expected a network that converts to float16. Received: " in line
     assert "x.tflite, status 1: FileNotFoundError: " in line
     assert "Leave the format out" in line
     assert "Traceback" in raised.value.output
