@@ -317,6 +317,7 @@ def test_arrays_are_evaluated_as_image_by_image(views: Views) -> None:
     assert_evaluated_as_slowly(LINEAR[:2], split, views, 4)
 
 
+@pytest.mark.slow
 def test_records_are_evaluated_as_the_same_images_in_memory(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = test_data / "tensorflow_datasets"
     whole = open_split("cifar10", "test", data_dir=folder)

@@ -440,6 +440,7 @@ def test_an_export_computes_what_the_network_does(finished: Path, test_set: Path
     assert np.abs(answer.numpy() - expected).max() <= 0.501
 
 
+@pytest.mark.slow
 def test_an_artifact_that_is_worse_is_refused(
     finished: Path, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

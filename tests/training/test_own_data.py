@@ -149,6 +149,7 @@ def batches(pair: tuple[np.ndarray, np.ndarray], size: int = 16) -> tf.data.Data
     return tf.data.Dataset.from_tensor_slices((images.astype(np.float32) / 255, labels)).batch(size)
 
 
+@pytest.mark.slow
 def test_batches_are_used_as_they_are_and_resume_after_those_that_were_seen(recipe: Recipe, tmp_path: Path) -> None:
     own = {"train_data": batches(TRAIN), "test_data": batches(TEST), "class_names": 10}
     result = train(recipe, tmp_path / "whole", **own)

@@ -466,6 +466,7 @@ def fragile(content: bytes) -> set[int]:
     return {where for start, length in starts for where in range(start, start + length)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "suffix",
     [".keras", pytest.param(".weights.h5", marks=pytest.mark.slow), pytest.param(".legacy.h5", marks=pytest.mark.slow)],
