@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _NAMED = 5  # in a message
 _LOOKED_AT = 1000
+
+AnySplit = TypeVar("AnySplit")
 
 
 def broken_images(split: Split) -> list[int]:
@@ -92,22 +95,39 @@ def _is_turned(image: str | io.BytesIO) -> bool:
         return False
 
 
-@contextmanager
-def explain_broken_images(*splits: Split) -> Iterator[None]:
+def explain_broken_images(*splits: Split) -> AbstractContextManager[None]:
     """Turns TensorFlow's error of an image that does not decode into one that names the image.
 
     Raises:
         ValueError: An image of `splits` is broken; the message names all that are.
     """
+
+    def names_of_broken(split: Split) -> list[str]:
+        return [] if isinstance(split, ArraySplit) else [split.name_of(index) for index in broken_images(split)]
+
+    wanted = f"whole images ({KINDS}) of at most {MOST_PIXELS:,} pixels and of known classes (others can be skipped)"
+    return naming_broken_images(names_of_broken, splits, wanted)
+
+
+@contextmanager
+def naming_broken_images(
+    names_of_broken: Callable[[AnySplit], Sequence[str]], splits: Sequence[AnySplit], wanted: str
+) -> Iterator[None]:
+    """Turns TensorFlow's error of an image that does not decode into one that names broken images.
+
+    Args:
+        names_of_broken: Tries all images of a split and returns the names of those that are broken.
+        splits: Splits that are tried after an error, one after the other.
+        wanted: What is expected of the images, in words.
+
+    Raises:
+        ValueError: An image of `splits` is broken.
+    """
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
         for split in splits:
-            if not isinstance(split, ArraySplit) and (broken := broken_images(split)):
-                names = ", ".join(split.name_of(index) for index in broken[:_NAMED])
+            if broken := names_of_broken(split):
                 more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-                raise ValueError(
-                    f"Expected whole images ({KINDS}) of at most {MOST_PIXELS:,} pixels and of known classes (others "
-                    f"can be skipped). Received: {names}{more}"
-                ) from error
+                raise ValueError(f"Expected {wanted}. Received: {', '.join(broken[:_NAMED])}{more}") from error
         raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from resnet_keras.data.image_checks import naming_broken_images
 from resnet_keras.data.image_files import KINDS
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.mapping import mapped
@@ -19,8 +20,6 @@ IMAGE = "image"
 """Feature of TFDS that holds the image."""
 AS_BYTES = {IMAGE: tfds.decode.SkipDecoding()}
 """Decoders of TFDS that leave images as they are encoded."""
-
-_NAMED = 5  # in a message
 
 
 def image_reader(split: BoxSplit) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -54,22 +53,15 @@ def undecodable(split: BoxSplit) -> list[int]:
     return sorted(set(range(len(split))) - {int(place) for place in whole.as_numpy_iterator()})
 
 
-@contextmanager
-def explain_undecodable(*splits: BoxSplit) -> Iterator[None]:
+def explain_undecodable(*splits: BoxSplit) -> AbstractContextManager[None]:
     """Turns TensorFlow's error of an image that does not decode into one that names the images.
 
     Raises:
         ValueError: An image of `splits` is broken; the message names all that are.
     """
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        for split in splits:
-            if broken := undecodable(split):
-                names = ", ".join(str(split.examples[place].image) for place in broken[:_NAMED])
-                more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-                raise ValueError(
-                    f"Expected whole {KINDS} images; `on_corrupt='skip'` (--skip-broken) leaves broken ones out. "
-                    f"Received: {names}{more}"
-                ) from error
-        raise
+
+    def names_of_broken(split: BoxSplit) -> list[str]:
+        return [str(split.examples[place].image) for place in undecodable(split)]
+
+    wanted = f"whole {KINDS} images; `on_corrupt='skip'` (--skip-broken) leaves broken ones out"
+    return naming_broken_images(names_of_broken, splits, wanted)
