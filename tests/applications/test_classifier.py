@@ -40,6 +40,7 @@ def test_a_classifier_is_restored_completely(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_dilated_classifier_is_restored_dilated(tmp_path: Path) -> None:
     model = ResNet20(input_shape=(8, 8, 1), classes=3, classifier_activation=None, output_stride=1)
     classifier = Classifier(model, GREY, ("a", "b", "c"))
@@ -52,6 +53,7 @@ def test_a_dilated_classifier_is_restored_dilated(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_classifier_in_segments_is_restored_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
     classifier = Classifier(small(), GREY, ("a", "b", "c"))

@@ -142,6 +142,7 @@ def test_a_run_is_evaluated(run: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "one of train, test. Received: 'third'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_classifiers_are_evaluated_together_by_a_protocol_with_details(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

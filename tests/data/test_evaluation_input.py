@@ -421,6 +421,7 @@ def test_a_crop_of_a_random_scale_is_the_same_eagerly_and_inside_tf_data(kind: s
         np.testing.assert_allclose(mapped, scaled_crop(encoded, CROP, (64, 120), seed(step)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_every_corner_is_as_frequent_as_the_others() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 11, 3), np.uint8)
     encoded = tf.io.encode_png(pixels)

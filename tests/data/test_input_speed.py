@@ -240,6 +240,7 @@ def test_the_table_has_medians_and_ratios_by_turns() -> None:
 SHORT = ["--seconds", "0.02", "--turns", "1"]
 
 
+@pytest.mark.slow
 def test_a_folder_is_measured_with_flags_over_a_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--dataset", "folder", "--data-dir", str(folder), "--batch-size", "3", "--crop-area", "0.08", "1"]
     assert bench.main(["input", "cifar10", *flags, "--pad-pixels", "0", "--no-flip", *SHORT]) == 0

@@ -148,6 +148,7 @@ def test_images_are_mirrored_in_every_other_epoch(splits: dict[str, Split], kind
     assert (third, fourth) == (first, second)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_which_half_is_first(splits: dict[str, Split]) -> None:
     halves = set()
     for seed in range(8):
@@ -208,6 +209,7 @@ def test_repeated_images_are_changed_each_time_anew(splits: dict[str, Split]) ->
     assert all(len({image.tobytes() for image in pixels}) > 1 for pixels, _ in batches)
 
 
+@pytest.mark.slow
 def test_gray_images_can_be_changed_too(splits: dict[str, Split]) -> None:
     gray = Preprocessing(image_size=(8, 8), channels=1, mean=(0.0,), std=(1.0,))
     for recipe in POLICIES.values():

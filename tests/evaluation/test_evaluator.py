@@ -284,7 +284,7 @@ def test_a_probability_of_zero_has_a_finite_logarithm() -> None:
     ("views", "count"),
     [
         pytest.param(Views(), 1, marks=pytest.mark.slow),
-        (Views(), 2),
+        pytest.param(Views(), 2, marks=pytest.mark.slow),
         (Views(crops="ten", average="logits"), 2),
         pytest.param(Views(scales=(32, 40), flip=True), 1, marks=pytest.mark.slow),
     ],
@@ -299,6 +299,7 @@ def test_predictions_are_the_same_whatever_the_batches(files: FileSplit, views: 
         np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-4, err_msg=f"batches of {size}")
 
 
+@pytest.mark.slow
 def test_predictions_of_full_images_have_the_order_of_the_split_whatever_the_batches(
     files: FileSplit, convolutional: list[slow.Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_small_patch_lies_in_its_large_one(photographs: Path) -> None:
             assert inside <= 1 < min(turned)
 
 
+@pytest.mark.slow
 def test_patches_are_a_function_of_seed_and_step(photographs: Path) -> None:
     paths = images.find_images(photographs)
     whole, rest, other = batches(paths), batches(paths, first_step=2), batches(paths, seed=1)
@@ -296,7 +297,7 @@ def test_images_that_cannot_be_compared_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("scale", "psnr", "ssim"),
     [
-        (2, 33.66, 0.9299),
+        pytest.param(2, 33.66, 0.9299, marks=pytest.mark.slow),
         pytest.param(3, 30.39, 0.8682, marks=pytest.mark.slow),
         pytest.param(4, 28.42, 0.8104, marks=pytest.mark.slow),
     ],

@@ -109,6 +109,7 @@ def test_artifacts_of_other_images_or_batches_are_compared_by_image_or_not_at_al
     ]
 
 
+@pytest.mark.slow
 def test_a_runner_predicts_as_the_model_does(files: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
     with run_artifact("litert", files / "any.tflite", 1) as runner:

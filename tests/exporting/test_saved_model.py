@@ -128,6 +128,7 @@ def test_a_softmax_inside_the_last_layer_is_taken_apart(classifier: Classifier, 
         write_saved_model(replace(classifier, model=other), tmp_path / "2")
 
 
+@pytest.mark.slow
 def test_bfloat16_is_half_as_large_and_close(classifier: Classifier, tmp_path: Path) -> None:
     for version, precision in (("1", "bfloat16"), ("2", "float32")):
         write_saved_model(

@@ -328,7 +328,7 @@ def test_keras_applications_v2_is_ours_with_strides_at_the_ends_of_stages() -> N
     ("network", "repeats", "block", "before", "stem"),
     [
         ("resnet18v2", [2, 2, 2, 2], "basic_block", True, [64]),
-        ("resnet18vd", [2, 2, 2, 2], "basic_block_vd", False, [32, 32, 64]),
+        pytest.param("resnet18vd", [2, 2, 2, 2], "basic_block_vd", False, [32, 32, 64], marks=pytest.mark.slow),
         pytest.param("resnet50vd", [3, 4, 6, 3], "bottleneck_block_vd", False, [32, 32, 64], marks=pytest.mark.slow),
     ],
 )

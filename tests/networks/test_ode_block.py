@@ -233,6 +233,7 @@ def test_a_looser_tolerance_takes_fewer_evaluations() -> None:
     assert errors[0] > 2 * errors[1]
 
 
+@pytest.mark.slow
 def test_a_saved_network_opens_where_the_package_is_imported_and_computes_the_same(tmp_path: Path) -> None:
     model = network(solver="dopri5", rtol=1e-4, atol=1e-5, max_steps=77, gradient="adjoint")
     model.save(tmp_path / "ode.keras")

@@ -68,6 +68,7 @@ def test_runs_at_the_full_budget_are_no_longer_to_be_run(folder: ReproductionFol
     assert "| ResNet-110 | 6.43 (Table 6, the best of 6.61 ± 0.16 over 5 runs) | 5 | 164 x 50,000 |" in left
 
 
+@pytest.mark.slow
 def test_hours_of_a_processor_are_estimated_from_measured_speed(folder: ReproductionFolder) -> None:
     small = EXPERIMENTS["degradation"].variants["small"][2]
     assert small.name == "ResNet-20"

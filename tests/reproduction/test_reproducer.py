@@ -34,6 +34,7 @@ def folder(tmp_path: Path) -> ReproductionFolder:
     return found
 
 
+@pytest.mark.slow
 def test_an_experiment_trains_what_it_lists_and_writes_the_document(
     folder: ReproductionFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -54,6 +55,7 @@ def test_an_experiment_trains_what_it_lists_and_writes_the_document(
     assert folder.plot("budget", "x").parent.joinpath("degradation_smoke.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_measures_of_a_run_are_of_its_training_images_and_stay(digits_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -171,6 +171,7 @@ def test_the_pixels_range_is_the_whole_of_what_was_seen_and_others_the_mean() ->
     np.testing.assert_allclose(float(rounded.get_layer("stem_relu_range").high.value), np.mean(highs), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_file_holds_a_quantized_network_whole(tmp_path: Path) -> None:
     rounded = quantize(small(), RGB.std)
     images = normalize(pixels(8), RGB)

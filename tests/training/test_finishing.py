@@ -30,6 +30,7 @@ def rows(folder: Path) -> list[str]:
         return [row["epoch"] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_at_its_end_is_completed_by_the_same_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ def test_endless_batches_have_as_many_steps_as_asked_for(recipe: Recipe, tmp_pat
     assert len(read_run(tmp_path).history) == 2
 
 
+@pytest.mark.slow
 def test_batches_that_are_missing_and_labels_outside_the_classes_end_the_run(recipe: Recipe, tmp_path: Path) -> None:
     unknown = batches(TRAIN).filter(lambda images, labels: True)
     with pytest.raises(ValueError, match="Expected as many batches as `steps_per_epoch`.* contained only 4"):
@@ -192,6 +193,7 @@ def test_batches_that_are_missing_and_labels_outside_the_classes_end_the_run(rec
         train(recipe, tmp_path / "labels", train_data=batches(TRAIN), test_data=batches(TEST), class_names=5)
 
 
+@pytest.mark.slow
 def test_a_callback_may_stop_the_run_which_is_then_finished(
     recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -277,6 +277,7 @@ def test_xla_does_not_take_the_second_pass_for_the_first() -> None:
     assert recomputed - kept >= 6 - 2  # each once more, but for what only the outputs of the groups' last layers need
 
 
+@pytest.mark.slow
 def test_the_plan_guesses_less_memory() -> None:
     unit = Preprocessing(image_size=(SIDE, SIDE), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
     kept, recomputed = (

@@ -219,6 +219,7 @@ def test_a_loss_that_is_no_number_is_noticed_before_it_is_saved(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000000003"]
 
 
+@pytest.mark.slow
 def test_no_checkpoint_holds_a_weight_that_is_no_number(tmp_path: Path) -> None:
     # The first step's loss is a number, but what it learns is not: the rate is the largest number.
     diverging = PLAIN.replace(peak_lr=3e38, warmup_lr=3e38, lr_schedule="step", momentum=0.0, weight_decay=1e6)

@@ -29,6 +29,7 @@ def events(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder)).Reload()
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_recipe_as_hyperparameters(run: Path) -> None:
     found = events(run / "tensorboard")
     content = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content

@@ -164,6 +164,7 @@ def test_the_count_of_steps_goes_on_and_the_rate_with_it() -> None:
     assert guarded.skipped == 2
 
 
+@pytest.mark.slow
 def test_good_batches_learn_as_if_there_had_been_no_broken_one() -> None:
     without = Guarded()
     batches = [batch(0), batch(1)]

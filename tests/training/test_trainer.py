@@ -201,6 +201,7 @@ def test_a_folder_of_jpeg_images_is_learnt(tmp_path: Path, monkeypatch: pytest.M
     assert Classifier.load(tmp_path / "run").class_names == ("dark", "light")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_a_broken_image_ends_the_run_by_its_name_or_is_left_out_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -265,6 +266,7 @@ FINE = SHORT.replace(epochs=1, peak_lr=1e-30, warmup_lr=1e-30, l2=0.0, pad_pixel
 """A recipe that hardly learns: what comes out is what went in, but for moving statistics."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_a_run_begins_with_the_weights_of_another_and_its_preprocessing(
     short_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -67,7 +67,7 @@ def test_a_backbone_computes_the_same_from_a_model_and_from_files(version: int, 
         np.testing.assert_array_equal(again(x), ours(x))
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("depth", [18, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (34, 50, 101, 152))])
 def test_logits_of_a_classifier_are_those_of_keras_cv(version: int, depth: int, tmp_path: Path) -> None:
     block, repeats = DEPTHS[depth]

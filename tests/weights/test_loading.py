@@ -280,6 +280,7 @@ def test_a_folded_bias_that_does_not_fit_is_at_with_its_mean() -> None:
 # Files of another network
 
 
+@pytest.mark.slow
 def test_files_of_resnet18_and_resnet34_do_not_fit_each_other(tmp_path: Path) -> None:
     # Narrow ones: the messages count weights, not channels.
     small, large = (build(ARCHITECTURES[name].replace(widths=(4, 5, 6, 7))) for name in ("resnet18", "resnet34"))
