@@ -213,7 +213,8 @@ def main() -> None:
         "",
         f"`python benchmarks/detection_speed.py --steps {arguments.steps} --turns {arguments.turns}` {machine()}: "
         f"images of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]} on a canvas of {CANVAS[0]}x{CANVAS[1]}, one in inference, two in a "
-        "step. Medians over the turns; a ratio below 1 is faster than torchvision. With the same weights, before "
+        "step. Medians over the turns; a ratio is the median of the ratios of the turns, below 1 where ours is faster. "
+        "With the same weights, before "
         f"training: {words}",
         "",
         markdown_table(heads, rows),
