@@ -105,20 +105,23 @@ def explain_broken_images(*splits: Split) -> AbstractContextManager[None]:
     def names_of_broken(split: Split) -> list[str]:
         return [] if isinstance(split, ArraySplit) else [split.name_of(index) for index in broken_images(split)]
 
-    wanted = f"whole images ({KINDS}) of at most {MOST_PIXELS:,} pixels and of known classes (others can be skipped)"
-    return naming_broken_images(names_of_broken, splits, wanted)
+    expected = (
+        f"Expected whole images ({KINDS}) of at most {MOST_PIXELS:,} pixels and of known classes "
+        "(others can be skipped)"
+    )
+    return naming_broken_images(names_of_broken, splits, expected)
 
 
 @contextmanager
 def naming_broken_images(
-    names_of_broken: Callable[[AnySplit], Sequence[str]], splits: Sequence[AnySplit], wanted: str
+    names_of_broken: Callable[[AnySplit], Sequence[str]], splits: Sequence[AnySplit], expected: str
 ) -> Iterator[None]:
     """Turns TensorFlow's error of an image that does not decode into one that names broken images.
 
     Args:
         names_of_broken: Tries all images of a split and returns the names of those that are broken.
         splits: Splits that are tried after an error, one after the other.
-        wanted: What is expected of the images, in words.
+        expected: Beginning of the message: "Expected ...".
 
     Raises:
         ValueError: An image of `splits` is broken.
@@ -129,5 +132,5 @@ def naming_broken_images(
         for split in splits:
             if broken := names_of_broken(split):
                 more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-                raise ValueError(f"Expected {wanted}. Received: {', '.join(broken[:_NAMED])}{more}") from error
+                raise ValueError(f"{expected}. Received: {', '.join(broken[:_NAMED])}{more}") from error
         raise

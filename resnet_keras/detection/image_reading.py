@@ -63,5 +63,5 @@ def explain_undecodable(*splits: BoxSplit) -> AbstractContextManager[None]:
     def names_of_broken(split: BoxSplit) -> list[str]:
         return [str(split.examples[place].image) for place in undecodable(split)]
 
-    wanted = f"whole {KINDS} images; `on_corrupt='skip'` (--skip-broken) leaves broken ones out"
-    return naming_broken_images(names_of_broken, splits, wanted)
+    expected = f"Expected whole {KINDS} images; `on_corrupt='skip'` (--skip-broken) leaves broken ones out"
+    return naming_broken_images(names_of_broken, splits, expected)
