@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -161,6 +162,7 @@ def _each(images: Sequence[Path], show: Callable[[Path], None]) -> int:
         except (ValueError, OSError) as error:
             _log.warning("%s", error)
             failed += 1
+        sys.stdout.flush()  # each image is seen at once; a closed pipe is no image that cannot be read
     if failed == len(paths):
         raise ValueError(f"Expected images that can be read. Received: {len(paths)}, none of which can")
     return SOME_FAILED if failed else 0
