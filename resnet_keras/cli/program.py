@@ -16,6 +16,7 @@ from typing import Literal
 
 from resnet_keras.checks.extras import MissingExtra, missing_backend
 from resnet_keras.cli.progress import print_progress
+from resnet_keras.runs.processor import leaves_onednn_off
 from resnet_keras.training.preemption import Preempted
 
 USER_ERROR = 2
@@ -215,9 +216,13 @@ def ended_in_one_line(name: str) -> Iterator[Ended]:
 def start_tensorflow() -> None:
     """Imports TensorFlow and lets it look for devices, without its greeting of a dozen lines.
 
+    It uses its kernels of oneDNN, also on processors where it would not by itself, unless TF_ENABLE_ONEDNN_OPTS is set.
+
     No setting silences what it prints before its log is set up. So the standard error is held back meanwhile, and
     printed if the import fails. With TF_CPP_MIN_LOG_LEVEL set, everything from that level on is printed.
     """
+    if "tensorflow" not in sys.modules and leaves_onednn_off():
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _without_side_doors():
         _import_tensorflow()
         importlib.import_module("keras")

@@ -25,7 +25,7 @@ from resnet_keras.exporting.reuse import CARD, REPORT, input_hashes, remove_arti
 from resnet_keras.exporting.unlabeled import NOISE
 from resnet_keras.exporting.verification import Verification
 from resnet_keras.runs.folder import dataset_of, knows_dataset
-from resnet_keras.runs.machine import has_bfloat16
+from resnet_keras.runs.processor import has_bfloat16
 from resnet_keras.surgery.quantization import is_quantized
 from resnet_keras.weights.finite import check_finite_model
 

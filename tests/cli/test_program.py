@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -317,3 +318,19 @@ def test_packages_that_keras_imports_on_the_side_are_hidden_from_it_alone(monkey
         importlib.import_module("sklearn")
     assert "sklearn" not in sys.modules
     assert importlib.util.find_spec("sklearn") is not None
+
+
+@pytest.mark.parametrize(
+    ("left_off", "asked", "expected"), [(True, None, "1"), (True, "0", "0"), (False, None, None), (False, "0", "0")]
+)
+def test_onednn_is_turned_on_where_tensorflow_would_not_unless_somebody_decides(
+    monkeypatch: pytest.MonkeyPatch, left_off: bool, asked: str | None, expected: str | None
+) -> None:
+    monkeypatch.setattr(program, "leaves_onednn_off", lambda: left_off)
+    monkeypatch.setattr(program, "_import_tensorflow", lambda: None)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # it is as if nothing had imported it
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", asked or "")
+    if asked is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    program.start_tensorflow()
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected

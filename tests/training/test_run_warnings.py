@@ -9,8 +9,10 @@ from PIL import Image
 
 from resnet_keras.cli import train
 from resnet_keras.data.opening import DataSource
+from resnet_keras.distributed import strategy as distribution
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.training import run_warnings as module
 from resnet_keras.training.inputs import TrainingInputs, prepare_inputs
 from resnet_keras.training.run_warnings import run_warnings
 
@@ -33,6 +35,12 @@ def inputs_of(recipe: Recipe, root: Path | None = None, **options: Any) -> Train
     return prepare_inputs(recipe, DataSource(data_dir=root), **options)
 
 
+@pytest.fixture(autouse=True)
+def usual_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor on which TensorFlow decides nothing that is worth a warning."""
+    monkeypatch.setattr(module, "leaves_onednn_off", lambda: False)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """53 training images, 14 test images."""
@@ -40,6 +48,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_usual_run_has_no_warnings() -> None:
+    assert run_warnings(inputs_of(USUAL)) == ()
+
+
+def test_a_processor_on_which_training_could_be_faster_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "leaves_onednn_off", lambda: True)
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    (found,) = run_warnings(inputs_of(USUAL))
+    assert found.startswith("TensorFlow leaves oneDNN off on this processor; set TF_ENABLE_ONEDNN_OPTS=1 in the")
+    with monkeypatch.context() as patch:
+        patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")  # somebody wants it so
+        assert run_warnings(inputs_of(USUAL)) == ()
+    monkeypatch.setattr(distribution, "gpus", lambda: ["NVIDIA H200"])
     assert run_warnings(inputs_of(USUAL)) == ()
 
 
