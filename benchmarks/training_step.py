@@ -3,7 +3,8 @@
 The contestants take turns of a few steps each: the network of this package, twice, to show how far equals differ; the
 same with option A's subsampling by average pooling and by slices, which compute the same; its convolutions alone,
 forward and backward, which no step can be faster than; and PyTorch with channels last, eager and by `torch.compile`, in
-a process of its own. Nothing else should run. The table is printed and written to `training_step.md`.
+a process of its own. TensorFlow uses oneDNN, as in the program `resnet`; without it, set TF_ENABLE_ONEDNN_OPTS=0.
+Nothing else should run. The table is printed and written to `training_step.md`, or `training_step_without_onednn.md`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from statistics import median
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import numpy as np
@@ -28,6 +30,7 @@ import tensorflow as tf
 from resnet_keras.networks import ARCHITECTURES, build
 from resnet_keras.tables import markdown_table
 
+ONEDNN = os.environ["TF_ENABLE_ONEDNN_OPTS"] != "0"
 NETWORKS = {"resnet20": (128, 16), "resnet50": (16, 4)}
 """Batch size, and steps in a turn."""
 
@@ -174,11 +177,13 @@ def main() -> None:
     print(table)
     told = (
         f"Written by `python benchmarks/training_step.py` on {os.cpu_count()} CPU cores, TensorFlow {tf.__version__}, "
-        f"Keras {keras.__version__}; medians of {arguments.rounds} turns, float32. GFLOP/s count the convolutions. The "
-        "share of the limit that a step reaches is the reciprocal of the ratio of the convolutions alone."
+        f"Keras {keras.__version__}; medians of {arguments.rounds} turns, float32, oneDNN "
+        f"{'on' if ONEDNN else 'off'}. GFLOP/s count the convolutions. The share of the limit that a step reaches is "
+        "the reciprocal of the ratio of the convolutions alone."
     )
     page = f"# Training step, beside its limit\n\n{told}\n\n{table}\n"
-    Path(__file__).with_suffix(".md").write_text(page, encoding="utf-8")
+    name = "training_step.md" if ONEDNN else "training_step_without_onednn.md"
+    Path(__file__).with_name(name).write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ LRSchedule = Literal["step", "cosine", "one_cycle", "poly"]
 Loss = Literal["softmax", "binary"]
 DecayOn = Literal["all", "kernels"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-Optimizer = Literal["sgd", "lamb"]
+Optimizer = Literal["sgd", "muon", "lamb"]
 DetectorName = Literal["fpn", "fpn_v2", "c4"]
 
 
@@ -120,7 +120,9 @@ class Optimization:
     """
 
     optimizer: Optimizer = "sgd"
-    """SGD with momentum, or LAMB (arXiv:1904.00962)."""
+    """SGD with momentum, Muon (kellerjordan.github.io/posts/muon), or LAMB (arXiv:1904.00962)."""
+    kernel_rate: Annotated[float, above(0)] = 0.15
+    """With Muon, length of a kernel's update relative to the kernel, as a multiple of the learning rate."""
     momentum: Annotated[float, between(0, 1, open_high=True)] = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
@@ -148,7 +150,7 @@ class Optimization:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.l2 and self.optimizer != "sgd":
+        if self.l2 and self.optimizer == "lamb":
             raise ValueError(f"Expected `l2` to be 0 with LAMB, which decays by `weight_decay`. Received: {self.l2!r}")
         if self.distill and self.loss == "binary":
             raise ValueError(f"Expected `loss` to be softmax with `distill`. Received: {self.loss!r}")

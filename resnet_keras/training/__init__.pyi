@@ -1,6 +1,7 @@
 from .inputs import precision as precision
 from .optimizers import Lamb as Lamb
 from .optimizers import MomentumSGD as MomentumSGD
+from .optimizers import Muon as Muon
 from .optimizers import create_optimizer as create_optimizer
 from .rematerialization import groups as groups
 from .rematerialization import rematerialize as rematerialize

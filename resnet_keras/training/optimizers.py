@@ -1,7 +1,9 @@
-"""Stochastic gradient descent with the L2 term of the paper (arXiv:1512.03385, §3.4), and LAMB."""
+"""Stochastic gradient descent with the L2 term of the paper (arXiv:1512.03385, §3.4), Muon, and LAMB."""
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,6 +13,8 @@ from resnet_keras.recipes.settings import Optimization
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
+
+_MOST_CHANNELS_OF_IMAGES = 4
 
 
 class MomentumSGD(ClipsOverReplicas, keras.optimizers.SGD):
@@ -47,6 +51,87 @@ class MomentumSGD(ClipsOverReplicas, keras.optimizers.SGD):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""
         return {**super().get_config(), "l2": self.l2}
+
+
+class Muon(MomentumSGD):
+    """Muon for convolutions: the momentum of a kernel is orthogonalized (kellerjordan.github.io/posts/muon).
+
+    A kernel is a matrix with a column for each output channel, a row for each position and input channel. Its update is
+    the momentum with singular values of about 1, by five Newton-Schulz iterations. As in cifar10-airbench, a kernel
+    keeps its length: batch normalization makes the network independent of it, and the learning rate becomes relative to
+    the kernel. Convolutions of images, dense layers, biases, and batch normalization take the step of `MomentumSGD`.
+
+    `keras.optimizers.Muon` does not orthogonalize kernels of convolutions.
+
+    Args:
+        kernel_rate: Learning rate of orthogonalized kernels as a multiple of `learning_rate`, above 0. An update has
+            `kernel_rate * learning_rate` times the length of its kernel.
+        **kwargs: Arguments of `MomentumSGD`; `momentum` and `nesterov` apply to all variables, `l2` to those that are
+            not orthogonalized.
+    """
+
+    def __init__(self, *, kernel_rate: float = 0.15, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel_rate = kernel_rate
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable."""
+        if not _is_hidden_kernel(variable):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        dtype = variable.dtype
+        direction = gradient = keras.ops.cast(gradient, dtype)
+        if self.momentum:
+            momentum = momentum_of(self, variable)
+            direction = self.momentum * keras.ops.convert_to_tensor(momentum) + gradient
+            self.assign(momentum, direction)
+            if self.nesterov:
+                direction = gradient + self.momentum * direction
+        outputs = variable.shape[-1]
+        update = keras.ops.reshape(orthogonalized(keras.ops.reshape(direction, (-1, outputs))), variable.shape)
+        kernel = keras.ops.convert_to_tensor(variable)
+        length = _length(kernel)
+        rate = keras.ops.cast(self.kernel_rate, dtype) * keras.ops.cast(learning_rate, dtype)
+        moved = kernel - rate * length / keras.ops.sqrt(keras.ops.cast(min(outputs, _rows(variable)), dtype)) * update
+        self.assign(variable, moved * (length / keras.ops.maximum(_length(moved), keras.config.epsilon())))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {**super().get_config(), "kernel_rate": self.kernel_rate}
+
+
+def orthogonalized(matrix: Any, iterations: int = 5) -> Any:
+    """Returns a matrix with the same singular vectors and singular values of about 1, between 0.7 and 1.2.
+
+    The iteration is a polynomial of degree 5 in the matrix whose slope at 0 is steep, so that small singular values
+    grow fast; its coefficients are those of kellerjordan.github.io/posts/muon. Singular values below a thousandth of
+    the length stay smaller.
+
+    Args:
+        matrix: A matrix (M, N).
+        iterations: Number of iterations, at least 1.
+    """
+    rows, columns = matrix.shape
+    x = keras.ops.transpose(matrix) if rows > columns else matrix
+    x = x / keras.ops.maximum(_length(x), keras.config.epsilon())
+    for _ in range(iterations):
+        square = keras.ops.matmul(x, keras.ops.transpose(x))
+        polynomial = -4.7750 * square + 2.0315 * keras.ops.matmul(square, square)
+        x = 3.4445 * x + keras.ops.matmul(polynomial, x)
+    return keras.ops.transpose(x) if rows > columns else x
+
+
+def _is_hidden_kernel(variable: Any) -> bool:
+    """Returns whether a variable is the kernel of a convolution of features; images have up to four channels."""
+    return len(variable.shape) == 4 and variable.shape[2] > _MOST_CHANNELS_OF_IMAGES
+
+
+def _length(tensor: Any) -> Any:
+    return keras.ops.sqrt(keras.ops.sum(keras.ops.square(tensor)))
+
+
+def _rows(variable: Any) -> int:
+    return math.prod(variable.shape[:-1])
 
 
 class Lamb(ClipsOverReplicas, keras.optimizers.Lamb):
@@ -106,9 +191,9 @@ class LossScale(keras.optimizers.LossScaleOptimizer):
         super().apply(grads, trainable_variables)
 
 
-def create_optimizer(optimization: Optimization, learning_rate: Any) -> MomentumSGD | Lamb:
+def create_optimizer(optimization: Optimization, learning_rate: Any) -> MomentumSGD | Muon | Lamb:
     """Returns the optimizer of a recipe's part `optimization`, with a learning rate or its schedule."""
-    chosen: MomentumSGD | Lamb
+    chosen: MomentumSGD | Muon | Lamb
     if optimization.optimizer == "lamb":
         chosen = Lamb(
             learning_rate=learning_rate,
@@ -117,7 +202,9 @@ def create_optimizer(optimization: Optimization, learning_rate: Any) -> Momentum
             global_clipnorm=optimization.clip_norm,
         )
     else:
-        chosen = MomentumSGD(
+        muon = optimization.optimizer == "muon"
+        kind = partial(Muon, kernel_rate=optimization.kernel_rate) if muon else MomentumSGD
+        chosen = kind(
             learning_rate=learning_rate,
             momentum=optimization.momentum,
             nesterov=optimization.nesterov,
