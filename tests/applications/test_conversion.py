@@ -182,6 +182,7 @@ def test_a_model_of_kerashub_computes_the_same(keras_hub: Any, name: str) -> Non
     assert difference(classifier.model(pixels(64)), model(pixels(64))) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_folder_of_kerashub_computes_the_same(tmp_path: Path, keras_hub: Any) -> None:
     model = hub_classifier(keras_hub, "resnet18", 2)
     model.save_to_preset(str(tmp_path / "whole"))
@@ -516,6 +517,7 @@ def correct_predictions(classifier: Classifier, folder: Path, images: int) -> in
     return correct
 
 
+@pytest.mark.slow
 def test_public_cifar_weights_recognize_a_sample_of_the_test_images(test_data: Path) -> None:
     classifier, report = convert(test_data / "pretrained" / "cifar10_resnet20_option_a.th")
     assert report.problems == ()

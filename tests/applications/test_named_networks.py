@@ -42,7 +42,9 @@ def test_defaults_are_those_of_keras_applications_but_for_weights() -> None:
     assert (ours["weights"].default, theirs["weights"].default) == (None, "imagenet")
 
 
-@pytest.mark.parametrize("builder", [keras.applications.ResNet50, named_networks.ResNet50])
+@pytest.mark.parametrize(
+    "builder", [pytest.param(keras.applications.ResNet50, marks=pytest.mark.slow), named_networks.ResNet50]
+)
 def test_calls_written_for_keras_applications_work(builder: Any) -> None:
     with shapes_only():
         headless = builder(include_top=False, weights=None, input_shape=(64, 64, 3))

@@ -155,7 +155,7 @@ def test_weights_that_compute_something_else_are_not_written(tmp_path: Path, mon
     ("name", "layout", "prefix"),
     [
         ("cifar10_resnet20_option_a.th", "pytorch_resnet_cifar10", "module."),
-        ("imagenet_resnet18_torchvision.safetensors", "torchvision", ""),
+        pytest.param("imagenet_resnet18_torchvision.safetensors", "torchvision", "", marks=pytest.mark.slow),
     ],
 )
 def test_published_weights_come_back_bit_for_bit(

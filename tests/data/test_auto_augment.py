@@ -355,7 +355,7 @@ def rand(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return rand_augment(image, seed, layers=2, magnitude=7, magnitude_std=0.5)
 
 
-@pytest.mark.parametrize(("policy", "channels"), [(rand, 3), (trivial_augment, 1)])
+@pytest.mark.parametrize(("policy", "channels"), [pytest.param(rand, 3, marks=pytest.mark.slow), (trivial_augment, 1)])
 def test_a_seed_decides_all_in_a_dataset_of_images_of_any_size(policy: Any, channels: int) -> None:
     sizes = [(5, 9), (32, 32), (57, 63)] * 12
     images = tf.data.Dataset.from_generator(

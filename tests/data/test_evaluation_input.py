@@ -196,7 +196,7 @@ def test_a_run_continued_sees_exactly_the_batches_that_are_left(
     assert_same(left, varied_runs[kind][first_step:])
 
 
-@pytest.mark.parametrize("kind", SLOW_FILES)
+@pytest.mark.parametrize("kind", SLOW_FILES_AND_RECORDS)
 def test_a_run_whose_last_images_fill_no_batch_is_continued_exactly(little_splits: dict[str, Split], kind: str) -> None:
     recipe = VARIED[kind].replace(batch_size=5)
     whole = batches_of(little_splits[kind], recipe)

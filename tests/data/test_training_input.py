@@ -179,7 +179,7 @@ POLICIES = {
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("array", "rand"),
+        pytest.param("array", "rand", marks=pytest.mark.slow),
         pytest.param("array", "trivial", marks=pytest.mark.slow),
         pytest.param("files", "trivial", marks=pytest.mark.slow),
         pytest.param("records", "rand", marks=pytest.mark.slow),
@@ -256,7 +256,7 @@ def test_a_size_for_training_is_the_size_of_its_batches(
     [
         pytest.param("array", ALL, marks=pytest.mark.slow),
         pytest.param("files", ALL, marks=pytest.mark.slow),
-        ("records", ALL),
+        pytest.param("records", ALL, marks=pytest.mark.slow),
         ("array", PLAIN.replace(pad_pixels=2, flip=True)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

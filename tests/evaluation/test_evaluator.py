@@ -283,9 +283,9 @@ def test_a_probability_of_zero_has_a_finite_logarithm() -> None:
 @pytest.mark.parametrize(
     ("views", "count"),
     [
-        pytest.param(Views(), 1, marks=pytest.mark.slow),
+        (Views(), 1),
         pytest.param(Views(), 2, marks=pytest.mark.slow),
-        (Views(crops="ten", average="logits"), 2),
+        pytest.param(Views(crops="ten", average="logits"), 2, marks=pytest.mark.slow),
         pytest.param(Views(scales=(32, 40), flip=True), 1, marks=pytest.mark.slow),
     ],
     ids=str,

@@ -36,6 +36,7 @@ def test_ten_crops_are_taken_of_a_border_of_8_7() -> None:
         protocol_views("5-crop", imagenet)
 
 
+@pytest.mark.slow
 def test_each_network_by_each_protocol_then_all_together() -> None:
     split = stratified_sample(open_split("digits", "test"), 30)
     members = {"one": classifier(1), "two": classifier(2)}

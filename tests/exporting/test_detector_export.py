@@ -70,6 +70,7 @@ def served(small: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_report_has_the_agreement_of_each_format(exported: Path) -> None:
     report = json.loads((exported / "export.json").read_text(encoding="utf-8"))
     assert [each["format"] for each in report["artifacts"]] == ["float32"]

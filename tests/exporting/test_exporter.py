@@ -294,6 +294,7 @@ def test_bad_options_are_refused_before_any_work(digits_run: Path, tmp_path: Pat
         export(tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_wrong_artifact_is_found_out(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(classifier: Classifier) -> keras.Model:
         model = serving_network(classifier)
@@ -595,6 +596,7 @@ def test_an_exported_bgr_classifier_is_the_classifier_in_every_format(tmp_path: 
     assert LiteRTModel(files["int8"]).input_type == "uint8"
 
 
+@pytest.mark.slow
 def test_weights_without_images_are_verified_on_noise_and_without_int8(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -62,7 +62,9 @@ def pixels(network: keras.Model, count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *network.input_shape[1:]), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in ("RS", "dilated") else kind for kind in NETWORKS]
+)
 def test_onnx_runtime_computes_the_outputs_of_every_kind_of_network(onnx: Any, tmp_path: Path, kind: str) -> None:
     network = serving_network(classifier(NETWORKS[kind]))
     write_onnx(network, tmp_path / "x.onnx")

@@ -100,6 +100,7 @@ def test_the_gradient_by_backpropagation_is_the_slope_of_what_the_solver_compute
     assert slope == pytest.approx(sum(float((g * d).sum()) for g, d in zip(found, directions, strict=True)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_adjoint_gradient_of_a_block_is_that_of_backpropagation() -> None:
     x = images(2, 3, 3, 6, dtype="float64")
     adjoint, exact = (

@@ -57,6 +57,7 @@ def test_finished_runs_are_shown_and_missing_ones_listed(folder: ReproductionFol
     assert (folder.path / "plots" / "degradation_smoke.png").is_file()
 
 
+@pytest.mark.slow
 def test_runs_at_the_full_budget_are_no_longer_to_be_run(folder: ReproductionFolder) -> None:
     experiment = EXPERIMENTS["depth"]
     variants = {variant.name: variant for variant in experiment.variants["full"]}

@@ -129,7 +129,8 @@ SHAPES: dict[str, Any] = {"repeats": (1, 1, 2, 2), "widths": (3, 4, 5, 6)}
     [
         *(("imagenet", "basic", "1x1", option) for option in ("A", "B")),
         *(pytest.param("imagenet", "basic", "1x1", option, marks=pytest.mark.slow) for option in ("C", None)),
-        *(("imagenet", "bottleneck", "1x1", option) for option in ("B", None)),
+        ("imagenet", "bottleneck", "1x1", "B"),
+        pytest.param("imagenet", "bottleneck", "1x1", None, marks=pytest.mark.slow),
         *(pytest.param("imagenet", "bottleneck", "1x1", option, marks=pytest.mark.slow) for option in ("A", "C")),
         *(pytest.param("imagenet", "bottleneck", "3x3", option, marks=pytest.mark.slow) for option in ("A", "B", None)),
         ("cifar", "basic", "1x1", "A"),

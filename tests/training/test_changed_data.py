@@ -79,6 +79,7 @@ def test_changed_images_are_refused_and_said_or_accepted_and_noted(
     assert any("images changed after step 16" in warning for warning in summarize_runs([run]).warnings)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_run_are_refused_by_name(tmp_path: Path) -> None:
     other = PLAIN.replace(seed=1)
     for recipe, name in ((PLAIN, "one"), (other, "other")):

@@ -86,6 +86,7 @@ def test_rates_are_those_of_one_run_of_all_epochs() -> None:
     assert 0 < float(later(7)) < float(later(0)) < LONGER.schedule.peak_lr
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_is_continued(finished: Path, tmp_path: Path) -> None:
     plan = dry_run(LONGER.replace(model="little", continue_from=str(finished)), tmp_path / "plan")
     assert f"continued from {finished} after epoch 2" in str(plan)

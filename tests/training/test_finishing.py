@@ -71,6 +71,7 @@ def test_a_run_that_ends_at_its_end_is_completed_by_the_same_call(
     assert {"model.keras", "history.csv", "evaluation.json"} <= left
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_moved_is_not_made_anew_and_the_run_resumes_where_it_is(tmp_path: Path) -> None:
     run, moved = tmp_path / "run", tmp_path / "moved"
     said = rf"Expected {run} to stay .* Received: it is now {moved}, where the same recipe resumes"

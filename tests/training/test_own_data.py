@@ -171,6 +171,7 @@ def test_batches_are_used_as_they_are_and_resume_after_those_that_were_seen(reci
         train(recipe, tmp_path / "parts", **own, steps_per_epoch=2)
 
 
+@pytest.mark.slow
 def test_endless_batches_have_as_many_steps_as_asked_for(recipe: Recipe, tmp_path: Path) -> None:
     images, labels = TRAIN
     soft = tf.data.Dataset.from_tensor_slices((images.astype(np.float32), np.eye(10, dtype=np.float32)[labels]))

@@ -108,6 +108,7 @@ def test_its_rates_are_those_of_the_schedule(changes: dict[str, Any]) -> None:
     assert rates.max() == max(every)
 
 
+@pytest.mark.slow
 def test_sizes_are_printed_phase_by_phase_and_count_by_their_area(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ def test_a_folder_begun_with_another_recipe_is_refused(digits_run: Path) -> None
         train(RECIPES["digits"].replace(epochs=9), digits_run)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     interrupted_after(1, SHORT, tmp_path)
@@ -397,6 +398,7 @@ def test_resnet20_learns_cifar10_from_tfds(tmp_path: Path, test_data: Path) -> N
     assert DATASETS["cifar10"].classes == 10
 
 
+@pytest.mark.slow
 def test_a_run_whose_every_step_is_skipped_ends_with_an_error(short: None, tmp_path: Path) -> None:
     recipe = SHORT.replace(epochs=1, peak_lr=1e30, warmup_steps=0)
     images = np.full((256, 8, 8, 1), np.nan, np.float32)

@@ -77,7 +77,7 @@ def with_old_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return old
 
 
-@pytest.mark.parametrize("names", [pytest.param("new", marks=pytest.mark.slow), "old", "v2"])
+@pytest.mark.parametrize("names", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("new", "old")), "v2"])
 def test_torchvisions_names_give_every_weight_of_a_detector(names: str) -> None:
     row = V2 if names == "v2" else FPN
     model = small_detector(row)
