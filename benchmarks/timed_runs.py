@@ -1,4 +1,4 @@
-"""What `bccd.py` and `camvid.py` share: runs of a recipe with their CPU seconds, and the words of their pages."""
+"""What benchmarks that train share: runs of a recipe with their CPU seconds, and the words of their pages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program `resnet` does, before TensorFlow is imported
 
 import resnet_keras
 from resnet_keras.runs import versions

@@ -53,6 +53,7 @@ found = {"replicas": [distribution.replicas(None), distribution.replicas(strateg
 for names, change, parts in (
     (["one step", "three steps"], {}, [1, 2]),
     (["kernels alone"], {"decay_on": "kernels", "l2": 0.5, "nesterov": True}, [2]),
+    (["muon"], {"optimizer": "muon", "kernel_rate": 0.5, "nesterov": True}, [2]),
 ):
     varied = recipe.replace(**change)
     keras.utils.set_random_seed(0)
@@ -70,7 +71,7 @@ print(json.dumps(found))
 def test_a_step_on_two_replicas_is_the_step_on_one_device() -> None:
     found = json.loads(run_on_two_devices(ONE_AND_TWO))
     assert found["replicas"] == [1, 2]
-    for name in ("one step", "three steps", "kernels alone"):
+    for name in ("one step", "three steps", "kernels alone", "muon"):
         assert found[name]["moved"] > 1e-3, name
         assert found[name]["difference"] < 1e-5, name
 
