@@ -128,7 +128,7 @@ def naming_broken_images(
     """
     try:
         yield
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
         for split in splits:
             if broken := names_of_broken(split):
                 more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""

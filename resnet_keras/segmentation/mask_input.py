@@ -117,6 +117,22 @@ def whole_images(split: MaskSplit, preprocessing: Preprocessing) -> Iterator[tup
     yield from pairs.as_numpy_iterator()
 
 
+def broken_files(split: MaskSplit) -> list[str]:
+    """Returns the names of the images and masks of a split that do not decode, after trying them all."""
+    found = []
+    for place in range(len(split)):
+        image, mask = split.images[place], split.masks[place]
+        try:
+            decode(image if isinstance(image, bytes) else tf.io.read_file(str(image)), 3)
+        except tf.errors.OpError:
+            found.append(f"image {place}" if isinstance(image, bytes) else str(image))
+        try:
+            read_mask(mask)
+        except (OSError, ValueError):
+            found.append(f"mask {place}" if isinstance(mask, bytes) else str(mask))
+    return found
+
+
 def _strings(files: Sequence[Path] | Sequence[bytes]) -> tf.Tensor:
     return tf.constant([each if isinstance(each, bytes) else str(each) for each in files])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ import tensorflow as tf
 from PIL import Image
 
 from resnet_keras import files
-from resnet_keras.checks.tensorflow_errors import reason_of
 from resnet_keras.data.fingerprint import digest, hash_of_files
+from resnet_keras.data.image_checks import naming_broken_images
+from resnet_keras.data.image_files import KINDS
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.distributed.sharding import own_rows, training_part, validation_everywhere
 from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.image_grid import DPI, image_grid
 from resnet_keras.segmentation.mask_files import MaskSplit
-from resnet_keras.segmentation.mask_input import mask_batches, resized_batches, whole_images
+from resnet_keras.segmentation.mask_input import broken_files, mask_batches, resized_batches, whole_images
 from resnet_keras.segmentation.mask_sets import MaskParts
 from resnet_keras.segmentation.measures import SegmentationResult, evaluate_masks
 from resnet_keras.segmentation.segmenter import Segmenter, draw_mask
@@ -159,19 +160,10 @@ class MaskData:
         with files.new_file(folder.with_suffix(".png")) as aside:
             image_grid(drawn, titles, f"test images with their masks, {height}x{width} pixels").savefig(aside, dpi=DPI)
 
-    @contextmanager
-    def explain_errors(self) -> Iterator[None]:
-        """Turns TensorFlow's error about a damaged image into one sentence.
-
-        Raises:
-            ValueError: An image does not decode.
-        """
-        try:
-            yield
-        except (tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
-            raise ValueError(
-                f"Expected images and masks that can be decoded. Received: {reason_of(error.message)}"
-            ) from None
+    def explain_errors(self) -> AbstractContextManager[None]:
+        """Returns a context that names broken images and masks in TensorFlow's errors."""
+        expected = f"Expected whole images ({KINDS}) and masks (PNG)"
+        return naming_broken_images(broken_files, tuple(self.parts.named.values()), expected)
 
 
 def _first(split: MaskSplit, count: int) -> MaskSplit:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers.little_runs import killed_after
 from helpers.mask_folders import CLASSES, LITTLE, mask_recipe
 from helpers.two_devices import run_on_two_devices
@@ -192,3 +194,20 @@ def test_two_devices_have_the_loss_metrics_and_weights_of_one(mask_data: Path) -
     assert twos == pytest.approx(ones, rel=1e-5)
     assert changed > 1e-3
     assert apart < 1e-6 + 1e-5 * changed
+
+
+@pytest.mark.parametrize("broken", ["images/2.png", "masks/1.png"])
+def test_a_broken_image_or_mask_is_named(mask_data: Path, tmp_path: Path, broken: str) -> None:
+    folder = shutil.copytree(mask_data, tmp_path / "data")
+    inputs = inputs_of(folder, mask_recipe())
+    file = folder / "train" / broken
+    file.write_bytes(file.read_bytes()[:-40])
+    expected = re.escape(f"and masks (PNG). Received: {file}") + "$"
+    with pytest.raises(ValueError, match=expected), inputs.data.explain_errors():
+        list(inputs.data.sample_batches(6, 2, inputs.preprocessing))
+
+
+def test_an_error_that_is_none_of_an_image_stays_what_it_is(mask_data: Path) -> None:
+    inputs = inputs_of(mask_data, mask_recipe())
+    with pytest.raises(tf.errors.InvalidArgumentError, match="another"), inputs.data.explain_errors():
+        raise tf.errors.InvalidArgumentError(None, None, "another")
