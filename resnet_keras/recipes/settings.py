@@ -121,7 +121,7 @@ class Optimization:
 
     optimizer: Optimizer = "sgd"
     """SGD with momentum, Muon (kellerjordan.github.io/posts/muon), or LAMB (arXiv:1904.00962)."""
-    kernel_rate: Annotated[float, above(0)] = 0.15
+    kernel_rate: Annotated[float, above(0)] = 0.3
     """With Muon, length of a kernel's update relative to the kernel, as a multiple of the learning rate."""
     momentum: Annotated[float, between(0, 1, open_high=True)] = 0.9
     """Momentum of SGD."""

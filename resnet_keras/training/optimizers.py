@@ -70,7 +70,7 @@ class Muon(MomentumSGD):
             not orthogonalized.
     """
 
-    def __init__(self, *, kernel_rate: float = 0.15, **kwargs: Any) -> None:
+    def __init__(self, *, kernel_rate: float = 0.3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.kernel_rate = kernel_rate
 

@@ -360,7 +360,7 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("encode", [jpeg, png])
+@pytest.mark.parametrize("encode", [jpeg, pytest.param(png, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "fields", [{}, {"shorter_side": 72}, {"shorter_side": 72, "interpolation": "bicubic", "channel_order": "bgr"}]
 )

@@ -158,10 +158,10 @@ def test_images_have_the_size_of_the_first_epoch(splits: dict[str, Split]) -> No
     ("kind", "recipe", "antialias"),
     [
         ("files", VARIED, False),
-        ("files", PLAIN.replace(crop_area=(0.1, 1.0)), True),
+        pytest.param("files", PLAIN.replace(crop_area=(0.1, 1.0)), True, marks=pytest.mark.slow),
         ("records", CROPPED, True),
         ("array", PLAIN.replace(pad_pixels=2, flip=True), False),
-        ("array", PLAIN.replace(crop_area=(0.1, 1.0)), True),
+        pytest.param("array", PLAIN.replace(crop_area=(0.1, 1.0)), True, marks=pytest.mark.slow),
     ],
 )
 def test_the_naive_pipeline_makes_what_ours_makes(

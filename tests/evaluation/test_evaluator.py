@@ -443,7 +443,13 @@ def test_a_scale_below_one_classifiers_crop_raises(files: FileSplit, crops: Any)
 
 
 @pytest.mark.parametrize(
-    "views", [Views(), Views(flip=True), Views(crops="ten"), Views(crops="full", scales=(16,))], ids=str
+    "views",
+    [
+        Views(),
+        *(pytest.param(views, marks=pytest.mark.slow) for views in (Views(flip=True), Views(crops="ten"))),
+        Views(crops="full", scales=(16,)),
+    ],
+    ids=str,
 )
 def test_a_broken_image_is_named(tmp_path: Path, views: Views, convolutional: list[slow.Member]) -> None:
     for index, name in enumerate(NAMES):

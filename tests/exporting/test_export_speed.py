@@ -59,6 +59,7 @@ def test_artifacts_are_found_by_what_they_are(files: Path, tmp_path: Path) -> No
         export_speed.export_peers("resnet18", tmp_path)
 
 
+@pytest.mark.slow
 def test_artifacts_are_measured_in_turns(files: Path) -> None:
     measured = export_speed.measure_speed(
         export_speed.find_artifacts([files]), threads=(1,), batches=(1, 2), seconds=0.01, turns=2

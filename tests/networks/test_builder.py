@@ -304,7 +304,7 @@ def test_stages_halve_height_and_width_and_round_up(network: str, side: int, exp
 
 
 @pytest.mark.parametrize("own", [FOUR_STAGES, BOTTLENECK, BASIC])
-@pytest.mark.parametrize("option", ["A", "B", "C"])
+@pytest.mark.parametrize("option", ["A", pytest.param("B", marks=pytest.mark.slow), "C"])
 def test_network_of_free_size_computes_what_one_of_fixed_size_does(own: Architecture, option: Any) -> None:
     free = randomize(build(own, input_shape=(None, None, 3), shortcut=option, classes=3))
     for height, width in ((64, 64), (33, 50)):

@@ -31,11 +31,11 @@ def parameters(model: keras.Model) -> int:
     ("builder", "backbone", "options", "expected"),
     [
         (FCN, "resnet50", {"auxiliary": True}, 35_322_218),
-        (FCN, "resnet101", {"auxiliary": True}, 54_314_346),
+        pytest.param(FCN, "resnet101", {"auxiliary": True}, 54_314_346, marks=pytest.mark.slow),
         (DeepLabV3, "resnet50", {"auxiliary": True}, 42_004_074),
-        (DeepLabV3, "resnet101", {"auxiliary": True}, 60_996_202),
+        pytest.param(DeepLabV3, "resnet101", {"auxiliary": True}, 60_996_202, marks=pytest.mark.slow),
         (UNet, "resnet18", {"classes": 1}, 14_328_209),
-        (UNet, "resnet34", {"classes": 1}, 24_436_369),
+        pytest.param(UNet, "resnet34", {"classes": 1}, 24_436_369, marks=pytest.mark.slow),
         (UNet, "resnet50", {"classes": 1}, 32_521_105),
     ],
 )

@@ -165,7 +165,13 @@ def start_of(**changes: Any) -> TrainingInputs:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mixup": 0.2, "cutmix": 1.0}, {"label_smoothing": 0.1}, {"loss": "binary"}, {"batch_size": 3}]
+    "changes",
+    [
+        {"mixup": 0.2, "cutmix": 1.0},
+        pytest.param({"label_smoothing": 0.1}, marks=pytest.mark.slow),
+        pytest.param({"loss": "binary"}, marks=pytest.mark.slow),
+        {"batch_size": 3},
+    ],
 )
 def test_a_batch_of_any_labels_is_drawn(tmp_path: Path, changes: dict[str, Any]) -> None:
     start = start_of(**changes)

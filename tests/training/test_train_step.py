@@ -137,7 +137,12 @@ class Guarded:
             return fit(self.model, batches)
 
 
-OPTIONS = [{}, {"optimizer": "lamb", "ema": 0.9}, {"parts": 2}, {"policy": "mixed_float16"}]
+OPTIONS = [
+    {},
+    {"optimizer": "lamb", "ema": 0.9},
+    pytest.param({"parts": 2}, marks=pytest.mark.slow),
+    {"policy": "mixed_float16"},
+]
 
 
 @pytest.fixture(params=OPTIONS, ids=lambda options: " ".join(options) or "plain")

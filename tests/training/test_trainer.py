@@ -290,6 +290,7 @@ def test_a_run_begins_with_the_weights_of_another_and_its_preprocessing(
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["network"]["weights"] == str(short_run.resolve())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_frozen_parts_keep_weights_and_moving_statistics_bit_for_bit(short_run: Path, tmp_path: Path) -> None:
     train(FINE.replace(weights=str(short_run), freeze="stage2", peak_lr=0.01), tmp_path)
