@@ -165,7 +165,7 @@ class Lamb(ClipsOverReplicas, keras.optimizers.Lamb):
         if self.decay and has_weight_decay(self, variable):
             weight = keras.ops.convert_to_tensor(variable)
             update = update + self.decay * weight
-            lengths = [keras.ops.sqrt(keras.ops.sum(keras.ops.square(part))) for part in (weight, update)]
+            lengths = [_length(part) for part in (weight, update)]
             longer = keras.ops.minimum(*lengths) > 0
             trust = keras.ops.where(longer, lengths[0] / keras.ops.where(longer, lengths[1], 1.0), 1.0)
         self.assign_sub(variable, keras.ops.cast(learning_rate, dtype) * trust * update)

@@ -11,6 +11,14 @@ import pytest
 from resnet_keras.runs import processor
 
 
+def known(content: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the system tell this of its processor; nothing if it is `None`."""
+    file = folder / "cpuinfo"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setattr(processor, "_CPU_INFO", file)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -21,9 +29,7 @@ from resnet_keras.runs import processor
 def test_the_processor_is_named_as_linux_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, expected: str
 ) -> None:
-    file = tmp_path / "cpuinfo"
-    file.write_text(content)
-    monkeypatch.setattr(processor, "_CPU_INFO", file)
+    known(content, tmp_path, monkeypatch)
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert processor.name().startswith(expected)
@@ -56,10 +62,7 @@ def test_the_processor_is_named_as_macos_names_it(tmp_path: Path, monkeypatch: p
 def test_instructions_for_bfloat16_are_known_where_linux_names_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, expected: bool | None
 ) -> None:
-    file = tmp_path / "cpuinfo"
-    if content is not None:
-        file.write_text(content)
-    monkeypatch.setattr(processor, "_CPU_INFO", file)
+    known(content, tmp_path, monkeypatch)
     assert processor.has_bfloat16() is expected
 
 
@@ -78,10 +81,7 @@ def test_instructions_for_bfloat16_are_known_where_linux_names_them(
 def test_processors_on_which_tensorflow_leaves_onednn_off_are_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, expected: bool
 ) -> None:
-    file = tmp_path / "cpuinfo"
-    if content is not None:
-        file.write_text(content)
-    monkeypatch.setattr(processor, "_CPU_INFO", file)
+    known(content, tmp_path, monkeypatch)
     assert processor.leaves_onednn_off() is expected
 
 
