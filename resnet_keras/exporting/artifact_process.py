@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from resnet_keras import files
 from resnet_keras.exporting.child_process import ChildProcess
+from resnet_keras.runs.processor import cores
 
 _WARM_UP_CALLS = 3
 _LEAST_CALLS, _MOST_CALLS = 5, 1000
@@ -171,7 +171,7 @@ def measure_latencies(
 
 def default_threads() -> tuple[int, ...]:
     """Returns one thread, and as many threads as there are cores."""
-    return tuple(sorted({1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1}))
+    return tuple(sorted({1, cores()}))
 
 
 def _turn(process: ArtifactProcess, batch: int, seconds: float, warm_up: int) -> list[float]:

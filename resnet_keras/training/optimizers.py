@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -87,12 +86,12 @@ class Muon(MomentumSGD):
             self.assign(momentum, direction)
             if self.nesterov:
                 direction = gradient + self.momentum * direction
-        outputs = variable.shape[-1]
-        update = keras.ops.reshape(orthogonalized(keras.ops.reshape(direction, (-1, outputs))), variable.shape)
+        matrix = keras.ops.reshape(direction, (-1, variable.shape[-1]))
+        update = keras.ops.reshape(orthogonalized(matrix), variable.shape)
         kernel = keras.ops.convert_to_tensor(variable)
         length = _length(kernel)
         rate = keras.ops.cast(self.kernel_rate, dtype) * keras.ops.cast(learning_rate, dtype)
-        moved = kernel - rate * length / keras.ops.sqrt(keras.ops.cast(min(outputs, _rows(variable)), dtype)) * update
+        moved = kernel - rate * length / keras.ops.sqrt(keras.ops.cast(min(matrix.shape), dtype)) * update
         self.assign(variable, moved * (length / keras.ops.maximum(_length(moved), keras.config.epsilon())))
 
     def get_config(self) -> dict[str, Any]:
@@ -128,10 +127,6 @@ def _is_hidden_kernel(variable: Any) -> bool:
 
 def _length(tensor: Any) -> Any:
     return keras.ops.sqrt(keras.ops.sum(keras.ops.square(tensor)))
-
-
-def _rows(variable: Any) -> int:
-    return math.prod(variable.shape[:-1])
 
 
 class Lamb(ClipsOverReplicas, keras.optimizers.Lamb):
