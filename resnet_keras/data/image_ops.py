@@ -173,10 +173,11 @@ def _resized_window(preprocessing: Preprocessing, images: tf.Tensor, size: tf.Te
     sides = tf.shape(images)[1:3]
     scale, translation = tf.cast(size / sides, tf.float32), -tf.cast(corner, tf.float32)
     length = tf.constant(preprocessing.image_size)
-    # The kernel begins with the rows, which have to be along the longer side.
+    # The kernel begins with the rows, which have to be along the longer side. With a slice of stride -1, TensorFlow
+    # would log an error when it optimizes the graph of images of one known size.
     wide = sides[1] > sides[0]
     images = tf.cond(wide, lambda: tf.transpose(images, (0, 2, 1, 3)), lambda: images)
-    scale, translation, length = (tf.where(wide, each[::-1], each) for each in (scale, translation, length))
+    scale, translation, length = (tf.where(wide, tf.reverse(each, [0]), each) for each in (scale, translation, length))
     result = tf.raw_ops.ScaleAndTranslate(
         images=images,
         size=length,
