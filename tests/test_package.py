@@ -105,8 +105,9 @@ ORDER = {
     ),
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
-        *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data", "model"),
-        *("continuation", "inputs", "task", "classification", "mask_data", "mask_training", "box_data", "detection"),
+        *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data"),
+        *("distillation", "model", "teacher", "continuation", "inputs", "task", "classification"),
+        *("mask_data", "mask_training", "box_data", "detection"),
         *("localization_data", "localization"),
         *("tasks", "epoch_measures", "tensorboard_log", "run_warnings", "run_plan"),
         *("state", "loop", "trainer"),

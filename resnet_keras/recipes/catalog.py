@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.recipes.settings import INITIAL
 
 _IMAGENET = Recipe.from_flat(
     model="resnet50",
@@ -276,7 +277,7 @@ def _quantization_aware(recipe: Recipe, peak_lr: float = 1e-3) -> Recipe:
     """Returns a recipe of quantization-aware training for int8 that distills from the trained network, `weights`."""
     return recipe.replace(
         quantization_aware=True,
-        distill=True,
+        teacher=INITIAL,
         epochs=5,
         lr_schedule="cosine",
         peak_lr=peak_lr,

@@ -144,7 +144,8 @@ class Recipe:
     @property
     def soft_labels(self) -> bool:
         """Whether labels are one value per class: of several classes, or each class judged by itself."""
-        return self.augmentation.soft_labels or self.optimization.loss == "binary" or self.optimization.distill
+        optimization = self.optimization
+        return self.augmentation.soft_labels or optimization.loss == "binary" or optimization.teacher is not None
 
     @property
     def lr_scale(self) -> float:
@@ -159,8 +160,8 @@ _OF_BOXES = tuple(each.name for each in fields(DetectionSettings) if each.name !
 _OF_IMAGES = (
     *("fit_head", "whiten_stem", "quantization_aware", "rematerialize", "train_sizes", "carry_over"),
     *("test_shorter_side", "shorter_side", "crop_area", "pad_pixels", "alternate_flip", "pca_lighting"),
-    *("auto_augment", "erase", "mixup", "cutmix", "label_smoothing", "repeated_augmentation", "loss", "distill"),
-    "test_flip",
+    *("auto_augment", "erase", "mixup", "cutmix", "label_smoothing", "repeated_augmentation", "loss", "teacher"),
+    *("teacher_share", "temperature", "test_flip"),
 )
 _ONLY_FOR: dict[TaskName, tuple[str, ...]] = {
     "classification": (*_OF_MASKS, *_OF_BOXES),

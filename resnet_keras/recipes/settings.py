@@ -22,6 +22,8 @@ DecayOn = Literal["all", "kernels"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Optimizer = Literal["sgd", "muon", "lamb"]
 DetectorName = Literal["fpn", "fpn_v2", "c4"]
+INITIAL = "initial"
+"""As a teacher: the network of the initial weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +143,12 @@ class Optimization:
     """Cross-entropy of a softmax, or binary cross-entropy of each class (arXiv:2110.00476, section 2)."""
     auxiliary_loss: Annotated[float, at_least(0)] = 0.0
     """Weight of the loss of a second head on C4 (arXiv:1612.01105, section 3.3), with fcn and deeplabv3; none if 0."""
-    distill: bool = False
-    """Distill from the network of the initial weights, frozen, instead of training on labels (arXiv:1503.02531)."""
+    teacher: str | None = None
+    """Classifier to distill from (arXiv:1503.02531): a run, a file, a name; initial is that of the initial weights."""
+    teacher_share: Annotated[float, between(0, 1, open_low=True)] = 1.0
+    """With a teacher, weight of its probabilities in the loss; the labels have the rest."""
+    temperature: Annotated[float, above(0)] = 1.0
+    """With a teacher, divisor of the logits of both networks, which softens their probabilities."""
     accumulate: Annotated[int, at_least(1)] = 1
     """Microbatches per step, whose gradients are accumulated to save memory."""
     precision: Precision = "float32"
@@ -152,8 +158,11 @@ class Optimization:
         check_fields(self)
         if self.l2 and self.optimizer == "lamb":
             raise ValueError(f"Expected `l2` to be 0 with LAMB, which decays by `weight_decay`. Received: {self.l2!r}")
-        if self.distill and self.loss == "binary":
-            raise ValueError(f"Expected `loss` to be softmax with `distill`. Received: {self.loss!r}")
+        if self.teacher and self.loss == "binary":
+            raise ValueError(f"Expected `loss` to be softmax with `teacher`. Received: {self.loss!r}")
+        if self.teacher is None and (self.teacher_share, self.temperature) != (1, 1):
+            name = "temperature" if self.teacher_share == 1 else "teacher_share"
+            raise ValueError(f"Expected `{name}` to be 1 without a `teacher`. Received: {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

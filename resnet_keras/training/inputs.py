@@ -18,9 +18,11 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.recipes.settings import INITIAL
 from resnet_keras.training.continuation import Continuation, open_continuation
 from resnet_keras.training.data import SplitData, TrainingData
 from resnet_keras.training.own_batches import BatchData
+from resnet_keras.training.teacher import open_teacher
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.pretrained_files import is_pretrained
 from resnet_keras.weights.sources import open_weights
@@ -39,6 +41,7 @@ class TrainingInputs:
         steps: Steps in an epoch.
         weights: Initial weights; `None` draws them.
         continuation: Finished run whose network and epochs come before this run; `None` without.
+        teacher: Classifier to distill from; `None` without, or if it is the network of the initial weights.
     """
 
     recipe: Recipe
@@ -47,6 +50,7 @@ class TrainingInputs:
     steps: int
     weights: ImportedWeights | None
     continuation: Continuation | None = None
+    teacher: Classifier | None = None
 
     @property
     def first_step(self) -> int:
@@ -76,6 +80,9 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     weights, source = recipe.network.weights, recipe.schedule.continue_from
     if weights and not is_pretrained(weights, recipe.network.model) and Path(weights).expanduser().exists():
         recipe = recipe.replace(weights=str(Path(weights).expanduser().resolve()))
+    teacher = recipe.optimization.teacher
+    if teacher and teacher != INITIAL and not is_pretrained(teacher) and Path(teacher).expanduser().exists():
+        recipe = recipe.replace(teacher=str(Path(teacher).expanduser().resolve()))
     return recipe.replace(continue_from=str(Path(source).expanduser().resolve())) if source else recipe
 
 
@@ -111,7 +118,9 @@ def prepare_inputs(
         weights = initial_weights(recipe)
         _check_weights(recipe, weights, len(own_data.class_names))
         continuation = open_continuation(recipe, own_data.class_names, Classifier.load)
-        return TrainingInputs(recipe, own_data, own_data.preprocessing, own_data.steps(recipe), weights, continuation)
+        preprocessing = own_data.preprocessing
+        teacher = open_teacher(recipe, own_data.class_names, preprocessing)
+        return TrainingInputs(recipe, own_data, preprocessing, own_data.steps(recipe), weights, continuation, teacher)
     if isinstance(own_data, SplitData):
         data = own_data
     else:
@@ -134,7 +143,8 @@ def prepare_inputs(
     )
     _check_weights(recipe, weights, len(data.class_names))
     continuation = open_continuation(whole, data.class_names, Classifier.load)
-    return TrainingInputs(recipe, data, preprocessing, steps, weights, continuation)
+    teacher = open_teacher(recipe, data.class_names, preprocessing)
+    return TrainingInputs(recipe, data, preprocessing, steps, weights, continuation, teacher)
 
 
 def initial_weights(recipe: Recipe) -> ImportedWeights | None:
@@ -176,7 +186,7 @@ def _aligned(data: SplitData, class_names: tuple[str, ...]) -> SplitData:
 
 
 def _starts_from_floats(recipe: Recipe) -> bool:
-    return recipe.network.quantization_aware or recipe.optimization.distill
+    return recipe.network.quantization_aware or recipe.optimization.teacher == INITIAL
 
 
 def _check_weights(recipe: Recipe, weights: ImportedWeights | None, classes: int) -> None:

@@ -19,6 +19,7 @@ from resnet_keras.surgery.freezing import freeze
 from resnet_keras.surgery.quantization import quantize
 from resnet_keras.surgery.recalibration import restore_statistics
 from resnet_keras.training.data import TrainingData
+from resnet_keras.training.distillation import DistillationLoss, label_accuracy
 from resnet_keras.training.optimizers import LossScale, create_optimizer
 from resnet_keras.training.schedules import learning_rate_schedule
 from resnet_keras.weights.imported import ImportedWeights
@@ -65,13 +66,13 @@ def compile_network(
         # A new head on a trained backbone starts at zero: random logits would give the backbone large gradients.
         kernel = model.get_layer(HEAD).kernel
         kernel.assign(keras.ops.zeros_like(kernel))
-    accuracy = keras.metrics.CategoricalAccuracy if soft_labels else keras.metrics.SparseCategoricalAccuracy
+    accuracy = label_accuracy if soft_labels else keras.metrics.sparse_categorical_accuracy
     compile_model(
         model,
         recipe,
         steps,
         loss=_loss(recipe, soft_labels),
-        metrics=[accuracy(name="accuracy")],
+        metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
         example=(keras.ops.zeros((1, classes) if soft_labels else (1,)), keras.ops.zeros((1, classes))),
         steps_per_execution=steps_per_execution,
         first_step=first_step,
@@ -146,23 +147,11 @@ def build_network(
     return quantize(model, preprocessing.std) if recipe.network.quantization_aware else model
 
 
-def build_teacher(
-    recipe: Recipe, preprocessing: Preprocessing, classes: int, weights: ImportedWeights | None
-) -> keras.Model | None:
-    """Returns the frozen teacher of a recipe that distills: the network of the initial weights; otherwise `None`."""
-    if not recipe.optimization.distill:
-        return None
-    any_size = bool(recipe.data.train_sizes)
-    model = build_network(
-        recipe.replace(quantization_aware=False), preprocessing, classes, weights=weights, any_size=any_size
-    )
-    model.trainable = False
-    return model
-
-
 def _loss(recipe: Recipe, soft_labels: bool) -> keras.losses.Loss:
     if recipe.optimization.loss == "binary":
         return keras.losses.BinaryCrossentropy(from_logits=True)
+    if recipe.optimization.teacher:
+        return DistillationLoss(recipe.optimization.temperature, recipe.optimization.teacher_share)
     if soft_labels:
         return keras.losses.CategoricalCrossentropy(from_logits=True)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -18,12 +18,14 @@ from resnet_keras.runs.checkpoints import Checkpoints, training_variables
 from resnet_keras.surgery.linear_probe import fit_head
 from resnet_keras.surgery.quantization import calibrate
 from resnet_keras.training.continuation import Continuation
+from resnet_keras.training.distillation import distill_from
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.inputs import TrainingInputs, precision
-from resnet_keras.training.model import build_teacher, restore_folded_statistics
+from resnet_keras.training.model import restore_folded_statistics
 from resnet_keras.training.rematerialization import rematerialize
 from resnet_keras.training.tasks import task_of
-from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients, distill_from
+from resnet_keras.training.teacher import build_teacher
+from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients
 from resnet_keras.training.whitening import whiten
 
 _log = logging.getLogger(__name__)
@@ -132,7 +134,7 @@ def create_state(
     inputs: TrainingInputs, strategy: Strategy, *, steps_per_execution: int, skip_broken_steps: bool
 ) -> TrainingState:
     """Returns the state at the start of a run, before `TrainingState.initialize`."""
-    recipe, weights, classes = inputs.recipe, inputs.weights, len(inputs.data.class_names)
+    recipe, weights = inputs.recipe, inputs.weights
     trains_norms = not recipe.network.freeze_batch_norms and not inputs.continuation
     if weights and trains_norms and weights.has_folded_statistics:
         weights = restore_folded_statistics(weights, recipe, inputs.data, inputs.preprocessing)
@@ -141,7 +143,7 @@ def create_state(
         model = task_of(recipe).create_network(
             replace(inputs, weights=weights), steps_per_execution=steps_per_execution
         )
-        teacher = build_teacher(recipe, inputs.preprocessing, classes, weights)
+        teacher = build_teacher(recipe, inputs.data.class_names, inputs.preprocessing, weights, inputs.teacher)
         average = WeightAverage(model, recipe.optimization.ema) if recipe.optimization.ema else None
         others = average.variables if average else ()
         skips = SkipNonFiniteSteps(model, others) if skip_broken_steps else None

@@ -1,4 +1,4 @@
-"""Training steps beyond Keras's own: gradient accumulation, distillation, skipped steps."""
+"""Training steps beyond Keras's own: gradient accumulation, skipped steps."""
 
 from __future__ import annotations
 
@@ -47,16 +47,6 @@ def accumulate_gradients(model: keras.Model, parts: int) -> Step:
         return model.get_metrics_result()
 
     return step
-
-
-def distill_from(teacher: keras.Model, step: Step) -> Step:
-    """Returns a step that distills from a frozen teacher of logits: its probabilities replace the labels."""
-
-    def stepped(data: Any) -> dict[str, Any]:
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return step((x, tf.nn.softmax(tf.stop_gradient(teacher(x, training=False)))))
-
-    return stepped
 
 
 class SkipNonFiniteSteps:

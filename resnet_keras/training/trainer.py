@@ -29,8 +29,12 @@ from resnet_keras.training.loop import LoopOptions, broadcast_evaluation, run_tr
 from resnet_keras.training.own_data import OwnData, identity
 from resnet_keras.training.preemption import PreemptionHandler
 from resnet_keras.training.tasks import task_of
+from resnet_keras.weights.keras_file import arrays_of_model
+from resnet_keras.weights.weights_file import tensor_hash
 
 _log = logging.getLogger(__name__)
+
+_HASH_DIGITS = 16
 
 
 def train(
@@ -217,7 +221,9 @@ def _begin(
     """Writes what the run is, after a check that what the folder holds is of this run; returns its checkpoints."""
     own = about.get("own_data")
     found = None if own else inputs.data.fingerprint()
-    origin = recipe.flat() | {"images": digest(own or found or {})[:16]}
+    origin = recipe.flat() | {"images": digest(own or found or {})[:_HASH_DIGITS]}
+    if inputs.teacher:
+        origin["teacher_weights"] = tensor_hash(arrays_of_model(inputs.teacher.model))[:_HASH_DIGITS]
     noted = (folder.path / "run.json").is_file() and folder.data().get(CHANGES)
     checkpoints = Checkpoints(
         folder.checkpoints,
@@ -242,7 +248,7 @@ def _check_devices(recipe: Recipe, strategy: Strategy, options: LoopOptions) -> 
         "ema": bool(recipe.optimization.ema),
         "skip": options.skip_broken_steps,
         "quantization_aware": recipe.network.quantization_aware,
-        "distill": recipe.optimization.distill,
+        "teacher": recipe.optimization.teacher is not None,
         "head": recipe.task in ("segmentation", "localization"),
     }
     if keras.backend.backend() != "tensorflow" and any(tensorflow_only.values()):

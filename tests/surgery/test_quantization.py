@@ -265,5 +265,5 @@ def test_training_for_int8_wants_trained_weights(tmp_path: Path) -> None:
         train(recipe, tmp_path)
     with pytest.raises(ValueError, match="Expected `precision` to be float32 with `quantization_aware`"):
         recipe.replace(precision="mixed_bfloat16")
-    with pytest.raises(ValueError, match="Expected `loss` to be softmax with `distill`"):
-        recipe.replace(distill=True, loss="binary")
+    with pytest.raises(ValueError, match="Expected `loss` to be softmax with `teacher`"):
+        recipe.replace(teacher="initial", loss="binary")

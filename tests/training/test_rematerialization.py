@@ -33,12 +33,13 @@ from resnet_keras.runs.checkpoints import Checkpoints
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.surgery.quantization import calibrate, quantize
 from resnet_keras.training import rematerialization
+from resnet_keras.training.distillation import distill_from
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.model import compile_network
 from resnet_keras.training.optimizers import LossScale, MomentumSGD
 from resnet_keras.training.rematerialization import groups, rematerialize
 from resnet_keras.training.run_plan import memory
-from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients, distill_from
+from resnet_keras.training.train_step import SkipNonFiniteSteps, accumulate_gradients
 from resnet_keras.training.trainer import train
 
 LITTLE = Architecture(stem="cifar", block="basic", repeats=(2, 2), widths=(4, 8), shortcut="A", stochastic_depth=0.5)

@@ -1,0 +1,125 @@
+"""Teachers: the frozen network that a recipe distills from (arXiv:1503.02531)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import keras
+import numpy as np
+
+from resnet_keras.applications.classifier import Classifier
+from resnet_keras.applications.outputs import check_one_label, features_and_logits
+from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.recipes.settings import INITIAL
+from resnet_keras.surgery.cloning import clone_for_any_size
+from resnet_keras.training.model import build_network
+from resnet_keras.weights.imported import ImportedWeights
+
+_log = logging.getLogger(__name__)
+
+_SHOWN = 3  # classes in a message
+
+
+def open_teacher(recipe: Recipe, class_names: tuple[str, ...], preprocessing: Preprocessing) -> Classifier | None:
+    """Returns the trained classifier that a recipe distills from; `None` if it names none.
+
+    Args:
+        recipe: Its `teacher` applies; the network of the initial weights is none of these.
+        class_names: Classes of the run.
+        preprocessing: That of the run.
+
+    Raises:
+        FileNotFoundError: The teacher is not there.
+        ValueError: The teacher lacks a class, has images of other channels, or several labels for an image.
+    """
+    source = recipe.optimization.teacher
+    if source in (None, INITIAL):
+        return None
+    teacher = Classifier.from_pretrained(source)
+    check_one_label(teacher.model, "a teacher")
+    if teacher.preprocessing.channels != preprocessing.channels:
+        raise ValueError(
+            f"Expected a teacher for images of {preprocessing.channels} channels. "
+            f"Received: {source}, for {teacher.preprocessing.channels}"
+        )
+    _columns(teacher, class_names, str(source))
+    _log.info(f"the teacher is {teacher.model.name} of {source}, with {teacher.model.count_params():,} parameters")
+    return teacher
+
+
+def build_teacher(
+    recipe: Recipe,
+    class_names: tuple[str, ...],
+    preprocessing: Preprocessing,
+    weights: ImportedWeights | None,
+    teacher: Classifier | None,
+) -> keras.Model | None:
+    """Returns the frozen teacher of a recipe, from the run's normalized images to logits; `None` without one.
+
+    Args:
+        recipe: Recipe of the run.
+        class_names: Classes of the run, in the order of the logits.
+        preprocessing: That of the run.
+        weights: Initial weights of the run.
+        teacher: Classifier from `open_teacher`.
+    """
+    if teacher is not None:
+        return teacher_network(teacher, class_names, preprocessing)
+    if recipe.optimization.teacher is None:
+        return None
+    in_floats = recipe.replace(quantization_aware=False)
+    any_size = bool(recipe.data.train_sizes)
+    model = build_network(in_floats, preprocessing, len(class_names), weights=weights, any_size=any_size)
+    model.trainable = False
+    return model
+
+
+def teacher_network(teacher: Classifier, class_names: tuple[str, ...], preprocessing: Preprocessing) -> keras.Model:
+    """Returns a frozen copy of a classifier for the images of a run: normalized (N, H, W, C) -> logits (N, classes).
+
+    The copy takes images of any size, with the normalization and the order of channels of the run; its logits are in
+    the order of the run's classes, without those of others.
+
+    Args:
+        teacher: Classifier that has all classes of the run.
+        class_names: Classes of the run.
+        preprocessing: That of the run.
+    """
+    both = features_and_logits(teacher.model)
+    network = clone_for_any_size(keras.Model(both.input, both.output["logits"]))
+    images = keras.Input((None, None, preprocessing.channels), dtype="float32")
+    logits = keras.ops.cast(network(_normalized(images, preprocessing, teacher.preprocessing)), "float32")
+    columns = _columns(teacher, class_names, teacher.model.name)
+    if columns != list(range(len(teacher.class_names))):
+        logits = keras.ops.take(logits, columns, axis=-1)
+    model = keras.Model(images, logits, name="teacher")
+    model.trainable = False
+    return model
+
+
+def _normalized(images: Any, here: Preprocessing, there: Preprocessing) -> Any:
+    """Returns images of one normalization and order of channels in those of another."""
+    order = 1 if here.channel_order == there.channel_order else -1
+    mean, std, own_mean, own_std = (
+        np.asarray(values, np.float32) for values in (here.mean[::order], here.std[::order], there.mean, there.std)
+    )
+    scale, shift = std / own_std, (mean - own_mean) / own_std
+    images = images if order == 1 else keras.ops.flip(images, axis=-1)
+    return images if (scale == 1).all() and (shift == 0).all() else images * scale + shift
+
+
+def _columns(teacher: Classifier, class_names: tuple[str, ...], source: str) -> list[int]:
+    """Returns the output of a teacher for each class; classes that are numbers are its outputs in their order."""
+    own = teacher.class_names
+    if len(own) == len(class_names) and class_names == tuple(map(str, range(len(class_names)))):
+        return list(range(len(own)))
+    missing = [name for name in class_names if name not in own]
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise ValueError(
+            f"Expected a `teacher` with the classes of the data, such as {class_names[0]}. "
+            f"Received: {source}, without {', '.join(missing[:_SHOWN])}{more}; it has {', '.join(own[:_SHOWN])}, ..."
+        )
+    return [own.index(name) for name in class_names]
