@@ -94,7 +94,13 @@ def _layers(file: h5py.Group) -> dict[str, np.ndarray]:
         # The name of a layer is an attribute of `vars`, which holds its arrays "0", "1", ...
         if where.startswith("optimizer") or not isinstance(node, h5py.Group) or "name" not in node.attrs:
             return
-        arrays = [_array(node, str(i)) for i in range(len(node))]
+        numbers = [str(i) for i in range(len(node))]
+        if own := sorted(set(node) - set(numbers)):
+            raise ValueError(
+                f"the layer {node.attrs['name']} has an array of its own, {own[0]}, as after quantization-aware "
+                "training; name the network in floating point that it began with"
+            )
+        arrays = [_array(node, number) for number in numbers]
         for weight, array in zip(_weight_names(arrays), arrays, strict=True):
             found[f"{node.attrs['name']}/{weight}"] = array
 

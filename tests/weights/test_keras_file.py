@@ -16,12 +16,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 from helpers.foreign_weights import network
-from helpers.small_networks import drawn
+from helpers.small_networks import TWO_STAGES, drawn
 from keras.src.legacy.saving import legacy_h5_format
 
 from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.builder import build
+from resnet_keras.surgery.quantization import quantize
 from resnet_keras.weights.keras_file import arrays_of_model, read_keras, read_member
 
 FORMATS = [".keras", ".weights.h5", ".whole.h5", ".legacy.h5"]
@@ -457,6 +458,14 @@ def test_array_without_a_number_for_a_name_is_refused(written: Path) -> None:
     with h5py.File(written, "a") as file:
         file.move("layers/dense/vars/0", "layers/dense/vars/kernel")
     refused(written, r"Expected a whole weights file. Received: ")
+
+
+def test_weights_of_quantization_aware_training_name_what_to_take(tmp_path: Path) -> None:
+    model = quantize(drawn(build(TWO_STAGES, input_shape=(8, 8, 3))), (50.0, 50.0, 50.0))
+    path = write(model, tmp_path / "net.keras")
+    refused(
+        path, r"stem_conv has an array of its own, scale, .*; name the network in floating point"
+    )
 
 
 def fragile(content: bytes) -> set[int]:
