@@ -47,7 +47,8 @@ class RunPlan:
         rates: Learning rate by step: (steps, rates).
         sizes: Epochs and image size of each phase.
         memory: Estimated bytes on each device: of weights, gradients and optimizer; of the activations of a step.
-        multiply_adds: Multiply-adds of the whole run: those of the forward pass, and twice as many backward.
+        multiply_adds: Multiply-adds of the whole run: those of the forward pass, twice as many backward, and those of
+            the teacher.
         files: Pictures that were drawn.
         warnings: What looks wrong, in sentences; see `run_warnings`.
         width: Width of the images in pixels, if it is not their height.
@@ -122,6 +123,8 @@ def dry_run(
     preprocessing = inputs.preprocessing.at(largest) if largest else inputs.preprocessing
     with precision(recipe.optimization.precision):
         model = task.create_network(replace(inputs, recipe=recipe.replace(train_sizes=()), preprocessing=preprocessing))
+    teacher = inputs.teacher.model if inputs.teacher else model if recipe.optimization.teacher else None
+    held, activations = memory(model, recipe, replicas)
     parts = list(phases(recipe.data, recipe.schedule.epochs, inputs.steps, inputs.first_step))
     sizes = [part.image_size or preprocessing.image_size[0] for part in parts]
     epochs = [(part.last_step - part.first_step) // inputs.steps for part in parts]
@@ -131,8 +134,8 @@ def dry_run(
         "\n".join([inputs.summary(replicas, model.count_params()), *continued]),
         _rates(recipe, inputs.steps, inputs.first_step),
         tuple(zip(epochs, sizes, strict=True)),
-        memory(model, recipe, replicas),
-        3.0 * multiply_adds(model) * inputs.steps * recipe.data.batch_size * sum(relative),
+        (held + (4 * parameters(teacher) if teacher else 0), activations),
+        _step_multiply_adds(model, teacher) * inputs.steps * recipe.data.batch_size * sum(relative),
         (Path(workdir) / "schedule.png", Path(workdir) / "batch.png"),
         run_warnings(inputs, replicas),
         None if recipe.data.train_sizes else preprocessing.image_size[1],
@@ -160,6 +163,18 @@ def memory(model: keras.Model, recipe: Recipe, replicas: int) -> tuple[int, int]
         kept = _kept(flat_layers(model))
     images = recipe.data.batch_size // (replicas * recipe.optimization.accumulate)
     return 4 * copies * parameters(model), kept * images
+
+
+def _step_multiply_adds(model: keras.Model, teacher: keras.Model | None) -> float:
+    """Returns the multiply-adds of a step for one image, which the teacher gets in the size of the model's input.
+
+    Those of a teacher whose file says no size are left out.
+    """
+    own = 3.0 * multiply_adds(model)
+    if teacher is None or not all(teacher.input_shape[1:3]):
+        return own
+    pixels, taught = (math.prod(each.input_shape[1:3]) for each in (model, teacher))
+    return own + multiply_adds(teacher) * pixels / taught
 
 
 def _kept(layers: list[keras.layers.Layer]) -> int:

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from resnet_keras.applications.classifier import Classifier
 from resnet_keras.cli import train as program
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import Architecture
@@ -123,6 +124,15 @@ def test_sizes_are_printed_phase_by_phase_and_count_by_their_area(
     assert one.sizes == ((4, 6),)
     assert one.multiply_adds == pytest.approx(plan.multiply_adds / 2.5, rel=0.01)  # but for the head
     assert one.memory == memory(network(), recipe_of(), 1)  # of validation, whose images are larger
+
+
+def test_a_teacher_computes_too(tmp_path: Path) -> None:
+    alone, taught = (
+        dry_run(recipe_of(**changes), tmp_path / "run") for changes in ({}, {"teacher": "resnet20_digits"})
+    )
+    teacher = Classifier.from_pretrained("resnet20_digits").model
+    assert taught.multiply_adds - alone.multiply_adds == pytest.approx(multiply_adds(teacher) * 4 * STEPS * 128)
+    assert taught.memory[0] - alone.memory[0] == 4 * parameters(teacher)
 
 
 @pytest.mark.parametrize(

@@ -463,9 +463,7 @@ def test_array_without_a_number_for_a_name_is_refused(written: Path) -> None:
 def test_weights_of_quantization_aware_training_name_what_to_take(tmp_path: Path) -> None:
     model = quantize(drawn(build(TWO_STAGES, input_shape=(8, 8, 3))), (50.0, 50.0, 50.0))
     path = write(model, tmp_path / "net.keras")
-    refused(
-        path, r"stem_conv has an array of its own, scale, .*; name the network in floating point"
-    )
+    refused(path, r"stem_conv has an array of its own, scale, .*; name the network in floating point")
 
 
 def fragile(content: bytes) -> set[int]:
