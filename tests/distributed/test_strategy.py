@@ -131,6 +131,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_a_process_trains_one_network_on_two_devices_after_another(tmp_path: Path) -> None:
     assert json.loads(run_on_two_devices(TWO_RUNS, tmp_path).splitlines()[-1]) == [359, 359]
 
