@@ -146,11 +146,27 @@ def _bytes(node: h5py.Dataset) -> int:
 
 
 def save_archive(model: keras.Model, path: str | Path, member: str, metadata: dict[str, Any]) -> None:
-    """Writes a model as a `.keras` file with a member of ours; an existing file is replaced by a complete one."""
+    """Writes a model as a `.keras` file with a member of ours; an existing file is replaced by a complete one.
+
+    The file has neither the optimizer, whose momentum is as large as the weights, nor the loss: Keras could not open
+    those of this package by itself.
+    """
     with files.new_file(path) as aside:
-        model.save(aside)
+        with _not_compiled(model):
+            model.save(aside)
         with zipfile.ZipFile(aside, "a") as archive:
             archive.writestr(member, json.dumps(metadata))
+
+
+@contextmanager
+def _not_compiled(model: keras.Model) -> Iterator[None]:
+    """Shows Keras a model as if it were not compiled, in a context."""
+    compiled, optimizer = model.compiled, getattr(model, "optimizer", None)
+    model.compiled, model.optimizer = False, None
+    try:
+        yield
+    finally:
+        model.compiled, model.optimizer = compiled, optimizer
 
 
 def open_archive(path: Path) -> keras.Model:

@@ -25,6 +25,8 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import architecture
 from resnet_keras.surgery import quantize
+from resnet_keras.training.distillation import DistillationLoss
+from resnet_keras.training.optimizers import MomentumSGD
 from resnet_keras.weights.archive_member import open_member
 from resnet_keras.weights.keras_archive import check_archive, open_archive, save_archive
 from resnet_keras.weights.network_size import NetworkSize
@@ -410,6 +412,24 @@ def test_a_damaged_file_is_one_sentence_or_another_classifier(
             outcomes["refused"] += 1
     print(outcomes)
     assert outcomes["refused"] > count // 2
+
+
+def test_a_file_has_nothing_of_the_training_and_keras_opens_it(tmp_path: Path) -> None:
+    model = drawn(build(TWO_STAGES, input_shape=(8, 8, 3), classes=2))
+    preprocessing = Preprocessing(image_size=(8, 8), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
+    classifier = Classifier(model, preprocessing, ("no", "yes"))
+    classifier.save(tmp_path / "before.keras")
+    optimizer = MomentumSGD(learning_rate=0.1, momentum=0.9)
+    model.compile(optimizer, DistillationLoss(4.0, 1.0))
+    model.optimizer.build(model.trainable_variables)
+    classifier.save(tmp_path / "after.keras")
+    assert model.compiled and model.optimizer is optimizer
+    before, after = (tmp_path / f"{name}.keras" for name in ("before", "after"))
+    assert after.stat().st_size == before.stat().st_size
+    opened = keras.saving.load_model(after)
+    assert not opened.compiled
+    pixels = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(opened(pixels), model(pixels), atol=1e-6)
 
 
 def test_a_file_of_ours_is_opened_with_the_layers_that_it_was_made_of(tmp_path: Path) -> None:
