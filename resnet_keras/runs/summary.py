@@ -24,9 +24,9 @@ _TAIL = ("test images", "time per run", "images/s")
 _UNFINISHED_HEAD = ("unfinished run", "recipe", "seed", "progress", "test error so far, %")
 NOTE = (
     "Measures are of the network of the last epoch on the test images: mean ± standard deviation over seeds (n - 1). "
-    "Recipes that average each image and its mirror image have both errors. A run that was cut short has the epochs of "
-    "its recipe, too. Time is the mean over runs of the sum over epochs, with their validation and without the final "
-    "one. Images/s is the median over the epochs of all runs, of training alone."
+    "Recipes that average each image and its mirror image have both errors. Of a run of fewer epochs than its recipe "
+    "has, both numbers are given. Time is the mean over runs of the sum over epochs, with their validation and without "
+    "the final one. Images/s is the median over the epochs of all runs, of training alone."
 )
 
 
