@@ -77,13 +77,19 @@ class TrainingInputs:
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Returns a recipe that means the same files and folders wherever it is read."""
-    weights, source = recipe.network.weights, recipe.schedule.continue_from
-    if weights and not is_pretrained(weights, recipe.network.model) and Path(weights).expanduser().exists():
-        recipe = recipe.replace(weights=str(Path(weights).expanduser().resolve()))
-    teacher = recipe.optimization.teacher
-    if teacher and teacher != INITIAL and not is_pretrained(teacher) and Path(teacher).expanduser().exists():
-        recipe = recipe.replace(teacher=str(Path(teacher).expanduser().resolve()))
+    weights, teacher = recipe.network.weights, recipe.optimization.teacher
+    if weights and not is_pretrained(weights, recipe.network.model):
+        recipe = recipe.replace(weights=_absolute_if_there(weights))
+    if teacher and teacher != INITIAL and not is_pretrained(teacher):
+        recipe = recipe.replace(teacher=_absolute_if_there(teacher))
+    source = recipe.schedule.continue_from
     return recipe.replace(continue_from=str(Path(source).expanduser().resolve())) if source else recipe
+
+
+def _absolute_if_there(source: str) -> str:
+    """Returns the absolute path of a file or folder; any other source of weights as it is."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
 
 
 def check_batch(recipe: Recipe, replicas: int) -> None:
