@@ -70,11 +70,11 @@ class FoundFiles:
 
     Attributes:
         images: Image files, in the order of their names.
-        passed_over: Numbers of other files, hidden folders, and links, by the reason.
+        ignored: Numbers of other files, hidden folders, and links, by the reason.
     """
 
     images: list[Path] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
 def is_hidden(name: str) -> bool:
@@ -108,21 +108,21 @@ def find_images(folder: str | Path) -> FoundFiles:
     for place, folders, files in os.walk(folder):
         hidden = {name for name in folders if is_hidden(name)}
         links = {name for name in folders if name not in hidden and os.path.islink(os.path.join(place, name))}
-        found.passed_over["in a hidden folder"] += sum(map(len, (_below(os.path.join(place, each)) for each in hidden)))
-        found.passed_over["links to folders"] += len(links)
+        found.ignored["in a hidden folder"] += sum(map(len, (_below(os.path.join(place, each)) for each in hidden)))
+        found.ignored["links to folders"] += len(links)
         folders[:] = [name for name in folders if name not in hidden | links]
         for name in files:
             suffix = os.path.splitext(name)[1].lower()
             path = os.path.join(place, name)
             if is_hidden(name):
-                found.passed_over["hidden"] += 1
+                found.ignored["hidden"] += 1
             elif suffix not in IMAGE_SUFFIXES:
-                found.passed_over[suffix or "without a suffix"] += 1
+                found.ignored[suffix or "without a suffix"] += 1
             elif os.path.isfile(path):
                 check_name(path)
                 found.images.append(Path(path))
             else:
-                found.passed_over["broken links"] += 1
+                found.ignored["broken links"] += 1
     found.images.sort(key=str)
     return found
 
@@ -136,7 +136,7 @@ def files_below(folder: str | Path) -> list[Path]:
         ValueError: The name of an image is not UTF-8; the message shows it.
     """
     found = find_images(folder)
-    report_passed_over(folder, found.passed_over)
+    report_ignored(folder, found.ignored)
     return found.images
 
 
@@ -162,9 +162,9 @@ def image_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def report_passed_over(folder: str | Path, passed_over: Mapping[str, int]) -> None:
+def report_ignored(folder: str | Path, ignored: Mapping[str, int]) -> None:
     """Logs how many files below a folder are not taken for images, and why, in a line; nothing if there are none."""
-    reasons = [(why, count) for why, count in Counter(passed_over).most_common() if count]
+    reasons = [(why, count) for why, count in Counter(ignored).most_common() if count]
     if not reasons:
         return
     others = sum(count for _, count in reasons[_MOST_REASONS:])

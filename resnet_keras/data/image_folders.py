@@ -18,7 +18,7 @@ from resnet_keras.data.image_files import (
     find_images,
     is_hidden,
     log_once,
-    report_passed_over,
+    report_ignored,
 )
 
 PARTS: dict[str, tuple[str, ...]] = {
@@ -182,7 +182,7 @@ def _part_files(opened: ImageFolder, training: dict[str, list[Path]], split: str
 def _images_by_class(folder: Path) -> dict[str, list[Path]]:
     """Returns the images in each class folder of a folder, and logs how many files are passed over."""
     found = {each.name: find_images(each) for each in class_folders(folder)}
-    report_passed_over(folder, sum((each.passed_over for each in found.values()), Counter()))
+    report_ignored(folder, sum((each.ignored for each in found.values()), Counter()))
     return {name: each.images for name, each in found.items()}
 
 
