@@ -9,6 +9,7 @@ import numpy as np
 
 from resnet_keras.layers.fake_quant import FakeQuant
 from resnet_keras.layers.keras_internals import producer
+from resnet_keras.layers.traversal import flat_layers
 
 Head = Literal["logits", "softmax", "sigmoid"]
 """What a network returns: logits, their softmax (one label), or the sigmoid of each (several labels)."""
@@ -28,7 +29,7 @@ def head_of(model: keras.Model) -> Head:
     Raises:
         ValueError: It ends in another activation, or has one output.
     """
-    last = model.layers[-1]
+    last = flat_layers(model)[-1]
     activation = keras.activations.softmax if isinstance(last, keras.layers.Softmax) else _activation(last)
     if activation not in _HEADS:
         raise ValueError(
@@ -53,11 +54,17 @@ def features_and_logits(model: keras.Model) -> keras.Model:
     """Returns a classifier's network with two outputs: the input of its last dense layer, and the logits.
 
     Raises:
-        ValueError: The network ends in neither logits nor their softmax or sigmoid.
+        ValueError: The network ends in neither logits nor their softmax or sigmoid, or in these inside a nested model.
     """
     last = model.layers[-1]
     (images,), (logits,) = model.inputs, model.outputs  # a Sequential has no `output`
     if head_of(model) != "logits" or _activation(last) is keras.activations.log_softmax:
+        if isinstance(last, keras.Model):
+            raise ValueError(
+                "Expected a network whose last layer has its activation. `resnet_keras.convert` makes one of the same "
+                f"weights. Received: {model.name}, whose last layer is the model {last.name}, which ends in "
+                f"{head_of(model)}"
+            )
         logits = last.input
         if isinstance(last, keras.layers.Dense):
             dense = last.__class__.from_config({**last.get_config(), "activation": None})

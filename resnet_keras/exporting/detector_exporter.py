@@ -20,7 +20,7 @@ from resnet_keras.exporting.detector_export import (
     write_detector_artifacts,
 )
 from resnet_keras.exporting.reuse import CARD, REPORT
-from resnet_keras.runs.folder import dataset_of
+from resnet_keras.runs.folder import dataset_of, name_of_source
 from resnet_keras.tables import markdown_table
 from resnet_keras.training.box_data import evenly
 
@@ -69,7 +69,7 @@ def export_detections(
     """
     detector = Detector.load(source)
     shown = images if images is not None else _test_images(source, detector, data_dir)
-    with files.new_version(Path(to) / (name or Path(source).resolve().stem), version) as new, space_expected(new.path):
+    with files.new_version(Path(to) / (name or name_of_source(source)), version) as new, space_expected(new.path):
         found = write_detector_artifacts(detector, new.aside, shown, formats=formats, agreement=agreement)
         content = export_content(detector.class_names, detector.preprocessing, found) | {"fit": detector.fit}
         options = {"agreement": DETECTION_AGREEMENT if agreement is None else agreement, "ap_loss": AP_LOSS}

@@ -24,7 +24,7 @@ from resnet_keras.exporting.report import export_report
 from resnet_keras.exporting.reuse import CARD, REPORT, input_hashes, remove_artifacts
 from resnet_keras.exporting.unlabeled import NOISE
 from resnet_keras.exporting.verification import Verification
-from resnet_keras.runs.folder import dataset_of, knows_dataset
+from resnet_keras.runs.folder import dataset_of, knows_dataset, name_of_source
 from resnet_keras.runs.processor import has_bfloat16
 from resnet_keras.surgery.quantization import is_quantized
 from resnet_keras.weights.finite import check_finite_model
@@ -121,7 +121,7 @@ def export(
     dataset, data_dir, images = _images_of(title, dataset, data_dir, images)
     if str(images) == NOISE:
         formats = _formats_for_noise(formats, chosen, classifier)
-    home = Path(to) / (name or Path(title).resolve().stem)
+    home = Path(to) / (name or (title if isinstance(source, Classifier) else name_of_source(source)))
     if version is not None and (folder := home / str(version)).exists():
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
     place = DataSource(data_dir=data_dir, on_corrupt="skip" if skip_broken else "raise")

@@ -15,7 +15,7 @@ from resnet_keras.exporting.child_process import space_expected
 from resnet_keras.exporting.dense_formats import export_content, origin, version_report
 from resnet_keras.exporting.mask_export import AGREEMENT, MaskArtifact, write_mask_artifacts
 from resnet_keras.exporting.reuse import CARD, REPORT
-from resnet_keras.runs.folder import RunFolder, dataset_of
+from resnet_keras.runs.folder import RunFolder, dataset_of, name_of_source
 from resnet_keras.segmentation.mask_sets import open_part
 from resnet_keras.segmentation.measures import SegmentationResult
 from resnet_keras.segmentation.segmenter import Segmenter
@@ -68,7 +68,7 @@ def export_masks(
     if images is None and run is None:
         raise ValueError(f"Expected `images`, a folder of them, with a file of a segmenter. Received: {source}")
     shown = _test_images(source, run, segmenter, data_dir) if images is None and run else images
-    with files.new_version(Path(to) / (name or Path(source).resolve().stem), version) as new, space_expected(new.path):
+    with files.new_version(Path(to) / (name or name_of_source(source)), version) as new, space_expected(new.path):
         found = write_mask_artifacts(segmenter, new.aside, shown, formats=formats, agreement=agreement)
         recipe, result = (run.recipe(), run.evaluation()) if run else (None, None)
         content = export_content(segmenter.class_names, segmenter.preprocessing, found) | {

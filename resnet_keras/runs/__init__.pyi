@@ -3,6 +3,7 @@ from .checkpoints import Progress as Progress
 from .checkpoints import training_variables as training_variables
 from .folder import RunFolder as RunFolder
 from .folder import dataset_of as dataset_of
+from .folder import name_of_source as name_of_source
 from .lock import lock_run as lock_run
 from .machine import versions as versions
 from .process_memory import peak_memory as peak_memory

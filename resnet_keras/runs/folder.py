@@ -23,6 +23,7 @@ from resnet_keras.runs.lock import HOLDER_FILE, lock_run, open_folder
 from resnet_keras.runs.machine import versions
 from resnet_keras.runs.results import Result, read_result
 from resnet_keras.weights.pretrained_files import list_pretrained, pretrained_facts
+from resnet_keras.weights.sources import SUFFIXES
 
 ARRAYS, BATCHES = "arrays", "tf.data"
 """Data sets of runs on the caller's own images, in memory or in batches: there is nothing to open again."""
@@ -30,6 +31,7 @@ ARRAYS, BATCHES = "arrays", "tf.data"
 _RESULT = "evaluation.json"
 _FINISHED = (RUN_MODEL, "history.csv")
 _HASHES = "sha256"  # in run.json
+_SUFFIXES = (*SUFFIXES, ".weights.h5")
 
 
 class RunFolder:
@@ -239,6 +241,32 @@ class RunFolder:
         if not file.is_file():
             raise FileNotFoundError(f"Expected the folder of a run. Received: {self.path}, without {name}")
         return files.read_json(file)
+
+
+def name_of_source(source: str | Path) -> str:
+    """Returns the name of a source of weights, for what is made of it.
+
+    It is the name of a folder; of a file in a folder of a run or of a hub, that of the folder; of another file, its own
+    without what files of weights end in; and of a name or an address of published weights, its last part.
+
+    Example:
+        >>> name_of_source("runs/cifar10_lr0.1")
+        'cifar10_lr0.1'
+        >>> name_of_source("hf://timm/resnet50.a1_in1k")
+        'resnet50.a1_in1k'
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path.resolve().name
+    if not path.is_file():
+        return path.name
+    # Not the resolved file: a hub's cache has links to files that are called by their hashes.
+    folder = path.parent.resolve()
+    is_hub = (folder / "config.json").is_file() and path.name.startswith(("model.", "pytorch_model."))
+    if (folder / "recipe.json").is_file() or is_hub:
+        return folder.name
+    suffix = max((each for each in _SUFFIXES if path.name.endswith(each)), key=len, default="")
+    return path.name.removesuffix(suffix) or path.name
 
 
 def knows_dataset(source: str | Path) -> bool:

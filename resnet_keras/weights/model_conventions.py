@@ -101,10 +101,15 @@ def check_pixels_of_model(model: Any) -> None:
 
 
 def last_activation(config: Mapping[str, Any]) -> Any:
-    """Returns the activation of a model's last layer, from its configuration; `None` without one."""
-    layers = config.get("config", {}).get("layers") if isinstance(config.get("config"), Mapping) else None
-    last = layers[-1] if isinstance(layers, list) and layers else {}
-    return last.get("config", {}).get("activation") if isinstance(last, Mapping) else None
+    """Returns the activation of a model's last layer, from its configuration; `None` without one.
+
+    Of a nested model it is that of its own last layer.
+    """
+    fields = config.get("config")
+    while isinstance(fields, Mapping) and isinstance(fields.get("layers"), list) and fields["layers"]:
+        last = fields["layers"][-1]
+        fields = last.get("config") if isinstance(last, Mapping) else None
+    return fields.get("activation") if isinstance(fields, Mapping) and "layers" not in fields else None
 
 
 def _stride_conventions(strides: Mapping[str, int]) -> Conventions:

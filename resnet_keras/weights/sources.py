@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import keras
 from resnet_keras.checks.fields import nearest
 from resnet_keras.data import class_names
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.conventions import Conventions
 from resnet_keras.weights import keras_file, pretrained_files, published, safetensors_file, torch_file
 from resnet_keras.weights.hub_settings import (
@@ -42,7 +43,8 @@ CLASSIFIER_MEMBER, SEGMENTER_MEMBER = "classifier.json", "segmenter.json"
 """Members of our `.keras` files that Keras does not write: preprocessing and class names."""
 
 _SAFETENSORS = safetensors_file.SUFFIX
-_SUFFIXES = (_SAFETENSORS, *torch_file.SUFFIXES, *keras_file.SUFFIXES, safetensors_file.INDEX_SUFFIX)
+SUFFIXES = (_SAFETENSORS, *torch_file.SUFFIXES, *keras_file.SUFFIXES, safetensors_file.INDEX_SUFFIX)
+"""What the names of files of weights end in."""
 _FOLDER_FILES = (
     *("model.keras", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
     *("model.weights.h5", "task.weights.h5"),
@@ -94,7 +96,7 @@ def open_weights(
         )
         if found.layout in _WITHOUT_PIXEL_LAYERS:
             check_pixels_of_model(source)
-        activation = getattr(source.layers[-1], "activation", None)
+        activation = getattr(flat_layers(source)[-1], "activation", None)
         return _completed(_with_activation(found, getattr(activation, "__name__", activation)))
     if published.is_published(str(source)):
         return open_weights(published.fetch(str(source), network), prefix=prefix, averaged=averaged)
@@ -103,13 +105,13 @@ def open_weights(
     path = Path(source)
     if path.is_dir():
         return _from_folder(path, choice)
-    if not path.name.endswith(_SUFFIXES):
+    if not path.name.endswith(SUFFIXES):
         names = pretrained_files.list_pretrained()
         of_network = (
             " For that network, name 'imagenet' or 'torchvision'." if str(source) in published.PUBLISHED else ""
         )
         raise ValueError(
-            f"Expected weights in a file ending in {', '.join(_SUFFIXES)}, a folder, or by the name 'imagenet', "
+            f"Expected weights in a file ending in {', '.join(SUFFIXES)}, a folder, or by the name 'imagenet', "
             f"'torchvision', 'hf://OWNER/NAME', {', '.join(map(repr, names))}. Received: {str(source)!r}."
             f"{of_network or nearest(str(source), (*names, *_published_names()))}"
         )
@@ -186,14 +188,21 @@ def _with_activation(found: ImportedWeights, activation: Any) -> ImportedWeights
 
 def _conventions_of_model(model: keras.Model) -> Conventions | None:
     """Returns the conventions of a model of this package; those of another library are usual for its layout."""
-    ours = any(layer.name in ("stem_conv", "stem_conv1") for layer in model.layers)
+    ours = any(layer.name in ("stem_conv", "stem_conv1") for layer in flat_layers(model))
     return conventions_of_model(model) if ours else None
 
 
 def _check_keras_cv_model(model: keras.Model) -> None:
-    for each in (model, *(layer for layer in model.layers if isinstance(layer, keras.Model))):
+    for each in (model, *_nested_models(model)):
         settings = {name: getattr(each, name) for name in _KERAS_CV_SETTINGS if hasattr(each, name)}
         check_keras_cv(settings, model.name)
+
+
+def _nested_models(model: keras.Model) -> Iterator[keras.Model]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield layer
+            yield from _nested_models(layer)
 
 
 def _check_keras_cv_config(config: Any, source: str) -> None:

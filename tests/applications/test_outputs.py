@@ -63,6 +63,13 @@ def test_logits_and_features_are_those_before_the_activation(activation: str | N
     np.testing.assert_allclose(keras.ops.softmax(logits), keras.ops.softmax(expected), atol=1e-5)
 
 
+def test_a_nested_model_ends_in_the_activation_of_its_last_layer() -> None:
+    outer = keras.Sequential([keras.Input((8, 8, 3)), tiny("softmax")])
+    assert head_of(outer) == "softmax"
+    with pytest.raises(ValueError, match=r"`resnet_keras\.convert` makes one .*is the model .*which ends in softmax"):
+        features_and_logits(outer)
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_another_activation_is_refused_by_its_name(activation: str) -> None:
     with pytest.raises(ValueError, match=f"logits, their softmax, or the sigmoid.*with the activation {activation}"):

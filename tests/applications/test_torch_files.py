@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from helpers.foreign_weights import network
@@ -98,10 +99,27 @@ def test_convert_writes_from_python_and_in_the_shell(tmp_path: Path, capsys: pyt
     assert Classifier.load(copy).class_names == CLASSES
 
 
+def test_half_precision_is_written_in_float32_to_a_folder_with_a_dot(tmp_path: Path) -> None:
+    plain = classifier(SMALL)
+    config = plain.model.get_config()
+    for layer in config["layers"]:
+        if layer["class_name"] != "InputLayer":
+            layer["config"]["dtype"] = "mixed_bfloat16"
+    mixed = keras.Model.from_config(config)
+    mixed.set_weights(plain.model.get_weights())
+    noise = images(2, SIDE, SIDE, 3)
+    half = Classifier(mixed, plain.preprocessing, CLASSES)
+    assert np.abs(half.logits_of_inputs(noise) - plain.logits_of_inputs(noise)).max() > 1e-3
+    report = save_for_torch(half, tmp_path / "lr0.1", "transformers")
+    assert report.difference < 1e-5
+    assert report.files[0] == tmp_path / "lr0.1" / "model.safetensors"
+
+
 @pytest.mark.parametrize(
     ("to", "layout", "said"),
     [
         ("x.safetensors", "timm", "--to to be a folder, or a file in it called model.safetensors for layout timm"),
+        ("x.pth", "timm", "--to to be a folder, or a file in it called model.safetensors for layout timm"),
         ("x", "torchvision", "--to to be a .safetensors file for layout torchvision"),
         ("x.keras", "torchvision", "--to to be a .safetensors file"),
         ("x.safetensors", None, "a file ending in .keras for --to, or --layout, one of torchvision, timm"),

@@ -7,7 +7,7 @@ import pytest
 
 from resnet_keras.evaluation.predictions import Evaluation
 from resnet_keras.recipes.catalog import RECIPES
-from resnet_keras.runs.folder import RunFolder, dataset_of
+from resnet_keras.runs.folder import RunFolder, dataset_of, name_of_source
 
 
 @pytest.mark.parametrize("name", ["digits", "imagenet", "cifar10"])
@@ -25,6 +25,41 @@ def test_a_recipe_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
 def test_a_file_does_not_tell_its_data_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Expected a data set to use with a file.*model\.keras"):
         dataset_of(tmp_path / "model.keras", None, None)
+
+
+def test_sources_of_different_names_name_what_is_made_of_them_differently(tmp_path: Path) -> None:
+    for folder in ("cifar10_lr0.1", "cifar10_lr0.05", "seed0", "hub", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.keras").touch()
+    (tmp_path / "seed0" / "recipe.json").touch()
+    (tmp_path / "hub" / "config.json").touch()
+    for other in (
+        "resnet50.a1_in1k.safetensors",
+        "x.weights.h5",
+        "x.pth.tar",
+        "model.safetensors.index.json",
+        ".keras",
+    ):
+        (tmp_path / "other" / other).touch()
+    (tmp_path / "latest").symlink_to(tmp_path / "seed0")
+    (tmp_path / "hub" / "model.safetensors").symlink_to(tmp_path / "other" / "x.pth.tar")
+    expected = {
+        "cifar10_lr0.1": "cifar10_lr0.1",
+        "cifar10_lr0.05": "cifar10_lr0.05",
+        "seed0": "seed0",
+        "seed0/model.keras": "seed0",
+        "latest/model.keras": "seed0",
+        "hub/model.safetensors": "hub",
+        "other/model.keras": "model",
+        "other/resnet50.a1_in1k.safetensors": "resnet50.a1_in1k",
+        "other/x.weights.h5": "x",
+        "other/x.pth.tar": "x",
+        "other/model.safetensors.index.json": "model",
+        "other/.keras": ".keras",
+    }
+    assert {name: name_of_source(tmp_path / name) for name in expected} == expected
+    for name, last in (("hf://timm/resnet50.a1_in1k", "resnet50.a1_in1k"), ("resnet20_digits", "resnet20_digits")):
+        assert name_of_source(name) == last
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:

@@ -147,9 +147,29 @@ def test_a_small_stem_on_four_stages_is_an_assumption_that_is_told() -> None:
     assert not imported().notes, "CIFAR's own networks have three stages"
 
 
+UNUSUAL = SMALL.replace(block="bottleneck", bottleneck_stride="3x3", zero_channels="both_sides")
+
+
 def keras_body(name: str = "dense") -> tuple[Any, Any]:
-    model = build(SMALL, include_top=False, pooling="avg", input_shape=(8, 8, 3))
+    model = build(UNUSUAL, include_top=False, pooling="avg", input_shape=(8, 8, 3))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.epsilon = 1e-2
     return model, keras.layers.Dense(7, name=name)
+
+
+def test_a_model_around_a_network_has_its_conventions_and_its_activation() -> None:
+    body, dense = keras_body()
+    around = keras.Sequential([keras.Input((8, 8, 3)), keras.Sequential([body]), dense])
+    conventions = open_weights(around).conventions
+    assert conventions == open_weights(body).conventions
+    assert (conventions.bottleneck_stride, conventions.zero_channels) == ("3x3", "both_sides")
+    assert conventions.epsilon == pytest.approx(1e-2)
+    with pytest.raises(ValueError, match="bottleneck_stride"):
+        load_weights(build(UNUSUAL.replace(bottleneck_stride="1x1"), include_top=False), around)
+    inner = network(0, classifier_activation="sigmoid")
+    outer = keras.Sequential([keras.Input((8, 8, 3)), inner])
+    assert open_weights(outer).several_labels
 
 
 @pytest.mark.parametrize("kind", ["functional", "sequential", "nested", "activation"])
