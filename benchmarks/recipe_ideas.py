@@ -34,8 +34,21 @@ IDEAS: dict[str, tuple[str, dict[str, Any]]] = {
     "less_padding": ("2 pixels of padding instead of 4", {"pad_pixels": 2}),
     "batch_64": ("batches of 64, at the same rate", {"batch_size": 64}),
     "average": ("moving average of the weights, 0.99", {"ema": 0.99}),
+    "cosine": ("half a cosine instead of a line, after the warm-up", {"lr_schedule": "cosine"}),
+    "smooth": ("label smoothing 0.1", {"label_smoothing": 0.1}),
+    "sizes": ("two thirds of the height and width in the first half", {}),
+    "teacher": ("half of the loss is the distance to a trained teacher, at a temperature of 4", {}),
 }
-"""By a short name: the idea in words, and what it changes."""
+"""By a short name: the idea in words, and what it changes; `changes` has what depends on the command line."""
+
+
+def changes(idea: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the changes that an idea makes."""
+    if idea == "sizes":
+        return {"train_sizes": (2 * arguments.size // 3, arguments.size)}
+    if idea == "teacher":
+        return {"teacher": str(arguments.teacher), "teacher_share": 0.5, "temperature": 4.0}
+    return IDEAS[idea][1]
 
 
 def recipe_of(idea: str, seed: int, arguments: argparse.Namespace) -> resnet_keras.Recipe:
@@ -48,7 +61,7 @@ def recipe_of(idea: str, seed: int, arguments: argparse.Namespace) -> resnet_ker
         warmup_epochs=0.1 * arguments.epochs,
         seed=seed,
     )
-    return recipe.replace(**IDEAS[idea][1])
+    return recipe.replace(**changes(idea, arguments))
 
 
 def report(runs: dict[str, list[TimedRun]], arguments: argparse.Namespace) -> str:
@@ -83,11 +96,15 @@ def main() -> None:
     flags.add_argument("--model", default="resnet20")
     flags.add_argument("--epochs", type=int, default=4)
     flags.add_argument("--size", type=int, default=24, help="height and width in pixels")
-    flags.add_argument("--ideas", nargs="+", choices=IDEAS, default=list(IDEAS))
+    flags.add_argument("--ideas", nargs="+", choices=IDEAS, help="all unless given; 'teacher' needs --teacher")
+    flags.add_argument("--teacher", help="run or weights of the idea 'teacher'")
     flags.add_argument("--seeds", type=int, nargs="+", default=[0])
     flags.add_argument("--workdir", type=Path, default=Path("runs") / "recipe_ideas", help="folder of the runs")
     flags.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parse(flags)
+    arguments.ideas = arguments.ideas or [idea for idea in IDEAS if arguments.teacher or idea != "teacher"]
+    if "teacher" in arguments.ideas and not arguments.teacher:
+        flags.error("the idea 'teacher' needs --teacher RUN, a folder of a run or a file of weights")
     runs = {
         idea: [
             train(
