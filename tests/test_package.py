@@ -80,7 +80,7 @@ ORDER = {
     "detection": (
         *("anchors", "boxes", "matching", "suppression", "pooling", "coco_classes"),
         *("catalog", "region_layers", "context_layers", "region_heads", "faster_rcnn", "parts"),
-        *("box_split", "voc_files", "coco_files", "box_files", "canvas", "image_reading", "tfds_boxes", "box_input"),
+        *("box_split", "image_reading", "voc_files", "coco_files", "box_files", "canvas", "tfds_boxes", "box_input"),
         *("sampling", "losses", "targets", "training_layers", "loss_network", "average_precision", "results"),
         *("refinements", "refined"),
         "detector",

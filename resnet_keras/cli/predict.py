@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -15,6 +16,8 @@ import resnet_keras
 from resnet_keras.cli.program import run, start_tensorflow
 
 _log = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
 
 SOME_FAILED = 1
 """Exit status when some of the images could not be read; the others are predicted."""
@@ -41,7 +44,8 @@ def predict(
         images: Image files and folders of images.
         top_k: Number of classes to print for each image.
         json_output: Print JSON, one line per image.
-        masks: Folder for the masks of a segmenter, NAME.mask.png, and for the images with them, NAME.overlay.png.
+        masks: Folder for the masks of a segmenter, NAME.mask.png, and for the images with them, NAME.overlay.png. NAME
+            is the path below the folder of all images.
         boxes: Folder for the images with the boxes of a detector, or the best one of a localizer, NAME.boxes.png.
         least_score: Least score of a detector's objects, 0 to 1; 0.5 if it is not given.
     """
@@ -90,21 +94,23 @@ def _expect_only(own: str, given: Mapping[str, object], source: str) -> None:
 
 def _segment(source: str, images: Sequence[Path], top_k: int, json_output: bool, masks: Path | None) -> int:
     segmentation = resnet_keras.segmentation
+    if top_k < 1:
+        raise ValueError(f"Expected --top-k of at least 1. Received: {top_k}")
     segmenter = segmentation.Segmenter.load(source)
 
-    def show(path: Path) -> None:
-        ((pixels, mask),) = segmenter.masks(path)
+    def show(path: Path, found: tuple[Any, Any], to: Path | None) -> None:
+        pixels, mask = found
         covered = segmentation.covered_fractions(mask, segmenter.class_names)
         most = sorted(covered.items(), key=lambda pair: -pair[1])[:top_k]
-        if masks is not None:
-            segmentation.write_mask(masks / path.stem, pixels, mask, len(segmenter.class_names))
+        if to is not None:
+            segmentation.write_mask(to, pixels, mask, len(segmenter.class_names))
         if json_output:
             classes = [{"class": name, "fraction": value} for name, value in most]
             print(json.dumps({"image": str(path), "classes": classes}))
         else:
             print(f"{path}: " + ", ".join(f"{name} {value:.2%}" for name, value in most))
 
-    return _each(images, show)
+    return _each(images, lambda path: next(segmenter.masks(path)), show, "--masks", masks)
 
 
 def _detect(source: str, images: Sequence[Path], json_output: bool, boxes: Path | None, least_score: float) -> int:
@@ -114,11 +120,11 @@ def _detect(source: str, images: Sequence[Path], json_output: bool, boxes: Path 
     detector = detection.Detector.load(source)
     names = detector.class_names
 
-    def show(path: Path) -> None:
-        ((pixels, every),) = detector.detections(path)
+    def show(path: Path, result: tuple[Any, Any], to: Path | None) -> None:
+        pixels, every = result
         found = detection.FoundBoxes(*(values[every.scores >= least_score] for values in every))
-        if boxes is not None:
-            detection.write_boxes(boxes / path.stem, pixels, found, names)
+        if to is not None:
+            detection.write_boxes(to, pixels, found, names)
         rows = [(names[label], float(score), box.tolist()) for box, score, label in zip(*found, strict=True)]
         if json_output:
             objects = [{"class": name, "score": score, "box": box} for name, score, box in rows]
@@ -128,7 +134,7 @@ def _detect(source: str, images: Sequence[Path], json_output: bool, boxes: Path 
             for name, score, box in rows:
                 print(f"  {name} {score:.2%} at " + ", ".join(f"{edge:.1f}" for edge in box))
 
-    return _each(images, show)
+    return _each(images, lambda path: next(detector.detections(path)), show, "--boxes", boxes)
 
 
 def _localize(source: str, images: Sequence[Path], top_k: int, json_output: bool, boxes: Path | None) -> int:
@@ -136,11 +142,11 @@ def _localize(source: str, images: Sequence[Path], top_k: int, json_output: bool
     localizer = detection.Localizer.load(source)
     names = localizer.class_names
 
-    def show(path: Path) -> None:
-        ((pixels, found),) = localizer.localizations(path, top_k=top_k)
-        if boxes is not None:
+    def show(path: Path, result: tuple[Any, Any], to: Path | None) -> None:
+        pixels, found = result
+        if to is not None:
             best = detection.FoundBoxes(*(values[:1] for values in found))
-            detection.write_boxes(boxes / path.stem, pixels, best, names)
+            detection.write_boxes(to, pixels, best, names)
         rows = [(names[label], float(score), box.tolist()) for box, score, label in zip(*found, strict=True)]
         if json_output:
             classes = [{"class": name, "probability": score, "box": box} for name, score, box in rows]
@@ -149,23 +155,57 @@ def _localize(source: str, images: Sequence[Path], top_k: int, json_output: bool
             shown = (f"{name} {score:.2%} at " + ", ".join(f"{edge:.1f}" for edge in box) for name, score, box in rows)
             print(f"{path}: " + "; ".join(shown))
 
-    return _each(images, show)
+    return _each(images, lambda path: next(localizer.localizations(path, top_k=top_k)), show, "--boxes", boxes)
 
 
-def _each(images: Sequence[Path], show: Callable[[Path], None]) -> int:
-    """Shows each image; those that cannot be read are named. Returns the exit status."""
+def _each(
+    images: Sequence[Path],
+    read: Callable[[Path], _Found],
+    show: Callable[[Path, _Found, Path | None], None],
+    flag: str,
+    folder: Path | None,
+) -> int:
+    """Shows what is found in each image; those that cannot be read are named. Returns the exit status.
+
+    Args:
+        images: Image files and folders of images.
+        read: Returns what is found in an image file.
+        show: Prints it and writes it to a path without an ending, if there is a folder.
+        flag: Name of the folder's flag.
+        folder: Folder of the results.
+    """
     paths = resnet_keras.data.image_paths(images)
+    targets: Mapping[Path, Path | None] = dict.fromkeys(paths)
+    if folder is not None:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"Expected a folder for the results ({flag}). Received: {folder}, a file")
+        targets = _targets(paths, folder)
     failed = 0
     for path in paths:
         try:
-            show(path)
+            found = read(path)
         except (ValueError, OSError) as error:
             _log.warning("%s", error)
             failed += 1
+            continue
+        show(path, found, targets[path])
         sys.stdout.flush()  # each image is seen at once; a closed pipe is no image that cannot be read
     if failed == len(paths):
         raise ValueError(f"Expected images that can be read. Received: {len(paths)}, none of which can")
     return SOME_FAILED if failed else 0
+
+
+def _targets(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Returns where the result of each image goes, without its ending: its path below the folder of all images.
+
+    Results keep the endings of their images where two images differ by them alone.
+    """
+    whole = {path: Path(os.path.abspath(path)) for path in paths}
+    root = os.path.commonpath([path.parent for path in whole.values()])
+    inside = {path: each.relative_to(root) for path, each in whole.items()}
+    bare = {path: each.with_suffix("") for path, each in inside.items()}
+    alike = len(set(bare.values())) < len(set(inside.values()))
+    return {path: folder / (inside if alike else bare)[path] for path in paths}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,6 +30,10 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 LAYOUT = "train/CLASS/*.jpg and test/CLASS/*.jpg (and val/CLASS/*.jpg), or CLASS/*.jpg alone"
 
+SPLIT_ALIASES = {"val": "validation", "valid": "validation"}
+"""Other names of splits."""
+
+_SPLITS = ("train", "validation", "test", "all")
 _TEST_FRACTION = 0.2
 _DEEPEST = 3  # folders around the class folders that hold nothing else
 
@@ -81,18 +85,28 @@ def class_files(folder: str | Path | None, split: str, on_corrupt: OnCorrupt = "
         folder: Holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, and perhaps `val/CLASS/*.jpg`; or class folders alone,
             of which about a fifth of the images becomes the test part: those whose names have a low hash, so that an
             image stays in its part when others are added.
-        split: "train", "validation", "test" or "all". Without a test folder, the test part is that of validation.
+        split: "train", "validation", "test", "all", or an alias of one. Without a test folder, the test part is that of
+            validation.
         on_corrupt: Class folders without images are an error ("raise"), or skipped with a warning ("skip").
 
     Raises:
         FileNotFoundError: There is no such folder, or not the part that is asked for.
-        ValueError: No classes, a class without images or with too few to split, or other classes in the test part.
+        ValueError: No classes, a class without images or with too few to split, other classes in the test part, or
+            another split.
     """
+    split = SPLIT_ALIASES.get(split, split)
+    if split not in _SPLITS:
+        raise ValueError(f"Expected a split of a folder, one of {', '.join(_SPLITS)}. Received: {split!r}")
     opened = open_folder(folder)
     root, parts = opened.root, opened.parts
     if parts and "train" not in parts and split != "test":
         there = ", ".join(path.name for path in parts.values())
         raise FileNotFoundError(f"Expected a folder train beside the others. Received: {root}, with {there} alone")
+    if not parts and split == "validation":
+        known = ", ".join(PARTS["validation"])
+        raise FileNotFoundError(
+            f"Expected one of {known} beside train, or the split test of class folders alone. Received: {root}"
+        )
     training = _images_by_class(parts.get("train", parts.get("test", parts.get("validation", root))))
     names = sorted(training, key=class_order(list(training)))
     if parts:

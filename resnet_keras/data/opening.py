@@ -17,13 +17,12 @@ from resnet_keras.checks.fields import check_fields
 from resnet_keras.data.datasets import DATASETS, Dataset, dataset
 from resnet_keras.data.image_checks import report_turned_images, skip_broken_images
 from resnet_keras.data.image_files import OnCorrupt
-from resnet_keras.data.image_folders import class_files, has_validation
+from resnet_keras.data.image_folders import SPLIT_ALIASES, class_files, has_validation
 from resnet_keras.data.record_files import check_record_files, file_format
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 _log = logging.getLogger(__name__)
 
-_ALIASES = {"val": "validation", "valid": "validation"}
 _PARTS_OF_TRAIN = {"train": "train[:80%]", "test": "train[80%:]"}  # of a set without a test split
 
 IN_MEMORY_BYTES = 2**31
@@ -140,8 +139,6 @@ def _digits(info: Dataset, split: str) -> ArraySplit:
 
 
 def _folder(info: Dataset, split: str, data_dir: str | Path | None, on_corrupt: OnCorrupt) -> FileSplit:
-    split = _ALIASES.get(split, split)
-    _expect_split(split, ("train", "validation", "test", "all"), "a folder")
     found = class_files(data_dir, split, on_corrupt)
     labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
     paths = tuple(str(path) for files in found.values() for path in files)
@@ -192,7 +189,7 @@ def split_of_set(builder: tfds.core.DatasetBuilder, name: str, info: Dataset, sp
         info = replace(info, test_split="validation")
     if {info.test_split, "validation"}.isdisjoint(known) and name not in DATASETS and "train" in known:
         split = _PARTS_OF_TRAIN.get(split, split)
-    split = {"train": info.train_split, "test": info.test_split}.get(split, _ALIASES.get(split, split))
+    split = {"train": info.train_split, "test": info.test_split}.get(split, SPLIT_ALIASES.get(split, split))
     _expect_split(re.split(r"[\[+]", split)[0], known, name)
     return info, split
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.run_order import row_positions
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
-from resnet_keras.detection.image_reading import image_reader, undecodable
+from resnet_keras.detection.image_reading import explain_undecodable, image_reader
 
 MOST_BOXES = 100
 """Boxes of an image in a batch, at most; an image of COCO has up to 93."""
@@ -125,6 +125,9 @@ def canvas_batches(
         preprocessing: Its `image_size` is the canvas; channels, mean, and standard deviation apply.
         batch_size: Images in each batch; the last may have fewer.
         fit: See `box_batches`.
+
+    Raises:
+        ValueError: An image does not decode; the message names it.
     """
     read = image_reader(split)
 
@@ -140,20 +143,14 @@ def canvas_batches(
         .with_options(options(deterministic=True))
         .prefetch(2)
     )
-    for batch in batches.as_numpy_iterator():
-        yield CanvasBatch(*batch)
+    with explain_undecodable(split):
+        for batch in batches.as_numpy_iterator():
+            yield CanvasBatch(*batch)
 
 
 def most_boxes_of(split: BoxSplit) -> int:
     """Returns the number of boxes of each image in a batch: the largest of the split, at most 100."""
     return min(max([1, *(int(example.trained.sum()) for example in split.examples)]), MOST_BOXES)
-
-
-def without_broken_images(split: BoxSplit) -> BoxSplit:
-    """Returns the split without the images that do not decode, after trying them all; they count as skipped."""
-    broken = set(undecodable(split))
-    kept = tuple(example for index, example in enumerate(split.examples) if index not in broken)
-    return replace(split, examples=kept, skipped_images=split.skipped_images + len(broken))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import functools
 import logging
 import math
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,6 +187,16 @@ class Faults:
                 f"{self.images} images and {self.boxes} boxes of {what} are left out: {'; '.join(self._named)}{more}"
             )
 
+    def expect_images(self, split: BoxSplit, what: str) -> None:
+        """Checks that images are left.
+
+        Raises:
+            ValueError: There is none; the message has the first fault.
+        """
+        if not len(split):
+            first = f": all {self.images} are left out, the first because of: {self._named[0]}" if self.images else ""
+            raise ValueError(f"Expected images with boxes in {what}. Received: none{first}")
+
 
 class BoxList:
     """The boxes of one image, checked as they are added.
@@ -313,16 +323,6 @@ def image_size_of(file: Path | bytes, what: str) -> tuple[int, int]:
     except ValueError as error:
         raise WrongImage(str(error)) from error
     return (width, height) if orientation >= 5 else (height, width)
-
-
-def expect_images(examples: Iterable[Any], what: str) -> None:
-    """Checks that there are images.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if not any(True for _ in examples):
-        raise ValueError(f"Expected images with boxes in {what}. Received: none")
 
 
 @functools.lru_cache(4)

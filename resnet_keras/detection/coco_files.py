@@ -19,8 +19,8 @@ from resnet_keras.detection.box_split import (
     WrongBox,
     WrongImage,
     check_image,
-    expect_images,
 )
+from resnet_keras.detection.image_reading import checked
 
 _MOST_BYTES = 2**30
 """Size of a JSON file; COCO's instances_train2017.json has 449 MB."""
@@ -89,9 +89,7 @@ def open_coco(
     for image in content["images"]:
         with faults.tolerated():
             examples.append(_example(image, images, annotations, labels, names, file, faults))
-    expect_images(examples, f"{matching[0]} of {root}")
-    faults.report(f"{root}")
-    return BoxSplit(tuple(examples), names, ids, faults.images, faults.boxes)
+    return checked(BoxSplit(tuple(examples), names, ids), faults, f"{matching[0]} of {root}")
 
 
 def _read(file: Path) -> dict[str, Any]:

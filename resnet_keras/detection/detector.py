@@ -20,7 +20,7 @@ from resnet_keras.detection.average_precision import FoundBoxes
 from resnet_keras.detection.box_input import CanvasBatch, canvas_batches
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
-from resnet_keras.detection.image_reading import encoded_images
+from resnet_keras.detection.image_reading import image_files
 from resnet_keras.detection.refined import RefinedDetector
 from resnet_keras.detection.refinements import Refinements
 from resnet_keras.detection.region_layers import Detections
@@ -166,7 +166,7 @@ class Detector:
                 f"{', '.join(split.class_names)}"
             )
         if refinements:
-            return measure_detections(split, self.predict(encoded_images(split), refinements=refinements))
+            return measure_detections(split, self.predict(image_files(split), refinements=refinements))
         batches = canvas_batches(split, self.preprocessing, batch_size, fit=self.fit)
         return measure_detections(split, [found for batch in batches for found in self.find(batch)])
 

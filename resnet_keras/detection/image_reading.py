@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +16,7 @@ from resnet_keras.data.image_files import KINDS
 from resnet_keras.data.image_ops import decode
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.record_files import record_reader
-from resnet_keras.detection.box_split import BoxSplit
+from resnet_keras.detection.box_split import BoxSplit, Faults, WrongImage
 
 IMAGE = "image"
 """Feature of TFDS that holds the image."""
@@ -34,8 +36,11 @@ def image_reader(split: BoxSplit) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda place: builder.info.features.deserialize_example(read(place), decoders=AS_BYTES)[IMAGE]
 
 
-def encoded_images(split: BoxSplit) -> Iterator[bytes]:
-    """Yields the bytes of each image of a split, in order."""
+def image_files(split: BoxSplit) -> Iterator[Path | bytes]:
+    """Yields each image of a split, in order: its file, or its bytes in a record."""
+    if split.records is None:
+        yield from (example.image for example in split.examples)
+        return
     read = image_reader(split)
     for place in range(len(split)):
         yield read(tf.constant(place, tf.int64)).numpy()
@@ -51,6 +56,30 @@ def undecodable(split: BoxSplit) -> list[int]:
 
     whole = mapped(tf.data.Dataset.range(len(split)), tried).ignore_errors()
     return sorted(set(range(len(split))) - {int(place) for place in whole.as_numpy_iterator()})
+
+
+def checked(split: BoxSplit, faults: Faults, what: str) -> BoxSplit:
+    """Returns a split that has been opened, with its faults counted and reported.
+
+    If faults are left out, so are the images that do not decode, after trying them all.
+
+    Args:
+        split: The images that are left.
+        faults: What was wrong with others and with boxes.
+        what: Name of the images in messages.
+
+    Raises:
+        ValueError: No image is left.
+    """
+    broken = dict.fromkeys(undecodable(split) if faults.on_corrupt == "skip" and len(split) else [])
+    for place in broken:
+        with faults.tolerated():
+            raise WrongImage(f"Expected whole images ({KINDS}). Received: {split.examples[place].image}")
+    kept = [example for place, example in enumerate(split.examples) if place not in broken]
+    found = replace(split, examples=tuple(kept), skipped_images=faults.images, skipped_boxes=faults.boxes)
+    faults.report(what)
+    faults.expect_images(found, what)
+    return found
 
 
 def explain_undecodable(*splits: BoxSplit) -> AbstractContextManager[None]:

@@ -22,10 +22,9 @@ from resnet_keras.detection.box_split import (
     Faults,
     RecordSource,
     WrongBox,
-    expect_images,
     image_size_of,
 )
-from resnet_keras.detection.image_reading import AS_BYTES, IMAGE
+from resnet_keras.detection.image_reading import AS_BYTES, IMAGE, checked
 
 _log = logging.getLogger(__name__)
 
@@ -110,9 +109,7 @@ def _records(
             identity = int(record[_NUMBER]) if _NUMBER in record else Path(called).stem
             where = Path(f"{name}/{part}", called)
             found.append(_example(record, where, identity, number, names, wanted, builder.info.name, faults))
-    expect_images(found, f"{name}/{part}")
-    faults.report(f"{name}/{part}")
-    return BoxSplit(tuple(found), wanted, (), faults.images, faults.boxes, RecordSource(builder, part))
+    return checked(BoxSplit(tuple(found), wanted, records=RecordSource(builder, part)), faults, f"{name}/{part}")
 
 
 def _example(

@@ -22,9 +22,9 @@ from resnet_keras.detection.box_split import (
     WrongBox,
     WrongImage,
     check_image,
-    expect_images,
     joined,
 )
+from resnet_keras.detection.image_reading import checked
 
 _ANNOTATIONS = ("Annotations", "annotations", "annots")
 _IMAGES = ("JPEGImages", "images", "Images")
@@ -91,9 +91,7 @@ def open_voc(
     faults = Faults(on_corrupt)
     parts = [_opened(year, split, names, faults) for year in years if split in voc_parts(year)]
     opened = joined([BoxSplit(tuple(examples), names) for examples in parts])
-    expect_images(opened.examples, f"{split} of {root}")
-    faults.report(f"{root}")
-    return BoxSplit(opened.examples, names, (), faults.images, faults.boxes)
+    return checked(opened, faults, f"{split} of {root}")
 
 
 def read_voc(path: str | Path) -> Element:
@@ -175,9 +173,16 @@ def _names(root: Path, split: str) -> list[str]:
         names = list(_annotations(root))
         test = {name for name in names if _place(name) < _TEST_FRACTION} or set(names[:1])
         return [name for name in names if (name in test) == (split == "test")]
-    parts = [line.rsplit(None, 1) for line in files.read_lines(file)]
-    # Lists of one class have 1, 0, or -1 after the name.
-    return [each[0] if each[1:] in (["1"], ["0"], ["-1"]) else " ".join(each) for each in parts]
+    annotations = _annotations(root)
+
+    def name(line: str) -> str:
+        # Lists of one class have 1, 0, or -1 after the name, with which a name itself may end.
+        first, *last = line.rsplit(None, 1)
+        whole = " ".join([first, *last])
+        listed = last in (["1"], ["0"], ["-1"])
+        return first if listed and whole not in annotations else whole
+
+    return [name(line) for line in files.read_lines(file)]
 
 
 def _place(name: str) -> float:

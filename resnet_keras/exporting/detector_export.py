@@ -17,7 +17,7 @@ from resnet_keras.detection.average_precision import FoundBoxes, coco_average_pr
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
 from resnet_keras.detection.detector import Detector
-from resnet_keras.detection.image_reading import encoded_images
+from resnet_keras.detection.image_reading import image_files
 from resnet_keras.exporting.dense_formats import (
     artifact_paths,
     check_formats,
@@ -140,7 +140,7 @@ def write_detector_artifacts(
     if agreement is not None and not 0 <= agreement <= 1:
         raise ValueError(f"Expected `agreement` from 0 to 1. Received: {agreement}")
     truth = images if isinstance(images, BoxSplit) else None
-    pairs = list(detector.detections(encoded_images(truth) if truth else images))
+    pairs = list(detector.detections(image_files(truth) if truth else images))
     if not any(len(found.scores) for _, found in pairs):
         raise ValueError(
             "Expected images with objects that the detector finds, to compare the artifacts on. Received: "

@@ -30,7 +30,7 @@ def evaluate_litert(
         ValueError: The classes are not the classifier's, or an image does not decode, or the `.tflite` file does not
             run; the message names it.
     """
-    found = class_files(data_dir, {"val": "validation", "valid": "validation"}.get(split, split), on_corrupt)
+    found = class_files(data_dir, split, on_corrupt)
     places = class_places(tuple(found), classifier.class_names)
     paths = [path for files in found.values() for path in files]
     labels = np.repeat(places[: len(found)], [len(files) for files in found.values()])

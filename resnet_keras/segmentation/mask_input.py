@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from resnet_keras.data.evaluation_input import CACHE_BYTES, options
+from resnet_keras.data.image_checks import naming_broken_images
+from resnet_keras.data.image_files import KINDS
 from resnet_keras.data.image_ops import decode, normalize, stretched, whole
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
@@ -106,6 +109,9 @@ def whole_images(split: MaskSplit, preprocessing: Preprocessing) -> Iterator[tup
     Args:
         split: Images with masks.
         preprocessing: Size and normalization of the network's input; its shorter side does not apply.
+
+    Raises:
+        ValueError: An image or a mask does not decode; the message names it.
     """
 
     def resized(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -114,7 +120,17 @@ def whole_images(split: MaskSplit, preprocessing: Preprocessing) -> Iterator[tup
 
     files = tf.data.Dataset.from_tensor_slices((_strings(split.images), _strings(split.masks)))
     pairs = mapped(files, resized).with_options(options(deterministic=True)).prefetch(2)
-    yield from pairs.as_numpy_iterator()
+    with explain_broken_files(split):
+        yield from pairs.as_numpy_iterator()
+
+
+def explain_broken_files(*splits: MaskSplit) -> AbstractContextManager[None]:
+    """Turns TensorFlow's error of a file that does not decode into one that names images and masks.
+
+    Raises:
+        ValueError: An image or a mask of `splits` is broken; the message names all that are.
+    """
+    return naming_broken_images(broken_files, splits, f"Expected whole images ({KINDS}) and masks (PNG)")
 
 
 def broken_files(split: MaskSplit) -> list[str]:

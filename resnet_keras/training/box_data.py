@@ -86,7 +86,8 @@ class BoxData:
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns class names, numbers, and hashes of images and boxes; see `data_fingerprint`."""
-        return {"train": _fingerprint(self.train_split), "test": _fingerprint(self.test_split)}
+        splits = {"train": self.train_split, "test": self.test_split, "validation": self.validation_split}
+        return {name: _fingerprint(split) for name, split in splits.items() if split is not None}
 
     def steps(self, recipe: Recipe) -> int:
         """Returns the full batches in an epoch.
@@ -172,8 +173,8 @@ class BoxData:
         split = evenly(self.test_split, _SAMPLES)
         (batch,) = canvas_batches(split, preprocessing, _SAMPLES, fit=self.fit)
         pixels, shown = unnormalized(batch.images, preprocessing), []
-        for image, size, example in zip(pixels, batch.sizes, split.examples, strict=True):
-            with files.new_file(folder / f"{example.image.stem}.png") as aside:
+        for index, (image, size, example) in enumerate(zip(pixels, batch.sizes, split.examples, strict=True)):
+            with files.new_file(folder / f"{index}_{example.image.stem}.png") as aside:
                 aside.write_bytes(tf.io.encode_png(image).numpy())
             ratio = np.tile(size[::-1] / (example.width, example.height), 2)
             shown.append(drawn_boxes(image, example.boxes * ratio, example.labels))

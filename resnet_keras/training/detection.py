@@ -14,7 +14,7 @@ from resnet_keras.data.datasets import dataset
 from resnet_keras.data.opening import DataSource
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.detection.box_files import run_part
-from resnet_keras.detection.box_input import most_boxes_of, without_broken_images
+from resnet_keras.detection.box_input import most_boxes_of
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.catalog import DetectorArchitecture, detector_architecture
 from resnet_keras.detection.detector import Detector
@@ -74,8 +74,6 @@ def open_training_boxes(source: DataSource, name: str = "folder") -> tuple[BoxSp
         )
     train = open_part_of_boxes(name, str(parts[0]), source)
     test = open_part_of_boxes(name, str(parts[1]), source, class_names=train.class_names)
-    if source.on_corrupt == "skip":
-        train, test = without_broken_images(train), without_broken_images(test)
     if not train.boxes or not test.boxes:
         raise ValueError(f"Expected objects in both parts, {parts}, of {place}. Received: a part without any")
     return train, test
@@ -87,7 +85,6 @@ def _open_validation_boxes(source: DataSource, name: str, train: BoxSplit) -> Bo
     if part is None:
         return None
     split = open_part_of_boxes(name, part, source, class_names=train.class_names)
-    split = without_broken_images(split) if source.on_corrupt == "skip" else split
     return split if split.boxes else None
 
 

@@ -243,10 +243,11 @@ def _finish(
     folder.check_place()
     task = task_of(inputs.recipe)
     task.finished(inputs, state.model).save(folder.model)
-    inputs.data.write_samples(folder.samples, inputs.preprocessing)
-    distribution.on_one_device()
-    # The file is evaluated, not the model in memory: the result is the one that the file gives.
-    evaluation = inputs.data.evaluate(task.load(folder.model), inputs.recipe)
+    with inputs.data.explain_errors():
+        inputs.data.write_samples(folder.samples, inputs.preprocessing)
+        distribution.on_one_device()
+        # The file is evaluated, not the model in memory: the result is the one that the file gives.
+        evaluation = inputs.data.evaluate(task.load(folder.model), inputs.recipe)
     folder.finish(evaluation, sum(row["seconds"] for row in history))
     broadcast_evaluation(strategy, evaluation)
     return evaluation

@@ -15,15 +15,13 @@ from PIL import Image
 
 from resnet_keras import files
 from resnet_keras.data.fingerprint import digest, hash_of_files
-from resnet_keras.data.image_checks import naming_broken_images
-from resnet_keras.data.image_files import KINDS
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.distributed.sharding import own_rows, training_part, validation_everywhere
 from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.image_grid import DPI, image_grid
 from resnet_keras.segmentation.mask_files import MaskSplit
-from resnet_keras.segmentation.mask_input import broken_files, mask_batches, resized_batches, whole_images
+from resnet_keras.segmentation.mask_input import explain_broken_files, mask_batches, resized_batches, whole_images
 from resnet_keras.segmentation.mask_sets import MaskParts
 from resnet_keras.segmentation.measures import SegmentationResult, evaluate_masks
 from resnet_keras.segmentation.segmenter import Segmenter, draw_mask
@@ -139,8 +137,7 @@ class MaskData:
         """Returns the measures on the test images, at the full size of their masks."""
         split = self.parts.test
         pairs = whole_images(split, trained.preprocessing)
-        with self.explain_errors():
-            return evaluate_masks(trained.model, pairs, split.class_names, ignored=split.ignored)
+        return evaluate_masks(trained.model, pairs, split.class_names, ignored=split.ignored)
 
     def pictures(self, batch: Any, preprocessing: Preprocessing, most: int) -> tuple[np.ndarray, list[str]]:
         """Returns the first images of a training batch with their masks over them."""
@@ -162,8 +159,7 @@ class MaskData:
 
     def explain_errors(self) -> AbstractContextManager[None]:
         """Returns a context that names broken images and masks in TensorFlow's errors."""
-        expected = f"Expected whole images ({KINDS}) and masks (PNG)"
-        return naming_broken_images(broken_files, tuple(self.parts.named.values()), expected)
+        return explain_broken_files(*self.parts.named.values())
 
 
 def _first(split: MaskSplit, count: int) -> MaskSplit:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,34 @@ def test_a_run_of_segmentation_predicts_masks(
     assert sum(each["fraction"] for each in classes) == pytest.approx(1)
     mask = np.asarray(Image.open(tmp_path / "0.mask.png"))
     assert mask.shape == (40, 70) and mask.max() < 3
+
+
+def test_images_of_one_name_have_masks_of_their_own(
+    mask_run: Path, mask_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    for name, source in (("a/1.png", "0.png"), ("b/1.png", "1.png")):
+        (photos / name).parent.mkdir(parents=True)
+        shutil.copy(mask_data / "test" / "images" / source, photos / name)
+    assert predict.main([str(mask_run), str(photos), "--masks", str(tmp_path / "masks")]) == 0
+    written = {str(path.relative_to(tmp_path / "masks")) for path in (tmp_path / "masks").rglob("*.mask.png")}
+    assert written == {"a/1.mask.png", "b/1.mask.png"}
+    (tmp_path / "file").touch()
+    assert predict.main([str(mask_run), str(photos), "--masks", str(tmp_path / "file")]) == 2
+    assert "Expected a folder for the results (--masks). Received: " in capsys.readouterr().err
+    assert predict.main([str(mask_run), str(photos), "--top-k", "0"]) == 2
+    assert "Expected --top-k of at least 1. Received: 0" in capsys.readouterr().err
+
+
+def test_a_broken_image_or_mask_is_named(
+    mask_run: Path, mask_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = Path(shutil.copytree(mask_data, tmp_path / "data"))
+    image = copied / "test" / "images" / "1.png"
+    image.write_bytes(image.read_bytes()[:60])
+    assert evaluate.main([str(mask_run), "--data-dir", str(copied)]) == 2
+    captured = capsys.readouterr().err
+    assert re.search(r"Expected whole images .* and masks \(PNG\)\. Received: .*1\.png", captured)
 
 
 @pytest.mark.slow

@@ -181,6 +181,15 @@ def test_without_a_folder_for_it_there_is_no_validation(tmp_path: Path) -> None:
         class_files(tmp_path, "validation")
 
 
+def test_class_folders_alone_have_no_validation_and_no_misspelled_split(tmp_path: Path) -> None:
+    write_classes(tmp_path, 5, "a", "b")
+    for name in ("validation", "val"):
+        with pytest.raises(FileNotFoundError, match=r"val, valid, .* or the split test .*\. Received: "):
+            class_files(tmp_path, name)
+    with pytest.raises(ValueError, match=r"one of train, validation, test, all\. Received: 'tset'"):
+        class_files(tmp_path, "tset")
+
+
 def test_a_test_part_alone_can_be_tested_and_not_trained_on(tmp_path: Path) -> None:
     write_classes(tmp_path / "test", 2, "a", "b")
     assert found(tmp_path, "test") == {f"test/{c}/{i:02d}.png" for c in "ab" for i in range(2)}

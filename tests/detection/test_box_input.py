@@ -13,7 +13,6 @@ from resnet_keras.detection.box_input import (
     BoxAugmentation,
     box_batches,
     canvas_batches,
-    without_broken_images,
 )
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
@@ -158,8 +157,13 @@ def test_a_truncated_image_is_named_or_skipped(tmp_path: Path) -> None:
     split = open_voc(tmp_path, "train")
     with pytest.raises(ValueError, match="cut.jpg"), explain_undecodable(split):
         list(box_batches(split, CANVAS, batch_size=2))
-    kept = without_broken_images(split)
+    with pytest.raises(ValueError, match=r"cut.jpg"):
+        list(canvas_batches(split, CANVAS, 2))
+    kept = open_voc(tmp_path, "train", on_corrupt="skip")
     assert ([example.identity for example in kept.examples], kept.skipped_images) == (["whole"], 1)
+    (tmp_path / "JPEGImages" / "whole.jpg").write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match=r"Received: none: all 2 are left out, the first because of: .*whole.jpg"):
+        open_voc(tmp_path, "train", on_corrupt="skip")
 
 
 def test_a_batch_of_more_images_than_there_are_is_refused(split: BoxSplit) -> None:

@@ -14,8 +14,7 @@ from helpers.box_folders import VocFolder
 from resnet_keras.data.opening import DataSource
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.detection import BoxSplit, box_batches, canvas_batches, open_part_of_boxes, open_voc
-from resnet_keras.detection.box_input import without_broken_images
-from resnet_keras.detection.image_reading import encoded_images
+from resnet_keras.detection.image_reading import image_files, undecodable
 from resnet_keras.detection.tfds_boxes import parts_of_boxes
 from resnet_keras.training.box_data import BoxData
 from resnet_keras.training.detection import open_training_boxes
@@ -104,9 +103,9 @@ def test_images_are_those_of_the_files(splits: tuple[BoxSplit, BoxSplit]) -> Non
     ]
     for name, expected in pixels[0].items():
         np.testing.assert_array_equal(pixels[1][name], expected)
-    contents = dict(zip(by_identity(records), encoded_images(records), strict=True))
+    contents = dict(zip(by_identity(records), image_files(records), strict=True))
     assert contents["000005"] == by_identity(files)["000005"].image.read_bytes()
-    assert len(without_broken_images(records)) == 3
+    assert undecodable(records) == []
     ((images, found),) = box_batches(records, CANVAS, batch_size=3)
     assert images.shape == (3, 32, 64, 3)
     # The object of the second image is difficult, and not trained on.
@@ -128,7 +127,7 @@ def test_parts_are_joined_and_sliced_as_tfds_does(voc: tuple[Path, Path]) -> Non
     assert len(open_part_of_boxes("voc", "train+test", source)) == 6
     part = open_part_of_boxes("voc", "test[1:]", source)
     assert [example.record for example in part.examples] == [0, 1]
-    whole = dict(zip((each.identity for each in part.examples), encoded_images(part), strict=True))
+    whole = dict(zip((each.identity for each in part.examples), image_files(part), strict=True))
     assert whole.keys() < {name for name, *_ in IMAGES}
 
 

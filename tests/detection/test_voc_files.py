@@ -41,10 +41,13 @@ def test_difficult_objects_stay_and_are_not_trained_on(voc_folder: Make) -> None
 
 def test_lists_of_one_class_have_a_number_behind_the_name(voc_folder: Make) -> None:
     folder = voc_folder()
-    for name in ("a", "b b"):
+    for name in ("a", "b b", "photo 1", "photo 0"):
         folder.add(name, [("dog", 1, 1, 9, 9)])
-    (folder.root / "ImageSets/Main/dog_train.txt").write_text("a  1\nb b -1\n")
-    assert [example.identity for example in open_voc(folder.root, "dog_train").examples] == ["a", "b b"]
+    (folder.root / "ImageSets/Main/dog_train.txt").write_text("a  1\nb b -1\nphoto 1  -1\n")
+    assert [example.identity for example in open_voc(folder.root, "dog_train").examples] == ["a", "b b", "photo 1"]
+    # The names of images may end in such a number, too.
+    names = [example.identity for example in open_voc(folder.root, "train").examples]
+    assert names == ["a", "b b", "photo 1", "photo 0"]
 
 
 def test_years_are_joined_where_they_have_the_part(voc_folder: Make) -> None:
