@@ -10,9 +10,10 @@ from typing import Any
 
 import keras
 
-from resnet_keras.detection.box_files import open_boxes
+from resnet_keras.data.opening import DataSource
 from resnet_keras.detection.detector import Detector
 from resnet_keras.detection.refinements import Refinements
+from resnet_keras.detection.tfds_boxes import open_part_of_boxes
 from resnet_keras.reproduction.folder import ReproductionFolder
 
 _log = logging.getLogger(__name__)
@@ -46,34 +47,41 @@ def scales_for(shorter: int) -> tuple[int, ...]:
 
 
 def measure_detectors(
-    folder: ReproductionFolder, subfolder: str, name: str, sources: Mapping[str, tuple[Path, Path]]
+    folder: ReproductionFolder, subfolder: str, name: str, sources: Mapping[str, tuple[Path, str, Path | None]]
 ) -> None:
-    """Evaluates detectors with each step of `steps_of`; results of an earlier call for the same files are kept.
+    """Evaluates detectors with each step of `steps_of`.
+
+    Results of an earlier call for the same files are kept, and so are those of other networks.
 
     Args:
         folder: Folder of the experiments.
         subfolder: Budget, or what stands for it.
         name: Name of the experiment.
-        sources: By the name of a network: the folder or file of its detector, and the folder of the images, of whose
-            test part the results are.
+        sources: By the name of a network: the folder or file of its detector, and the name and the folder of the data
+            set, of whose test part the results are.
     """
     before = folder.read(subfolder, name) or {"rows": []}
-    known = {(row["network"], row["step"], tuple(row["stamp"])): row for row in before["rows"]}
-    rows: list[dict[str, Any]] = []
-    for network, (source, data) in sources.items():
-        stamp = (*_stamp(source), str(data))
+    known = {_key(row): row for row in before["rows"]}
+    for network, (source, dataset, place) in sources.items():
+        stamp = (*_stamp(source), f"{place}" if dataset == "folder" else f"{dataset} of {place}")
         detector = Detector.load(source)
         split = None
         for step, refinements in steps_of(detector).items():
-            row = known.get((network, step, stamp))
-            if row is None:
-                split = split or open_boxes(data, "test", class_names=detector.class_names, on_corrupt="skip")
-                _log.info(f"{network}, {step}: {len(split)} images")
-                result = detector.evaluate(split, refinements=refinements)
-                row = {"network": network, "step": step, "stamp": list(stamp), "result": asdict(result)}
-            rows.append(row)
-            folder.write(subfolder, name, {"rows": rows})
+            row: dict[str, Any] = {"network": network, "step": step, "stamp": list(stamp)}
+            earlier = known.get(_key(row))
+            if earlier is not None and earlier["stamp"] == row["stamp"]:
+                continue
+            if split is None:
+                data = DataSource(data_dir=place, on_corrupt="skip")
+                split = open_part_of_boxes(dataset, "test", data, class_names=detector.class_names)
+            _log.info(f"{network}, {step}: {len(split)} images")
+            known[_key(row)] = row | {"result": asdict(detector.evaluate(split, refinements=refinements))}
+            folder.write(subfolder, name, {"rows": list(known.values())})
         keras.utils.clear_session()
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["network"], row["step"]
 
 
 def _stamp(path: Path) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from resnet_keras.reproduction.document import write_document
 from resnet_keras.reproduction.experiment import BUDGETS, VALIDATE_EPOCHS, Budget, Experiment, Kind
 from resnet_keras.reproduction.folder import GIVEN, ReproductionFolder
 from resnet_keras.reproduction.peak_memory import train_in_new_process
-from resnet_keras.runs.folder import dataset_of
+from resnet_keras.runs.folder import dataset_of, name_of_source
 from resnet_keras.runs.post_training import measure_run
 from resnet_keras.training.trainer import train
 
@@ -144,10 +145,9 @@ def _sources(job: _Job) -> dict[str, tuple[Path, ...]]:
     """Returns what to measure, by name: the given files, or the runs of each variant, trained where missing."""
     if job.weights:
         names = [_network_name(path) for path in job.weights]
-        unique = len(set(names)) == len(names)
-        return {
-            name if unique else f"{name} ({path.stem})": (path,) for name, path in zip(names, job.weights, strict=True)
-        }
+        if len(set(names)) < len(names):
+            names = [f"{name} ({name_of_source(path)})" for name, path in zip(names, job.weights, strict=True)]
+        return {name: (path,) for name, path in zip(_distinct(names), job.weights, strict=True)}
     _train_all(job)
     return {
         variant.name: tuple(job.folder.run(job.budget, recipe) for recipe in variant.recipes)
@@ -156,9 +156,19 @@ def _sources(job: _Job) -> dict[str, tuple[Path, ...]]:
 
 
 def _network_name(path: Path) -> str:
-    """Returns the name of a network of the catalog; of another one, that of its file."""
+    """Returns the name of a network of the catalog; of another one, that of its run or file."""
     name = Classifier.load(path).model.name
-    return name if name in ARCHITECTURES else path.stem
+    return name if name in ARCHITECTURES else name_of_source(path)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Returns the names, those that are there several times with a number."""
+    counts, seen = Counter(names), Counter[str]()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if counts[name] == 1 else f"{name} {seen[name]}")
+    return found
 
 
 def _test_images(job: _Job, source: Path) -> tuple[str, Split]:
@@ -214,9 +224,10 @@ def _measure_detection(job: _Job) -> None:
     if job.dataset:
         raise ValueError(f"Expected no `dataset` for {job.name}, but `data_dir`. Received: {job.dataset}")
     if job.weights:
-        named = {path: path.stem if path.suffix else path.name for path in job.weights}
-        places = {path: dataset_of(path, None if path.is_dir() else "folder", job.data_dir)[1] for path in job.weights}
-        sources = {named[path]: (path, _expect_folder(places[path])) for path in job.weights}
+        sources = {}
+        for name, path in zip(_distinct([name_of_source(path) for path in job.weights]), job.weights, strict=True):
+            dataset, place = dataset_of(path, None if path.is_dir() else "folder", job.data_dir)
+            sources[name] = (path, dataset, _expect_folder(place) if dataset == "folder" else place)
         measure_detectors(job.folder, job.subfolder, job.name, sources)
         return
     data = write_digit_scenes(job.folder.path / "data" / "digit_scenes") if job.budget == "smoke" else None
@@ -230,7 +241,7 @@ def _measure_detection(job: _Job) -> None:
         every = min(VALIDATE_EPOCHS[job.budget], variant.recipe.schedule.epochs)
         train(variant.recipe, path, data_dir=data, skip_broken=True, validate_epochs=every)
         keras.utils.clear_session()
-        sources[variant.name] = (path, data)
+        sources[variant.name] = (path, "folder", data)
     measure_detectors(job.folder, job.subfolder, job.name, sources)
 
 

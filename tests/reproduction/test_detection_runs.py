@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ from helpers.tables import unpadded
 
 from resnet_keras.cli import reproduce as program
 from resnet_keras.detection.results import DetectionResult
-from resnet_keras.reproduction.detection_runs import scales_for
+from resnet_keras.reproduction import detection_runs
+from resnet_keras.reproduction.detection_runs import measure_detectors, scales_for
 from resnet_keras.reproduction.document import write_document
 from resnet_keras.reproduction.folder import ReproductionFolder
 
@@ -47,6 +48,43 @@ def test_the_document_has_the_paper_s_numbers_and_says_what_was_not_run(tmp_path
     assert "### Not run here: the paper's recipes" in section
     assert "| 7 | ResNet-101 | VOC 07+12 | VOC 07 test | 76.4 | – |" in section
     assert "| 9 | ResNet-101 + box refinement | COCO train | COCO val | 49.9 | 29.9 |" in section
+
+
+@dataclass
+class Counted:
+    """A detector that counts its evaluations."""
+
+    evaluations: list[str]
+    fit: tuple[int, int] = (240, 400)
+    class_names: tuple[str, ...] = ("dog",)
+
+    def evaluate(self, split: list[str], *, refinements: object) -> DetectionResult:
+        """Returns any result."""
+        self.evaluations.append(split[0])
+        return DetectionResult(**row("", "", 0.5)["result"])
+
+
+def test_results_of_one_data_set_stay_when_another_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted([])
+    monkeypatch.setattr(detection_runs.Detector, "load", lambda path: counted)
+    monkeypatch.setattr(detection_runs, "open_part_of_boxes", lambda name, part, source, **_: [name])
+    for name in ("a.keras", "b.keras"):
+        (tmp_path / name).write_text(name)
+    folder = ReproductionFolder(tmp_path)
+
+    def measured(network: str, file: str, dataset: str) -> list[str]:
+        measure_detectors(folder, "full", "detection", {network: (tmp_path / file, dataset, tmp_path)})
+        content = folder.read("full", "detection")
+        assert content is not None
+        return [each["network"] for each in content["rows"]]
+
+    assert measured("of VOC", "a.keras", "voc/2007") == ["of VOC"] * 3
+    assert measured("of COCO", "b.keras", "folder") == ["of VOC"] * 3 + ["of COCO"] * 3
+    assert measured("of VOC", "a.keras", "voc/2007") == ["of VOC"] * 3 + ["of COCO"] * 3
+    assert counted.evaluations == ["voc/2007"] * 3 + ["folder"] * 3
+    (tmp_path / "a.keras").write_text("another")
+    assert measured("of VOC", "a.keras", "voc/2007") == ["of VOC"] * 3 + ["of COCO"] * 3
+    assert counted.evaluations[6:] == ["voc/2007"] * 3
 
 
 def test_data_are_asked_for_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
