@@ -47,7 +47,7 @@ def scales_for(shorter: int) -> tuple[int, ...]:
 
 
 def measure_detectors(
-    folder: ReproductionFolder, subfolder: str, name: str, sources: Mapping[str, tuple[Path, str, Path | None]]
+    folder: ReproductionFolder, subfolder: str, name: str, sources: Mapping[str, tuple[Path, str, Path | str | None]]
 ) -> None:
     """Evaluates detectors with each step of `steps_of`.
 
