@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 from collections.abc import Iterator
 from importlib import metadata
@@ -37,6 +38,23 @@ def required(extra: str, feature: str) -> Iterator[None]:
             f"Received: {error}",
             name=error.name,
         ) from error
+
+
+def expect_installed(extra: str, feature: str, *modules: str) -> None:
+    """Checks that modules are installed; imports none of them.
+
+    Args:
+        extra: Name of the extra in pyproject.toml.
+        feature: What needs them, for the message.
+        *modules: Their names.
+
+    Raises:
+        MissingExtra: One is not installed.
+    """
+    with required(extra, feature):
+        for name in modules:
+            if importlib.util.find_spec(name) is None:
+                raise ImportError(f"No module named {name!r}", name=name)
 
 
 _BACKENDS = {"jax": "jax", "jaxlib": "jax", "torch": "torch", "openvino": "openvino"}

@@ -17,6 +17,7 @@ from resnet_keras.runs.processor import cores
 
 _WARM_UP_CALLS = 3
 _LEAST_CALLS, _MOST_CALLS = 5, 1000
+_OF_EXPORT = "Export it again, or leave its format out with --formats"
 
 FREE_SIDE = 224
 """Height and width of the noise for an artifact that takes images of any size, as in `artifact_worker.py`."""
@@ -56,8 +57,8 @@ class Speed:
 class ArtifactProcess:
     """A process that runs an artifact. See `artifact_worker.py` for the kinds of artifacts."""
 
-    def __init__(self, child: ChildProcess, path: Path) -> None:
-        self._child, self._path = child, path
+    def __init__(self, child: ChildProcess, path: Path, advice: str) -> None:
+        self._child, self._path, self._advice = child, path, advice
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """Returns the answer to a command of `artifact_worker.py`.
@@ -66,8 +67,7 @@ class ArtifactProcess:
             ArtifactError: The artifact does not open, or does not run.
         """
         self._child.send({"command": command, **arguments})
-        advice = "Export it again, or leave its format out with --formats"
-        return self._child.receive("an artifact that runs", self._path, advice)
+        return self._child.receive("an artifact that runs", self._path, self._advice)
 
     def limit(self, *, seconds: float, memory: int) -> None:
         """Ends the process where one of its answers takes longer, or, on Linux, where it asks for more memory."""
@@ -111,7 +111,7 @@ class ArtifactProcess:
 
 
 @contextmanager
-def run_artifact(kind: str, path: Path, threads: int) -> Iterator[ArtifactProcess]:
+def run_artifact(kind: str, path: Path, threads: int, advice: str = _OF_EXPORT) -> Iterator[ArtifactProcess]:
     """Runs an artifact in a process of its own, as long as the context lasts.
 
     The process imports the artifact's library at once, and opens the artifact at the first command.
@@ -121,9 +121,10 @@ def run_artifact(kind: str, path: Path, threads: int) -> Iterator[ArtifactProces
             precision.
         path: The artifact; it must exist when the first command is given.
         threads: Number of threads.
+        advice: The next step where it does not run, for the error.
     """
     with ChildProcess("artifact_worker.py", kind, str(path.resolve()), str(threads)) as child:
-        yield ArtifactProcess(child, path)
+        yield ArtifactProcess(child, path, advice)
 
 
 def measure_latencies(
@@ -133,6 +134,7 @@ def measure_latencies(
     batches: Sequence[int],
     seconds: float = 1.0,
     turns: int = 1,
+    advice: str = _OF_EXPORT,
 ) -> list[Speed]:
     """Measures artifacts in turns, so that other load of the machine slows all of them alike.
 
@@ -142,6 +144,7 @@ def measure_latencies(
         batches: Images per call, one after another; an artifact of a fixed number is measured with that.
         seconds: Approximate length of a turn, five calls at least.
         turns: Number of turns of each artifact.
+        advice: The next step where one does not run, for the error.
 
     Returns:
         The speed of each artifact.
@@ -154,7 +157,7 @@ def measure_latencies(
     shapes: list[tuple[int, ...]] = []
     for count in threads:
         with ExitStack() as stack:
-            processes = [stack.enter_context(run_artifact(kind, path, count)) for kind, path in artifacts]
+            processes = [stack.enter_context(run_artifact(kind, path, count, advice)) for kind, path in artifacts]
             for batch in batches:
                 times: list[list[float]] = [[] for _ in processes]
                 for turn in range(turns):

@@ -27,6 +27,14 @@ import numpy as np
 FORBIDDEN_MODULES = ("keras", "resnet_keras", "tf_keras")
 """Modules that an artifact must not need."""
 
+_ONNX_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(uint8)": "uint8",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+}
 _FREE_SIDE = 224  # height and width of the noise for an artifact that takes images of any size
 
 
@@ -74,7 +82,11 @@ class LiteRTModel:
 
         self._interpreter = Interpreter(str(path), num_threads=threads)
         self._interpreter.allocate_tensors()
-        (self._input,) = self._interpreter.get_input_details()
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            named = ", ".join(each["name"] for each in inputs)
+            raise ValueError(f"Expected a .tflite file of one input, images. Received: {path} with {named or 'none'}")
+        (self._input,) = inputs
         self._outputs = self._interpreter.get_output_details()
         shape = [None if side < 0 else int(side) for side in self._input["shape_signature"]]
         self.inputs = {self._input["name"]: {"type": self.input_type, "shape": shape}}
@@ -160,10 +172,11 @@ class ONNXModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        types = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+        if other := [tensor.type for tensor in self._session.get_inputs() if tensor.type not in _ONNX_TYPES]:
+            raise ValueError(f"Expected an .onnx file of {', '.join(_ONNX_TYPES)}. Received: {path} of {other[0]}")
         self.inputs: dict[str, dict[str, Any]] = {
             tensor.name: {
-                "type": types[tensor.type],
+                "type": _ONNX_TYPES[tensor.type],
                 "shape": [side if isinstance(side, int) else None for side in tensor.shape],
             }
             for tensor in self._session.get_inputs()

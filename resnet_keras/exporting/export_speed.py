@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_keras.checks.extras import packages_of
+from resnet_keras.checks.extras import expect_installed, packages_of
 from resnet_keras.exporting.artifact_process import Latency, default_threads, measure_latencies
 from resnet_keras.tables import markdown_table
 
@@ -17,6 +18,8 @@ PEERS = ("resnet50", "resnet101", "resnet152")
 
 _log = logging.getLogger(__name__)
 _KINDS = {".tflite": "litert", ".onnx": "onnx"}
+_RUNTIMES = {"litert": ("export", "LiteRT", "ai_edge_litert"), "onnx": ("onnx", "ONNX Runtime", "onnxruntime")}
+_ADVICE = "Leave it out; what is measured is a whole file of one input, images, or a SavedModel with `serving_default`"
 
 
 @dataclass(frozen=True)
@@ -123,17 +126,23 @@ def measure_speed(
         The measurements of each artifact.
 
     Raises:
-        ValueError: There is no artifact, or a number is below 1.
+        ValueError: There is no artifact, a number is below 1, or `seconds` is not above 0 and finite.
         ArtifactError: An artifact does not run.
+        MissingExtra: The library of one is not installed.
     """
     if not contenders:
         raise ValueError("Expected at least one artifact. Received: none")
     for name, values in (("threads", threads or (1,)), ("batches", batches), ("turns", (turns,))):
         if not values or min(values) < 1:
             raise ValueError(f"Expected `{name}` of at least 1. Received: {values}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"Expected `seconds` above 0, a finite number. Received: {seconds}")
+    for kind in dict.fromkeys(each.kind for each in contenders):
+        if kind in _RUNTIMES:
+            expect_installed(*_RUNTIMES[kind])
     artifacts = [(each.kind, each.path) for each in contenders]
     speeds = measure_latencies(
-        artifacts, threads=threads or default_threads(), batches=batches, seconds=seconds, turns=turns
+        artifacts, threads=threads or default_threads(), batches=batches, seconds=seconds, turns=turns, advice=_ADVICE
     )
     return [
         ArtifactSpeed(each, _size(each.path), speed.peak_memory_bytes, speed.latencies, speed.image_shape)

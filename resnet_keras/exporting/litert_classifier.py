@@ -116,7 +116,7 @@ class LiteRTClassifier:
         """
         with extras.required("export", "LiteRT"):
             import ai_edge_litert  # noqa: F401  (the process imports the rest)
-        with run_artifact("litert", self.path, max(default_threads())) as process:
+        with run_artifact("litert", self.path, max(default_threads()), "Export it again") as process:
             for first in range(0, len(paths), _BATCH):
                 numbers, pixels = [], []
                 for number in range(first, min(first + _BATCH, len(paths))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 from collections import Counter
@@ -35,10 +34,7 @@ def require_onnx() -> None:
     Raises:
         MissingExtra: One is not installed.
     """
-    with extras.required("onnx", "ONNX"):
-        for name in PACKAGES:
-            if importlib.util.find_spec(name) is None:
-                raise ImportError(f"No module named {name!r}", name=name)
+    extras.expect_installed("onnx", "ONNX", *PACKAGES)
 
 
 def write_onnx(

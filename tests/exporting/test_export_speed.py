@@ -1,10 +1,13 @@
 """Artifacts in processes of their own, and their speeds side by side."""
 
+import importlib.util
 import json
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import keras
@@ -16,6 +19,8 @@ from helpers.tables import unpadded
 
 from resnet_keras.applications import named_networks
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.checks.extras import MissingExtra
+from resnet_keras.cli import bench
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting import export_speed
 from resnet_keras.exporting.artifact_process import Latency, default_threads, measure_latencies, run_artifact
@@ -57,6 +62,47 @@ def test_artifacts_are_found_by_what_they_are(files: Path, tmp_path: Path) -> No
         export_speed.measure_speed([])
     with pytest.raises(ValueError, match="Expected a network that keras.applications has"):
         export_speed.export_peers("resnet18", tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.inf, math.nan])
+def test_a_turn_has_a_length(seconds: float) -> None:
+    contender = export_speed.Contender("a", "litert", Path("a"))
+    with pytest.raises(ValueError, match=f"Expected `seconds` above 0, a finite number. Received: {seconds}"):
+        export_speed.measure_speed([contender], seconds=seconds)
+
+
+def test_a_missing_runtime_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    with pytest.raises(MissingExtra, match=r"package onnxruntime, for ONNX Runtime: pip install .*\(the extra onnx\)"):
+        export_speed.measure_speed([export_speed.Contender("a", "onnx", Path("a"))])
+
+
+def test_inputs_that_are_no_images_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    details = [{"name": "images"}, {"name": "sizes"}]
+    interpreter = SimpleNamespace(allocate_tensors=lambda: None, get_input_details=lambda: details)
+    monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", lambda path, num_threads: interpreter)
+    with pytest.raises(ValueError, match=r"file of one input, images\. Received: x\.tflite with images, sizes"):
+        LiteRTModel("x.tflite")
+    inputs = [SimpleNamespace(name="images", type="tensor(float16)", shape=["N", 8, 8, 1])]
+    runtime = SimpleNamespace(
+        SessionOptions=SimpleNamespace, InferenceSession=lambda *_, **__: SimpleNamespace(get_inputs=lambda: inputs)
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    assert open_artifact("onnx", "x.onnx", 1).inputs == {"images": {"type": "float16", "shape": [None, 8, 8, 1]}}
+    inputs[0].type = "tensor(string)"
+    with pytest.raises(ValueError, match=r"Expected an \.onnx file of .*Received: x\.onnx of tensor\(string\)"):
+        open_artifact("onnx", "x.onnx", 1)
+
+
+def test_an_artifact_that_does_not_run_is_one_line_in_the_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.tflite").write_bytes(b"junk")
+    assert bench.main(["export", str(tmp_path / "x.tflite"), "--threads", "1", "--batches", "1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("resnet bench: Expected an artifact that runs. Received: ")
+    assert len(said.splitlines()) == 1 and "Leave it out; what is measured" in said and "--formats" not in said
 
 
 @pytest.mark.slow
