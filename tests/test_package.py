@@ -110,7 +110,7 @@ ORDER = {
         *("mask_data", "mask_training", "box_data", "detection"),
         *("localization_data", "localization"),
         *("tasks", "epoch_measures", "tensorboard_log", "run_warnings", "run_plan"),
-        *("state", "loop", "trainer"),
+        *("state", "loop", "origin", "trainer"),
     ),
     "exporting": (
         *("formats", "options", "constant_weights", "serving", "image_bytes", "saved_model", "child_process"),

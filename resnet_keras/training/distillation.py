@@ -19,7 +19,9 @@ def distill_from(teacher: keras.Model, step: Step) -> Step:
     def stepped(data: Any) -> dict[str, Any]:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         logits = tf.cast(tf.stop_gradient(teacher(x, training=False)), tf.float32)
-        return step((x, tf.concat([tf.cast(y, tf.float32), logits], -1)))
+        # Batches of a generator may not tell the number of classes, by which the loss knows that logits follow.
+        labels = tf.ensure_shape(tf.cast(y, tf.float32), logits.shape)
+        return step((x, tf.concat([labels, logits], -1)))
 
     return stepped
 
@@ -43,7 +45,7 @@ class DistillationLoss(keras.losses.Loss):
         """Returns the loss of each image: labels with or without logits of the teacher, logits -> (N,)."""
         classes = y_pred.shape[-1]
         labels, logits = y_true[:, :classes], y_true[:, classes:]
-        if not logits.shape[-1]:
+        if y_true.shape[-1] != 2 * classes:
             return _cross_entropy(labels, y_pred)
         softened = keras.ops.softmax(logits / self.temperature)
         loss = self.share * self.temperature**2 * _cross_entropy(softened, y_pred / self.temperature)

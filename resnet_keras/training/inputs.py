@@ -22,7 +22,7 @@ from resnet_keras.recipes.settings import INITIAL
 from resnet_keras.training.continuation import Continuation, open_continuation
 from resnet_keras.training.data import SplitData, TrainingData
 from resnet_keras.training.own_batches import BatchData
-from resnet_keras.training.teacher import open_teacher
+from resnet_keras.training.teacher import check_without_normalization, open_teacher
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.pretrained_files import is_pretrained
 from resnet_keras.weights.sources import open_weights
@@ -126,6 +126,8 @@ def prepare_inputs(
         continuation = open_continuation(recipe, own_data.class_names, Classifier.load)
         preprocessing = own_data.preprocessing
         teacher = open_teacher(recipe, own_data.class_names, preprocessing)
+        if teacher is not None:
+            check_without_normalization(teacher, str(recipe.optimization.teacher))
         return TrainingInputs(recipe, own_data, preprocessing, own_data.steps(recipe), weights, continuation, teacher)
     if isinstance(own_data, SplitData):
         data = own_data

@@ -10,6 +10,7 @@ import numpy as np
 
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.outputs import check_one_label, features_and_logits
+from resnet_keras.data.class_names import class_indices, imagenet_class_names, wordnet_ids
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.recipes.settings import INITIAL
@@ -47,6 +48,27 @@ def open_teacher(recipe: Recipe, class_names: tuple[str, ...], preprocessing: Pr
     _columns(teacher, class_names, str(source))
     _log.info(f"the teacher is {teacher.model.name} of {source}, with {teacher.model.count_params():,} parameters")
     return teacher
+
+
+def check_without_normalization(teacher: Classifier, source: str) -> None:
+    """Checks that a teacher takes the batches of a `tf.data.Dataset` as they are: their normalization is not known.
+
+    Raises:
+        ValueError: It normalizes its images, or has their channels in another order.
+    """
+    own = teacher.preprocessing
+    if set(own.mean) == {0.0} and set(own.std) == {1.0} and own.channel_order == "rgb":
+        return
+    order = "" if own.channel_order == "rgb" else f", and channels in the order {own.channel_order}"
+    raise ValueError(
+        "Expected a `teacher` that was trained on such batches, or `train_data` and `test_data` as arrays, because the "
+        f"normalization of a tf.data.Dataset is not known. Received: {source}, with a mean of "
+        f"{_numbers(own.mean)} and a standard deviation of {_numbers(own.std)}{order}"
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
 
 
 def build_teacher(
@@ -111,15 +133,19 @@ def _normalized(images: Any, here: Preprocessing, there: Preprocessing) -> Any:
 
 
 def _columns(teacher: Classifier, class_names: tuple[str, ...], source: str) -> list[int]:
-    """Returns the output of a teacher for each class; classes that are numbers are its outputs in their order."""
+    """Returns the output of a teacher for each class: by names, and those of ImageNet by WordNet ids, too.
+
+    Classes that are numbers, which are no names of the teacher, are its outputs in their order.
+    """
     own = teacher.class_names
+    if (found := class_indices(class_names, own)) is not None:
+        return found
     if len(own) == len(class_names) and class_names == tuple(map(str, range(len(class_names)))):
         return list(range(len(own)))
-    missing = [name for name in class_names if name not in own]
-    if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise ValueError(
-            f"Expected a `teacher` with the classes of the data, such as {class_names[0]}. "
-            f"Received: {source}, without {', '.join(missing[:_SHOWN])}{more}; it has {', '.join(own[:_SHOWN])}, ..."
-        )
-    return [own.index(name) for name in class_names]
+    known = {*own, *(wordnet_ids() if own == imagenet_class_names() else ())}
+    missing = [name for name in class_names if name not in known]
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    raise ValueError(
+        f"Expected a `teacher` with the classes of the data, such as {class_names[0]}. "
+        f"Received: {source}, without {', '.join(missing[:_SHOWN])}{more}; it has {', '.join(own[:_SHOWN])}, ..."
+    )

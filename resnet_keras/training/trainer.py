@@ -10,7 +10,6 @@ from typing import Any
 import keras
 
 from resnet_keras.checks.fields import check_counts
-from resnet_keras.data.fingerprint import digest
 from resnet_keras.data.image_files import OnCorrupt
 from resnet_keras.data.opening import DataSource
 from resnet_keras.distributed import multi_worker
@@ -26,15 +25,12 @@ from resnet_keras.runs.results import Result
 from resnet_keras.training.errors import explain_failures
 from resnet_keras.training.inputs import TrainingInputs, check_batch, with_absolute_paths
 from resnet_keras.training.loop import LoopOptions, broadcast_evaluation, run_training
+from resnet_keras.training.origin import origin_of
 from resnet_keras.training.own_data import OwnData, identity
 from resnet_keras.training.preemption import PreemptionHandler
 from resnet_keras.training.tasks import task_of
-from resnet_keras.weights.keras_file import arrays_of_model
-from resnet_keras.weights.weights_file import tensor_hash
 
 _log = logging.getLogger(__name__)
-
-_HASH_DIGITS = 16
 
 
 def train(
@@ -221,14 +217,11 @@ def _begin(
     """Writes what the run is, after a check that what the folder holds is of this run; returns its checkpoints."""
     own = about.get("own_data")
     found = None if own else inputs.data.fingerprint()
-    origin = recipe.flat() | {"images": digest(own or found or {})[:_HASH_DIGITS]}
-    if inputs.teacher:
-        origin["teacher_weights"] = tensor_hash(arrays_of_model(inputs.teacher.model))[:_HASH_DIGITS]
     noted = (folder.path / "run.json").is_file() and folder.data().get(CHANGES)
     checkpoints = Checkpoints(
         folder.checkpoints,
         distribution.replica_values(strategy),
-        origin,
+        origin_of(recipe, inputs, own or found or {}),
         changeable=("images",) if accept or noted else (),
         check_place=folder.check_place,
     )

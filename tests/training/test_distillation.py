@@ -50,10 +50,24 @@ def test_accuracy_is_of_the_labels() -> None:
 
 
 def test_a_step_gets_the_labels_and_the_logits_of_the_teacher() -> None:
-    images = keras.Input((3,))
+    images = keras.Input((CLASSES,))
     teacher = keras.Model(images, keras.layers.Dropout(0.9)(images * 2))
-    x = tf.constant(RNG.normal(size=(8, 3)).astype("float32"))
+    x = tf.constant(RNG.normal(size=(8, CLASSES)).astype("float32"))
     step = distill_from(teacher, lambda data: dict(zip("xy", data, strict=True)))
     seen = step((x, tf.constant(LABELS)))
     np.testing.assert_array_equal(seen["x"], x)
     np.testing.assert_array_equal(seen["y"], tf.concat([LABELS, 2 * x], -1))
+
+
+@pytest.mark.parametrize("width", [CLASSES, None])
+def test_labels_whose_number_of_classes_is_unknown_have_the_loss_of_the_teacher(width: int | None) -> None:
+    """As `tf.data.Dataset.from_generator` gives them; in validation, labels come alone."""
+    images = keras.Input((CLASSES,))
+    loss = DistillationLoss(4.0, 0.7)
+    step = distill_from(keras.Model(images, images * 1), lambda data: {"loss": loss(data[1], STUDENT)})
+    shape = tf.TensorSpec((None, width))
+    trained = tf.function(lambda labels: step((tf.constant(TEACHER), labels)), input_signature=[shape])
+    validated = tf.function(lambda labels: loss(labels, STUDENT), input_signature=[shape])
+    wanted = loss(np.concatenate([LABELS, TEACHER], -1), STUDENT)
+    assert float(trained(LABELS)["loss"]) == pytest.approx(float(wanted), rel=1e-6)
+    assert float(validated(LABELS)) == pytest.approx(cross_entropy(LABELS, STUDENT).mean(), rel=1e-6)

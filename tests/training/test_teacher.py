@@ -3,15 +3,18 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers.messages import interrupt, on_message
 from helpers.small_networks import TWO_STAGES, drawn
 
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.class_names import imagenet_class_names, wordnet_ids
 from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
@@ -22,7 +25,9 @@ from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
-from resnet_keras.training.teacher import open_teacher, teacher_network
+from resnet_keras.training.inputs import prepare_inputs
+from resnet_keras.training.own_data import OwnData
+from resnet_keras.training.teacher import _columns, check_without_normalization, open_teacher, teacher_network
 from resnet_keras.training.trainer import train
 
 HERE = Preprocessing(image_size=(16, 16), channels=3, mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 40.0))
@@ -73,6 +78,36 @@ def test_what_cannot_teach_is_refused(tmp_path: Path) -> None:
         RECIPES["cifar10"].replace(temperature=4.0)
     with pytest.raises(ValueError, match="Expected `teacher` to be None with the head deeplabv3"):
         RECIPES["segmentation"].replace(teacher="initial")
+
+
+@pytest.mark.parametrize(
+    ("own", "names", "columns"),
+    [
+        # Folders that Keras sorts as text, and `dataset=folder` as numbers.
+        (tuple(sorted(map(str, range(12)))), tuple(map(str, range(12))), [0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 2, 3]),
+        (NAMES, ("0", "1", "2", "3"), [0, 1, 2, 3]),
+        (imagenet_class_names(), wordnet_ids(), list(range(1000))),
+        (imagenet_class_names(), ("n01443537", "n01440764"), [1, 0]),
+        (NAMES, ("dog", "ant"), [3, 0]),
+    ],
+)
+def test_outputs_are_those_of_the_classes_by_names_wordnet_ids_or_else_numbers(
+    own: tuple[str, ...], names: tuple[str, ...], columns: list[int]
+) -> None:
+    teacher: Any = SimpleNamespace(class_names=own)
+    assert _columns(teacher, names, "it") == columns
+
+
+def test_batches_of_the_caller_have_a_teacher_that_does_not_normalize() -> None:
+    plain = Preprocessing(image_size=(16, 16), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
+    one: Any = SimpleNamespace(preprocessing=plain)
+    check_without_normalization(one, "one")
+    batches = tf.data.Dataset.from_tensors((np.zeros((2, 8, 8, 1), np.float32), np.zeros(2, np.int64)))
+    own = OwnData(batches, batches, 10)
+    recipe = own.recipe(RECIPES["digits"].replace(teacher="resnet20_digits", batch_size=2))
+    wanted = "or `train_data` and `test_data` as arrays.* Received: resnet20_digits, with a mean of 77.9 and a stand"
+    with pytest.raises(ValueError, match=wanted):
+        prepare_inputs(recipe, own_data=own.open(recipe))
 
 
 @pytest.fixture
