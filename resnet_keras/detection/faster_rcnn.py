@@ -16,6 +16,7 @@ from resnet_keras.detection.region_layers import Detections, Proposals, RoIAlign
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import architecture
+from resnet_keras.surgery.cloning import transfer
 from resnet_keras.surgery.feature_maps import features, split
 from resnet_keras.surgery.freezing import freeze
 from resnet_keras.weights.imported import ImportedWeights
@@ -83,6 +84,8 @@ def FasterRCNN(
         input_tensor=images,
     )
     sizes = keras.Input((2,), batch_size=batch_size, dtype="int32", name="sizes")
+    if found is None and row.neck == "c4":  # conv5_x is built apart
+        network, _ = network_and_weights(backbone, backbone_weights)
     outputs = _detect(body, network, row, classes, images, sizes)
     model = keras.Model({"images": images, "sizes": sizes}, outputs, name=name or f"faster_rcnn_{network.name}")
     if found is not None:
@@ -128,7 +131,7 @@ def _detect(
 def _conv5(body: keras.Model, network: Architecture) -> keras.Model:
     """Returns conv5_x with the weights of a backbone, for regions, whose size is not that of the backbone's maps."""
     free = build(network, include_top=False, input_shape=(None, None, body.input_shape[-1]))
-    free.set_weights(body.get_weights())
+    transfer(body, free)
     return split(free, "C4")[1]
 
 

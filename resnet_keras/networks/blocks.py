@@ -60,9 +60,10 @@ def convolution(
 
 def batch_norm(x: Any, architecture: Architecture, *, name: str, last: bool = False) -> Any:
     """Applies batch normalization (§3.4); the `last` of a residual function may begin with a scale of 0."""
+    epsilon = architecture.conventions.epsilon
     return BatchNormalization(
         momentum=MOMENTUM,
-        epsilon=EPSILON,
+        epsilon=EPSILON if epsilon is None else epsilon,
         synchronized=architecture.batch_norm == "synchronized",
         gamma_initializer="zeros" if last and architecture.zero_init_residual else "ones",
         name=name,

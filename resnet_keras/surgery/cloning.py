@@ -1,4 +1,4 @@
-"""Copies of a network with the same weights and another precision or input size."""
+"""Copies of a network with another precision or input size, and its weights in another network of the same layers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from resnet_keras.layers.batch_norm import fuse
+from resnet_keras.layers.traversal import flat_layers
 
 
 def clone(model: keras.Model) -> keras.Model:
@@ -29,6 +30,31 @@ def clone_for_any_size(model: keras.Model) -> keras.Model:
         return value
 
     return _copy(model, freed)
+
+
+def transfer(source: keras.Model, target: keras.Model) -> tuple[str, ...]:
+    """Assigns the weights of a network, and the epsilon of its batch normalizations, to layers of the same names.
+
+    Epsilon is no weight, and weights of other libraries bring their own; see `load_weights`.
+
+    Args:
+        source: A network; models in it count as their layers.
+        target: Another network, which has all its layers with weights.
+
+    Returns:
+        Names of the layers of `target` with weights that `source` does not have. They keep theirs.
+
+    Raises:
+        ValueError: `target` lacks a layer, or one has other shapes.
+    """
+    given, taking = ({layer.name: layer for layer in flat_layers(each) if layer.weights} for each in (source, target))
+    if lacking := [name for name in given if name not in taking]:
+        raise ValueError(f"Expected a network with a layer {lacking[0]!r}. Received: {target.name!r}, without")
+    for name, layer in given.items():
+        taking[name].set_weights(layer.get_weights())
+        if isinstance(layer, keras.layers.BatchNormalization):
+            taking[name].epsilon = layer.epsilon
+    return tuple(name for name in taking if name not in given)
 
 
 def _copy(model: keras.Model, change: Callable[[str, Any], Any]) -> keras.Model:

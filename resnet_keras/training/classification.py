@@ -9,6 +9,7 @@ import keras
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.data.opening import DataSource
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.surgery.cloning import transfer
 from resnet_keras.training.data import TrainingData
 from resnet_keras.training.inputs import TrainingInputs, precision, prepare_inputs
 from resnet_keras.training.model import build_network, compile_network
@@ -42,10 +43,10 @@ def epoch_measures(inputs: TrainingInputs, model: keras.Model) -> None:
 def finished(inputs: TrainingInputs, model: keras.Model) -> Classifier:
     """Returns a classifier for images of one size."""
     if inputs.recipe.data.train_sizes:  # the network of training takes any size
-        trained = model
+        classes, trained = len(inputs.data.class_names), model
         with precision(inputs.recipe.optimization.precision):
-            model = build_network(inputs.recipe, inputs.preprocessing, len(inputs.data.class_names))
-        model.set_weights(trained.get_weights())
+            model = build_network(inputs.recipe, inputs.preprocessing, classes, weights=inputs.weights, loads=False)
+        transfer(trained, model)
     return Classifier(model, inputs.preprocessing, inputs.data.class_names)
 
 

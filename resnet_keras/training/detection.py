@@ -24,6 +24,7 @@ from resnet_keras.detection.losses import DetectorLoss
 from resnet_keras.detection.targets import SamplingRules
 from resnet_keras.detection.tfds_boxes import open_part_of_boxes, parts_of_boxes
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.surgery.cloning import transfer
 from resnet_keras.training.box_data import BoxData, evenly
 from resnet_keras.training.continuation import open_continuation
 from resnet_keras.training.data import TrainingData
@@ -123,23 +124,22 @@ def epoch_measures(inputs: TrainingInputs, model: keras.Model) -> Callable[[Call
 
     The losses of a detector are over random samples of its proposals, so they would say little of other images.
     """
-    made: list[tuple[Detector, keras.Model]] = []
+    made: list[Detector] = []
 
     def measured(after_batch: Callable[[], None]) -> dict[str, float]:
         assert isinstance(inputs.data, BoxData)
         if not made:  # once, because the first batch traces the detector
-            made.append(_detector_and_training_network(inputs))
-        detector, training = made[0]
-        training.set_weights(model.get_weights())
-        return inputs.data.epoch_measures(detector, inputs.recipe, after_batch)
+            made.append(_new_detector(inputs))
+        transfer(model, made[0].model)
+        return inputs.data.epoch_measures(made[0], inputs.recipe, after_batch)
 
     return measured
 
 
 def finished(inputs: TrainingInputs, model: keras.Model) -> Detector:
     """Returns a detector with the trained weights."""
-    detector, training = _detector_and_training_network(inputs)
-    training.set_weights(model.get_weights())
+    detector = _new_detector(inputs)
+    transfer(model, detector.model)
     return detector
 
 
@@ -164,31 +164,38 @@ def detector_row(recipe: Recipe) -> DetectorArchitecture:
     return row.replace(**{name: value for name, value in changes.items() if value is not None})
 
 
-def _detector_and_training_network(inputs: TrainingInputs) -> tuple[Detector, keras.Model]:
-    """Returns a detector, and a network of its losses that takes the weights of a run's network."""
+def _new_detector(inputs: TrainingInputs) -> Detector:
+    """Returns a detector with random weights, for those of a run's network."""
     with precision(inputs.recipe.optimization.precision):
-        detector = _detector(inputs, with_weights=False)
-        assert isinstance(inputs.data, BoxData)
-        most_boxes = most_boxes_of(inputs.data.train_split)
-        training = training_network(detector, inputs.preprocessing.image_size, most_boxes=most_boxes)
-    fit = inputs.recipe.detection.fit
-    return Detector(detector, inputs.preprocessing, inputs.data.class_names, fit), training
+        network = _detector(inputs, with_weights=False)
+    return Detector(network, inputs.preprocessing, inputs.data.class_names, inputs.recipe.detection.fit)
 
 
 def _detector(inputs: TrainingInputs, *, with_weights: bool = True) -> keras.Model:
-    recipe, preprocessing, network = inputs.recipe, inputs.preprocessing, inputs.recipe.architecture
-    weights = inputs.weights
+    recipe, preprocessing, weights = inputs.recipe, inputs.preprocessing, inputs.weights
+    network, row = recipe.architecture, detector_row(recipe)
     if weights is not None:
         network = network.following(weights.conventions)
-    whole = weights is not None and any(name.startswith("rpn_") for name in (*weights.tensors, *weights.head))
+    whole = weights is not None and weights.has_head(_head_layers(row))
     return FasterRCNN(
         network,
         len(inputs.data.class_names),
-        detector=detector_row(recipe),
+        detector=row,
         input_shape=(*preprocessing.image_size, preprocessing.channels),
         weights=weights if whole and with_weights else None,
         backbone_weights=weights if not whole and with_weights else None,
     )
+
+
+def _head_layers(row: DetectorArchitecture) -> dict[str, bool]:
+    """Returns layers that a detector has and layers that it does not have, by which weights of the whole are known."""
+    return {
+        "rpn_conv1": True,
+        "rpn_conv2": row.rpn_convolutions > 1,
+        "fpn_lateral2": row.neck == "fpn",
+        "fpn_lateral2_bn": row.neck_batch_norm,
+        "box_conv1": row.box_convolutions > 0,
+    }
 
 
 def canvas_preprocessing(canvas: tuple[int, int] | None, weights: ImportedWeights | None) -> Preprocessing:

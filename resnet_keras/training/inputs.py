@@ -17,6 +17,7 @@ from resnet_keras.data.opening import DataSource
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.sampling import stratified_sample
 from resnet_keras.evaluation.evaluator import align_classes
+from resnet_keras.networks.conventions import Conventions
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.recipes.settings import INITIAL
 from resnet_keras.training.continuation import Continuation, open_continuation
@@ -156,13 +157,15 @@ def prepare_inputs(
 
 
 def initial_weights(recipe: Recipe) -> ImportedWeights | None:
-    """Returns the weights that a recipe begins with; `None` if they are random."""
+    """Returns the weights that a recipe begins with, and their conventions as it states them; `None` without."""
     network = recipe.network
     if network.weights is None:
         return None
-    return open_weights(
+    found = open_weights(
         network.weights, network.model, prefix=network.weights_prefix, averaged=network.weights_averaged
     )
+    stated = Conventions(zero_channels=network.zero_channels, bottleneck_stride=network.bottleneck_stride)
+    return replace(found, conventions=found.conventions.merged(stated))
 
 
 def _with_smaller_batches(recipe: Recipe, images: int, replicas: int) -> Recipe:

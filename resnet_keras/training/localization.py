@@ -14,6 +14,7 @@ from resnet_keras.detection.localization_network import LocalizationNetwork
 from resnet_keras.detection.localization_objective import ClassAccuracy, LocalizationLoss, Localized
 from resnet_keras.detection.localizer import Localizer
 from resnet_keras.recipes.recipe import Recipe
+from resnet_keras.surgery.cloning import transfer
 from resnet_keras.training.box_data import BoxData, evenly
 from resnet_keras.training.continuation import open_continuation
 from resnet_keras.training.data import TrainingData
@@ -21,9 +22,11 @@ from resnet_keras.training.detection import canvas_preprocessing, open_training_
 from resnet_keras.training.inputs import TrainingInputs, initial_weights, precision
 from resnet_keras.training.localization_data import LocalizationData
 from resnet_keras.training.model import compile_model
-from resnet_keras.weights.dense_heads import BOX_OFFSETS
 
 _log = logging.getLogger(__name__)
+
+_HEAD_LAYERS = {"box_conv1": True, "rpn_conv1": False}
+"""Layers by which weights of a whole localization network are known."""
 
 
 def open_inputs(
@@ -72,7 +75,7 @@ def finished(inputs: TrainingInputs, model: keras.Model) -> Localizer:
     """Returns a localizer with the trained weights."""
     with precision(inputs.recipe.optimization.precision):
         network = _network(inputs, with_weights=False)
-    network.set_weights(model.get_weights())
+    transfer(model, network)
     return Localizer(network, inputs.preprocessing, inputs.data.class_names)
 
 
@@ -84,7 +87,7 @@ def load(path: Path) -> Localizer:
 def _network(inputs: TrainingInputs, *, with_weights: bool = True) -> keras.Model:
     settings, preprocessing, weights = inputs.recipe.network, inputs.preprocessing, inputs.weights
     row, _ = network_and_weights(settings.model, weights)
-    whole = weights is not None and f"{BOX_OFFSETS}/kernel" in weights.head
+    whole = weights is not None and weights.has_head(_HEAD_LAYERS)
     return LocalizationNetwork(
         settings.applied_to(row),
         len(inputs.data.class_names),

@@ -24,6 +24,7 @@ from resnet_keras.segmentation.objective import (
     without_auxiliary,
 )
 from resnet_keras.segmentation.segmenter import Segmenter
+from resnet_keras.surgery.cloning import transfer
 from resnet_keras.training.continuation import open_continuation
 from resnet_keras.training.data import TrainingData
 from resnet_keras.training.inputs import TrainingInputs, initial_weights
@@ -33,6 +34,13 @@ from resnet_keras.weights.dense_heads import AUXILIARY_HEAD
 from resnet_keras.weights.imported import ImportedWeights
 
 _log = logging.getLogger(__name__)
+
+_HEAD_LAYERS = {
+    "fcn": {"head_conv": True, "aspp_conv1": False},
+    "deeplabv3": {"aspp_conv1": True},
+    "unet": {"decoder1_conv1": True},
+}
+"""For each head, layers that it has and does not have, by which weights of a whole network are known."""
 
 
 def open_inputs(
@@ -92,21 +100,19 @@ def _build(inputs: TrainingInputs, classes: int, *, auxiliary: bool) -> keras.Mo
     network, weights = inputs.recipe.network, inputs.weights
     row, _ = network_and_weights(network.model, weights)
     shape = (*inputs.preprocessing.image_size, inputs.preprocessing.channels)
-    source: dict[str, Any] = {"backbone_weights": weights}
-    if weights is not None and weights.head:
-        source = {"weights": weights}
+    whole = weights is not None and weights.has_head(_HEAD_LAYERS[str(network.head)])
+    source: dict[str, Any] = {"weights" if whole else "backbone_weights": weights}
     backbone = network.applied_to(row)
     if network.head == "unet":
         return UNet(backbone, classes, input_shape=shape, **source)
     build = DeepLabV3 if network.head == "deeplabv3" else FCN
     options: dict[str, Any] = {"input_shape": shape, "output_stride": network.output_stride or 8}
-    lacks = weights is not None and bool(weights.head) and f"{AUXILIARY_HEAD}/kernel" not in weights.head
+    lacks = weights is not None and whole and f"{AUXILIARY_HEAD}/kernel" not in weights.head
     if not (auxiliary and lacks):
         return build(backbone, classes, auxiliary=auxiliary, **options, **source)
     # Finished runs have no auxiliary head; it is new.
     model = build(backbone, classes, auxiliary=True, **options)
-    for layer in build(backbone, classes, **options, **source).layers:
-        model.get_layer(layer.name).set_weights(layer.get_weights())
+    transfer(build(backbone, classes, **options, **source), model)
     return model
 
 

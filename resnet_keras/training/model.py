@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from resnet_keras.applications.named_networks import build_with_weights
+from resnet_keras.applications.named_networks import build_with_weights, network_and_weights
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.blocks import HEAD
 from resnet_keras.recipes.recipe import Recipe
@@ -127,16 +127,27 @@ def build_network(
     classes: int,
     *,
     weights: ImportedWeights | None = None,
+    loads: bool = True,
     any_size: bool = False,
 ) -> keras.Model:
-    """Returns the recipe's network for images of one size or of any. It returns logits."""
+    """Returns the recipe's network for images of one size or of any. It returns logits.
+
+    Args:
+        recipe: Recipe of the run.
+        preprocessing: Size and channels of the network's input, and the standard deviation of its pixels.
+        classes: Number of classes.
+        weights: Initial weights, whose conventions the network follows.
+        loads: Whether it has their values, too; otherwise they are random.
+        any_size: Whether it takes images of any size.
+    """
     size = (None, None) if any_size else preprocessing.image_size
+    row, _ = network_and_weights(recipe.network.model, weights)
     model = build_with_weights(
-        recipe.network.model,
+        row,
         input_shape=(*size, preprocessing.channels),
         classes=classes,
         classifier_activation=None,
-        weights=weights,
+        weights=weights if loads else None,
         shortcut=recipe.network.shortcut,
         zero_channels=recipe.network.zero_channels,
         bottleneck_stride=recipe.network.bottleneck_stride,

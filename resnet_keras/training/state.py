@@ -15,6 +15,7 @@ from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.layers.keras_internals import patch_methods
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.checkpoints import Checkpoints, training_variables
+from resnet_keras.surgery.cloning import transfer
 from resnet_keras.surgery.linear_probe import fit_head
 from resnet_keras.surgery.quantization import calibrate
 from resnet_keras.training.continuation import Continuation
@@ -104,7 +105,9 @@ class TrainingState:
             self.average.reset()
 
     def _continue(self, continuation: Continuation) -> None:
-        self.model.set_weights(continuation.trained.model.get_weights())
+        new = transfer(continuation.trained.model, self.model)
+        if new:  # the auxiliary head of segmentation
+            _log.info(f"layers that {continuation.source} does not have begin as in a new run: {', '.join(new)}")
         if self.average:
             self.average.reset()
         if self.skips and continuation.history:

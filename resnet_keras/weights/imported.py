@@ -82,6 +82,15 @@ class ImportedWeights:
             head_names={},
         )
 
+    def has_head(self, layers: Mapping[str, bool]) -> bool:
+        """Returns whether the head has exactly those of some layers that it should have.
+
+        Args:
+            layers: For each layer's name, whether it belongs to the head of the network in question.
+        """
+        found = {name.partition("/")[0] for name in self.head}
+        return all((layer in found) == belongs for layer, belongs in layers.items())
+
     @property
     def classes(self) -> int | None:
         """Outputs of the classifier; `None` without one."""

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from helpers.shapes_only import shapes_only
 from helpers.small_detectors import BACKBONE, C4, FPN, inputs, small_detector
-from helpers.small_networks import drawn
+from helpers.small_networks import FOUR_STAGES, drawn
 
 from resnet_keras.detection import DETECTORS, FasterRCNN
 from resnet_keras.networks.builder import build
+from resnet_keras.networks.catalog import ARCHITECTURES
 from resnet_keras.weights.keras_archive import open_archive
 
 
@@ -92,14 +93,18 @@ def flat(model: keras.Model) -> dict[str, Any]:
     return found
 
 
-def test_a_backbone_gives_its_weights_to_both_of_its_parts(tmp_path: Path) -> None:
-    backbone = drawn(build(BACKBONE, include_top=False))
+def test_a_backbone_gives_its_weights_and_conventions_to_both_of_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ARCHITECTURES, "little", FOUR_STAGES)
+    backbone = drawn(build(FOUR_STAGES.replace(bottleneck_stride="3x3", epsilon=0.1), include_top=False))
     backbone.save(tmp_path / "backbone.keras")
-    model = FasterRCNN(BACKBONE, 3, detector=C4, backbone_weights=tmp_path / "backbone.keras")
-    for name in (layer.name for layer in backbone.layers if layer.weights):
-        theirs = backbone.get_layer(name).get_weights()
-        for one, other in zip(flat(model)[name].get_weights(), theirs, strict=True):
+    found = flat(FasterRCNN("little", 3, detector=C4, backbone_weights=tmp_path / "backbone.keras"))
+    for layer in (layer for layer in backbone.layers if layer.weights):
+        for one, other in zip(found[layer.name].get_weights(), layer.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
+    assert [found[f"stage4_block1_conv{k}"].strides for k in (1, 2)] == [(1, 1), (2, 2)]
+    assert {found[name].epsilon for name in ("stem_conv_bn", "stage4_block2_conv3_bn")} == {0.1}
 
 
 def test_batch_normalization_is_fixed_where_the_row_says_so(detector: keras.Model) -> None:

@@ -34,8 +34,8 @@ def little_runs() -> Iterator[None]:
         MODELS.append(compile_network(recipe.replace(model="little"), *args, **options))
         return MODELS[-1]
 
-    def little_final(recipe: Recipe, *args: Any) -> keras.Model:
-        return build_network(recipe.replace(model="little"), *args)
+    def little_final(recipe: Recipe, *args: Any, **options: Any) -> keras.Model:
+        return build_network(recipe.replace(model="little"), *args, **options)
 
     little = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Copies of a network in float32, and for images of any size, against networks built so."""
+"""Copies of a network in float32, and for images of any size, against networks built so; weights by layers' names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks import builder as models
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
-from resnet_keras.surgery.cloning import clone_for_any_size, clone_in_float32
+from resnet_keras.surgery.cloning import clone_for_any_size, clone_in_float32, transfer
 from resnet_keras.training.inputs import precision
 
 CASES = {
@@ -188,3 +188,22 @@ def test_a_copy_of_a_frozen_network_has_the_right_weights(copied: Any) -> None:
     for layer in model.layers[: len(model.layers) // 2]:
         layer.trainable = False
     assert_same_weights(copied(model), model)
+
+
+# Another network of the same layers ----------------------------------------------------------------------------------
+
+
+def test_weights_and_epsilon_go_to_the_layers_of_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = network()
+    for layer in flat_layers(source):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.epsilon = 0.1
+    monkeypatch.setattr(models, "SEGMENT_BLOCKS", 2)
+    target = network(input_shape=(None, None, 3))
+    x = target.layers[-1].output
+    larger = keras.Model(target.input, keras.layers.Dense(2, name="added")(x))
+    assert transfer(source, larger) == ("added",)
+    shown = images(2, 32, 32, 3)
+    np.testing.assert_allclose(outputs(target, shown), outputs(source, shown), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="Expected a network with a layer 'added'. Received: 'resnet12', without"):
+        transfer(larger, source)

@@ -9,14 +9,26 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from helpers.little_detector_runs import RECIPE as BOXES
+from helpers.little_detector_runs import write_shapes
+from helpers.little_localizer_runs import RECIPE as ONE_BOX
+from helpers.little_localizer_runs import write_squares
+from helpers.mask_folders import LITTLE as IMAGENET_STEM
+from helpers.mask_folders import mask_recipe
 from helpers.short_recipes import PLAIN
+from helpers.small_networks import drawn
 
 from resnet_keras.applications.classifier import Classifier
+from resnet_keras.data.opening import DataSource
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.catalog import ARCHITECTURES
+from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training import state
+from resnet_keras.training.continuation import Continuation
 from resnet_keras.training.run_plan import dry_run
 from resnet_keras.training.schedules import learning_rate_schedule
+from resnet_keras.training.tasks import task_of
 from resnet_keras.training.trainer import train
 
 LITTLE = Architecture(stem="cifar", block="basic", repeats=(1, 1), widths=(4, 8), shortcut="B")
@@ -37,6 +49,7 @@ def little() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "little", LITTLE)
+        patch.setitem(ARCHITECTURES, "imagenet_stem", IMAGENET_STEM)
         patch.setattr(state.TrainingState, "initialize", kept)
         patch.setattr(FOLDER.RunFolder, "write_curves", lambda folder, history: None)
         yield
@@ -126,3 +139,57 @@ def test_more_epochs_in_the_same_folder_are_refused_with_the_way_on(finished: Pa
         train(LONGER.replace(model="little"), finished)
     with pytest.raises(ValueError, match=r"l2=0\.5 \(begun with 0\.0005\)$"):
         train(RECIPE.replace(model="little", l2=0.5), finished)
+
+
+OTHER_TASKS = {
+    "fcn": mask_recipe(model="resnet18", auxiliary_loss=0.4),
+    "unet": mask_recipe(model="resnet18", head="unet", output_stride=None, crop_size=(32, 64)),
+    "localization": ONE_BOX,
+    "fpn": BOXES,
+    "c4": BOXES.replace(detector="c4", anchor_sizes=(16.0, 32.0), background_overlap=0.1),
+}
+
+
+SLOW = ("unet", "localization", "fpn", "c4")
+
+
+def data_of(recipe: Recipe, mask_data: Path, folder: Path) -> Path:
+    """Returns a folder of masks, or writes one of boxes."""
+    if recipe.task == "segmentation":
+        return mask_data
+    return write_squares(folder) if recipe.task == "localization" else write_shapes(folder)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in OTHER_TASKS]
+)
+def test_a_saved_network_of_every_task_goes_on_as_the_network_that_was_trained(
+    name: str, mask_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "resnet_keras")
+    recipe = OTHER_TASKS[name].replace(model="imagenet_stem")
+    task = task_of(recipe)
+    source = DataSource(data_dir=data_of(recipe, mask_data, tmp_path / "data"))
+    inputs = task.open_inputs(recipe, source, None, replicas=1)
+    model = drawn(task.create_network(inputs))
+    before = {layer.name: layer.get_weights() for layer in flat_layers(model) if layer.weights}
+    task.finished(inputs, model).save(tmp_path / "model.keras")
+    continuation = Continuation("runs/first", task.load(tmp_path / "model.keras"), [], 2)
+    state.TrainingState(drawn(model, seed=9), None, None, None)._continue(continuation)
+    for layer in flat_layers(model):
+        for found, expected in zip(layer.get_weights(), before.get(layer.name, []), strict=True):
+            assert np.array_equal(found, expected) != layer.name.startswith("auxiliary_"), layer.name
+    told = "that runs/first does not have begin as in a new run: auxiliary_conv, auxiliary_conv_bn, auxiliary_logits"
+    assert (told in caplog.text) == (name == "fcn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcn", "fpn"])
+def test_a_run_of_masks_and_one_of_boxes_are_continued(name: str, mask_data: Path, tmp_path: Path) -> None:
+    recipe: Recipe = OTHER_TASKS[name].replace(model="imagenet_stem", epochs=1)
+    folder = data_of(recipe, mask_data, tmp_path / "data")
+    train(recipe, tmp_path / "first", data_dir=folder)
+    later = recipe.replace(epochs=2, continue_from=str(tmp_path / "first"))
+    train(later, tmp_path / "second", data_dir=folder)
+    assert [row["loss"] for row in rows(tmp_path / "second")][:1] == [row["loss"] for row in rows(tmp_path / "first")]
+    assert len(rows(tmp_path / "second")) == 2
