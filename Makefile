@@ -11,7 +11,7 @@ WORKERS = --numprocesses $(PROCESSES) --dist loadfile
 
 # A virtual environment that has the packages of one extra more than the core; `test` includes `export`.
 define install
-	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), f"Expected Python 3.10 or later. Received: {sys.version}"'
+	@$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2] <= (3, 13), f"Expected Python 3.10 to 3.13, named by PYTHON=python3.13. Received: {sys.version}"'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
 	@touch $@

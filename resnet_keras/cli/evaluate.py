@@ -53,7 +53,7 @@ def evaluate(
 
     Args:
         sources: Folders of finished runs, files, or names of weights in the package; or one export or .tflite file.
-        split: train or test; all for a folder of images; any split of a TensorFlow data set.
+        split: train, val, or test; all for a folder of images; any split of a TensorFlow data set.
         dataset: Name of the data set, if it is not the run's.
         data_dir: Folder of TensorFlow Datasets, or of images by class, with masks, or with boxes, if it is not the
             run's.

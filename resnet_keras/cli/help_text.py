@@ -71,7 +71,8 @@ def _positional(flag: Flag) -> str:
 
 def _line(flag: Flag, width: int) -> str:
     head = f"  {_positional(flag) if flag.positional else flag.name} {'' if flag.positional else flag.value}".rstrip()
-    text = textwrap.wrap(flag.text + _default(flag), width - _INDENT)
+    said = flag.text.replace(" if None", " if not given") + _default(flag)  # the text is of an argument in Python, too
+    text = textwrap.wrap(said, width - _INDENT)
     if len(head) < _INDENT - 1:
         first, text = text[:1], text[1:]
         head = f"{head:<{_INDENT}}{''.join(first)}".rstrip()

@@ -37,9 +37,9 @@ CLOSED_PIPE = 141
 COMMANDS = {
     "train": "Trains a network by a recipe; the same command resumes a run.",
     "evaluate": "Prints the error of runs or files, alone or as an ensemble.",
-    "predict": "Classifies images.",
+    "predict": "Finds classes, masks, or boxes in images.",
     "explain": "Draws where in an image a network finds a class.",
-    "convert": "Writes a .keras file from other libraries' weights, or theirs.",
+    "convert": "Converts weights from other libraries, and to them.",
     "export": "Writes SavedModel, LiteRT, and ONNX files and verifies them.",
     "networks": "Prints parameters, multiply-adds and feature maps of networks.",
     "recipes": "Prints all recipes with their sources and published errors.",

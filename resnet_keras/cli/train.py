@@ -42,7 +42,7 @@ class RunOptions:
     workdir: Path | None = None
     """Folder of the run, resumed if it was interrupted; runs/<recipe>_<model> if None."""
     data_dir: Path | None = None
-    """Folder of the data: that of TensorFlow Datasets, or a folder of class folders."""
+    """Folder of the data: that of TensorFlow Datasets, or of images by class, with masks, or with boxes."""
     download: bool = False
     """Let TensorFlow Datasets download a missing set."""
     cpu_replicas: int | None = None

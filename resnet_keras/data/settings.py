@@ -21,7 +21,7 @@ class DataSettings:
     """
 
     dataset: Annotated[str, Range("the name of a data set", bool)]
-    """Data set: digits, cifar10, cifar100, imagenet2012, folder, or any image classification set of TFDS."""
+    """Data set: digits, cifar10, cifar100, imagenet2012, folder, or a set of TFDS with labels, masks, or boxes."""
     train_images: Annotated[int | None, at_least(1)] = None
     """Number of training images, drawn with the classes in their proportions; all if None."""
     image_size: Annotated[int | None, at_least(1)] = None
