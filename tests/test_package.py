@@ -105,7 +105,7 @@ ORDER = {
     ),
     "training": (
         *("preemption", "image_size_phases", "schedules", "optimizers", "rematerialization", "callbacks", "progress"),
-        *("user_callbacks", "ema", "train_step", "whitening", "errors", "data", "own_batches", "own_data"),
+        *("ema", "user_callbacks", "train_step", "whitening", "errors", "data", "own_batches", "own_data"),
         *("distillation", "model", "teacher", "continuation", "inputs", "task", "classification"),
         *("mask_data", "mask_training", "box_data", "detection"),
         *("localization_data", "localization"),

@@ -19,10 +19,10 @@ _LEAST_LOSS = 1e-4
 _STEPS = (1.0, 2.0, 5.0)
 _MOST_TICKS = 16
 _NARROW = 8  # ratio of the limits below which 1, 2, 5 would be too few ticks
-_LINES = (("", "--", "tab:gray", "training"), ("val_", "-", "tab:blue", "test"))
+_LINES = (("", "--", "tab:gray"), ("val_", "-", "tab:blue"))
 
 
-def draw_curves(histories: Sequence[History], title: str) -> Figure:
+def draw_curves(histories: Sequence[History], title: str, validated_on: str = "test") -> Figure:
     """Draws the errors and losses of one run, or of several seeds of a recipe, over the epochs.
 
     Both axes are logarithmic, so that an error of 8 % and one of 0.5 % can be read. The training error is the mean
@@ -32,6 +32,7 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
     Args:
         histories: Rows by epoch of each run. Validation may be missing in some epochs, or in all.
         title: Title of the figure.
+        validated_on: Images of validation, for the legend: "test" or "validation".
     """
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -48,14 +49,14 @@ def draw_curves(histories: Sequence[History], title: str) -> Figure:
         elif names and "accuracy" not in names:
             drawn = [("loss", _LEAST_LOSS, "loss")]  # of a detector without validation
         for axes, (quantity, least, label) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-            _draw(axes, histories, quantity, least)
+            _draw(axes, histories, quantity, least, ("training", validated_on))
             axes.set(xlabel="epoch", ylabel=label)
     return figure
 
 
-def _draw(axes: Axes, histories: Sequence[History], quantity: str, least: float | None) -> None:
+def _draw(axes: Axes, histories: Sequence[History], quantity: str, least: float | None, names: tuple[str, str]) -> None:
     lines = []
-    for prefix, style, color, who in _LINES:
+    for (prefix, style, color), who in zip(_LINES, names, strict=True):
         name = prefix + quantity
         drawn = [[(row["epoch"], row[name]) for row in history if name in row] for history in histories]
         for points in filter(None, drawn):

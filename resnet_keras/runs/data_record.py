@@ -9,9 +9,8 @@ from typing import Any
 
 from resnet_keras import files
 from resnet_keras.data.fingerprint import changes, listed
-from resnet_keras.runs.folder import RunFolder
+from resnet_keras.runs.folder import RECORD, RunFolder
 
-RECORD = "data.json"
 CHANGES = "data_changes"
 """Key of `run.json`: what the user has accepted, and after which step."""
 

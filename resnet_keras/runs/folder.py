@@ -28,6 +28,9 @@ from resnet_keras.weights.sources import SUFFIXES
 ARRAYS, BATCHES = "arrays", "tf.data"
 """Data sets of runs on the caller's own images, in memory or in batches: there is nothing to open again."""
 
+RECORD = "data.json"
+"""Fingerprint of the images of a run, by their parts."""
+
 _RESULT = "evaluation.json"
 _FINISHED = (RUN_MODEL, "history.csv")
 _HASHES = "sha256"  # in run.json
@@ -204,6 +207,14 @@ class RunFolder:
         files.write_text(self.path / _RESULT, result)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    @property
+    def validated_on(self) -> str:
+        """Images that epochs are validated on, "validation" or "test": those of the test where there are no others."""
+        try:
+            return "validation" if "validation" in files.read_json(self.path / RECORD) else "test"
+        except (OSError, ValueError, TypeError):
+            return "test"  # of the caller's own images, which have no others, there is no record
+
     def write_history(self, history: History) -> None:
         """Writes `history.csv`, a line per epoch."""
         self.check_place()
@@ -217,23 +228,24 @@ class RunFolder:
     def write_curves(self, history: History) -> None:
         """Draws `curves.png`: error and loss over the epochs."""
         self.check_place()
-        figure = draw_curves([history], self._title(history))
+        figure = draw_curves([history], self._title(history), self.validated_on)
         with files.new_file(self.path / "curves.png") as aside:
             figure.savefig(aside, dpi=120)
 
     def _title(self, history: History) -> str:
-        """Returns the name of the run, its network, and the last test error, mean IoU, or AP50."""
+        """Returns the name of the run, its network, and the error, mean IoU, or AP50 of the last validation."""
         file = self.path / "recipe.json"
         recipe = self._read(file.name) if file.is_file() else {}
         network = recipe.get("network")
         parts = [self.path.resolve().name, network.get("model") if isinstance(network, dict) else None]
+        images = self.validated_on
         tested = next((row for row in reversed(history) if "val_accuracy" in row), None)
         if tested:
-            parts.append(f"test error {1 - tested['val_accuracy']:.2%} after epoch {tested['epoch']:.0f}")
+            parts.append(f"{images} error {1 - tested['val_accuracy']:.2%} after epoch {tested['epoch']:.0f}")
         if overlap := next((row for row in reversed(history) if "val_mean_iou" in row), None):
-            parts.append(f"test mean IoU {overlap['val_mean_iou']:.2%} after epoch {overlap['epoch']:.0f}")
+            parts.append(f"{images} mean IoU {overlap['val_mean_iou']:.2%} after epoch {overlap['epoch']:.0f}")
         if found := next((row for row in reversed(history) if "val_ap50" in row), None):
-            parts.append(f"test AP50 {found['val_ap50']:.2%} after epoch {found['epoch']:.0f}")
+            parts.append(f"{images} AP50 {found['val_ap50']:.2%} after epoch {found['epoch']:.0f}")
         return ", ".join(part for part in parts if part)
 
     def _read(self, name: str) -> dict[str, Any]:

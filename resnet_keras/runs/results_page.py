@@ -42,7 +42,7 @@ def write_results_page(summary: RunSummary, file: str | Path) -> None:
         picture = _IMAGES / f"{_free(row.name, taken)}.png"
         histories = [run.history for run in row.runs]
         with files.new_file(file.parent / picture) as aside:
-            draw_curves(histories, row.name).savefig(aside, dpi=_DPI)
+            draw_curves(histories, row.name, row.runs[0].validated_on).savefig(aside, dpi=_DPI)
         parts += [*_section(row), f"![Errors and losses of {row.name}]({picture.as_posix()})"]
     files.write_text(file, "\n\n".join(parts) + "\n")
 

@@ -29,6 +29,7 @@ class SavedRun:
         about: Versions, machine and data, as in `run.json`; empty without it.
         history: A row per epoch, as in `history.csv`.
         evaluation: The result; `None` of an unfinished run.
+        validated_on: Images that epochs were validated on, "test" or "validation".
     """
 
     path: Path
@@ -37,6 +38,7 @@ class SavedRun:
     about: dict[str, Any]
     history: list[dict[str, float]]
     evaluation: Result | None
+    validated_on: str = "test"
 
     @property
     def name(self) -> str:
@@ -81,7 +83,8 @@ class SavedRun:
             return None
         if not self.recipe.evaluation.test_flip:
             return self.evaluation.top1_error
-        accuracy = self.history[-1].get("val_accuracy") if self.history else None
+        is_known = self.history and self.validated_on == "test"
+        accuracy = self.history[-1].get("val_accuracy") if is_known else None
         return None if accuracy is None else 1 - accuracy
 
     @property
@@ -191,7 +194,7 @@ def read_run(path: str | Path) -> SavedRun:
             raise ValueError(f"a mean IoU of {evaluation.mean_iou}")
     if evaluation:
         folder.check_finished()
-    return SavedRun(folder.path, recipe, unknown, about, history, evaluation)
+    return SavedRun(folder.path, recipe, unknown, about, history, evaluation, folder.validated_on)
 
 
 @contextmanager

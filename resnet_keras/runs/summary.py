@@ -24,9 +24,10 @@ _TAIL = ("test images", "time per run", "images/s")
 _UNFINISHED_HEAD = ("unfinished run", "recipe", "seed", "progress", "test error so far, %")
 NOTE = (
     "Measures are of the network of the last epoch on the test images: mean ± standard deviation over seeds (n - 1). "
-    "Recipes that average each image and its mirror image have both errors. Of a run of fewer epochs than its recipe "
-    "has, both numbers are given. Time is the mean over runs of the sum over epochs, with their validation and without "
-    "the final one. Images/s is the median over the epochs of all runs, of training alone."
+    "Recipes that average each image and its mirror image have both errors; the first is missing where epochs were "
+    "validated on other images. Of a run of fewer epochs than its recipe has, both numbers are given. Time is the "
+    "mean over runs of the sum over epochs, with their validation and without the final one. Images/s is the median "
+    "over the epochs of all runs, of training alone."
 )
 
 
@@ -245,4 +246,6 @@ def _unfinished_cells(run: SavedRun) -> tuple[object, ...]:
         error = f"mean IoU {100 * overlap[-1]:.2f}"
     if found := run.column("val_ap50"):
         error = f"AP50 {100 * found[-1]:.2f}"
+    if run.validated_on != "test" and error != "–":
+        error = f"{run.validated_on} {error}"
     return run.path, run.name, run.recipe.seed, run.progress, error

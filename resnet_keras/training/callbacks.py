@@ -39,6 +39,7 @@ class ProgressTracker(keras.callbacks.Callback):
         done: Steps of the epoch that are done.
         complete: Whether all steps of the epoch are done.
         row: Row of the history of the epoch that has just ended; `None` if a callback stopped training within it.
+        learning_rate: That of the last step of the epoch that has just ended.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ProgressTracker(keras.callbacks.Callback):
         self.offset = self.done = 0
         self.complete = bool(progress.logs)
         self.row: dict[str, float] | None = None
+        self.learning_rate = math.nan
         self._started = time.monotonic()
 
     @property
@@ -104,6 +106,10 @@ class ProgressTracker(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds the epoch to the history."""
         self.row = None
+        # The optimizer's own is already that of the next step.
+        last = epoch * self.steps + (self.steps if self.complete else self.done) - 1
+        rate = learning_rate_schedule(self.recipe, self.steps)(last)
+        self.learning_rate = float(keras.ops.convert_to_numpy(rate))
         if not self.complete:
             if self.model.stop_training:
                 return
@@ -117,9 +123,7 @@ class ProgressTracker(keras.callbacks.Callback):
         self._expect_taken_steps(counted)
         self.expect_finite(values)
         progress, images = self.progress, self.steps * self.recipe.data.batch_size
-        # That of the epoch's last step: the optimizer's own is already that of the next one.
-        rate = learning_rate_schedule(self.recipe, self.steps)((epoch + 1) * self.steps - 1)
-        self.row = {"epoch": epoch + 1, "learning_rate": float(keras.ops.convert_to_numpy(rate)), **values}
+        self.row = {"epoch": epoch + 1, "learning_rate": self.learning_rate, **values}
         self.row |= counted
         self.row |= {
             "images_per_second": round(images / progress.seconds, 1),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from resnet_keras.layers.traversal import flat_layers
@@ -72,6 +74,22 @@ class WeightAverage:
         """Assigns the averages to the network's weights. With several workers, all must call it."""
         for weight, average in zip(self.weights, self.averages, strict=True):
             weight.assign(keras.ops.convert_to_numpy(average))
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """Assigns the averages to the network inside the context; weights that are set there keep what they are set to.
+
+        With several workers, all must enter it.
+        """
+        before = [keras.ops.convert_to_numpy(weight) for weight in self.weights]
+        self.assign_to_model()
+        assigned = [keras.ops.convert_to_numpy(weight) for weight in self.weights]
+        try:
+            yield
+        finally:
+            for weight, value, average in zip(self.weights, before, assigned, strict=True):
+                if np.array_equal(keras.ops.convert_to_numpy(weight), average, equal_nan=True):
+                    weight.assign(value)
 
 
 class ValidateAverage(keras.callbacks.Callback):

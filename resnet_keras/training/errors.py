@@ -23,8 +23,12 @@ STALL_SECONDS = 300.0
 
 
 @contextmanager
-def explain_failures(recipe: Recipe) -> Iterator[None]:
+def explain_failures(recipe: Recipe, replicas: int = 1) -> Iterator[None]:
     """Turns TensorFlow's long errors into one sentence with the next step.
+
+    Args:
+        recipe: Recipe of the run.
+        replicas: Number of replicas that share a batch.
 
     Raises:
         MemoryError: The device's memory is too small for the batch.
@@ -38,12 +42,35 @@ def explain_failures(recipe: Recipe) -> Iterator[None]:
         if "No space left" in error.message:
             raise OSError(errno.ENOSPC, f"Expected space on the disk. Received: {reason}; {again}") from None
         raise MemoryError(
-            f"Expected memory for {recipe.data.batch_size} images in a step. Received: {reason}; try --accumulate "
-            f"{2 * recipe.optimization.accumulate}, a smaller --batch-size or --precision mixed_bfloat16"
+            f"Expected memory for {recipe.data.batch_size} images in a step. Received: {reason}"
+            f"{_less_memory(recipe, replicas)}"
         ) from None
     except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.DataLossError) as error:
         reason = reason_of(error.message)
         raise OSError(errno.EIO, f"Expected the images to stay where they are. Received: {reason}; {again}") from None
+
+
+def _less_memory(recipe: Recipe, replicas: int) -> str:
+    """Returns the settings that take less memory, as far as the recipe can have them."""
+    batch, parts = recipe.data.batch_size, recipe.optimization.accumulate
+    found = []
+    more = next((n for n in range(2 * parts, batch // replicas + 1) if batch % (n * replicas) == 0), None)
+    if more and _accepts(recipe, accumulate=more):
+        found.append(f"--accumulate {more}")
+    if batch > replicas * parts:
+        found.append("a smaller --batch-size")
+    if recipe.optimization.precision == "float32" and _accepts(recipe, precision="mixed_bfloat16"):
+        found.append("--precision mixed_bfloat16")
+    *first, last = found or [""]
+    return f"; try {', '.join(first)}{' or ' if first else ''}{last}" if found else ""
+
+
+def _accepts(recipe: Recipe, **changes: Any) -> bool:
+    try:
+        recipe.replace(**changes)
+    except ValueError:
+        return False
+    return True
 
 
 class StallWatchdog(keras.callbacks.Callback):

@@ -98,8 +98,6 @@ def run_training(
     callbacks = _create_callbacks(tracker, state, folder, strategy, options, preemption, tensors, measure)
     with preemption.deferred(), closing(callbacks.watchdog):
         _fit(inputs, state, folder, strategy, options, tracker, callbacks)
-    if state.average:
-        state.average.assign_to_model()
     return _finish(inputs, state, folder, strategy, progress.history)
 
 
@@ -165,11 +163,11 @@ def _create_callbacks(
         tracker=tracker,
         writer=writer,
         history=HistoryWriter(folder, tracker),
-        messages=ProgressMessages(tracker),
+        messages=ProgressMessages(tracker, folder.validated_on),
         average=average,
         watchdog=watchdog,
         tensorboard=keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False, profile_batch=0),
-        user=UserCallbacks(options.callbacks, tracker),
+        user=UserCallbacks(options.callbacks, tracker, state.average),
     )
 
 
@@ -213,7 +211,9 @@ def _fit(
         epoch = len(tracker.progress.history)
         step = f"step {tracker.done} of epoch {epoch + 1}" if tracker.row is None else f"epoch {epoch}"
         _log.info(f"a callback stopped training after {step}")
-    callbacks.user.finish()
+    if state.average:
+        state.average.assign_to_model()
+    callbacks.user.finish()  # what a callback sets at its end is the result
 
 
 def _finish_epoch(

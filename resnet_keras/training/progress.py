@@ -73,11 +73,12 @@ class ProgressMessages(keras.callbacks.Callback):
 
     Args:
         tracker: Position and history of the run.
+        validated_on: Images of validation, "test" or "validation".
     """
 
-    def __init__(self, tracker: ProgressTracker) -> None:
+    def __init__(self, tracker: ProgressTracker, validated_on: str = "test") -> None:
         super().__init__()
-        self.tracker = tracker
+        self.tracker, self.validated_on = tracker, validated_on
         self._logged = self._updated = time.monotonic()
         # The first call of a process traces the graph, which can take longer than the rest of the run.
         self._first: _FirstCall | None = None
@@ -108,7 +109,7 @@ class ProgressMessages(keras.callbacks.Callback):
         epochs = tracker.recipe.schedule.epochs
         metrics = "".join(f", {each}" for each in _in_words(_metrics(row, tracker.counters)))
         tested = {name.removeprefix("val_"): value for name, value in row.items() if name.startswith("val_")}
-        validated = "".join(f", test {each}" for each in _in_words(_metrics(tested)))
+        validated = "".join(f", {self.validated_on} {each}" for each in _in_words(_metrics(tested)))
         counted = "".join(f", {row[name]} steps {name}" for name in tracker.counters if row[name])
         seconds = self._later_epoch_seconds(epoch, row["seconds"])
         left = "" if seconds is None else f", {clock((epochs - epoch - 1) * seconds)} left"

@@ -61,8 +61,11 @@ def _start(inputs: TrainingInputs, replicas: int) -> list[str]:
             f"{weights.source} does not say how it expects its images; the data set's mean and standard deviation are "
             "used"
         )
-    images = recipe.data.batch_size // (replicas * recipe.optimization.accumulate)
-    if not frozen and recipe.network.freeze != "backbone" and images < _FEW_IN_BATCH_NORM:
+    alone = 1 if recipe.network.batch_norm == "synchronized" else replicas
+    images = recipe.data.batch_size // (alone * recipe.optimization.accumulate)
+    # In quantization-aware training, batch normalization is folded and runs in inference mode.
+    trains_norms = not (frozen or recipe.network.freeze == "backbone" or recipe.network.quantization_aware)
+    if trains_norms and images < _FEW_IN_BATCH_NORM:
         found.append(
             f"batch normalization takes its statistics from {images} image{'s' * (images > 1)}; set "
             "`freeze_batch_norms`, or raise `batch_size`"

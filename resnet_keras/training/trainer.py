@@ -149,7 +149,7 @@ def train(
     preemption = PreemptionHandler()
     with (
         preemption.install(),
-        explain_failures(recipe),
+        explain_failures(recipe, distribution.replicas(strategy)),
         multi_worker.log_on_chief(strategy),
         multi_worker.naming_lost_workers(strategy),
         multi_worker.own_folder(strategy, workdir) as path,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import keras
 
 from resnet_keras.training.callbacks import ProgressTracker
+from resnet_keras.training.ema import WeightAverage
 
 
 class UserCallbacks(keras.callbacks.Callback):
@@ -16,16 +18,24 @@ class UserCallbacks(keras.callbacks.Callback):
     A run consists of several calls of `fit`: one for each image size, and one for the rest of an epoch that resumes in
     its middle. The caller's callbacks are called once at the start and once at the end of the training, and batches
     are numbered within the epoch. At the end of an epoch, `logs` has the losses and metrics of training and validation,
-    as in Keras, and `learning_rate`.
+    as in Keras, and `learning_rate`, that of its last step. With a moving average of the weights, which is what
+    validation measures and the run results in, the network has the averages then and at the end of validation and
+    training; weights that a callback sets there keep what it sets.
 
     Args:
         callbacks: The caller's callbacks.
         tracker: Position of the run.
+        average: Moving average of the weights, if the run has one.
     """
 
-    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], tracker: ProgressTracker) -> None:
+    def __init__(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        tracker: ProgressTracker,
+        average: WeightAverage | None = None,
+    ) -> None:
         super().__init__()
-        self.callbacks, self.tracker = tuple(callbacks), tracker
+        self.callbacks, self.tracker, self.average = tuple(callbacks), tracker, average
         self._logs: dict[str, Any] = {}
 
     def start(self, model: keras.Model) -> None:
@@ -50,8 +60,8 @@ class UserCallbacks(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Calls the callbacks with the learning rate among the logs."""
-        self._logs = {**(logs or {}), "learning_rate": float(self.model.optimizer.learning_rate)}
-        self._call(lambda callback: callback.on_epoch_end(epoch, self._logs))
+        self._logs = {**(logs or {}), "learning_rate": self.tracker.learning_rate}
+        self._call_with_averages(lambda callback: callback.on_epoch_end(epoch, self._logs))
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Calls the callbacks."""
@@ -67,7 +77,7 @@ class UserCallbacks(keras.callbacks.Callback):
 
     def on_test_end(self, logs: Any = None) -> None:
         """Calls the callbacks."""
-        self._call(lambda callback: callback.on_test_end(logs))
+        self._call_with_averages(lambda callback: callback.on_test_end(logs))
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Calls the callbacks."""
@@ -76,6 +86,10 @@ class UserCallbacks(keras.callbacks.Callback):
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         """Calls the callbacks."""
         self._call(lambda callback: callback.on_test_batch_end(batch, logs))
+
+    def _call_with_averages(self, hook: Callable[[keras.callbacks.Callback], None]) -> None:
+        with self.average.in_model() if self.average and self.callbacks else nullcontext():
+            self._call(hook)
 
     def _call(self, hook: Callable[[keras.callbacks.Callback], None]) -> None:
         for callback in self.callbacks:

@@ -29,6 +29,7 @@ def test_errors_in_percent_and_losses_are_drawn_over_whole_epochs() -> None:
     assert (errors.get_xlabel(), errors.get_ylabel()) == ("epoch", "error, %")
     assert (losses.get_xlabel(), losses.get_ylabel()) == ("epoch", "loss, nats")
     assert legend(errors) == legend(losses) == ["training", "test"]
+    assert legend(draw_curves([history(40.0)], "", "validation").axes[0]) == ["training", "validation"]
     training, test = errors.lines
     np.testing.assert_allclose(training.get_xydata(), [[1, 80], [2, 40], [3, 16]])
     assert test.get_xydata()[:, 1] == pytest.approx([40, 20, 8])

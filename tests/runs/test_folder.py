@@ -90,6 +90,8 @@ def test_the_title_of_curves_names_run_network_and_last_error(tmp_path: Path) ->
     assert folder._title([{"epoch": 1, "accuracy": 0.5}]) == "fast, resnet56"
     tested = [{"epoch": 1, "val_accuracy": 0.8}, {"epoch": 2, "val_accuracy": 0.91234}, {"epoch": 3}]
     assert folder._title(tested) == "fast, resnet56, test error 8.77% after epoch 2"
+    (tmp_path / "fast" / "data.json").write_text('{"train": {}, "test": {}, "validation": {}}')
+    assert folder._title(tested) == "fast, resnet56, validation error 8.77% after epoch 2"
     (tmp_path / "fast" / "recipe.json").write_text('{"filters": 64}')  # a program's own settings
     assert folder._title([]) == "fast"
 

@@ -88,6 +88,24 @@ def test_seeds_of_a_recipe_are_one_line_of_means_and_sample_deviations(tmp_path:
     assert "n - 1" in str(table)
 
 
+def test_epochs_that_are_validated_on_other_images_give_no_test_error(tmp_path: Path) -> None:
+    mirrored = BASE.replace(test_flip=True)
+    for name, error in (("finished", 0.25), ("half", None)):
+        run = write_run(tmp_path / name, mirrored, error)
+        assert read_run(run).validated_on == "test"
+        if error is not None:
+            assert read_run(run).measures == {"top1_error": pytest.approx(0.3), "mirrored_top1_error": 0.25}
+        (run / "data.json").write_text('{"train": {}, "test": {}, "validation": {}}')
+    assert read_run(tmp_path / "finished").measures == {"top1_error": None, "mirrored_top1_error": 0.25}
+    name = "cifar10 resnet20, epochs=3, test_flip=True"
+    assert lines(summarize_runs([tmp_path])) == [
+        f"| {name} | 1 | 3 of 164 | – | 25.00 | 10,000 | 0:01:00 | 1,100 |",
+        f"| {tmp_path / 'half'} | {name} | 0 | epoch 3 of 3 | validation 30.00 |",
+    ]
+    (tmp_path / "half" / "data.json").write_text("[")  # damaged
+    assert read_run(tmp_path / "half").validated_on == "test"
+
+
 def test_one_seed_has_a_mean_alone(tmp_path: Path) -> None:
     write_run(tmp_path / "run", RECIPES["cifar10"].replace(seed=4), 0.08755)
     table = summarize_runs([tmp_path])

@@ -1,6 +1,7 @@
 """The moving average of a network's weights, against NumPy."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -10,7 +11,9 @@ from helpers.little_steps import batch, fit, largest_difference, network, of
 from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.layers.keras_internals import patch_methods
+from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training.ema import ValidateAverage, WeightAverage
+from resnet_keras.training.user_callbacks import UserCallbacks
 
 
 def averaged(model: keras.Model, average: WeightAverage, steps: range) -> list[list[np.ndarray]]:
@@ -60,6 +63,41 @@ def test_an_average_changes_nothing_of_the_training() -> None:
         assert fit(beside, map(batch, range(3))) == logs
     for one, other in zip(of(alone.variables), of(beside.variables), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+class Sees(keras.callbacks.Callback):
+    """Keeps the weights that it sees, and sets the last one if it is told to."""
+
+    def __init__(self, sets: float | None = None) -> None:
+        super().__init__()
+        self.sets, self.seen = sets, list[list[np.ndarray]]()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Keeps the weights."""
+        self.seen.append(of(self.model.weights))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keeps the weights, and sets one."""
+        self.on_test_end()
+        if self.sets is not None:
+            self.model.weights[-1].assign(np.full(self.model.weights[-1].shape, self.sets))
+
+
+def test_callbacks_see_the_averages_and_weights_that_they_set_stay() -> None:
+    model = network()
+    average = WeightAverage(model, 0.9)
+    averaged(model, average, range(2))
+    own, averages = of(model.weights), of(average.averages)
+    assert largest_difference(own, averages) > 1e-3
+    tracker: Any = SimpleNamespace(recipe=RECIPES["digits"], steps=2, learning_rate=0.25)
+    for callback, last in ((Sees(), own[-1]), (Sees(7.0), np.full_like(own[-1], 7.0))):
+        callbacks = UserCallbacks([callback], tracker, average)
+        callbacks.start(model)
+        callbacks.on_test_end()
+        callbacks.on_epoch_end(0)
+        assert [largest_difference(seen, averages) for seen in callback.seen] == [0, 0]
+        for weight, value in zip(of(model.weights), [*own[:-1], last], strict=True):
+            np.testing.assert_array_equal(weight, value)
 
 
 def test_several_steps_at_once_are_averaged_one_by_one() -> None:

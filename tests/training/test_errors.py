@@ -9,10 +9,12 @@ import pytest
 import tensorflow as tf
 
 from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.training import errors as failures
 from resnet_keras.training.errors import StallWatchdog, explain_failures
 
 RECIPE = RECIPES["cifar10"].replace(batch_size=96)
+OTHERS = "a smaller --batch-size or --precision mixed_bfloat16"
 
 
 def test_an_error_of_too_little_memory_names_what_helps() -> None:
@@ -25,6 +27,28 @@ def test_an_error_of_too_little_memory_names_what_helps() -> None:
         raise raised
     with pytest.raises(MemoryError, match="try --accumulate 8,"), explain_failures(RECIPE.replace(accumulate=4)):
         raise raised
+
+
+@pytest.mark.parametrize(
+    ("recipe", "replicas", "advice"),
+    [
+        (
+            RECIPE.replace(batch_size=81),
+            1,
+            "; try --accumulate 3, a smaller --batch-size or --precision mixed_bfloat16",
+        ),
+        (RECIPE, 32, "; try --accumulate 3, a smaller --batch-size or --precision mixed_bfloat16"),
+        (RECIPE.replace(batch_size=7), 1, "; try --accumulate 7, a smaller --batch-size or --precision mixed_bfloat16"),
+        (RECIPE.replace(precision="mixed_float16"), 1, "; try --accumulate 2 or a smaller --batch-size"),
+        (RECIPES["cifar10_qat"], 1, "; try --accumulate 2 or a smaller --batch-size"),
+        (RECIPES["finetune_detector"], 1, f"; try {OTHERS}"),
+        (RECIPE.replace(batch_size=1, precision="mixed_bfloat16"), 1, ""),
+    ],
+)
+def test_too_little_memory_has_advice_that_the_recipe_can_follow(recipe: Recipe, replicas: int, advice: str) -> None:
+    with pytest.raises(MemoryError) as caught, explain_failures(recipe, replicas):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+    assert str(caught.value) == f"Expected memory for {recipe.data.batch_size} images in a step. Received: OOM{advice}"
 
 
 def test_an_error_names_a_full_disk() -> None:

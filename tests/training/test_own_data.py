@@ -73,6 +73,7 @@ class Calls(keras.callbacks.Callback):
         super().__init__()
         self.names: list[str] = []
         self.batches: list[int] = []
+        self.rates: list[float] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Notes the call and checks the parameters."""
@@ -91,7 +92,7 @@ class Calls(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Notes the call and checks the logs."""
         assert logs.keys() == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
-        assert logs["learning_rate"] == float(self.model.optimizer.learning_rate)
+        self.rates.append(logs["learning_rate"])
         self.names.append(f"epoch {epoch} end")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -112,6 +113,8 @@ def test_arrays_go_through_the_recipe_and_resume_bit_for_bit(recipe: Recipe, tmp
         *("train begin", "epoch 0", "tested", "epoch 0 end", "epoch 1", "tested", "epoch 1 end", "train end"),
     ]  # fmt: skip
     assert calls.batches == [*range(STEPS), *range(STEPS)]
+    rates = read_run(tmp_path / "whole").column("learning_rate")
+    assert calls.rates == rates == pytest.approx([0.005, 0.00005])  # of the last steps of epochs, before the rates drop
     classifier = Classifier.load(tmp_path / "whole")
     assert classifier.class_names[3] == "digit 3"
     assert classifier.preprocessing.mean == (round(float(TRAIN[0].mean()), 2),)
@@ -217,6 +220,25 @@ def test_a_callback_may_stop_the_run_which_is_then_finished(
         train(recipe, tmp_path / "parts", **own)
     assert train(recipe, tmp_path / "parts", callbacks=[Stop()], **own).images == 24
     assert len(read_run(tmp_path / "parts").history) == 2
+
+
+@pytest.mark.slow
+def test_what_a_callback_restores_at_the_end_of_a_run_of_averages_is_its_result(recipe: Recipe, tmp_path: Path) -> None:
+    """The best epoch by a measure that falls is the first: its averages, which validation measured."""
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            logs["falling"] = -epoch
+            kept.append(self.model.get_weights())
+
+    kept: list[list[np.ndarray]] = []
+    best = keras.callbacks.EarlyStopping("falling", mode="max", patience=5, restore_best_weights=True)
+    own = {"train_data": TRAIN, "test_data": TEST, "class_names": 10}
+    train(recipe.replace(ema=0.9), tmp_path / "best", callbacks=[Keep(), best], **own)
+    train(recipe.replace(ema=0.9), tmp_path / "last", **own)
+    for name, epoch in (("best", 0), ("last", 1)):
+        for saved, seen in zip(weights_of(tmp_path / name), kept[epoch], strict=True):
+            np.testing.assert_array_equal(saved, seen)
 
 
 X, Y = TRAIN

@@ -80,3 +80,14 @@ def test_an_epoch_that_is_one_call_tells_nothing_yet(
         step(10, 10.0)
         end(10.0)
     assert [message.rpartition(", ")[2] for message in caplog.messages] == ["9 images/s", "0:00:20 left"]
+
+
+@pytest.mark.parametrize("images", ["test", "validation"])
+def test_an_epoch_names_the_images_of_its_validation(
+    tracker: Tracker, caplog: pytest.LogCaptureFixture, images: str
+) -> None:
+    tracker.row = {**LOGS, "val_accuracy": 0.4, "learning_rate": 0.1, "images_per_second": 9.0, "seconds": 1.0}
+    with caplog.at_level(logging.INFO, "resnet_keras"):
+        ProgressMessages(tracker, images).on_epoch_end(0, LOGS)  # type: ignore[arg-type]
+    wanted = f"epoch 1/4: loss 1.0000, accuracy 50.00%, {images} accuracy 40.00%, rate 0.1, 9 images/s, 0:00:03 left"
+    assert caplog.messages == [wanted]

@@ -82,6 +82,14 @@ def test_settings_that_look_wrong_are_named(changes: dict[str, Any], warning: st
 
 def test_replicas_share_the_images_of_batch_normalization() -> None:
     assert "from 4 images" in run_warnings(inputs_of(USUAL), replicas=8)[0]
+    assert run_warnings(inputs_of(USUAL.replace(batch_norm="synchronized")), replicas=8) == ()
+    few = USUAL.replace(batch_norm="synchronized", accumulate=8)  # which parts of a step do not share
+    assert "from 4 images" in run_warnings(inputs_of(few), replicas=4)[0]
+
+
+def test_quantization_aware_training_takes_no_statistics_of_few_images() -> None:
+    few = USUAL.replace(weights="digits", quantization_aware=True, batch_size=4)
+    assert run_warnings(inputs_of(few)) == ()
 
 
 def test_few_images_are_told(folder: Path) -> None:
