@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := runs/digits_resnet20
 # A process for each core, up to four: three on two cores took a third more CPU time than two. Each takes whole files, because
 # the tests of a file share networks and exports.
-PROCESSES = $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() or 1, 4))")
+PROCESSES = $(shell $(PYTHON) -c "import os; print(min(len(getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1))(0)), 4))")
 WORKERS = --numprocesses $(PROCESSES) --dist loadfile
 
 .PHONY: demo test test-all check benchmark constraints docs

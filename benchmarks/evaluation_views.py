@@ -25,7 +25,7 @@ import tensorflow as tf
 
 import resnet_keras
 from resnet_keras.data import stratified_sample
-from resnet_keras.distributed import create_strategy
+from resnet_keras.distributed import cores, create_strategy
 from resnet_keras.evaluation import Views, predict_split
 from resnet_keras.surgery import clone_for_any_size
 from resnet_keras.tables import markdown_table
@@ -111,7 +111,7 @@ def main() -> None:
     table = markdown_table(heads, rows, text=("views", args.network))
     print(table, *notes, sep="\n")
     told = (
-        f"Written by `python benchmarks/evaluation_views.py` on {os.cpu_count()} CPU cores: {len(split)} photographs, "
+        f"Written by `python benchmarks/evaluation_views.py` on {cores()} CPU cores: {len(split)} photographs, "
         f"{args.batch} views in a batch, medians of {args.rounds} turns. {'; '.join(notes)}."
     )
     page = f"# Evaluation of several views\n\n{told}\n\n{table}\n"

@@ -19,6 +19,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from resnet_keras.distributed import cores
+
 FORMATS = ("saved_model", "float32", "float16", "dynamic_range", "int8", "onnx")
 
 KERAS_EXPORT = """
@@ -97,7 +99,7 @@ def main() -> None:
     table = markdown_table([args.network, "seconds", "CPU seconds"], rows)
     print(table)
     told = (
-        f"Written by `python benchmarks/export_time.py`; medians of {args.rounds} turns on {os.cpu_count()} CPU cores. "
+        f"Written by `python benchmarks/export_time.py`; medians of {args.rounds} turns on {cores()} CPU cores. "
         f"Formats: {', '.join(args.formats)}."
     )
     page = f"# Time of an export\n\n{told}\n\n{table}\n"

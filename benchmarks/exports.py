@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 import resnet_keras
+from resnet_keras.distributed import cores
 from resnet_keras.exporting import (
     FORMATS,
     Contender,
@@ -111,7 +112,7 @@ def main() -> None:
     lines = [
         "# Exports, side by side",
         "",
-        f"`python benchmarks/exports.py` on {os.cpu_count()} CPU cores ({platform.machine()}), commit "
+        f"`python benchmarks/exports.py` on {cores()} CPU cores ({platform.machine()}), commit "
         f"{about['commit']}, tensorflow {about['tensorflow']}, keras {about['keras']}; medians over {arguments.turns} "
         "turns. Milliseconds per image, in brackets how many times as fast as `model.export` of keras.applications.",
         "",

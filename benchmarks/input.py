@@ -16,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from resnet_keras.data import input_speed
+from resnet_keras.distributed import cores
 from resnet_keras.recipes import RECIPES
 from resnet_keras.runs import versions
 
@@ -63,7 +64,7 @@ def main() -> None:
     made = {key: value for key, value in versions().items() if key in ("tensorflow", "commit")}
     parts = [
         "# Training input, without a network",
-        f"`python benchmarks/input.py` on {os.cpu_count()} CPU cores ({platform.machine()}), "
+        f"`python benchmarks/input.py` on {cores()} CPU cores ({platform.machine()}), "
         + ", ".join(f"{key} {value}" for key, value in made.items())
         + f"; medians over {arguments.turns} turns of {arguments.seconds:g} s. Each stage includes those above "
         "it. Decoding complete images is measured for comparison only: a crop is decoded instead. The simple pipeline "

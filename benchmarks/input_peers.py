@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from resnet_keras.distributed import cores
 from resnet_keras.tables import markdown_table
 
 BATCH = 32
@@ -139,19 +140,19 @@ def main() -> None:
     if arguments.answer:
         answer(arguments.photos)
         return
-    photos, cores = str(arguments.photos), str(os.cpu_count())
+    photos, threads = str(arguments.photos), str(cores())
     mine = [sys.executable, __file__, "--photos", photos, "--answer"]
     loaders = str(Path(__file__).with_name("input_loaders.py"))
     commands = {"ours": mine, "ours_again": mine}
     if arguments.torch:
         for name in ("torchvision_pillow", "torchvision"):
-            commands[name] = [arguments.torch, loaders, name, photos, cores]
+            commands[name] = [arguments.torch, loaders, name, photos, threads]
     if arguments.dali:
-        commands["dali"] = [arguments.dali, loaders, "dali", photos, cores]
+        commands["dali"] = [arguments.dali, loaders, "dali", photos, threads]
     page = "\n\n".join(
         [
             "# Training input beside other libraries",
-            f"Written by `python benchmarks/input_peers.py` on {cores} CPU cores ({platform.machine()}): random crops "
+            f"Written by `python benchmarks/input_peers.py` on {threads} CPU cores ({platform.machine()}): random crops "
             f"of photographs, 224x224 pixels, batches of {BATCH}; medians of {arguments.rounds} turns of "
             f"{arguments.batches} batches. Ratios are to the first row, of the same turn.",
             markdown_table(

@@ -25,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import tensorflow as tf
 
+from resnet_keras.distributed import cores
 from resnet_keras.networks import build
 from resnet_keras.runs import peak_memory, versions
 from resnet_keras.training import MomentumSGD, groups, rematerialize
@@ -126,7 +127,7 @@ def main() -> None:
     lines = [
         "# Memory of training, with activations kept and with rematerialization",
         "",
-        f"`python benchmarks/memory.py` on {os.cpu_count()} CPU cores ({platform.machine()}), "
+        f"`python benchmarks/memory.py` on {cores()} CPU cores ({platform.machine()}), "
         + ", ".join(f"{key} {value}" for key, value in made.items())
         + "; float32, each in a process of its own. Memory is the peak of the process, and the part of it since the "
         "first step, which includes the graph. Times are medians of the steps after the first; other load on the "

@@ -22,6 +22,7 @@ import keras_cv
 import tensorflow as tf
 
 from resnet_keras.data import rand_augment
+from resnet_keras.distributed import cores
 from resnet_keras.runs import versions
 
 BATCH = 64
@@ -80,7 +81,7 @@ def report(turns: int, tell: Callable[[str], None] = print) -> str:
     lines = [
         "# RandAugment, side by side",
         "",
-        f"`python benchmarks/rand_augment.py --turns {turns}` on {os.cpu_count()} CPU cores ({platform.machine()}), "
+        f"`python benchmarks/rand_augment.py --turns {turns}` on {cores()} CPU cores ({platform.machine()}), "
         + ", ".join(f"{key} {value}" for key, value in made.items())
         + f", keras-cv {keras_cv.__version__}; medians over {turns} turns, CPU time of all threads.",
         "",

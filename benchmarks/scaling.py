@@ -22,7 +22,15 @@ from pathlib import Path
 from statistics import median, stdev
 from time import perf_counter
 
-from resnet_keras.distributed import GPU_COUNTS, Machine, Workload, all_reduce_bytes, scaling_table, simulate
+from resnet_keras.distributed import (
+    GPU_COUNTS,
+    Machine,
+    Workload,
+    all_reduce_bytes,
+    cores,
+    scaling_table,
+    simulate,
+)
 from resnet_keras.networks import stored_complexity
 from resnet_keras.runs import versions
 
@@ -161,7 +169,7 @@ def main() -> None:
     workload = Workload(parameters=stored_complexity("resnet50").parameters, images_per_second=A100)
     parts = [
         f"# Many GPUs\n\n`python benchmarks/scaling.py`, {', '.join(f'{k} {v}' for k, v in versions().items())}.",
-        f"## Workers on this machine\n\n{NETWORK} on digits, batch {BATCH}; the workers share {os.cpu_count()} cores. "
+        f"## Workers on this machine\n\n{NETWORK} on digits, batch {BATCH}; the workers share {cores()} cores. "
         '"Alone" are as many workers at the same time, each with its share of the batch, that do not wait for each '
         "other.",
         table,

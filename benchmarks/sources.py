@@ -28,6 +28,7 @@ import keras
 import numpy as np
 
 import resnet_keras
+from resnet_keras.distributed import cores
 from resnet_keras.runs import versions
 
 SIDE = 96
@@ -261,7 +262,7 @@ def main() -> None:
     lines = [
         "# Every source of weights",
         "",
-        f"`python benchmarks/sources.py` on {os.cpu_count()} CPU cores ({platform.machine()}), commit "
+        f"`python benchmarks/sources.py` on {cores()} CPU cores ({platform.machine()}), commit "
         f"{about['commit']}, tensorflow {about['tensorflow']}, keras {about['keras']}. Largest difference of a logit "
         f"from the source's own code on {SIDE}x{SIDE} noise, of the largest logit; for the photographs, from "
         "reference logits, through our own decoding and resizing.",

@@ -16,6 +16,7 @@ from typing import Any
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program `resnet` does, before TensorFlow is imported
 
 import resnet_keras
+from resnet_keras.distributed import cores
 from resnet_keras.runs import versions
 
 PICTURES = 3
@@ -70,7 +71,7 @@ def machine() -> str:
     """Returns the cores and the versions in words."""
     found = versions()
     packages = ", ".join(f"{name} {found[name]}" for name in ("tensorflow", "keras"))
-    return f"on {os.cpu_count()} CPU cores ({platform.machine()}), {packages}"
+    return f"on {cores()} CPU cores ({platform.machine()}), {packages}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -29,6 +29,7 @@ from sources import SIDE, noise, randomize
 
 import resnet_keras
 from resnet_keras.applications import save_for_torch
+from resnet_keras.distributed import cores
 from resnet_keras.networks import ARCHITECTURES, FAMILY
 from resnet_keras.runs import versions
 
@@ -94,7 +95,7 @@ def main() -> None:
     lines = [
         "# Weights written for PyTorch",
         "",
-        f"`python benchmarks/torch_files.py` on {os.cpu_count()} CPU cores ({platform.machine()}), commit "
+        f"`python benchmarks/torch_files.py` on {cores()} CPU cores ({platform.machine()}), commit "
         f"{about['commit']}, tensorflow {about['tensorflow']}, keras {about['keras']}, {installed}. Largest difference "
         f"of a logit between the network here and the written file in the library's own class, loaded strictly, on "
         f"{SIDE}x{SIDE} noise, of the largest logit. The names of the library's tensors are exactly those written.",

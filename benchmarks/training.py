@@ -22,6 +22,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the program `resnet` d
 import keras
 import tensorflow as tf
 
+from resnet_keras.distributed import cores
 from resnet_keras.layers import BatchNormalization
 from resnet_keras.networks import ARCHITECTURES, build
 from resnet_keras.runs import versions
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    devices = [gpu.name for gpu in tf.config.list_physical_devices("GPU")] or [f"{os.cpu_count()} CPU cores"]
+    devices = [gpu.name for gpu in tf.config.list_physical_devices("GPU")] or [f"{cores()} CPU cores"]
     made = {key: value for key, value in versions().items() if key in ("tensorflow", "keras", "commit")}
     lines = [
         "# Training speed, side by side",

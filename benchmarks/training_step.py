@@ -27,6 +27,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from resnet_keras.distributed import cores
 from resnet_keras.networks import ARCHITECTURES, build
 from resnet_keras.tables import markdown_table
 
@@ -176,7 +177,7 @@ def main() -> None:
     table = markdown_table(heads, rows, text=("contestant",))
     print(table)
     told = (
-        f"Written by `python benchmarks/training_step.py` on {os.cpu_count()} CPU cores, TensorFlow {tf.__version__}, "
+        f"Written by `python benchmarks/training_step.py` on {cores()} CPU cores, TensorFlow {tf.__version__}, "
         f"Keras {keras.__version__}; medians of {arguments.rounds} turns, float32, oneDNN "
         f"{'on' if ONEDNN else 'off'}. GFLOP/s count the convolutions. The share of the limit that a step reaches is "
         "the reciprocal of the ratio of the convolutions alone."

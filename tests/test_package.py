@@ -55,7 +55,9 @@ ORDER = {
     ),
     "surgery": (*("folding", "quantization", "cloning", "feature_maps", "linear_probe", "freezing", "recalibration"),),
     "recipes": ("settings", "recipe", "catalog", "published_errors"),
-    "distributed": ("child_command", "local_workers", "scaling", "cluster", "multi_worker", "sharding", "strategy"),
+    "distributed": (
+        *("processor", "child_command", "local_workers", "scaling", "cluster", "multi_worker", "sharding", "strategy"),
+    ),
     "applications": (
         *(
             "pixel_warning",
@@ -94,7 +96,6 @@ ORDER = {
             "lock",
             "file_hashes",
             "checkpoints",
-            "processor",
             "machine",
             "curves",
             "image_grid",
@@ -182,12 +183,12 @@ WITHOUT_KERAS = (
     "recipes.recipe",
     "recipes.catalog",
     "recipes.published_errors",
+    "distributed.processor",
     "distributed.child_command",
     "distributed.local_workers",
     "distributed.scaling",
     "runs.lock",
     "runs.file_hashes",
-    "runs.processor",
     "training.preemption",
     "training.image_size_phases",
     "reproduction.paper_results",

@@ -16,7 +16,7 @@ from typing import Literal
 
 from resnet_keras.checks.extras import MissingExtra, missing_backend
 from resnet_keras.cli.progress import print_progress
-from resnet_keras.runs.processor import leaves_onednn_off
+from resnet_keras.distributed.processor import leaves_onednn_off
 from resnet_keras.training.preemption import Preempted
 
 USER_ERROR = 2

@@ -1,5 +1,6 @@
 from .local_workers import run_workers as run_workers
 from .local_workers import worker_environments as worker_environments
+from .processor import cores as cores
 from .scaling import GPU_COUNTS as GPU_COUNTS
 from .scaling import Machine as Machine
 from .scaling import Scaling as Scaling

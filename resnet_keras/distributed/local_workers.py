@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from typing import IO, Any
 
 from resnet_keras.distributed.child_command import ending_with_parent
+from resnet_keras.distributed.processor import cores
 
 END_SECONDS = 60.0
 """After a worker has failed, the others have this time to end by themselves and to print why."""
@@ -89,7 +90,7 @@ def worker_environments(count: int, base: Mapping[str, str] = os.environ) -> lis
         for listener in listeners:
             listener.bind(("127.0.0.1", 0))
         addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
-    threads = str(max(1, (os.cpu_count() or 1) // count))
+    threads = str(max(1, cores() // count))
     return [
         {
             "TF_NUM_INTRAOP_THREADS": threads,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from resnet_keras import files
+from resnet_keras.distributed.processor import cores
 from resnet_keras.exporting.child_process import ChildProcess
-from resnet_keras.runs.processor import cores
 
 _WARM_UP_CALLS = 3
 _LEAST_CALLS, _MOST_CALLS = 5, 1000

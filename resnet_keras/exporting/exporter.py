@@ -12,6 +12,7 @@ from resnet_keras import files
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.applications.outputs import check_one_label
 from resnet_keras.data.opening import DataSource
+from resnet_keras.distributed.processor import has_bfloat16
 from resnet_keras.exporting.artifact_process import default_threads, measure_latencies
 from resnet_keras.exporting.artifacts import ExportJob, write_and_verify
 from resnet_keras.exporting.child_process import space_expected
@@ -25,7 +26,6 @@ from resnet_keras.exporting.reuse import CARD, REPORT, input_hashes, remove_arti
 from resnet_keras.exporting.unlabeled import NOISE
 from resnet_keras.exporting.verification import Verification
 from resnet_keras.runs.folder import dataset_of, knows_dataset, name_of_source
-from resnet_keras.runs.processor import has_bfloat16
 from resnet_keras.surgery.quantization import is_quantized
 from resnet_keras.weights.finite import check_finite_model
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from resnet_keras.runs import processor
+from resnet_keras.distributed import processor
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 

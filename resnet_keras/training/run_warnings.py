@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_keras.data.splits import RecordSplit
 from resnet_keras.distributed import strategy as distribution
-from resnet_keras.runs.processor import leaves_onednn_off
+from resnet_keras.distributed.processor import leaves_onednn_off
 from resnet_keras.training.data import SplitData
 from resnet_keras.training.inputs import TrainingInputs
 from resnet_keras.training.mask_data import MaskData

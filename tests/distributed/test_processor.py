@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_keras.runs import processor
+from resnet_keras.distributed import processor
+from resnet_keras.distributed.local_workers import worker_environments
 
 
 def known(content: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +84,16 @@ def test_processors_on_which_tensorflow_leaves_onednn_off_are_known(
 ) -> None:
     known(content, tmp_path, monkeypatch)
     assert processor.leaves_onednn_off() is expected
+
+
+def test_workers_share_the_cores_of_this_process_not_those_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 8, 9}, raising=False)
+    assert processor.cores() == 4
+    threads = [(each["OMP_NUM_THREADS"], each["TF_NUM_INTRAOP_THREADS"]) for each in worker_environments(2, {})]
+    assert threads == [("2", "2")] * 2
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
+    assert [each["OMP_NUM_THREADS"] for each in worker_environments(2, {})] == ["32"] * 2
 
 
 ENABLED = "from tensorflow.python.util import _pywrap_util_port as port; print(port.IsMklEnabled())"
