@@ -77,7 +77,17 @@ ORDER = {
         *("protocols", "confusion"),
     ),
     "segmentation": (
-        *("heads", "builders", "measures", "mask_files", "mask_sets", "mask_input", "segmenter", "objective"),
+        *(
+            "heads",
+            "builders",
+            "full_size",
+            "measures",
+            "mask_files",
+            "mask_sets",
+            "mask_input",
+            "segmenter",
+            "objective",
+        ),
     ),
     "detection": (
         *("anchors", "boxes", "matching", "suppression", "pooling", "coco_classes"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,9 @@ def export(
     """
     exporting = resnet_keras.exporting
     publish: Callable[..., Any]
+    others = {"dataset": dataset, "skip_broken": skip_broken or None}
     if resnet_keras.segmentation.is_segmenter(source):
-        _expect_few(options, {"dataset": dataset}, f"a segmentation network. Received: {source}")
+        _expect_few(options, others, f"a segmentation network. Received: {source}")
         publish, chosen = exporting.export_masks, {"data_dir": data_dir, "images": images, **_few(options)}
     elif resnet_keras.detection.is_localizer(source):
         raise ValueError(
@@ -65,7 +66,7 @@ def export(
             "`.keras` file has plain Keras layers"
         )
     elif resnet_keras.detection.is_detector(source):
-        _expect_few(options, {"dataset": dataset}, f"a detector. Received: {source}")
+        _expect_few(options, others, f"a detector. Received: {source}")
         publish, chosen = exporting.export_detections, {"data_dir": data_dir, "images": images, **_few(options)}
     else:
         publish, chosen = resnet_keras.export, {"dataset": dataset, "data_dir": data_dir, "images": images}
@@ -86,10 +87,10 @@ def export(
 
 def _few(options: ExportOptions) -> dict[str, Any]:
     """Returns the options that exports of all tasks have."""
-    return {"formats": options.formats, "agreement": _agreement(options)}
+    return {"formats": options.formats, "agreement": options.agreement}
 
 
-def _expect_few(options: ExportOptions, others: dict[str, object], what: str) -> None:
+def _expect_few(options: ExportOptions, others: Mapping[str, object], what: str) -> None:
     """Raises an error if there are options other than formats and agreement."""
     plain = ExportOptions()
     changed = [
@@ -99,11 +100,6 @@ def _expect_few(options: ExportOptions, others: dict[str, object], what: str) ->
     ]
     if wrong := [*changed, *(name for name, value in others.items() if value is not None)]:
         raise ValueError(f"Expected no `{wrong[0]}` with {what}")
-
-
-def _agreement(options: ExportOptions) -> float | None:
-    """Returns the agreement that is given, if it is not that of classifiers."""
-    return None if options.agreement == ExportOptions().agreement else options.agreement
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 import resnet_keras
 from resnet_keras.cli.program import run
+
+if TYPE_CHECKING:
+    from resnet_keras.data.splits import Split
 
 
 def recalibrate(
@@ -35,10 +39,22 @@ def recalibrate(
     classifier = resnet_keras.Classifier.from_pretrained(source)
     dataset, place = resnet_keras.runs.dataset_of(source, dataset, data_dir)
     split = resnet_keras.data.stratified_sample(resnet_keras.open_split(dataset, "train", data_dir=place), images)
-    batches = resnet_keras.data.evaluation_batches(split, classifier.preprocessing, batch_size)
+    batches = resnet_keras.data.evaluation_batches(_mixed(split), classifier.preprocessing, batch_size)
     seen = resnet_keras.surgery.recalibrate(classifier.model, batches)
     classifier.save(to)
     print(f"{to}: statistics of {seen:,} training images")
+
+
+def _mixed(split: Split) -> Split:
+    """Returns the images in random order: those of class folders come class by class. Records are mixed already."""
+    import numpy as np  # not at the top: these load NumPy and TensorFlow
+
+    from resnet_keras.data.sampling import subset
+    from resnet_keras.data.splits import RecordSplit
+
+    if isinstance(split, RecordSplit):
+        return split
+    return subset(split, np.random.default_rng(0).permutation(len(split)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

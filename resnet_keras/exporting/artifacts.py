@@ -55,7 +55,7 @@ class ExportJob:
         """Returns the deviation that a format is allowed."""
         # After quantization-aware training, a rounding to int8 may fall to the other side, with any difference.
         difference = None if self.quantization_aware else self.options.tolerance_of(name)
-        return Tolerance(difference=difference, agreement=self.options.agreement)
+        return Tolerance(difference=difference, agreement=self.options.least_agreement)
 
 
 def write_and_verify(job: ExportJob, folder: Path) -> Iterator[Verification]:
@@ -81,7 +81,7 @@ def write_and_verify(job: ExportJob, folder: Path) -> Iterator[Verification]:
             if name not in reused:
                 add_metadata(litert[name], job.classifier)
             verification = _verified(job, name, litert[name])
-            if FORMATS[name].integer and verification.agreement < job.options.agreement + _AGREEMENT_MARGIN:
+            if FORMATS[name].integer and verification.agreement < job.options.least_agreement + _AGREEMENT_MARGIN:
                 verification = _with_layer_errors(job, network, litert, verification)
             yield verification
         if "onnx" in job.formats:

@@ -7,14 +7,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.applications.classifier import RUN_MODEL
+from resnet_keras.data.image_limits import header_size
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting.image_bytes import MOST_PIXELS
+from resnet_keras.exporting.image_bytes import MOST_IMAGES, MOST_PIXELS, together
 from resnet_keras.exporting.litert import operators
 from resnet_keras.exporting.report import initial_weights
 from resnet_keras.runs.machine import versions
@@ -68,18 +69,43 @@ def size_of(path: Path) -> int:
 
 def bounded(size: tf.Tensor) -> tf.Operation:
     """Returns an operation that fails for a height and width (2,) of no pixels or too many."""
-    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    pixels = tf.reduce_prod(tf.cast(size, tf.float64))
     return tf.debugging.Assert(
         (tf.reduce_min(size) > 0) & (pixels <= MOST_PIXELS),
         [f"Expected images of 1 to {MOST_PIXELS} pixels. Received a height and width of", size],
     )
 
 
+def few(number: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for a request of no images or too many."""
+    return tf.debugging.Assert(
+        (number > 0) & (number <= MOST_IMAGES), [f"Expected 1 to {MOST_IMAGES} images in a request. Received", number]
+    )
+
+
+def expected_files(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the image files of a request (N,) unchanged.
+
+    Raises:
+        tf.errors.InvalidArgumentError: When the graph runs: there are none or more than `MOST_IMAGES`, a header is
+            damaged, or their images have more than `MOST_PIXELS_OF_REQUEST` together.
+    """
+    with tf.control_dependencies([few(tf.size(encoded))]):
+        files_in = tf.identity(encoded)
+    sizes = tf.map_fn(header_size, files_in, fn_output_signature=tf.TensorSpec((2,), tf.int64))
+    with tf.control_dependencies([together(tf.reduce_sum(tf.reduce_prod(tf.cast(sizes, tf.float64), -1)))]):
+        return tf.identity(encoded)
+
+
 def export_content(
-    class_names: Sequence[str], preprocessing: Preprocessing, artifacts: Sequence[Any]
+    task: Literal["segmentation", "detection"],
+    class_names: Sequence[str],
+    preprocessing: Preprocessing,
+    artifacts: Sequence[Any],
 ) -> dict[str, Any]:
     """Returns what `export.json` tells of each network and its artifacts."""
     return {
+        "task": task,
         "class_names": list(class_names),
         "preprocessing": preprocessing.to_json(),
         "artifacts": [asdict(each) for each in artifacts],
@@ -109,6 +135,22 @@ def version_report(source: str | Path, model: str, content: dict[str, Any], opti
         "options": options,
         "versions": {**versions(), "ai-edge-litert": metadata.version("ai-edge-litert")},
     }
+
+
+def check_agreement(agreement: float | None) -> None:
+    """Checks the smallest fraction that has to be equal; `None` passes.
+
+    Raises:
+        ValueError: It is no number from 0 to 1.
+    """
+    if agreement is not None and not 0 <= agreement <= 1:
+        raise ValueError(f"Expected `agreement` from 0 to 1. Received: {agreement}")
+
+
+def how_many(report: dict[str, Any]) -> str:
+    """Returns the number of images that artifacts were compared on, and of how many, for a model card."""
+    compared, there = report["artifacts"][0]["images"], report["images_there"] or 0
+    return f"{compared:,} of {there:,}" if compared < there else f"{compared:,}"
 
 
 def origin(report: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from resnet_keras import files
 from resnet_keras.checks.extras import required
+from resnet_keras.data.input_images import read_images
 from resnet_keras.detection.average_precision import FoundBoxes, coco_average_precision
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.canvas import on_canvas, resized_size
@@ -20,6 +21,7 @@ from resnet_keras.detection.detector import Detector
 from resnet_keras.detection.image_reading import image_files
 from resnet_keras.exporting.dense_formats import (
     artifact_paths,
+    check_agreement,
     check_formats,
     expect_builtin,
     export_content,
@@ -29,6 +31,7 @@ from resnet_keras.exporting.detection_agreement import Agreement, agreement_of
 from resnet_keras.exporting.detector_graphs import write_litert_graph, write_saved_model
 from resnet_keras.exporting.int8_detector import int8_detector
 from resnet_keras.exporting.litert import convert_saved_model
+from resnet_keras.exporting.unlabeled import spread_images
 
 DetectorFormat = Literal["saved_model", "float32", "float16", "dynamic_range", "int8"]
 DETECTION_AGREEMENT: dict[DetectorFormat, float] = {
@@ -43,6 +46,8 @@ DETECTOR_FORMATS: tuple[DetectorFormat, ...] = ("saved_model", "float32", "float
 """Formats that are written without `formats`."""
 AP_LOSS = 0.01
 """Largest loss of average precision of "int8"."""
+MOST_COMPARED = 64
+"""Most image files, or images of a run's data, to compare on."""
 
 
 class DetectionDisagreement(ValueError):
@@ -102,7 +107,8 @@ def export_detector(
     Args:
         detector: Network, preprocessing and class names.
         folder: New folder of the artifacts; nothing is there unless all agree.
-        images: Images to compare on, at least one; see `Detector.predict`. They should have objects. If it is a
+        images: Images to compare on, at least one; see `Detector.predict`. They should have objects. Of more than
+            `MOST_COMPARED` files, so many are taken, spread evenly. If it is a
             `BoxSplit`, which has their objects, the average precision of each artifact is measured, too, and "int8" may
             lose `AP_LOSS` of it, however many detections are equal.
         formats: Formats to write; those of `DETECTOR_FORMATS`, which are all but "int8", if `None`.
@@ -117,9 +123,10 @@ def export_detector(
         resnet_keras.exporting.ArtifactError: The converter failed.
         MissingExtra: A package of the extra `export` is missing.
     """
+    shown, _ = spread_images(images, MOST_COMPARED)
     with files.new_folder(folder) as aside:
-        found = write_detector_artifacts(detector, aside, images, formats=formats, agreement=agreement)
-        content = export_content(detector.class_names, detector.preprocessing, found)
+        found = write_detector_artifacts(detector, aside, shown, formats=formats, agreement=agreement)
+        content = export_content("detection", detector.class_names, detector.preprocessing, found)
         files.write_json(aside / "export.json", {**content, "fit": detector.fit})
     return [replace(each, path=str(Path(folder) / each.path)) for each in found]
 
@@ -132,21 +139,20 @@ def write_detector_artifacts(
     Args:
         detector: See `export_detector`.
         aside: The folder.
-        images: See `export_detector`.
+        images: Images to compare on; see `export_detector`. Files and those of a `BoxSplit` are read again for each
+            format, and not held.
         formats: See `export_detector`.
         agreement: See `export_detector`.
     """
     chosen = check_formats(formats, DETECTION_AGREEMENT, DETECTOR_FORMATS)
-    if agreement is not None and not 0 <= agreement <= 1:
-        raise ValueError(f"Expected `agreement` from 0 to 1. Received: {agreement}")
-    truth = images if isinstance(images, BoxSplit) else None
-    pairs = list(detector.detections(image_files(truth) if truth else images))
-    if not any(len(found.scores) for _, found in pairs):
+    check_agreement(agreement)
+    shown = list(images) if isinstance(images, Iterator) else images
+    reference = _Reference(detector, shown, detector.predict(_again(shown)), agreement)
+    if not any(len(found.scores) for found in reference.expected):
         raise ValueError(
             "Expected images with objects that the detector finds, to compare the artifacts on. Received: "
-            f"{len(pairs)} images, without detections"
+            f"{len(reference.expected)} images, without detections"
         )
-    reference = _Reference(detector, pairs, truth, agreement)
     paths, lite = artifact_paths(aside, chosen)
     if "saved_model" in paths:
         write_saved_model(detector, paths["saved_model"])
@@ -155,7 +161,7 @@ def write_detector_artifacts(
             write_litert_graph(detector, detector.model, scratch / "graph")
             convert_saved_model(scratch / "graph", plain)
         if "int8" in lite:
-            network = int8_detector(detector.model, detector.preprocessing.std, _canvases(detector, pairs))
+            network = int8_detector(detector.model, detector.preprocessing.std, _canvases(detector, reference.pixels()))
             write_litert_graph(detector, network, scratch / "int8")
             convert_saved_model(scratch / "int8", {"int8": lite["int8"]}, quantization_aware=True)
     return [_compared(name, path, reference) for name, path in paths.items()]
@@ -184,9 +190,14 @@ def litert_detector(path: str | Path, detector: Detector) -> Callable[[np.ndarra
     return found_in
 
 
-def _canvases(detector: Detector, pairs: list[tuple[np.ndarray, FoundBoxes]]) -> Iterator[np.ndarray]:
+def _again(images: Any) -> Any:
+    """Returns images that can be read once more: the files of a `BoxSplit`, or what else there is."""
+    return image_files(images) if isinstance(images, BoxSplit) else images
+
+
+def _canvases(detector: Detector, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yields each image alone on its canvas, normalized (1, H, W, C)."""
-    for pixels, _ in pairs:
+    for pixels in images:
         size = resized_size(tf.constant(pixels.shape[:2]), detector.preprocessing.image_size, detector.fit)
         yield on_canvas(pixels, detector.preprocessing, size).numpy()[None]
 
@@ -196,13 +207,17 @@ class _Reference:
     """What artifacts are compared with: the model's detections in images, whose objects may be known."""
 
     detector: Detector
-    pairs: list[tuple[np.ndarray, FoundBoxes]]
-    truth: BoxSplit | None
+    images: Any
+    expected: list[FoundBoxes]
     agreement: float | None
+
+    def pixels(self) -> Iterator[np.ndarray]:
+        """Yields the pixels of each image (H, W, C)."""
+        return (each.pixels for each in read_images(_again(self.images), self.detector.preprocessing.channels))
 
     def average_precision(self, found: Sequence[FoundBoxes]) -> float | None:
         """Returns that of detections in the images; `None` if their objects are not known."""
-        return None if self.truth is None else coco_average_precision(self.truth, found).ap
+        return coco_average_precision(self.images, found).ap if isinstance(self.images, BoxSplit) else None
 
 
 def _compared(name: DetectorFormat, path: Path, reference: _Reference) -> DetectorArtifact:
@@ -215,8 +230,7 @@ def _compared(name: DetectorFormat, path: Path, reference: _Reference) -> Detect
     if name != "saved_model":
         expect_builtin(name, path)
     detect = _saved_model_detector(path) if name == "saved_model" else litert_detector(path, reference.detector)
-    found = [detect(pixels) for pixels, _ in reference.pairs]
-    expected = [each for _, each in reference.pairs]
+    found, expected = list(map(detect, reference.pixels())), reference.expected
     total = sum((agreement_of(*pair) for pair in zip(expected, found, strict=True)), Agreement())
     ap, model_ap = reference.average_precision(found), reference.average_precision(expected)
     least = DETECTION_AGREEMENT[name] if reference.agreement is None else reference.agreement

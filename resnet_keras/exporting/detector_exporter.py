@@ -8,23 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from resnet_keras import files
-from resnet_keras.detection.box_files import open_boxes
+from resnet_keras.data.opening import DataSource
 from resnet_keras.detection.box_split import BoxSplit
 from resnet_keras.detection.detector import Detector
+from resnet_keras.detection.tfds_boxes import open_part_of_boxes
 from resnet_keras.exporting.child_process import space_expected
-from resnet_keras.exporting.dense_formats import export_content, origin, version_report
+from resnet_keras.exporting.dense_formats import export_content, how_many, origin, version_report
 from resnet_keras.exporting.detector_export import (
     AP_LOSS,
     DETECTION_AGREEMENT,
+    MOST_COMPARED,
     DetectorArtifact,
     write_detector_artifacts,
 )
 from resnet_keras.exporting.reuse import CARD, REPORT
+from resnet_keras.exporting.unlabeled import spread_images
 from resnet_keras.runs.folder import dataset_of, name_of_source
 from resnet_keras.tables import markdown_table
 from resnet_keras.training.box_data import evenly
-
-_IMAGES = 64  # of a run's data, to compare on
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,14 @@ def export_detections(
         ValueError: There are neither images nor a run's data; or see `export_detector`.
     """
     detector = Detector.load(source)
-    shown = images if images is not None else _test_images(source, detector, data_dir)
+    shown, there = spread_images(images, MOST_COMPARED)
+    if images is None:
+        part = _test_images(source, detector, data_dir)
+        shown, there = evenly(part, MOST_COMPARED), len(part)
     with files.new_version(Path(to) / (name or name_of_source(source)), version) as new, space_expected(new.path):
         found = write_detector_artifacts(detector, new.aside, shown, formats=formats, agreement=agreement)
-        content = export_content(detector.class_names, detector.preprocessing, found) | {"fit": detector.fit}
+        content = export_content("detection", detector.class_names, detector.preprocessing, found)
+        content |= {"fit": detector.fit, "images_there": there}
         options = {"agreement": DETECTION_AGREEMENT if agreement is None else agreement, "ap_loss": AP_LOSS}
         report = version_report(source, detector.model.name, content, options)
         files.write_json(new.aside / REPORT, report)
@@ -80,16 +85,17 @@ def export_detections(
 
 
 def _test_images(source: str | Path, detector: Detector, data_dir: str | Path | None) -> BoxSplit:
-    """Returns some images with boxes of the test part of a folder, or of a run's own data, spread evenly."""
-    place = data_dir
-    if place is None and Path(source).is_dir():
-        _, place = dataset_of(source, None, None)
-    if place is None:
+    """Returns images with boxes of the test part of a folder, or of a run's own data."""
+    name, place = "folder", data_dir
+    if Path(source).is_dir():
+        name, place = dataset_of(source, None, data_dir)
+    elif place is None:
         raise ValueError(
             "Expected `images`, a folder of images with objects, or `data_dir`, one of images with boxes, with a "
             f"detector. Received: {source}"
         )
-    return evenly(open_boxes(place, "test", class_names=detector.class_names, on_corrupt="skip"), _IMAGES)
+    data = DataSource(data_dir=place, on_corrupt="skip")
+    return open_part_of_boxes(name, "test", data, class_names=detector.class_names)
 
 
 def detector_card(report: dict[str, Any]) -> str:
@@ -120,7 +126,7 @@ def detector_card(report: dict[str, Any]) -> str:
         f"A detector of {len(report['class_names'])} classes, from `{report['source']}` (SHA-256 of the weights "
         f"{report['weights_sha256'][:16]}).",
         *origin(report),
-        f"The model's {first['detections']:,} detections in {first['images']} images were compared with those of each "
+        f"The model's {first['detections']:,} detections in {how_many(report)} images were compared with those of each "
         "artifact, on one machine. Equal ones have the same class and overlap by 0.95 and more:",
         markdown_table(columns, rows),
         *measured,

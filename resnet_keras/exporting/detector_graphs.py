@@ -13,8 +13,7 @@ from resnet_keras.detection.canvas import on_canvas, resized_size
 from resnet_keras.detection.detector import Detector
 from resnet_keras.detection.pooling import portable_operations
 from resnet_keras.exporting.constant_weights import with_constant_weights
-from resnet_keras.exporting.dense_formats import bounded
-from resnet_keras.exporting.image_bytes import MOST_IMAGES
+from resnet_keras.exporting.dense_formats import bounded, expected_files, few
 
 
 def write_saved_model(detector: Detector, folder: Path) -> None:
@@ -45,7 +44,7 @@ def write_saved_model(detector: Detector, folder: Path) -> None:
     )
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         full = tf.shape(images)[1:3]
-        with tf.control_dependencies([bounded(full), _few(tf.shape(images)[0])]):
+        with tf.control_dependencies([bounded(full), few(tf.shape(images)[0])]):
             on_canvases, sizes = tf.map_fn(placed, tf.identity(images), fn_output_signature=placed_spec)
         return detect(on_canvases, sizes, tf.tile(full[None], [tf.shape(images)[0], 1]))
 
@@ -56,9 +55,8 @@ def write_saved_model(detector: Detector, folder: Path) -> None:
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.control_dependencies([_few(tf.size(image_bytes))]):
-            given = tf.identity(image_bytes)
         signature = (*placed_spec, tf.TensorSpec((2,), tf.int32))
+        given = expected_files(image_bytes)
         return detect(*tf.map_fn(placed_file, given, parallel_iterations=1, fn_output_signature=signature))
 
     module = tf.Module()
@@ -85,10 +83,3 @@ def write_litert_graph(detector: Detector, network: keras.Model, folder: Path) -
 
     with portable_operations():
         tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
-
-
-def _few(number: tf.Tensor) -> tf.Operation:
-    """Returns an operation that fails for a request of no images or too many."""
-    return tf.debugging.Assert(
-        (number > 0) & (number <= MOST_IMAGES), [f"Expected 1 to {MOST_IMAGES} images in a request. Received", number]
-    )

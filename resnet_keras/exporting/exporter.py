@@ -111,6 +111,7 @@ def export(
         MissingExtra: A package for ONNX is not installed.
     """
     chosen = ExportOptions(**options)
+    chosen = replace(chosen, agreement=chosen.least_agreement)
     classifier = source if isinstance(source, Classifier) else Classifier.from_pretrained(source)
     check_one_label(classifier.model, "an export")
     check_finite_model(classifier.model)
@@ -126,7 +127,7 @@ def export(
         raise FileExistsError(f"Expected a version that does not exist yet. Received: {folder}")
     place = DataSource(data_dir=data_dir, on_corrupt="skip" if skip_broken else "raise")
     reference = read_reference(classifier, formats, chosen, dataset, place, images)
-    _tell_few_images(len(reference.pixels), chosen.agreement)
+    _tell_few_images(len(reference.pixels), chosen.least_agreement)
     if chosen.precision == "bfloat16" and "saved_model" in formats and has_bfloat16() is False:
         _log.warning(
             "this processor has no instructions for bfloat16: here a SavedModel in bfloat16 is half as large as one in "

@@ -56,7 +56,7 @@ def decode_images(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor
     with tf.control_dependencies([_some(encoded), _few(encoded)]):
         numbers = tf.range(tf.size(encoded))
     total = tf.reduce_sum(tf.map_fn(pixels, (numbers, encoded), fn_output_signature=tf.float64))
-    with tf.control_dependencies([_together(total)]):
+    with tf.control_dependencies([together(total)]):
         small = total <= MOST_PIXELS
     return tf.ensure_shape(tf.cond(small, lambda: images(_AT_ONCE), lambda: images(1)), (None, *shape))
 
@@ -110,7 +110,7 @@ def _few(files: tf.Tensor) -> tf.Operation:
     )
 
 
-def _together(total: tf.Tensor) -> tf.Operation:
+def together(total: tf.Tensor) -> tf.Operation:
     """Returns an operation that fails for a request whose images take too much time together."""
     return tf.debugging.Assert(
         total <= MOST_PIXELS_OF_REQUEST,

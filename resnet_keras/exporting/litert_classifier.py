@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import zipfile
@@ -28,6 +29,9 @@ LABELS, CLASSIFIER = "labels.txt", "classifier.json"
 """Members of the zip archive behind a LiteRT model: class names, and these with the preprocessing."""
 
 SUFFIX = ".tflite"
+
+_REPORT = "export.json"
+_TASKS = {"segmentation": "a segmentation network", "detection": "a detector"}
 
 _BATCH = 32
 _CALL_PIXELS = 8 * 224 * 224  # of the images of one call, whose activations are in memory together
@@ -168,10 +172,12 @@ def find_litert(source: str | Path) -> Path:
     if path.suffix == SUFFIX and not path.is_dir():
         if not path.is_file():
             raise FileNotFoundError(f"Expected a .tflite file. Received: {path}, which does not exist")
+        _expect_classifier(path.parent, path)
         return path
     versions = [each for each in (path, *_versions(path)) if _is_version(each)]
     wanted = [f"{name}{SUFFIX}" for name, info in FORMATS.items() if info.runtime == "litert"]
     for version in versions[:1]:
+        _expect_classifier(version, version)
         for name in wanted:
             if (version / name).is_file():
                 return version / name
@@ -181,6 +187,23 @@ def find_litert(source: str | Path) -> Path:
     )
 
 
+def _expect_classifier(version: Path, given: Path) -> None:
+    """Checks that the folder of a version, if it is one, has no network of another task.
+
+    Raises:
+        ValueError: It has one.
+    """
+    report: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):  # other programs may have files of this name
+        report = files.read_json(version / _REPORT)
+    if (what := _TASKS.get(str(report.get("task")))) is not None:
+        source = f", {report['source']}" if "source" in report else ""
+        raise ValueError(
+            f"Expected an export of a classifier, or the run or the .keras file that {what} was exported from{source}. "
+            f"Received: {given}, an export of {what}"
+        )
+
+
 def _versions(folder: Path) -> list[Path]:
     """Returns the folders of versions in a folder, the newest first."""
     numbered = [each for each in folder.iterdir() if each.name.isascii() and each.name.isdecimal() and each.is_dir()]
@@ -188,7 +211,7 @@ def _versions(folder: Path) -> list[Path]:
 
 
 def _is_version(folder: Path) -> bool:
-    return (folder / "export.json").is_file()
+    return (folder / _REPORT).is_file()
 
 
 def _described(path: Path) -> dict[str, Any]:

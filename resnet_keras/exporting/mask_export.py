@@ -19,13 +19,18 @@ from resnet_keras.exporting.constant_weights import with_fixed_weights
 from resnet_keras.exporting.dense_formats import (
     artifact_paths,
     bounded,
+    check_agreement,
     check_formats,
     expect_builtin,
+    expected_files,
     export_content,
+    few,
     size_of,
 )
 from resnet_keras.exporting.litert import convert_to_litert
 from resnet_keras.exporting.serving import absorb_normalization
+from resnet_keras.exporting.unlabeled import spread_images
+from resnet_keras.segmentation.full_size import largest_at
 from resnet_keras.segmentation.measures import MaskConfusion, scores_of
 from resnet_keras.segmentation.segmenter import Segmenter
 from resnet_keras.surgery.folding import fold
@@ -40,6 +45,8 @@ AGREEMENT: dict[MaskFormat, float] = {
 }
 """Smallest fraction of the pixels whose class is that of the model, by format."""
 MASK_FORMATS: tuple[MaskFormat, ...] = tuple(AGREEMENT)
+MOST_COMPARED = 16
+"""Most image files, or images of a run's data, to compare on."""
 
 
 class MaskDisagreement(ValueError):
@@ -85,7 +92,8 @@ def export_segmenter(
     Args:
         segmenter: Network, preprocessing and class names.
         folder: New folder of the artifacts; nothing is there unless all agree.
-        images: Images to compare on, and for "int8" to calibrate with, at least one; see `Segmenter.predict`.
+        images: Images to compare on, and for "int8" to calibrate with, at least one; see `Segmenter.predict`. Of more
+            than `MOST_COMPARED` files, so many are taken, spread evenly.
         formats: Formats to write; all if `None`.
         agreement: Smallest fraction of equal pixels for all formats; those of `AGREEMENT` if `None`.
 
@@ -98,9 +106,10 @@ def export_segmenter(
         resnet_keras.exporting.ArtifactError: The converter failed.
         MissingExtra: A package of the extra `export` is missing.
     """
+    shown, _ = spread_images(images, MOST_COMPARED)
     with files.new_folder(folder) as aside:
-        found = write_mask_artifacts(segmenter, aside, images, formats=formats, agreement=agreement)
-        content = export_content(segmenter.class_names, segmenter.preprocessing, found)
+        found = write_mask_artifacts(segmenter, aside, shown, formats=formats, agreement=agreement)
+        content = export_content("segmentation", segmenter.class_names, segmenter.preprocessing, found)
         files.write_json(aside / "export.json", content)
     return [replace(each, path=str(Path(folder) / each.path)) for each in found]
 
@@ -113,11 +122,12 @@ def write_mask_artifacts(
     Args:
         segmenter: See `export_segmenter`.
         aside: The folder.
-        images: See `export_segmenter`.
+        images: Images to compare on; all are in memory together.
         formats: See `export_segmenter`.
         agreement: See `export_segmenter`.
     """
     chosen = check_formats(formats, MASK_FORMATS)
+    check_agreement(agreement)
     if len(segmenter.class_names) > 256:
         raise ValueError(f"Expected at most 256 classes, for masks of 8 bits. Received: {len(segmenter.class_names)}")
     pairs = list(segmenter.masks(images))
@@ -172,25 +182,26 @@ def _write_saved_model(segmenter: Segmenter, network: keras.Model, folder: Path)
     def scores(pixels: tf.Tensor) -> tf.Tensor:
         return compute(pixels)
 
-    def masks_of(images: tf.Tensor) -> tf.Tensor:
-        size = tf.shape(images)[1:3]
-        full = tf.image.resize(scores(stretched(images, preprocessing)), size, "bilinear")
-        return tf.cast(tf.argmax(full, -1), tf.uint8)
+    def mask_of(image: tf.Tensor) -> tf.Tensor:
+        found = scores(stretched(image[None], preprocessing))[0]
+        return largest_at(tf.ensure_shape(found, (None, None, len(segmenter.class_names))), tf.shape(image)[:2])
 
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.control_dependencies([bounded(tf.shape(images, tf.int64)[1:3])]):
-            return {"masks": masks_of(tf.identity(images))}
+        with tf.control_dependencies([bounded(tf.shape(images)[1:3]), few(tf.shape(images)[0])]):
+            given = tf.identity(images)
+        mask = tf.TensorSpec((None, None), tf.uint8)
+        return {"masks": tf.map_fn(mask_of, given, parallel_iterations=1, fn_output_signature=mask)}
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     def serve_file(file: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([bounded(header_size(file)), few_scans(file)]):
             image = decode_jpeg_or_png(tf.identity(file), preprocessing.channels)
-        return tf.io.encode_png(masks_of(image[None])[0][..., None])
+        return tf.io.encode_png(mask_of(image)[..., None])
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"masks": tf.map_fn(serve_file, image_bytes, parallel_iterations=1)}
+        return {"masks": tf.map_fn(serve_file, expected_files(image_bytes), parallel_iterations=1)}
 
     tf.saved_model.save(module, str(folder), signatures={"serving_default": serve, "serve_bytes": serve_bytes})
 

@@ -12,16 +12,15 @@ import numpy as np
 from resnet_keras import files
 from resnet_keras.data.opening import DataSource
 from resnet_keras.exporting.child_process import space_expected
-from resnet_keras.exporting.dense_formats import export_content, origin, version_report
-from resnet_keras.exporting.mask_export import AGREEMENT, MaskArtifact, write_mask_artifacts
+from resnet_keras.exporting.dense_formats import export_content, how_many, origin, version_report
+from resnet_keras.exporting.mask_export import AGREEMENT, MOST_COMPARED, MaskArtifact, write_mask_artifacts
 from resnet_keras.exporting.reuse import CARD, REPORT
+from resnet_keras.exporting.unlabeled import spread_images
 from resnet_keras.runs.folder import RunFolder, dataset_of, name_of_source
 from resnet_keras.segmentation.mask_sets import open_part
 from resnet_keras.segmentation.measures import SegmentationResult
 from resnet_keras.segmentation.segmenter import Segmenter
 from resnet_keras.tables import markdown_table
-
-_IMAGES = 16  # of a run's data, to compare on
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def export_masks(
         name: Name of the export; that of the run's folder or of the file if `None`.
         version: Number of the version; the next free one if `None`.
         data_dir: Folder of the run's data; the run's own if `None`.
-        images: Images to compare on; see `Segmenter.predict`. If `None`, some test images of the run.
+        images: Images to compare on; see `export_segmenter`. If `None`, some test images of the run.
         formats: Formats to write; all if `None`.
         agreement: Smallest fraction of equal pixels for all formats; those of `AGREEMENT` if `None`.
 
@@ -67,11 +66,14 @@ def export_masks(
     run = RunFolder(source) if (Path(source) / "recipe.json").is_file() else None
     if images is None and run is None:
         raise ValueError(f"Expected `images`, a folder of them, with a file of a segmenter. Received: {source}")
-    shown = _test_images(source, run, segmenter, data_dir) if images is None and run else images
+    shown, there = spread_images(images, MOST_COMPARED)
+    if images is None and run:
+        shown, there = _test_images(source, run, segmenter, data_dir)
     with files.new_version(Path(to) / (name or name_of_source(source)), version) as new, space_expected(new.path):
         found = write_mask_artifacts(segmenter, new.aside, shown, formats=formats, agreement=agreement)
         recipe, result = (run.recipe(), run.evaluation()) if run else (None, None)
-        content = export_content(segmenter.class_names, segmenter.preprocessing, found) | {
+        content = export_content("segmentation", segmenter.class_names, segmenter.preprocessing, found) | {
+            "images_there": there,
             "network": recipe.network.title if recipe else segmenter.model.name,
             "evaluation": asdict(result) if isinstance(result, SegmentationResult) else None,
         }
@@ -94,7 +96,7 @@ def mask_card(report: dict[str, Any]) -> str:
         f"{report['network']}, {len(report['class_names'])} classes, from `{report['source']}` (SHA-256 of the weights "
         f"{report['weights_sha256'][:16]}).",
         *origin(report),
-        f"Masks of {report['artifacts'][0]['images']} images were compared with the model's own, on one machine:",
+        f"Masks of {how_many(report)} images were compared with the model's own, on one machine:",
         markdown_table(("format", "size, MB", "equal pixels, %", "mean IoU with the model's masks, %"), rows),
         *_quality(report["evaluation"]),
         "## Use",
@@ -123,8 +125,10 @@ def _quality(evaluation: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _test_images(source: str | Path, run: RunFolder, segmenter: Segmenter, data_dir: str | Path | None) -> list[Any]:
-    """Returns some test images of a run, spread evenly."""
+def _test_images(
+    source: str | Path, run: RunFolder, segmenter: Segmenter, data_dir: str | Path | None
+) -> tuple[list[Any], int]:
+    """Returns some test images of a run, spread evenly, and how many there are."""
     name, place = dataset_of(source, None, data_dir)
     split = open_part(
         name,
@@ -133,5 +137,5 @@ def _test_images(source: str | Path, run: RunFolder, segmenter: Segmenter, data_
         ignored=run.recipe().data.ignored_label,
         class_names=segmenter.class_names,
     )
-    chosen = np.linspace(0, len(split) - 1, min(_IMAGES, len(split))).round().astype(int)
-    return [split.images[i] for i in chosen]
+    chosen = np.linspace(0, len(split) - 1, min(MOST_COMPARED, len(split))).round().astype(int)
+    return [split.images[i] for i in chosen], len(split)

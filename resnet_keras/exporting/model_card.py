@@ -73,19 +73,21 @@ def _unchecked(report: dict[str, Any]) -> str:
 
 
 def _verification(report: dict[str, Any]) -> str:
-    first = report["artifacts"][0]
+    first, differ = report["artifacts"][0], _differ(report["artifacts"])
+    number = "the number in the table of" if differ else first["images"]
     calibrated = ""
     if any(FORMATS[each["format"]].integer for each in report["artifacts"]) and report["calibration_images"]:
         kind = "training images" if report["images"] is None else "other images of that folder"
         calibrated = f" {report['calibration_images']} {kind} calibrated the integer formats."
     if report["images"] is None:
-        shown = f"{first['images']} test images"
-        known = f", whose accuracy on them is {first['classifier_accuracy']:.2%}"
+        shown = f"{number} test images"
+        accuracy = "in the table, too" if differ else f"{first['classifier_accuracy']:.2%}"
+        known = f", whose accuracy on them is {accuracy}"
     elif report["images"] == NOISE:
-        shown, known = f"{first['images']} images of noise", ". That says nothing of photographs, and of the accuracy"
+        shown, known = f"{number} images of noise", ". That says nothing of photographs, and of the accuracy"
     else:
         shown, known = (
-            f"{first['images']} images without labels, of `{report['images']}`",
+            f"{number} images without labels, of `{report['images']}`",
             ". Its accuracy is not known",
         )
     return (
@@ -108,8 +110,13 @@ def _tolerances(artifacts: list[dict[str, Any]]) -> str:
     )
 
 
+def _differ(artifacts: list[dict[str, Any]]) -> bool:
+    """Returns whether artifacts were compared on different numbers of images, as slow ones are on fewer."""
+    return len({each["images"] for each in artifacts}) > 1
+
+
 def _measurements(artifacts: list[dict[str, Any]]) -> str:
-    labeled = artifacts[0]["accuracy"] is not None
+    labeled, differ = artifacts[0]["accuracy"] is not None, _differ(artifacts)
     columns = ["artifact", "pixels", "MB", "largest difference: probability", "logit", "top-1 agreement"]
     rows = [
         [
@@ -119,12 +126,19 @@ def _measurements(artifacts: list[dict[str, Any]]) -> str:
             f"{each['difference']:.1e}",
             "" if each["logit_difference"] is None else f"{each['logit_difference']:.1e}",
             f"{each['agreement']:.2%}",
+            *([f"{each['images']:,}"] if differ else []),
             *([f"{each['accuracy']:.2%}"] if labeled else []),
+            *([f"{each['classifier_accuracy']:.2%}"] if labeled and differ else []),
             f"{each['peak_memory_bytes'] / 1e6:.0f}",
         ]
         for each in artifacts
     ]
-    return markdown_table([*columns, *(["accuracy"] if labeled else []), "memory, MB"], rows)
+    columns += [
+        *(["images"] if differ else []),
+        *(["accuracy"] if labeled else []),
+        *(["the classifier's"] if labeled and differ else []),
+    ]
+    return markdown_table([*columns, "memory, MB"], rows)
 
 
 def _latencies(artifacts: list[dict[str, Any]]) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from resnet_keras.checks.fields import check_counts, check_fields
+from resnet_keras.checks.fields import at_least, between, check_counts, check_fields
 from resnet_keras.exporting.formats import FORMATS, Format
+
+_AGREEMENT = 0.98
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +42,15 @@ class ExportOptions:
     """Number of training images, as many of each class, that set the scales of int8 and int16."""
     latency: bool = False
     """Measure the latency of every artifact, too."""
-    probability_tolerance: float = 1e-4
+    probability_tolerance: Annotated[float, at_least(0)] = 1e-4
     """Largest difference of a probability, for saved_model, float32, and onnx."""
-    float16_tolerance: float = 1e-2
+    float16_tolerance: Annotated[float, at_least(0)] = 1e-2
     """Largest difference of a probability, for float16."""
-    bfloat16_tolerance: float = 1e-1
+    bfloat16_tolerance: Annotated[float, at_least(0)] = 1e-1
     """Largest difference of a probability, for a SavedModel in bfloat16."""
-    agreement: float = 0.98
-    """Smallest fraction of images with the same most probable class, for all formats; one image may always differ."""
+    agreement: Annotated[float | None, between(0, 1)] = None
+    """Smallest fraction of images with the same most probable class, for all formats: 0.98 if None, and one image may
+    always differ. Of masks and boxes, that of equal pixels and detections; by the format if None."""
 
     def __post_init__(self) -> None:
         if self.formats is not None:
@@ -56,6 +59,11 @@ class ExportOptions:
                 raise ValueError(f"Expected `formats` among {', '.join(FORMATS)}. Received: {_listed(unknown)}")
         check_fields(self)
         check_counts(**{name: getattr(self, name) for name in ("top_k", "batch", "test_images", "calibration_images")})
+
+    @property
+    def least_agreement(self) -> float:
+        """Smallest fraction of images with the same most probable class."""
+        return _AGREEMENT if self.agreement is None else self.agreement
 
     def formats_for(self, *, quantization_aware: bool) -> tuple[Format, ...]:
         """Returns the formats to write, in the order of `FORMATS`.

@@ -91,10 +91,10 @@ def read_reference(
         pixels = noise_pixels(classifier.preprocessing, counts[0])
         calibration = pixels[:0]
     logits, changes = _logits_in_float32(classifier, pixels)
-    if changes > allowed_changes(options.agreement, len(pixels)):
+    if changes > allowed_changes(options.least_agreement, len(pixels)):
         raise ValueError(
             "Expected the network to have the same top-1 in float32 as in the precision of its training, on "
-            f"{options.agreement:.2%} of the images. Received: {1 - changes / len(pixels):.2%}"
+            f"{options.least_agreement:.2%} of the images. Received: {1 - changes / len(pixels):.2%}"
         )
     return Reference(pixels, labels, logits, calibration)
 

@@ -52,6 +52,7 @@ def export_report(
     recipe = path / "recipe.json"
     settings = files.read_json(recipe) if recipe.is_file() else None
     return {
+        "task": "classification",
         "source": source,
         "weights_sha256": _sha256(path / RUN_MODEL if path.is_dir() else path, classifier),
         "recipe": settings,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 NOISE = "noise"
 """Name of images that are made up, where others have the name of their folder."""
 
+_log = logging.getLogger(__name__)
 _NOISE_IMAGES = 256
 _COARSEST = 4  # blocks of the coarsest noise along a side
 
@@ -47,6 +51,29 @@ def folder_pixels(
     if not len(first):
         raise ValueError(f"Expected images below a folder. Received: {folder}, where all are broken")
     return first, second
+
+
+def spread_images(images: Any, count: int) -> tuple[Any, int | None]:
+    """Returns the images to compare artifacts on: of files and folders at most `count`, spread evenly; logs how many.
+
+    Args:
+        images: See `read_images`.
+        count: Largest number of files.
+
+    Returns:
+        The files, and how many there are. Images that are not all paths come back as they are, with `None`.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder, or no image in it.
+    """
+    named = [images] if isinstance(images, (str, os.PathLike)) else images
+    if not (isinstance(named, (list, tuple)) and named and all(isinstance(each, (str, os.PathLike)) for each in named)):
+        return images, None
+    paths = image_paths(named)
+    chosen = _spread(paths, count)
+    if len(chosen) < len(paths):
+        _log.info(f"artifacts are compared on {len(chosen):,} of {len(paths):,} images, spread evenly")
+    return chosen, len(paths)
 
 
 def noise_pixels(preprocessing: Preprocessing, count: int) -> np.ndarray:

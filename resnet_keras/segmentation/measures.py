@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from resnet_keras.segmentation.full_size import full_mask
+
 IGNORED = 255
 """Label of pixels that do not count, as in VOC's masks."""
 
@@ -138,7 +140,7 @@ def evaluate_masks(
                 f"{scores.shape[-1]}"
             )
         mask = np.asarray(mask)
-        if tuple(scores.shape[1:3]) != mask.shape:
-            scores = keras.ops.image.resize(scores, mask.shape, interpolation="bilinear", antialias=False)
-        confusion.add(mask, keras.ops.convert_to_numpy(keras.ops.argmax(scores[0], -1)))
+        if mask.ndim != 2:
+            raise ValueError(f"Expected a mask (H, W). Received: {mask.shape}")
+        confusion.add(mask, full_mask(scores[0], mask.shape))
     return confusion.result()

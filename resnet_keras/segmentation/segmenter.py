@@ -17,6 +17,7 @@ from resnet_keras.data.class_names import check_class_names
 from resnet_keras.data.image_ops import normalize, stretched
 from resnet_keras.data.input_images import read_images
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.segmentation.full_size import full_mask
 from resnet_keras.segmentation.measures import scores_of
 from resnet_keras.weights.keras_archive import save_archive
 from resnet_keras.weights.sources import SEGMENTER_MEMBER
@@ -101,12 +102,10 @@ class Segmenter:
 
     def masks(self, images: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields each image, upright, and its mask; see `predict`."""
-        kind = np.uint8 if len(self.class_names) <= 256 else np.int32
         for image in read_images(images, self.preprocessing.channels):
             pixels = normalize(stretched(image.pixels, self.preprocessing), self.preprocessing)
             scores = scores_of(self.model(pixels[None], training=False))
-            full = keras.ops.image.resize(scores, image.pixels.shape[:2], interpolation="bilinear", antialias=False)
-            yield image.pixels, keras.ops.convert_to_numpy(keras.ops.argmax(full[0], -1)).astype(kind)
+            yield image.pixels, full_mask(scores[0], image.pixels.shape[:2])
 
 
 def is_segmenter(path: str | Path) -> bool:

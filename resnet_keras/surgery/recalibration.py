@@ -22,7 +22,8 @@ def recalibrate(model: keras.Model, batches: Iterable[Any]) -> int:
     Args:
         model: A network; only its moving statistics change.
         batches: Normalized images (N, H, W, C), alone or as the first item of a tuple, in batches as large as in
-            training.
+            training, and as mixed: each is normalized by itself, and of one class it would lose what sets the class
+            apart.
 
     Raises:
         ValueError: There are no batches, or the model has no batch normalization.

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from helpers.box_folders import VocFolder
 from helpers.small_detectors import small_detector
 from PIL import Image
 
+import resnet_keras
 from resnet_keras.cli import evaluate, export, predict
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.detection import detector
@@ -103,6 +106,18 @@ def test_an_export_needs_images_and_no_flags_of_classifiers(
     assert "Expected --images, a folder of images with objects, or --data-dir, one of" in capsys.readouterr().err
     assert export.main([str(saved[0]), "--to", str(tmp_path), "--top-k", "3"]) == 2
     assert "Expected no --top-k with a detector" in capsys.readouterr().err
+    assert export.main([str(saved[0]), "--to", str(tmp_path), "--agreement", "98"]) == 2
+    assert "Expected --agreement to be in [0, 1], or None. Received: 98.0" in capsys.readouterr().err
+    given: dict[str, Any] = {}
+
+    def publish(*_: Any, **options: Any) -> SimpleNamespace:
+        given.update(options)
+        return SimpleNamespace(path=tmp_path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet_keras.exporting, "export_detections", publish)
+        assert export.main([str(saved[0]), "--to", str(tmp_path), "--agreement", "0.98"]) == 0
+    assert given["agreement"] == 0.98  # the value of classifiers counts here, too
 
 
 @pytest.mark.slow

@@ -7,10 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from helpers.tables import unpadded
+from PIL import Image
 
+import resnet_keras
 from resnet_keras.applications.classifier import Classifier
 from resnet_keras.cli import convert, evaluate, explain, export, networks, predict, recalibrate, recipes, runs, train
 from resnet_keras.data.preprocessing import Preprocessing
@@ -230,6 +234,27 @@ def test_statistics_are_recalibrated_on_training_images(
     before, after = (Classifier.load(path).model.get_layer("stem_conv_bn") for path in (run, to))
     assert (before.moving_mean.numpy() != after.moving_mean.numpy()).any()
     assert (before.gamma.numpy() == after.gamma.numpy()).all()
+
+
+def test_batches_of_class_folders_are_mixed_for_statistics(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        file = tmp_path / "data" / "train" / ("dark" if number < 20 else "light") / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 0 if number < 20 else 255).save(file)
+    shown: list[np.ndarray] = []
+
+    def seen(model: Any, batches: Any) -> int:
+        shown.extend(np.asarray(images) for images, _ in batches)
+        return sum(map(len, shown))
+
+    monkeypatch.setattr(resnet_keras.surgery, "recalibrate", seen)
+    flags = ["--dataset", "folder", "--data-dir", str(tmp_path / "data"), "--images", "30", "--batch-size", "10"]
+    assert recalibrate.main([str(run), "--to", str(tmp_path / "true.keras"), *flags]) == 0
+    assert [len(images) for images in shown] == [10, 10, 10]
+    for images in shown:  # either class is a single value
+        assert 0 < (images.mean((1, 2, 3)) > images.mean()).sum() < 10
 
 
 def test_images_are_predicted_as_text_and_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from helpers.mask_folders import CLASSES, LITTLE
 from PIL import Image
 
 from resnet_keras.cli import evaluate, export, predict, runs, train
+from resnet_keras.exporting import mask_exporter
 from resnet_keras.networks.catalog import ARCHITECTURES
 
 
@@ -95,15 +96,23 @@ def test_a_broken_image_or_mask_is_named(
 
 @pytest.mark.slow
 def test_a_run_of_segmentation_is_exported_with_a_card(
-    mask_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mask_run: Path, mask_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main([str(mask_run), "--to", str(tmp_path), "--formats", "onnx"]) == 2
     assert "Expected --formats among saved_model, float32" in capsys.readouterr().err
     assert export.main([str(mask_run), "--to", str(tmp_path), "--top-k", "3"]) == 2
     assert "Expected no --top-k with a segmentation network" in capsys.readouterr().err
-    assert export.main([str(mask_run), "--to", str(tmp_path), "--formats", "saved_model"]) == 0
+    assert export.main([str(mask_run), "--to", str(tmp_path), "--skip-broken"]) == 2
+    assert "Expected no --skip-broken with a segmentation network" in capsys.readouterr().err
+    flags = ["--formats", "saved_model", "--images", str(mask_data / "test" / "images"), "--agreement", "0.98"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_exporter, "MOST_COMPARED", 3)
+        assert export.main([str(mask_run), "--to", str(tmp_path), *flags]) == 0
     version = tmp_path / mask_run.name / "1"
     report = json.loads((version / "export.json").read_text())
+    assert report["options"] == {"agreement": 0.98}  # the value of classifiers counts here, too
+    assert (report["task"], report["images_there"], report["artifacts"][0]["images"]) == ("segmentation", 4, 3)
+    assert "Masks of 3 of 4 images were compared" in (version / "README.md").read_text()
     assert [each["format"] for each in report["artifacts"]] == ["saved_model"]
     assert report["artifacts"][0]["agreement"] > 0.999
     card = (version / "README.md").read_text()

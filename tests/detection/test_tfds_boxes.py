@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.detection import BoxSplit, box_batches, canvas_batches, open_part_of_boxes, open_voc
 from resnet_keras.detection.image_reading import image_files, undecodable
 from resnet_keras.detection.tfds_boxes import parts_of_boxes
+from resnet_keras.exporting.detector_exporter import _test_images
+from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training.box_data import BoxData
 from resnet_keras.training.detection import open_training_boxes
 
@@ -120,6 +125,19 @@ def test_a_run_trains_and_tests_on_the_parts_of_a_set(voc: tuple[Path, Path]) ->
     assert (len(train), len(test), train.boxes) == (3, 3, 2)
     assert train.records is not None and test.records is not None
     assert (train.records.split, test.records.split) == ("train", "test")
+
+
+def test_an_export_compares_on_the_test_part_of_the_set_of_its_run(voc: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe = RECIPES["voc_frcnn_c4"].replace(dataset="voc")
+    RunFolder(tmp_path).begin(recipe, {"data_dir": str(voc[1])})
+    detector: Any = SimpleNamespace(class_names=NAMES)
+    for data_dir in (None, voc[1]):
+        part = _test_images(tmp_path, detector, data_dir)
+        assert part.records is not None and part.records.split == "test"
+        assert {each.identity for each in part.examples} == {name for name, *_ in IMAGES}
+    (tmp_path / "x.keras").touch()
+    with pytest.raises(FileNotFoundError, match="test"):
+        _test_images(tmp_path / "x.keras", detector, voc[0])  # a folder without that part
 
 
 def test_parts_are_joined_and_sliced_as_tfds_does(voc: tuple[Path, Path]) -> None:

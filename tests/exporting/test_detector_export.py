@@ -100,7 +100,7 @@ def test_int8_keeps_heads_in_float_and_takes_what_the_other_files_take(small: De
     assert names["DEQUANTIZE"] >= 4  # the maps of the pyramid
     dense = [each for each in Interpreter(artifact.path).get_tensor_details() if "box_dense1" in each["name"]]
     assert {each["dtype"] for each in dense} == {np.float32}
-    canvases = list(_canvases(small, list(small.detections(pictures()))))
+    canvases = list(_canvases(small, pictures()))
     body = int8_detector(small.model, CANVAS.std, canvases).get_layer(f"{small.model.name}_maps")
     maps = detector_parts(small.model).first_stage(canvases[0])["maps"]
     for found, expected in zip(body(canvases[0]), maps, strict=True):

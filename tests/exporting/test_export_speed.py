@@ -237,6 +237,7 @@ def test_options_are_checked_before_any_work() -> None:
     assert ExportOptions().formats_for(quantization_aware=False) == tuple(FORMATS)[:5]
     assert ExportOptions().formats_for(quantization_aware=True) == ("saved_model", "int8")
     assert tuple(FORMATS) == get_args(Format)
+    assert (ExportOptions().least_agreement, ExportOptions(agreement=0.5).least_agreement) == (0.98, 0.5)
     assert all(info.tolerance is None or hasattr(ExportOptions(), info.tolerance) for info in FORMATS.values())
     for wrong, message in (
         ({"formats": ("int4",)}, "`formats` among saved_model, float32.*Received: int4"),
@@ -244,6 +245,8 @@ def test_options_are_checked_before_any_work() -> None:
         ({"precision": "float16"}, "`precision` to be one of .*Received: 'float16'"),
         ({"int8_input": "int8"}, "`int8_input` to be one of"),
         ({"batch": 0}, "`batch` of at least 1. Received: 0"),
+        ({"agreement": 98.0}, r"`agreement` to be in \[0, 1\], or None. Received: 98.0"),
+        ({"probability_tolerance": -1.0}, "`probability_tolerance` to be at least 0. Received: -1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             ExportOptions(**wrong)

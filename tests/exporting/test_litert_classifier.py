@@ -85,6 +85,21 @@ def test_broken_images_are_named_or_skipped(digits_export: Path, tmp_path: Path)
     assert evaluate_litert(classifier, tmp_path, "all", "skip").labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(("task", "what"), [("segmentation", "a segmentation network"), ("detection", "a detector")])
+def test_exports_of_other_networks_are_refused_by_their_task(tmp_path: Path, task: str, what: str) -> None:
+    version = tmp_path / "street" / "1"
+    version.mkdir(parents=True)
+    (version / "float32.tflite").write_bytes(b"TFL3")
+    (version / "export.json").write_text(json.dumps({"task": task, "source": "runs/street"}))
+    for source in (tmp_path / "street", version, version / "float32.tflite"):
+        with pytest.raises(
+            ValueError, match=f"run or .* that {what} was exported from, runs/street. Received: .*street"
+        ):
+            find_litert(source)
+    (version / "export.json").write_text('["of another program"]')
+    assert find_litert(version / "float32.tflite") == version / "float32.tflite"
+
+
 def test_the_newest_version_and_its_float_file_come_first(tmp_path: Path) -> None:
     for version, names in {"2": ("int8", "float32"), "10": ("dynamic_range", "int8"), "x": ("float32",)}.items():
         (tmp_path / version).mkdir()

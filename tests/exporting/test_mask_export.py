@@ -13,8 +13,9 @@ from helpers.small_networks import FOUR_STAGES, drawn
 from PIL import Image
 
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.exporting.dense_formats import expected_files
 from resnet_keras.exporting.litert import operators
-from resnet_keras.exporting.mask_export import MASK_FORMATS, MaskArtifact, export_segmenter
+from resnet_keras.exporting.mask_export import AGREEMENT, MASK_FORMATS, MaskArtifact, export_segmenter
 from resnet_keras.segmentation import FCN, DeepLabV3, Segmenter, UNet
 
 PREPROCESSING = Preprocessing(
@@ -50,6 +51,7 @@ def test_every_format_has_the_masks_of_the_network(
     report = json.loads((folder / "export.json").read_text())
     assert [each["path"] for each in report["artifacts"]][:2] == ["saved_model", "float32.tflite"]
     assert report["class_names"] == list("abcde")
+    assert report["task"] == "segmentation"
 
 
 def test_litert_files_have_builtin_operators_only(exported: tuple[Segmenter, Path, list[MaskArtifact]]) -> None:
@@ -79,12 +81,25 @@ def test_a_saved_model_takes_images_and_files_of_any_size(
     assert batch.dtype == tf.uint8
     with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 89478485 pixels"):
         served["serving_default"](tf.zeros((1, 0, 5, 3), tf.uint8))
+    for number in (0, 257):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"Expected 1 to 256 images in a request. .*{number}"):
+            served["serve_bytes"](tf.constant(files[:1] * number, tf.string))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"Expected 1 to 256 images in a request. .*{number}"):
+            served["serving_default"](tf.zeros((number, 1, 1, 3), tf.uint8))
 
 
-def test_what_does_not_agree_is_not_published(tmp_path: Path) -> None:
+def test_files_of_a_request_are_bounded_together() -> None:
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * (9000).to_bytes(4, "big") + b"\x08\x02\0\0\0" + bytes(4)
+    assert expected_files(tf.constant([header] * 4)).shape == (4,)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)together at most 357913940 pixels.*405000000"):
+        expected_files(tf.constant([header] * 5))
+
+
+def test_what_does_not_agree_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = segmenter_of(FCN)
+    monkeypatch.setitem(AGREEMENT, "saved_model", 1.01)
     with pytest.raises(ValueError, match=r"saved_model to have at least 101\.00% .* Received: \d+\.\d+%"):
-        export_segmenter(segmenter, tmp_path / "street", IMAGES, formats=["saved_model"], agreement=1.01)
+        export_segmenter(segmenter, tmp_path / "street", IMAGES, formats=["saved_model"])
     assert not list(tmp_path.iterdir())
 
 
@@ -92,6 +107,9 @@ def test_arguments_that_cannot_be_are_refused(tmp_path: Path) -> None:
     segmenter = segmenter_of(FCN)
     with pytest.raises(ValueError, match=r"among saved_model, .*Received: int4"):
         export_segmenter(segmenter, tmp_path / "street", IMAGES, formats=["int4"])  # type: ignore[list-item]
+    for wrong in (98, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=f"Expected `agreement` from 0 to 1. Received: {wrong}"):
+            export_segmenter(segmenter, tmp_path / "street", IMAGES, agreement=wrong)
     with pytest.raises(ValueError, match="images to compare the artifacts on. Received: none"):
         export_segmenter(segmenter, tmp_path / "street", [])
 

@@ -28,6 +28,22 @@ def test_it_names_the_images_the_calibration_and_the_tolerances(report: dict[str
     assert "icense" not in card  # the run began with random weights
 
 
+def test_a_slow_artifact_of_fewer_images_has_its_own_numbers(report: dict[str, Any]) -> None:
+    slow = report["artifacts"][-1]
+    slow |= {"images": 120, "accuracy": 0.975, "classifier_accuracy": 0.9875}
+    card = model_card(report)
+    assert "on the number in the table of test images" in card and "accuracy on them is in the table, too." in card
+    head, _, *rows = (line for line in card.splitlines() if line.startswith("|") and "`saved_model` " not in line)
+    columns = [each.strip() for each in head.strip("|").split("|")]
+    assert columns[-4:] == ["images", "accuracy", "the classifier's", "memory, MB"]
+    first, last = ([each.strip() for each in rows[i].strip("|").split("|")] for i in (0, len(report["artifacts"]) - 1))
+    assert last[-4:-1] == ["120", "97.50%", "98.75%"]
+    assert first[-4:-1] == [
+        "359",
+        *(f"{report['artifacts'][0][key]:.2%}" for key in ("accuracy", "classifier_accuracy")),
+    ]
+
+
 def test_it_leaves_out_what_does_not_apply(report: dict[str, Any]) -> None:
     report["artifacts"] = report["artifacts"][:2]
     assert "calibrated" not in model_card(report)

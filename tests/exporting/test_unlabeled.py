@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from resnet_keras.data.preprocessing import Preprocessing
-from resnet_keras.exporting.unlabeled import folder_pixels, noise_pixels
+from resnet_keras.exporting.unlabeled import folder_pixels, noise_pixels, spread_images
 
 BGR = Preprocessing(image_size=(6, 5), channels=3, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), channel_order="bgr")
 
@@ -34,6 +34,24 @@ def test_fewer_images_are_spread_over_the_folder(photos: Path) -> None:
     first, second = folder_pixels(photos, BGR, (3, 0))
     assert [image[0, 0, 0] for image in first] == [0, 40, 80]
     assert second.shape == (0, 6, 5, 3)
+
+
+def test_artifacts_are_compared_on_some_files_and_on_all_other_images(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for images in (photos, str(photos), [photos / "first", photos / "second"]):
+        chosen, there = spread_images(images, 3)
+        assert ([path.stem for path in chosen], there) == (["0", "4", "8"], 9)
+    assert "compared on 3 of 9 images" in caplog.text
+    caplog.clear()
+    assert spread_images(photos, 9)[1] == len(spread_images(photos, 9)[0]) == 9
+    assert not caplog.text
+    for others in (np.zeros((20, 4, 4, 3)), [b"file"] * 20, iter([photos]), [], None):
+        assert spread_images(others, 3) == (others, None) if isinstance(others, list) else True
+        assert spread_images(others, 3)[0] is others and spread_images(others, 3)[1] is None
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        spread_images(photos / "nothing", 3)
 
 
 def test_one_image_verifies_and_calibrates(photos: Path) -> None:
