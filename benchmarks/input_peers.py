@@ -140,19 +140,19 @@ def main() -> None:
     if arguments.answer:
         answer(arguments.photos)
         return
-    photos, threads = str(arguments.photos), str(cores())
+    photos, count = str(arguments.photos), str(cores())
     mine = [sys.executable, __file__, "--photos", photos, "--answer"]
     loaders = str(Path(__file__).with_name("input_loaders.py"))
     commands = {"ours": mine, "ours_again": mine}
     if arguments.torch:
         for name in ("torchvision_pillow", "torchvision"):
-            commands[name] = [arguments.torch, loaders, name, photos, threads]
+            commands[name] = [arguments.torch, loaders, name, photos, count]
     if arguments.dali:
-        commands["dali"] = [arguments.dali, loaders, "dali", photos, threads]
+        commands["dali"] = [arguments.dali, loaders, "dali", photos, count]
     page = "\n\n".join(
         [
             "# Training input beside other libraries",
-            f"Written by `python benchmarks/input_peers.py` on {threads} CPU cores ({platform.machine()}): random crops "
+            f"Written by `python benchmarks/input_peers.py` on {count} CPU cores ({platform.machine()}): random crops "
             f"of photographs, 224x224 pixels, batches of {BATCH}; medians of {arguments.rounds} turns of "
             f"{arguments.batches} batches. Ratios are to the first row, of the same turn.",
             markdown_table(

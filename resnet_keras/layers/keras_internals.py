@@ -127,9 +127,17 @@ def has_weight_decay(optimizer: keras.optimizers.Optimizer, variable: Any) -> bo
     return optimizer._use_weight_decay(variable)
 
 
+def index_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """Returns the index of a variable among those that an optimizer was built with, which is that in lists of slots.
+
+    Needs `Optimizer._get_variable_index`: `update_step` gets a variable of the backend, which nothing public looks up.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 def momentum_of(optimizer: keras.optimizers.SGD, variable: Any) -> keras.Variable:
-    """Returns the momentum of a variable. Needs `Optimizer._get_variable_index`, the index in lists of slots."""
-    return optimizer.momentums[optimizer._get_variable_index(variable)]
+    """Returns the momentum of a variable."""
+    return optimizer.momentums[index_of(optimizer, variable)]
 
 
 def moments_of(optimizer: keras.optimizers.Lamb, variable: Any) -> tuple[keras.Variable, keras.Variable]:

@@ -20,7 +20,7 @@ from resnet_keras.surgery.quantization import quantize
 from resnet_keras.surgery.recalibration import restore_statistics
 from resnet_keras.training.data import TrainingData
 from resnet_keras.training.distillation import DistillationLoss, label_accuracy
-from resnet_keras.training.optimizers import LossScale, create_optimizer
+from resnet_keras.training.optimizers import LossScale, Muon, create_optimizer
 from resnet_keras.training.schedules import learning_rate_schedule
 from resnet_keras.weights.imported import ImportedWeights
 from resnet_keras.weights.keras_file import arrays_of_model
@@ -114,6 +114,8 @@ def compile_model(
         metrics=list(metrics),
         steps_per_execution=steps_per_execution,
     )
+    if isinstance(optimizer, Muon):
+        optimizer.use_layers(model)
     model.optimizer.build(model.trainable_variables)  # in the strategy's scope, and before a checkpoint loads
     if example is not None and not tf.distribute.has_strategy():
         # Keras would build the metrics in the first step; under a strategy it builds them before.

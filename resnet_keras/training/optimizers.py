@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
 import keras
 
-from resnet_keras.layers.keras_internals import ClipsOverReplicas, has_weight_decay, moments_of, momentum_of
+from resnet_keras.layers.keras_internals import ClipsOverReplicas, has_weight_decay, index_of, moments_of, momentum_of
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.recipes.settings import Optimization
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
 _MOST_CHANNELS_OF_IMAGES = 4
+_OF_SQUEEZE_AND_EXCITATION = re.compile(r"stage\d+_block\d+_(reduce|expand)")
 
 
 class MomentumSGD(ClipsOverReplicas, keras.optimizers.SGD):
@@ -55,10 +58,15 @@ class MomentumSGD(ClipsOverReplicas, keras.optimizers.SGD):
 class Muon(MomentumSGD):
     """Muon for convolutions: the momentum of a kernel is orthogonalized (kellerjordan.github.io/posts/muon).
 
-    A kernel is a matrix with a column for each output channel, a row for each position and input channel. Its update is
-    the momentum with singular values of about 1, by five Newton-Schulz iterations. As in cifar10-airbench, a kernel
-    keeps its length: batch normalization makes the network independent of it, and the learning rate becomes relative to
-    the kernel. Convolutions of images, dense layers, biases, and batch normalization take the step of `MomentumSGD`.
+    A kernel is a matrix with a column for each output channel, a row for each position and input channel; in groups, a
+    matrix for each group. Its update is the momentum with singular values of about 1, by five Newton-Schulz iterations.
+    As in cifar10-airbench, a kernel keeps its length: batch normalization makes most networks independent of it, and
+    the learning rate becomes relative to the kernel. Convolutions of images, those of squeeze-and-excitation, which no
+    normalization follows, dense layers, biases, and batch normalization take the step of `MomentumSGD`.
+
+    Which kernel is which is known of the network of `use_layers`, as in training by a recipe. Without it, shapes
+    decide: each kernel (h, w, more than 4, channels) is orthogonalized, as one matrix. That includes kernels in groups
+    and those of squeeze-and-excitation, and of groups, it leaves out those with up to 4 input channels each.
 
     `keras.optimizers.Muon` does not orthogonalize kernels of convolutions.
 
@@ -72,10 +80,21 @@ class Muon(MomentumSGD):
     def __init__(self, *, kernel_rate: float = 0.3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.kernel_rate = kernel_rate
+        self._groups: tuple[int, ...] | None = None
+
+    def use_layers(self, model: keras.Model) -> None:
+        """Lets the layers of a network decide which kernels are orthogonalized, and in how many groups.
+
+        Args:
+            model: Network whose trainable variables the optimizer is built with.
+        """
+        groups = {id(layer.kernel): _groups_of(layer) for layer in flat_layers(model) if _is_convolution(layer)}
+        self._groups = tuple(groups.get(id(variable), 0) for variable in model.trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable."""
-        if not _is_hidden_kernel(variable):
+        groups = int(_is_hidden_kernel(variable)) if self._groups is None else self._groups[index_of(self, variable)]
+        if not groups:
             super().update_step(gradient, variable, learning_rate)
             return
         dtype = variable.dtype
@@ -86,12 +105,11 @@ class Muon(MomentumSGD):
             self.assign(momentum, direction)
             if self.nesterov:
                 direction = gradient + self.momentum * direction
-        matrix = keras.ops.reshape(direction, (-1, variable.shape[-1]))
-        update = keras.ops.reshape(orthogonalized(matrix), variable.shape)
+        update, rank = _orthogonalized_kernel(direction, groups)
         kernel = keras.ops.convert_to_tensor(variable)
         length = _length(kernel)
         rate = keras.ops.cast(self.kernel_rate, dtype) * keras.ops.cast(learning_rate, dtype)
-        moved = kernel - rate * length / keras.ops.sqrt(keras.ops.cast(min(matrix.shape), dtype)) * update
+        moved = kernel - rate * length / keras.ops.sqrt(keras.ops.cast(rank, dtype)) * update
         self.assign(variable, moved * (length / keras.ops.maximum(_length(moved), keras.config.epsilon())))
 
     def get_config(self) -> dict[str, Any]:
@@ -100,33 +118,58 @@ class Muon(MomentumSGD):
 
 
 def orthogonalized(matrix: Any, iterations: int = 5) -> Any:
-    """Returns a matrix with the same singular vectors and singular values of about 1, between 0.7 and 1.2.
+    """Returns matrices with the same singular vectors and singular values of about 1, between 0.7 and 1.2.
 
     The iteration is a polynomial of degree 5 in the matrix whose slope at 0 is steep, so that small singular values
     grow fast; its coefficients are those of kellerjordan.github.io/posts/muon. Singular values below a thousandth of
     the length stay smaller.
 
     Args:
-        matrix: A matrix (M, N).
+        matrix: A matrix (M, N), or several (G, M, N).
         iterations: Number of iterations, at least 1.
     """
-    rows, columns = matrix.shape
-    x = keras.ops.transpose(matrix) if rows > columns else matrix
-    x = x / keras.ops.maximum(_length(x), keras.config.epsilon())
+    *several, rows, columns = matrix.shape
+    x = _transposed(matrix) if rows > columns else matrix
+    x = x / keras.ops.maximum(_length(x, (-2, -1) if several else None), keras.config.epsilon())
     for _ in range(iterations):
-        square = keras.ops.matmul(x, keras.ops.transpose(x))
+        square = keras.ops.matmul(x, _transposed(x))
         polynomial = -4.7750 * square + 2.0315 * keras.ops.matmul(square, square)
         x = 3.4445 * x + keras.ops.matmul(polynomial, x)
-    return keras.ops.transpose(x) if rows > columns else x
+    return _transposed(x) if rows > columns else x
+
+
+def _transposed(x: Any) -> Any:
+    return keras.ops.transpose(x) if len(x.shape) == 2 else keras.ops.swapaxes(x, -1, -2)
+
+
+def _orthogonalized_kernel(kernel: Any, groups: int) -> tuple[Any, int]:
+    """Returns a kernel (h, w, C / groups, channels) whose matrix of each group is orthogonalized, and their rank."""
+    channels = kernel.shape[-1]
+    if groups == 1:
+        matrix = keras.ops.reshape(kernel, (-1, channels))
+        return keras.ops.reshape(orthogonalized(matrix), kernel.shape), min(matrix.shape)
+    matrices = keras.ops.transpose(keras.ops.reshape(kernel, (-1, groups, channels // groups)), (1, 0, 2))
+    found = keras.ops.transpose(orthogonalized(matrices), (1, 0, 2))
+    return keras.ops.reshape(found, kernel.shape), groups * min(matrices.shape[1:])
 
 
 def _is_hidden_kernel(variable: Any) -> bool:
-    """Returns whether a variable is the kernel of a convolution of features; images have up to four channels."""
+    """Returns whether a variable may be the kernel of a convolution of features; images have up to four channels."""
     return len(variable.shape) == 4 and variable.shape[2] > _MOST_CHANNELS_OF_IMAGES
 
 
-def _length(tensor: Any) -> Any:
-    return keras.ops.sqrt(keras.ops.sum(keras.ops.square(tensor)))
+def _is_convolution(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Conv2D) and layer.built
+
+
+def _groups_of(layer: keras.layers.Conv2D) -> int:
+    """Returns the groups in which the kernel of a convolution is orthogonalized; 0 if it is not."""
+    inputs = layer.kernel.shape[2] * layer.groups
+    return 0 if inputs <= _MOST_CHANNELS_OF_IMAGES or _OF_SQUEEZE_AND_EXCITATION.fullmatch(layer.name) else layer.groups
+
+
+def _length(tensor: Any, axes: tuple[int, ...] | None = None) -> Any:
+    return keras.ops.sqrt(keras.ops.sum(keras.ops.square(tensor), axis=axes, keepdims=axes is not None))
 
 
 class Lamb(ClipsOverReplicas, keras.optimizers.Lamb):

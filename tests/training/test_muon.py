@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from resnet_keras.layers.traversal import flat_layers
+from resnet_keras.networks.architecture import Architecture
+from resnet_keras.networks.builder import build
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.training.optimizers import MomentumSGD, Muon, create_optimizer, orthogonalized
 
@@ -73,6 +76,57 @@ def test_a_kernel_of_zeros_stays_finite() -> None:
     variable = keras.Variable(np.zeros((1, 1, 8, 4)), dtype="float32", name="kernel")
     Muon(learning_rate=0.1).apply([tf.ones((1, 1, 8, 4))], [variable])
     assert np.isfinite(variable.numpy()).all()
+
+
+GROUPED = Architecture(
+    stem="cifar", block="bottleneck", repeats=(1,), widths=(8,), groups=4, shortcut="B", se_reduction=4
+)
+PLAIN = Architecture(stem="cifar", block="bottleneck", repeats=(1,), widths=(8,), shortcut="B")
+
+
+def moved_network(row: Architecture, *, told: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], keras.Model]:
+    """Returns the kernels of convolutions before and after a step, by their layers, and the network."""
+    keras.utils.set_random_seed(0)
+    model = build(row, input_shape=(8, 8, 3), classes=4)
+    optimizer = Muon(learning_rate=0.1, **OPTIONS)
+    if told:
+        optimizer.use_layers(model)
+    optimizer.build(model.trainable_variables)
+    rng = np.random.default_rng(1)
+    gradients = [tf.constant(rng.normal(size=each.shape).astype("float32")) for each in model.trainable_variables]
+
+    def kernels() -> dict[str, np.ndarray]:
+        layers = [layer for layer in flat_layers(model) if isinstance(layer, keras.layers.Conv2D)]
+        return {layer.name: layer.kernel.numpy() for layer in layers}
+
+    before = kernels()
+    optimizer.apply(gradients)
+    return before, kernels(), model
+
+
+def test_layers_tell_groups_images_and_squeeze_and_excitation() -> None:
+    before, after, model = moved_network(GROUPED, told=True)
+    lengths = {name: (np.linalg.norm(before[name]), np.linalg.norm(after[name])) for name in before}
+    kept = {name for name, (one, other) in lengths.items() if one == pytest.approx(other, rel=1e-6)}
+    grouped = model.get_layer("stage1_block1_conv2")
+    assert (grouped.groups, grouped.kernel.shape) == (4, (3, 3, 2, 8))  # by its shape, of images
+    assert kept == {f"stage1_block1_{name}" for name in ("conv1", "conv2", "conv3", "projection")}
+    assert set(before) - kept == {"stem_conv", "stage1_block1_reduce", "stage1_block1_expand"}
+    # Each group is a matrix of 18 rows and 2 columns, orthogonalized by itself.
+    index = [id(each) for each in model.trainable_variables].index(id(grouped.kernel))
+    rng = np.random.default_rng(1)
+    gradient = [rng.normal(size=each.shape).astype("float32") for each in model.trainable_variables][index]
+    kernel, length = before[grouped.name], lengths[grouped.name][0]
+    parts = [orthogonalized(tf.constant(1.8 * each.reshape(-1, 2))) for each in np.split(gradient, 4, axis=-1)]
+    update = np.concatenate([np.reshape(part, (3, 3, 2, 2)) for part in parts], axis=-1)
+    moved = kernel - 0.1 * 0.3 * length / np.sqrt(8) * update
+    np.testing.assert_allclose(after[grouped.name], moved * length / np.linalg.norm(moved), rtol=1e-4, atol=1e-6)
+
+
+def test_without_groups_layers_tell_what_shapes_do() -> None:
+    (_, told, _), (_, untold, _) = (moved_network(PLAIN, told=told) for told in (True, False))
+    for name in told:
+        np.testing.assert_array_equal(told[name], untold[name])
 
 
 def test_a_recipe_names_it_and_its_configuration_gives_the_same() -> None:
