@@ -128,8 +128,7 @@ def write_mask(to: str | Path, image: np.ndarray, mask: np.ndarray, classes: int
         mask: Labels uint8 (H, W).
         classes: Number of classes.
     """
-    indexed = Image.fromarray(mask.astype(np.uint8)).convert("P")
-    indexed.putdata(mask.ravel().tolist())
+    indexed = Image.fromarray(mask.astype(np.uint8))  # with a palette, its gray levels become indices
     indexed.putpalette(class_colors(256).ravel().tolist())
     overlay = Image.fromarray(draw_mask(image, mask, classes))
     Path(to).parent.mkdir(parents=True, exist_ok=True)
