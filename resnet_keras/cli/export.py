@@ -50,7 +50,7 @@ def export(
         version: Number of the version; the next free one if None.
         dataset: Data set of calibration and verification; the run's own if None.
         data_dir: Folder of the data set; the run's own if None.
-        images: Folder of images without labels, instead of a data set; or noise.
+        images: Folder of images without labels, instead of a data set; or the word noise, for made-up images.
         options: Formats, types, and tolerances of the verification.
         skip_broken: Skip and count broken images, labels outside the classes and empty classes.
     """

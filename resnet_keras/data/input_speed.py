@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -106,8 +107,8 @@ def measure(
     Raises:
         ValueError: `seconds` or `turns` is too small, or the split does not fill a batch.
     """
-    if not seconds > 0:
-        raise ValueError(f"Expected `seconds` above 0. Received: {seconds}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"Expected `seconds` above 0, a finite number. Received: {seconds}")
     check_counts(turns=turns)
     to_measure = pipelines(split, preprocessing, augmentation, batch_size=batch_size, one_hot=one_hot)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in to_measure}

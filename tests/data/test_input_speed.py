@@ -204,8 +204,9 @@ def test_every_stage_is_measured_in_every_turn(splits: dict[str, Split], kind: s
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"seconds": 0}, "`seconds` above 0. Received: 0"),
-        ({"seconds": float("nan")}, "`seconds` above 0. Received: nan"),
+        ({"seconds": 0}, "`seconds` above 0, a finite number. Received: 0"),
+        ({"seconds": float("nan")}, "`seconds` above 0, a finite number. Received: nan"),
+        ({"seconds": float("inf")}, "`seconds` above 0, a finite number. Received: inf"),
         ({"turns": 0}, "`turns` of at least 1. Received: 0"),
     ],
 )
@@ -263,7 +264,7 @@ def test_digits_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
         (["input", "digits", "--no-such-flag"], "no-such-flag"),
         (["output", "digits"], "output"),
         (["input", "digitz"], "digits"),
-        (["input", "digits", "--seconds", "-1"], "Expected --seconds above 0. Received: -1.0"),
+        (["input", "digits", "--seconds", "-1"], "Expected --seconds above 0, a finite number. Received: -1.0"),
         (["input", "digits", "--batch-size", "2000"], "at most 1438, all training images. Received: 2000"),
         (["input", "digits", "--dataset", "folder"], "Expected a folder of images"),
     ],
