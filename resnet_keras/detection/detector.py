@@ -26,9 +26,7 @@ from resnet_keras.detection.refinements import Refinements
 from resnet_keras.detection.region_layers import Detections
 from resnet_keras.detection.results import DetectionResult, measure_detections
 from resnet_keras.weights.keras_archive import save_archive
-
-MEMBER = "detector.json"
-"""The member of a `.keras` file that Keras does not write: preprocessing and class names."""
+from resnet_keras.weights.sources import DETECTOR_MEMBER
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,7 +94,7 @@ class Detector:
             fit = (int(shorter), int(longer)) if metadata["fit"] else None
             return cls(model, Preprocessing(**metadata["preprocessing"]), tuple(metadata["class_names"]), fit)
 
-        return open_model_file(path, MEMBER, "a detector", made)
+        return open_model_file(path, DETECTOR_MEMBER, "a detector", made)
 
     def save(self, path: str | Path) -> None:
         """Writes a `.keras` file; an existing one is replaced once the new one is complete."""
@@ -105,7 +103,7 @@ class Detector:
             "class_names": self.class_names,
             "fit": list(self.fit) if self.fit else None,
         }
-        save_archive(self.model, path, MEMBER, metadata)
+        save_archive(self.model, path, DETECTOR_MEMBER, metadata)
 
     def predict(self, images: Any, *, refinements: Refinements | None = None) -> list[FoundBoxes]:
         """Returns the objects in each image, in the image's own pixels, the best first.
@@ -183,4 +181,4 @@ class Detector:
 
 def is_detector(path: str | Path) -> bool:
     """Returns whether a file is one that `Detector.save` wrote, or a folder that of a finished run with one."""
-    return has_member(path, MEMBER)
+    return has_member(path, DETECTOR_MEMBER)

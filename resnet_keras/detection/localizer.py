@@ -26,9 +26,7 @@ from resnet_keras.detection.localization_input import canvas_box
 from resnet_keras.detection.localization_measures import LocalizationResult, measure_localization
 from resnet_keras.detection.localization_network import CANVAS_WEIGHTS
 from resnet_keras.weights.keras_archive import save_archive
-
-LOCALIZER_MEMBER = "localizer.json"
-"""The member of a `.keras` file that Keras does not write: preprocessing and class names."""
+from resnet_keras.weights.sources import LOCALIZER_MEMBER
 
 
 @dataclass(frozen=True, eq=False, repr=False)

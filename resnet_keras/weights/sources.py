@@ -40,6 +40,7 @@ from resnet_keras.weights.torch_checkpoint import TorchCheckpoint, open_torch
 from resnet_keras.weights.weights_file import check_hash, read_facts
 
 CLASSIFIER_MEMBER, SEGMENTER_MEMBER = "classifier.json", "segmenter.json"
+LOCALIZER_MEMBER, DETECTOR_MEMBER = "localizer.json", "detector.json"
 """Members of our `.keras` files that Keras does not write: preprocessing and class names."""
 
 _SAFETENSORS = safetensors_file.SUFFIX
@@ -50,6 +51,7 @@ _FOLDER_FILES = (
     *("model.weights.h5", "task.weights.h5"),
 )
 _CIFAR_SIZE = (32, 32)
+_IMAGENET_SIZE = (224, 224)
 _WITHOUT_PIXEL_LAYERS = ("resnet_keras", "keras.applications")  # others have their usual ones in the network
 _KERAS_CV_SETTINGS = ("stackwise_strides", "stackwise_dilations", "num_classes", "pooling")
 
@@ -153,7 +155,9 @@ def _from_archive(path: Path) -> ImportedWeights:
     """Opens a `.keras` file; only its arrays and JSON are read."""
     arrays = keras_file.read_keras(path)
     config = keras_file.read_member(path, "config.json") or {}
-    metadata = keras_file.read_member(path, CLASSIFIER_MEMBER) or keras_file.read_member(path, SEGMENTER_MEMBER)
+    members = (CLASSIFIER_MEMBER, SEGMENTER_MEMBER, LOCALIZER_MEMBER, DETECTOR_MEMBER)
+    found = ((name, keras_file.read_member(path, name)) for name in members)
+    member, metadata = next(((name, content) for name, content in found if content is not None), (None, None))
     preprocessing, names = None, None
     try:
         _check_keras_cv_config(config, str(path))
@@ -164,12 +168,14 @@ def _from_archive(path: Path) -> ImportedWeights:
                 Preprocessing(**metadata["preprocessing"]),
                 class_names.check_class_names(metadata["class_names"]),
             )
+            if member == DETECTOR_MEMBER:  # whose images are larger than those that its backbone is for
+                preprocessing = preprocessing.at(_IMAGENET_SIZE)
     except MALFORMED as error:
         raise ValueError(f"Expected a .keras file with valid settings. Received: {path}: {error}") from error
-    found = import_arrays(arrays, str(path), conventions=conventions)
-    if found.layout in _WITHOUT_PIXEL_LAYERS:
+    weights = import_arrays(arrays, str(path), conventions=conventions)
+    if weights.layout in _WITHOUT_PIXEL_LAYERS:
         check_pixels(config, str(path))
-    return _completed(_with_activation(found, activation), preprocessing=preprocessing, names=names)
+    return _completed(_with_activation(weights, activation), preprocessing=preprocessing, names=names)
 
 
 def _with_activation(found: ImportedWeights, activation: Any) -> ImportedWeights:

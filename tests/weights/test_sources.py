@@ -22,8 +22,9 @@ from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.conventions import Conventions
+from resnet_keras.weights.keras_archive import save_archive
 from resnet_keras.weights.keras_file import arrays_of_model
-from resnet_keras.weights.sources import CLASSIFIER_MEMBER, open_weights
+from resnet_keras.weights.sources import CLASSIFIER_MEMBER, DETECTOR_MEMBER, LOCALIZER_MEMBER, open_weights
 
 BOTTLENECK = Architecture(stem="imagenet", block="bottleneck", repeats=(1, 1), widths=(4, 6))
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -385,3 +386,15 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
         match=r"Expected a finished run.s folder, or a hub.s with one of model\.keras, .*, without any of them",
     ):
         open_weights(tmp_path)
+
+
+@pytest.mark.parametrize(("member", "size"), [(LOCALIZER_MEMBER, (320, 448)), (DETECTOR_MEMBER, (224, 224))])
+def test_of_a_network_of_boxes_the_normalization_comes_with_the_weights(
+    tmp_path: Path, member: str, size: tuple[int, int]
+) -> None:
+    trained = Preprocessing(
+        image_size=(320, 448), channels=3, mean=(103.0, 116.0, 123.0), std=(1.0, 1.0, 1.0), channel_order="bgr"
+    )
+    metadata = {"preprocessing": trained.to_json(), "class_names": ("cat", "dog"), "fit": None}
+    save_archive(network(0, include_top=False), tmp_path / "model.keras", member, metadata)
+    assert open_weights(tmp_path / "model.keras").preprocessing == trained.at(size)
