@@ -154,7 +154,14 @@ def test_several_classifiers_are_evaluated_together_by_a_protocol_with_details(
     protocol = ["--crops", "full", "--scales", "8", "10", "--flip", "--average", "logits"]
     assert evaluate.main([*sources, *protocol, "--details", str(tmp_path / "details"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["images"] == 359
+    views = resnet_keras.evaluation.Views(crops="full", scales=(8, 10), flip=True, average="logits")
+    classifiers = [Classifier.from_pretrained(source) for source in sources]
+    test = resnet_keras.open_split("digits", "test")
+    expected = resnet_keras.evaluation.predict_split(classifiers, test, views=views).evaluation
+    assert (found["images"], found["top1_error"]) == (359, expected.top1_error)
+    assert found["loss"] == pytest.approx(expected.loss, rel=1e-5)
+    plain = resnet_keras.evaluation.predict_split(classifiers, test).evaluation
+    assert found["loss"] != pytest.approx(plain.loss, rel=1e-3)
     assert found == json.loads((tmp_path / "details" / "evaluation.json").read_text())
     assert {path.name for path in (tmp_path / "details").iterdir()} == {
         "evaluation.json", "classes.csv", "confusion.csv", "confusion.png"

@@ -107,6 +107,12 @@ def test_a_backbone_gives_its_weights_and_conventions_to_both_of_its_parts(
     assert {found[name].epsilon for name in ("stem_conv_bn", "stage4_block2_conv3_bn")} == {0.1}
 
 
+def test_a_pyramid_doubles_its_maps_by_nearest_neighbors(detector: keras.Model) -> None:
+    # torchvision's F.interpolate(mode="nearest"), whose weights expect it.
+    doubled = [layer for layer in detector.layers if isinstance(layer, keras.layers.UpSampling2D)]
+    assert [(layer.interpolation, layer.size) for layer in doubled] == [("nearest", (2, 2))] * 3
+
+
 def test_batch_normalization_is_fixed_where_the_row_says_so(detector: keras.Model) -> None:
     norms = [layer for layer in flat(detector).values() if isinstance(layer, keras.layers.BatchNormalization)]
     assert norms

@@ -388,6 +388,10 @@ def test_every_kind_of_network_converts_with_builtin_operators_alone(kind: str, 
         np.testing.assert_allclose(found, expected[:batch], atol=1e-4)
     (found,) = int8(images).values()
     np.testing.assert_allclose(found, expected, atol=0.2)
+    # What differs from image to image is the same: a file that gives all of them the same answer is within 0.2.
+    differences = [(each - each.mean(0)).ravel() for each in (found, expected)]
+    if np.abs(differences[1]).max() > 0.02:  # the probabilities of int8 are multiples of 1/256
+        assert np.corrcoef(differences)[0, 1] > 0.5
     counts = operators(tmp_path / "int8.tflite")
     assert not any(operator.startswith("custom:") for operator in counts)
     assert counts["QUANTIZE"] >= 1

@@ -14,6 +14,7 @@ from PIL import Image
 
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.exporting.dense_formats import expected_files
+from resnet_keras.exporting.detector_export import AP_LOSS, DETECTION_AGREEMENT
 from resnet_keras.exporting.litert import operators
 from resnet_keras.exporting.mask_export import AGREEMENT, MASK_FORMATS, MaskArtifact, export_segmenter
 from resnet_keras.segmentation import FCN, DeepLabV3, Segmenter, UNet
@@ -121,3 +122,10 @@ def test_other_networks_agree_in_every_format(builder: Callable[..., keras.Model
     assert [each.format for each in artifacts] == list(MASK_FORMATS)
     assert artifacts[0].agreement > 0.999
     assert artifacts[1].agreement > 0.999
+
+
+def test_formats_have_the_tolerances_of_the_docs() -> None:
+    assert AGREEMENT == {"saved_model": 0.999, "float32": 0.999, "float16": 0.995, "dynamic_range": 0.95, "int8": 0.95}
+    found = {"saved_model": 0.99, "float32": 0.99, "float16": 0.95, "dynamic_range": 0.8, "int8": 0.8}
+    assert found == DETECTION_AGREEMENT
+    assert AP_LOSS == 0.01

@@ -541,3 +541,44 @@ def test_a_network_with_a_head_is_named_with_it() -> None:
     assert (recipe.task, RECIPES["digits"].task) == ("segmentation", "classification")
     assert recipe.network.title == "deeplabv3 over resnet50 at output stride 8"
     assert recipe.replace(model="resnet18", head="unet").network.title == "unet over resnet18"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # torchvision's references/segmentation: --batch-size, --epochs, --lr, --wd, crops of 480, scales of 0.5 to 2.
+        # The second loss weighs 0.4 as in arXiv:1612.01105, section 3.3.
+        (
+            "segmentation",
+            {
+                "batch_size": 16, "epochs": 30, "peak_lr": 0.01, "lr_batch_size": 16, "lr_schedule": "poly",
+                "lr_power": 0.9, "crop_size": (480, 480), "random_scale": (0.5, 2.0), "auxiliary_loss": 0.4,
+                "momentum": 0.9, "l2": 1e-4,
+            },
+        ),
+        # arXiv:1512.03385, appendix A, and py-faster-rcnn's config: TRAIN.SCALES 600, MAX_SIZE 1000, IMS_PER_BATCH 2,
+        # BATCH_SIZE 128 regions of two images, BG_THRESH_LO 0.1; base_lr 0.001, weight_decay 0.0005.
+        (
+            "voc_frcnn_c4",
+            {
+                "fit": (600, 1000), "batch_size": 2, "sampled_regions": 64, "background_overlap": 0.1,
+                "peak_lr": 0.001, "l2": 5e-4, "lr_drops": (80_000 / 110_000,), "lr_factor": 0.1, "freeze": "stem",
+                "freeze_batch_norms": True, "flip": True,
+            },
+        ),
+        # torchvision's references/detection: --lr 0.02 for 8 GPUs of 2 images, --epochs 26, --lr-steps 16 22,
+        # --weight-decay 1e-4; sides of 800 and at most 1333.
+        (
+            "coco_frcnn_fpn",
+            {
+                "fit": (800, 1333), "batch_size": 16, "lr_batch_size": 16, "peak_lr": 0.02, "epochs": 26,
+                "lr_drops": (16 / 26, 22 / 26), "l2": 1e-4, "freeze_batch_norms": True, "flip": True,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_recipes_of_dense_prediction_are_those_of_their_sources(name: str, expected: dict[str, Any]) -> None:
+    flat = RECIPES[name].flat()
+    for field, value in expected.items():
+        found = flat[field]
+        assert found == (pytest.approx(value) if isinstance(value, float) else value), field

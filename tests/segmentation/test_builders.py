@@ -110,6 +110,9 @@ def test_a_backbone_gives_its_weights_to_the_encoder(tmp_path: Path) -> None:
     backbone = drawn(build(FOUR_STAGES, include_top=False))
     backbone.save(tmp_path / "backbone.keras")
     model = UNet(FOUR_STAGES, 3, backbone_weights=tmp_path / "backbone.keras")
+    # As segmentation_models_pytorch does, whose weights expect it.
+    doubled = [layer for layer in model.layers if isinstance(layer, keras.layers.UpSampling2D)]
+    assert [(layer.interpolation, layer.size) for layer in doubled] == [("nearest", (2, 2))] * 5
     names = {layer.name for layer in backbone.layers if layer.weights}
     for name in names:
         for one, other in zip(model.get_layer(name).get_weights(), backbone.get_layer(name).get_weights(), strict=True):

@@ -41,7 +41,8 @@ def test_image_and_mask_have_one_window(split: MaskSplit) -> None:
         total += inside.sum()
         padded += (~inside).sum()
     assert agreeing / total > 0.85  # all but pixels between two squares, which are interpolated
-    assert 0.05 < padded / (total + padded) < 0.5
+    # About 0.12 for scales of 0.5 to 2; of scales below 1 alone it would be 0.38.
+    assert 0.08 < padded / (total + padded) < 0.16
 
 
 def test_without_scale_and_mirroring_images_are_as_they_are(split: MaskSplit) -> None:
