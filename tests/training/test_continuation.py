@@ -150,9 +150,6 @@ OTHER_TASKS = {
 }
 
 
-SLOW = ("unet", "localization", "fpn", "c4")
-
-
 def data_of(recipe: Recipe, mask_data: Path, folder: Path) -> Path:
     """Returns a folder of masks, or writes one of boxes."""
     if recipe.task == "segmentation":
@@ -160,9 +157,8 @@ def data_of(recipe: Recipe, mask_data: Path, folder: Path) -> Path:
     return write_squares(folder) if recipe.task == "localization" else write_shapes(folder)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in OTHER_TASKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHER_TASKS)
 def test_a_saved_network_of_every_task_goes_on_as_the_network_that_was_trained(
     name: str, mask_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,6 +22,7 @@ from resnet_keras.networks.conventions import Conventions
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.segmentation import FCN, DeepLabV3, UNet
 from resnet_keras.segmentation.objective import joined
+from resnet_keras.surgery.cloning import clone
 from resnet_keras.training import classification, detection, inputs, localization, mask_training
 from resnet_keras.training.continuation import Continuation
 from resnet_keras.training.model import build_network
@@ -29,12 +30,13 @@ from resnet_keras.training.state import TrainingState
 from resnet_keras.weights.imported import ImportedWeights, import_arrays
 from resnet_keras.weights.keras_file import arrays_of_model
 
-CONVENTIONS = Conventions(bottleneck_stride="3x3", padding="same_tf", epsilon=0.1)
-FOREIGN = FOUR_STAGES.replace(bottleneck_stride="3x3", padding="same_tf")
+CONVENTIONS = Conventions(bottleneck_stride="1x1", padding="same_tf", epsilon=0.1)  # the stride as a file may have it
+LITTLE = FOUR_STAGES.replace(repeats=(1, 1, 1, 1))
+FOREIGN = LITTLE.replace(bottleneck_stride="3x3", padding="same_tf")
 NAMES = ("red", "green", "blue")
 SIZE = (64, 64)
 
-COMMON = {"weights": "x", "freeze": None, "freeze_batch_norms": False}
+COMMON = {"weights": "x", "bottleneck_stride": "3x3", "freeze": None, "freeze_batch_norms": False}
 BOXES = {"canvas": SIZE, "pyramid_channels": 8, "box_units": 8, "train_proposals": 20, "test_proposals": 10}
 RECIPES_OF = {
     "classification": RECIPES["finetune"].replace(**COMMON, train_sizes=(32, 64)),
@@ -49,7 +51,7 @@ RECIPES_OF = {
 @pytest.fixture(scope="module", autouse=True)
 def little() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "little", FOUR_STAGES)
+        patch.setitem(ARCHITECTURES, "little", LITTLE)
         yield
 
 
@@ -59,7 +61,7 @@ def backbone() -> ImportedWeights:
     return weights_of(drawn(build(FOREIGN, include_top=False)))
 
 
-SLOW_C4, SLOW_UNET = (pytest.param(name, marks=pytest.mark.slow) for name in ("c4", "unet"))
+SLOW_C4 = pytest.param("c4", marks=pytest.mark.slow)
 
 
 def weights_of(model: keras.Model) -> ImportedWeights:
@@ -69,8 +71,11 @@ def weights_of(model: keras.Model) -> ImportedWeights:
 def run_of(name: str, weights: ImportedWeights, **changes: Any) -> Any:
     preprocessing = Preprocessing(image_size=SIZE, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
     recipe = RECIPES_OF[name].replace(model="little", **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "open_weights", lambda *args, **options: weights)
+        found = inputs.initial_weights(recipe)
     return SimpleNamespace(
-        recipe=recipe, preprocessing=preprocessing, weights=weights, data=SimpleNamespace(class_names=NAMES)
+        recipe=recipe, preprocessing=preprocessing, weights=found, data=SimpleNamespace(class_names=NAMES)
     )
 
 
@@ -91,6 +96,12 @@ def outputs(model: keras.Model, x: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(each) for each in keras.tree.flatten(found)]
 
 
+def strides(model: keras.Model) -> list[tuple[int, int]]:
+    """Returns the strides of the first two convolutions of conv3_x."""
+    layers = {layer.name: layer for layer in flat_layers(model)}
+    return [layers[f"stage2_block1_conv{number}"].strides for number in (1, 2)]
+
+
 def norms(model: keras.Model) -> dict[str, float]:
     kind = keras.layers.BatchNormalization
     return {layer.name: layer.epsilon for layer in flat_layers(model) if isinstance(layer, kind)}
@@ -102,13 +113,16 @@ def test_a_finished_network_computes_what_the_trained_one_does_and_so_does_one_t
     name: str, backbone: ImportedWeights
 ) -> None:
     run = run_of(name, backbone)
-    network = drawn(build_of(name, run))
+    network = build_of(name, run)
+    assert strides(network) == [(1, 1), (2, 2)]  # as the recipe states
+    np.testing.assert_array_equal(arrays_of_model(network)["stem_conv/kernel"], backbone.tensors["stem_conv/kernel"])
+    drawn(network)
     task: Any = {"classification": classification, "localization": localization}.get(name, detection)
     trained = training_network(network, SIZE, most_boxes=2) if task is detection else network
     finished = task.finished(run, trained)
     assert finished.model.get_layer("stage1_block1_conv1_bn").epsilon == 0.1
-    assert norms(finished.model) == norms(network)
-    x = images(2, *SIZE, 3)
+    assert (norms(finished.model), strides(finished.model)) == (norms(network), strides(network))
+    x = images(1, *SIZE, 3)
     expected = outputs(network, x)
     drawn(network, seed=9)
     TrainingState(trained, None, None, None)._continue(Continuation("a run", finished, [], 1))
@@ -119,52 +133,40 @@ def test_a_finished_network_computes_what_the_trained_one_does_and_so_does_one_t
         assert finished.model.input_shape == (None, *SIZE, 3)
 
 
-def test_a_new_auxiliary_head_leaves_a_whole_segmentation_network_as_it_is() -> None:
-    whole = FCN(FOREIGN, len(NAMES), input_shape=(*SIZE, 3))
-    weights = weights_of(drawn(whole))
+def test_a_whole_segmentation_network_starts_and_goes_on_with_a_new_auxiliary_head(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "resnet_keras")
+    whole = drawn(FCN(FOREIGN, len(NAMES), input_shape=(*SIZE, 3)))
     for layer in flat_layers(whole):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.epsilon = 0.1
-    run = run_of("fcn", weights)
-    begun = build_of("fcn", run)
-    x = images(2, *SIZE, 3)
-    finished = mask_training.finished(run, joined(begun)).model
-    np.testing.assert_allclose(outputs(finished, x)[0], outputs(whole, x)[0], rtol=1e-5, atol=1e-5)
+    run = run_of("fcn", weights_of(whole))
+    begun = joined(build_of("fcn", run))
+    assert strides(begun) == [(1, 1), (2, 2)]
     assert norms(begun)["auxiliary_conv_bn"] == 1e-5
-
-
-@pytest.mark.filterwarnings("ignore:The classifier of")
-@pytest.mark.parametrize(
-    "name", ["classification", "localization", "fpn", pytest.param("unet", marks=pytest.mark.slow)]
-)
-def test_a_stated_stride_is_that_of_the_network_and_its_weights(
-    name: str, backbone: ImportedWeights, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inputs, "open_weights", lambda *args, **options: backbone)
-    for stated, strides in ((None, (1, 2)), ("1x1", (2, 1))):
-        recipe = RECIPES_OF[name].replace(bottleneck_stride=stated)
-        found = inputs.initial_weights(recipe)
-        assert found is not None
-        layers = {
-            layer.name: layer for layer in flat_layers(build_of(name, run_of(name, found, bottleneck_stride=stated)))
-        }
-        assert tuple(layers[f"stage2_block1_conv{k}"].strides[0] for k in (1, 2)) == strides
-        np.testing.assert_array_equal(layers["stem_conv"].kernel, backbone.tensors["stem_conv/kernel"])
+    x = images(1, *SIZE, 3)
+    expected, finished = outputs(whole, x)[0], mask_training.finished(run, begun).model
+    np.testing.assert_allclose(outputs(finished, x)[0], expected, rtol=1e-5, atol=1e-5)
+    trained: Any = SimpleNamespace(model=clone(finished))
+    TrainingState(drawn(begun), None, None, None)._continue(Continuation("a run", trained, [], 1))
+    np.testing.assert_allclose(outputs(finished, x)[0], expected, rtol=1e-5, atol=1e-5)
+    assert "layers that a run does not have begin as in a new run: auxiliary_conv, auxiliary_conv_bn, " in caplog.text
 
 
 def little_detector(name: str, **changes: Any) -> keras.Model:
     row = DETECTORS[name].replace(channels=8, **changes)
-    return FasterRCNN(FOUR_STAGES, len(NAMES), detector=row, input_shape=(*SIZE, 3))
+    return FasterRCNN(LITTLE, len(NAMES), detector=row, input_shape=(*SIZE, 3))
 
 
 OTHERS = {
-    "localization": partial(LocalizationNetwork, FOUR_STAGES, len(NAMES), input_shape=(*SIZE, 3)),
+    "localization": partial(LocalizationNetwork, LITTLE, len(NAMES), input_shape=(*SIZE, 3)),
     "fpn": partial(little_detector, "fpn", box_units=8),
     "fpn_v2": partial(little_detector, "fpn_v2", box_units=8),
     "c4": partial(little_detector, "c4", anchor_sizes=((16, 32),)),
-    "fcn": partial(FCN, FOUR_STAGES, len(NAMES), input_shape=(*SIZE, 3)),
-    "deeplabv3": partial(DeepLabV3, FOUR_STAGES, len(NAMES), input_shape=(*SIZE, 3)),
-    "unet": partial(UNet, FOUR_STAGES, len(NAMES), input_shape=(*SIZE, 3)),
+    "fcn": partial(FCN, LITTLE, len(NAMES), input_shape=(*SIZE, 3)),
+    "deeplabv3": partial(DeepLabV3, LITTLE, len(NAMES), input_shape=(*SIZE, 3)),
+    "unet": partial(UNet, LITTLE, len(NAMES), input_shape=(*SIZE, 3)),
 }
 
 
@@ -186,12 +188,10 @@ def test_weights_of_a_whole_network_are_those_with_its_own_head() -> None:
         assert [kind for kind, layers in signs.items() if found.has_head(layers)] == [name]
 
 
-SLOW_PAIRS = (("unet", "localization"), ("unet", "fpn"), ("localization", "fpn"), ("fpn", "c4"))
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "other"),
-    [("fcn", "unet"), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW_PAIRS)],
+    [("unet", "localization"), ("unet", "fpn"), ("fcn", "unet"), ("localization", "fpn"), ("fpn", "c4")],
 )
 def test_of_weights_with_another_head_the_backbone_is_taken(
     name: str, other: str, caplog: pytest.LogCaptureFixture
@@ -199,7 +199,7 @@ def test_of_weights_with_another_head_the_backbone_is_taken(
     source = drawn(OTHERS[other]())
     weights = import_arrays(arrays_of_model(source), "a file")
     network = build_of(name, run_of(name, weights))
-    for one, own in (("stage4_block2_conv3", "kernel"), ("stem_conv_bn", "moving_mean")):
+    for one, own in (("stage4_block1_conv3", "kernel"), ("stem_conv_bn", "moving_mean")):
         layers = [{layer.name: layer for layer in flat_layers(model)} for model in (network, source)]
         values = [np.asarray(getattr(each[one], own)) for each in layers]
         np.testing.assert_array_equal(*values)
