@@ -80,8 +80,15 @@ def test_boxes_are_resized_with_their_image_and_padded(split: BoxSplit) -> None:
     seen = {tuple(box) for _, each in batches for box in each["boxes"].reshape(-1, 4).tolist() if box != [0, 0, 0, 0]}
     expected = {(4 + 10 * i, 8, 10 + 10 * i, 20 + i) for i in range(3)} | {(0, 0, 30, 40)}
     np.testing.assert_allclose(sorted(seen), 0.8 * np.array(sorted(expected)), rtol=1e-6)
-    cats = [labels for _, each in batches for labels in each["labels"] if 1 in labels]
-    assert [sorted(each.tolist()) for each in cats] == [[0, 1, 2]]
+    cats = [
+        {(int(label), *box) for label, box in zip(labels, boxes.tolist(), strict=True)}
+        for _, each in batches
+        for labels, boxes in zip(each["labels"], each["boxes"], strict=True)
+        if 1 in labels
+    ]
+    (found,) = cats
+    expected = [(0, 0, 0, 0, 0), (1, 0, 0, 24, 32), (2, 3.2, 6.4, 8, 16)]  # padding, the cat, and the dog before it
+    np.testing.assert_allclose(sorted(found), expected, rtol=1e-6)
 
 
 def test_a_mirrored_image_has_its_boxes_mirrored(tmp_path: Path) -> None:
@@ -118,6 +125,20 @@ def test_a_run_that_resumes_sees_the_batches_that_are_left(split: BoxSplit) -> N
     assert len(sides) > 5
     first_epoch = [targets["labels"].sum() for _, targets in whole[:3]]
     assert sum(first_epoch) == sum(targets["labels"].sum() for _, targets in whole[3:6])
+
+
+def test_each_epoch_has_an_order_of_its_own_and_leaves_others_out(tmp_path: Path) -> None:
+    folder = VocFolder(tmp_path)
+    for number in range(5):
+        folder.add(str(number), [("dog", 1, 1, 9, 9)], size=(32, 48))
+        Image.new("RGB", (48, 32), (number, 0, 0)).save(tmp_path / "JPEGImages" / f"{number}.png")
+        (tmp_path / "JPEGImages" / f"{number}.jpg").unlink()
+    batches = box_batches(open_voc(tmp_path, "train"), CANVAS, batch_size=2, epochs=8).as_numpy_iterator()
+    seen = np.concatenate([images[:, 0, 0, 0] for images, _ in batches]).astype(int)
+    epochs = [tuple(epoch) for epoch in seen.reshape(8, 4).tolist()]
+    assert len(set(epochs[:3])) == 3
+    assert all(len(set(epoch)) == 4 for epoch in epochs)
+    assert set(seen.tolist()) == {0, 1, 2, 3, 4}
 
 
 def test_the_rows_of_workers_are_the_batches_of_one_process(split: BoxSplit) -> None:

@@ -76,6 +76,15 @@ def test_order_and_windows_are_functions_of_seed_and_step(split: MaskSplit) -> N
     assert not np.array_equal(complete[0][0], other[0][0])
 
 
+def test_each_epoch_has_an_order_of_its_own_and_leaves_others_out(split: MaskSplit) -> None:
+    batches = mask_batches(split, PIXELS, batch_size=2, epochs=8, scale=(1, 1), flip=False).as_numpy_iterator()
+    seen = np.concatenate([images[:, 0, 0, 2] for images, _ in batches]).astype(int)  # the number of each image
+    epochs = [tuple(epoch) for epoch in seen.reshape(8, 4).tolist()]
+    assert len(set(epochs[:3])) == 3
+    assert all(len(set(epoch)) == 4 for epoch in epochs)
+    assert set(seen.tolist()) == {0, 1, 2, 3, 4}
+
+
 def test_the_rows_of_workers_are_the_batches_of_one_process(split: MaskSplit) -> None:
     whole = list(mask_batches(split, PIXELS, batch_size=2, seed=3).as_numpy_iterator())
     for row in range(2):

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,14 +13,17 @@ from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.cli.program import main
 from resnet_keras.data.opening import DataSource
+from resnet_keras.detection.box_input import BoxAugmentation
 from resnet_keras.detection.detector import Detector, is_detector
 from resnet_keras.detection.results import DetectionResult
+from resnet_keras.detection.targets import SamplingRules
 from resnet_keras.recipes.catalog import RECIPES
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.saved_run import read_run
-from resnet_keras.training import detection
+from resnet_keras.training import box_data, detection
 from resnet_keras.training.box_data import BoxData, evenly
 from resnet_keras.training.image_size_phases import Phase
+from resnet_keras.training.inputs import TrainingInputs
 from resnet_keras.training.tasks import task_of
 from resnet_keras.training.trainer import train
 
@@ -98,6 +102,51 @@ def test_batches_and_pictures_of_a_run(data: BoxData, tmp_path: Path) -> None:
     assert set(titles) <= {"no object", "red", "green", "green, red"}
     data.write_samples(tmp_path / "samples", preprocessing)
     assert len(list((tmp_path / "samples").glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize(("flip", "sides"), [(True, None), (False, (40, 56))])
+def test_training_batches_have_the_recipes_augmentation_and_seed(
+    data: BoxData, monkeypatch: pytest.MonkeyPatch, flip: bool, sides: tuple[int, int] | None
+) -> None:
+    preprocessing, seen = detection.canvas_preprocessing(RECIPE.detection.canvas, None), []
+    monkeypatch.setattr(box_data, "box_batches", lambda *args, **options: seen.append((args, options)))
+    monkeypatch.setattr(box_data, "mapped", lambda batches, function: batches)
+    recipe = RECIPE.replace(flip=flip, train_sides=sides, seed=3)
+    fitted = BoxData(data.train_split, data.test_split, (48, 64))
+    fitted.batches(recipe, preprocessing, Phase(1, 4, 3, None), None, deterministic=False)
+    assert seen == [
+        (
+            (data.train_split, preprocessing, BoxAugmentation(flip=flip, shorter_side=sides)),
+            {
+                "batch_size": 2,
+                "epochs": 2,
+                "seed": 3,
+                "first_step": 1,
+                "last_step": 4,
+                "fit": (48, 64),
+                "most_boxes": 2,
+                "deterministic": False,
+                "rows": range(2),
+            },
+        )
+    ]
+
+
+def test_a_network_is_trained_on_the_recipes_anchors_and_regions(
+    data: BoxData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, seen = RECIPE.replace(background_overlap=0.1, seed=3), []
+
+    def network(*args: Any, **options: Any) -> keras.Model:
+        seen.append((args, options))
+        return keras.Sequential([keras.Input((2,)), keras.layers.Dense(6)])
+
+    monkeypatch.setattr(detection, "_detector", lambda inputs: "detector")
+    monkeypatch.setattr(detection, "training_network", network)
+    preprocessing = detection.canvas_preprocessing(recipe.detection.canvas, None)
+    detection.create_network(TrainingInputs(recipe, data, preprocessing, 3, None))
+    rules = SamplingRules(anchors=32, regions=16, background_overlap=0.1)
+    assert seen == [(("detector", (64, 64)), {"most_boxes": 2, "rules": rules, "seed": 3})]
 
 
 def test_a_folder_without_a_part_for_the_test_is_refused(tmp_path: Path) -> None:

@@ -11,9 +11,13 @@ from helpers.little_localizer_runs import RECIPE, write_squares
 from helpers.two_devices import run_on_two_devices
 
 from resnet_keras.cli import evaluate, export, predict
+from resnet_keras.data.opening import DataSource
 from resnet_keras.detection import LocalizationResult, Localizer
+from resnet_keras.detection.box_input import BoxAugmentation
 from resnet_keras.runs.saved_run import read_run
-from resnet_keras.training import localization
+from resnet_keras.training import localization, localization_data
+from resnet_keras.training.detection import canvas_preprocessing
+from resnet_keras.training.image_size_phases import Phase
 from resnet_keras.training.tasks import task_of
 from resnet_keras.training.trainer import train
 
@@ -25,6 +29,35 @@ def test_the_head_decides_the_task_and_its_fields() -> None:
         RECIPE.replace(crop_area=(0.5, 1.0))
     with pytest.raises(ValueError, match="Expected `canvas` to be None without a `detector`"):
         RECIPE.replace(canvas=(64, 64))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_training_batches_have_the_recipes_flip_and_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip: bool
+) -> None:
+    recipe, seen = RECIPE.replace(flip=flip, seed=3), []
+    data = localization.open_inputs(
+        recipe, DataSource(data_dir=write_squares(tmp_path, train=4, test=1)), None, replicas=1
+    ).data
+    monkeypatch.setattr(localization_data, "box_batches", lambda *args, **options: seen.append((args[1:], options)))
+    monkeypatch.setattr(localization_data, "with_targets", lambda batches, preprocessing: batches)
+    preprocessing = canvas_preprocessing((64, 64), None)
+    data.batches(recipe, preprocessing, Phase(1, 2, 1, None), None, deterministic=False)
+    assert seen == [
+        (
+            (preprocessing, BoxAugmentation(flip=flip)),
+            {
+                "batch_size": 4,
+                "epochs": 2,
+                "seed": 3,
+                "first_step": 1,
+                "last_step": 2,
+                "most_boxes": 1,
+                "deterministic": False,
+                "rows": range(4),
+            },
+        )
+    ]
 
 
 @pytest.mark.slow

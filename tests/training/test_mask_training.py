@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -118,6 +119,26 @@ def test_weights_of_a_whole_network_or_of_a_backbone_start_a_run(mask_data: Path
     kernels = [model.get_layer("stage3_block1_conv1").kernel.numpy() for model in (trained, other)]
     np.testing.assert_array_equal(*kernels)
     assert not np.array_equal(trained.get_layer("logits").kernel.numpy(), other.get_layer("logits").kernel.numpy())
+
+
+def test_the_loss_has_the_recipes_auxiliary_weight_and_ignored_label(
+    mask_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, built = inputs_of(mask_data, mask_recipe(auxiliary_loss=0.3)), []
+
+    def two_heads(inputs: TrainingInputs, classes: int, *, auxiliary: bool) -> keras.Model:
+        built.append(auxiliary)
+        images = keras.Input((32, 48, 3))
+        heads = {name: keras.layers.Conv2D(classes, 1)(images) for name in ("logits", "auxiliary_logits")}
+        return keras.Model(images, heads)
+
+    monkeypatch.setattr(mask_training, "_build", two_heads)
+    model = mask_training.create_network(replace(inputs, recipe=inputs.recipe.replace(ignored_label=9)))
+    assert built == [True]
+    labels, outputs = np.full((1, 32, 48), 9), np.zeros((1, 32, 48, 6), np.float32)
+    labels[:, :, :4] = 1
+    outputs[..., 1] = np.log(2)  # of 3 classes, probabilities of 1/4, 1/2, 1/4; in the auxiliary head of 1/3 each
+    assert float(model.loss(labels, outputs)) == pytest.approx(np.log(2) + 0.3 * np.log(3), rel=1e-5)
 
 
 def test_frozen_stages_do_not_train(mask_data: Path) -> None:

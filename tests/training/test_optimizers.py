@@ -123,6 +123,13 @@ def test_the_recipes_numbers_arrive_in_the_optimizer() -> None:
     assert float(chosen.learning_rate) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "muon", "lamb"])
+def test_gradients_are_clipped_to_the_recipes_norm(optimizer: str) -> None:
+    recipe = RECIPE.replace(optimizer=optimizer, l2=0.0, momentum=0.0, clip_norm=1.0)
+    assert create_optimizer(recipe.optimization, 0.1).global_clipnorm == 1.0
+    assert create_optimizer(recipe.replace(clip_norm=None).optimization, 0.1).global_clipnorm is None
+
+
 def test_the_rate_follows_the_schedule_from_step_to_step() -> None:
     recipe = RECIPE.replace(epochs=4, lr_drops=(0.5, 0.75), momentum=0.0, l2=0.0)
     variable = keras.Variable(np.zeros(1), dtype="float64", name="kernel")

@@ -152,6 +152,14 @@ def test_poly_falls_by_a_power_of_the_rest() -> None:
     assert warm == pytest.approx([0.02, 0.06, 0.1, 0.1 * 0.5**0.9, 0.0], rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.parametrize("schedule", ["step", "cosine", "one_cycle", "poly"])
+def test_both_rates_are_in_proportion_to_the_batch_size(schedule: str) -> None:
+    recipe = STEP.replace(lr_schedule=schedule, warmup_steps=40, warmup_lr=0.02, lr_batch_size=32, batch_size=128)
+    assert rates(recipe, EPOCH, 0, 40) == pytest.approx([0.08, 0.4], rel=1e-6)
+    assert rates(recipe.replace(batch_size=16), EPOCH, 0, 40) == pytest.approx([0.01, 0.05], rel=1e-6)
+    assert rates(recipe.replace(lr_batch_size=None), EPOCH, 0, 40) == pytest.approx([0.02, 0.1], rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["one_cycle", "poly"])
 def test_a_schedule_of_our_own_survives_its_configuration(name: str) -> None:
     schedule = learning_rate_schedule(STEP.replace(lr_schedule=name, warmup_steps=10), EPOCH)
