@@ -1,17 +1,20 @@
-"""The state of a run: what its start does to the stem, and the averages that its own training step keeps."""
+"""The state of a run: what its start does to stem and classifier, and the averages that its own training step keeps."""
 
 import keras
 import numpy as np
+import pytest
 
 from resnet_keras.data.datasets import dataset
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import ArraySplit
 from resnet_keras.recipes.catalog import RECIPES
+from resnet_keras.training import state as module
 from resnet_keras.training.data import SplitData
 from resnet_keras.training.ema import WeightAverage
 from resnet_keras.training.inputs import TrainingInputs
 from resnet_keras.training.state import TrainingState
 from resnet_keras.training.whitening import whiten
+from resnet_keras.weights.imported import ImportedWeights
 
 GRAY = Preprocessing(image_size=(5, 5), channels=1, mean=(100.0,), std=(50.0,))
 RECIPE = RECIPES["digits"].replace(batch_size=4, whiten_stem=True, ema=0.25, seed=7)
@@ -54,3 +57,15 @@ def test_the_training_step_of_a_run_averages_the_weights() -> None:
     for average, first, second in zip(state.average.averages, *seen, strict=True):
         assert np.abs(first - second).max() > 1e-3
         np.testing.assert_allclose(average.numpy(), 0.25 * first + 0.75 * second, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_new_classifier_is_fitted_to_mirrored_images_too_where_the_recipe_mirrors(
+    monkeypatch: pytest.MonkeyPatch, flip: bool
+) -> None:
+    split = ArraySplit(np.zeros((3, 5, 5, 1), np.uint8), np.arange(3), ("a", "b", "c"), dataset("digits"))
+    weights = ImportedWeights("other", "keras", {}, {})
+    recipe, seen = RECIPE.replace(whiten_stem=False, fit_head=True, flip=flip), []
+    monkeypatch.setattr(module, "fit_head", lambda model, batches, *, mirrored: seen.append(mirrored) or len(split))
+    state_of_stem_and_logits().initialize(TrainingInputs(recipe, SplitData(split, split, False), GRAY, 1, weights))
+    assert seen == [flip]
