@@ -3,7 +3,8 @@
 `evaluate` reads, crops, computes, and counts, one batch while the next is read; the bare network only computes the same
 views, which are in memory, in batches of the same size. Ten crops, and the full image at the paper's five scales. A
 third contestant shares each batch between two logical CPUs. They take turns in one process. The table is printed and
-written to `evaluation_views.md`.
+written to `evaluation_views.md`, that of full images alone to `evaluation_views_full.md`. For full images, most of them
+alone in their batch, the program leaves oneDNN off where TensorFlow does: set TF_ENABLE_ONEDNN_OPTS=0.
 """
 
 from __future__ import annotations
@@ -110,12 +111,15 @@ def main() -> None:
     heads = ["views", args.network, "ms per image", "CPU ms per image", "time, to the bare network", "CPU, to it"]
     table = markdown_table(heads, rows, text=("views", args.network))
     print(table, *notes, sep="\n")
+    onednn = "off" if os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0" else "on"
     told = (
-        f"Written by `python benchmarks/evaluation_views.py` on {cores()} CPU cores: {len(split)} photographs, "
-        f"{args.batch} views in a batch, medians of {args.rounds} turns. {'; '.join(notes)}."
+        f"Written by `python benchmarks/evaluation_views.py --crops {' '.join(args.crops)}` on {cores()} CPU cores, "
+        f"oneDNN {onednn}: {len(split)} photographs, {args.batch} views in a batch, medians of {args.rounds} turns. "
+        f"{'; '.join(notes)}."
     )
     page = f"# Evaluation of several views\n\n{told}\n\n{table}\n"
-    Path(__file__).with_suffix(".md").write_text(page, encoding="utf-8")
+    suffix = "_full.md" if args.crops == ["full"] else ".md"
+    Path(__file__).with_name(Path(__file__).stem + suffix).write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ NAMES = {
 
 def ours(photos: Path) -> Iterator[Any]:
     """Yields batches of this package."""
-    from resnet_keras.data import input_speed
-    from resnet_keras.data.training_input import training_batches
+    from resnet_keras.data import input_speed, training_batches
     from resnet_keras.recipes import RECIPES
 
     recipe = RECIPES["imagenet_torchvision"].replace(dataset="folder")

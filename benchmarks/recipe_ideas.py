@@ -75,13 +75,14 @@ def report(runs: dict[str, list[TimedRun]], arguments: argparse.Namespace) -> st
             [IDEAS[idea][0], str(len(mine)), f"{mean(errors):.2f}{spread}", f"{mean(seconds):.0f}" if seconds else ""]
         )
     size, ideas = arguments.size, " ".join(runs)
+    teacher = " --teacher RUN" if "teacher" in runs else ""
     return "\n".join(
         [
             "# Ideas for a recipe, one by one",
             "",
             f"`python benchmarks/recipe_ideas.py --data-dir DIR --model {arguments.model} --epochs {arguments.epochs} "
-            f"--size {size} --ideas {ideas}` {machine()}: {arguments.epochs} epochs of CIFAR-10 at {size}x{size} "
-            "pixels, float32, the test at the same size, over images and their mirror images, after the last epoch.",
+            f"--size {size}{teacher} --ideas {ideas}` {machine()}: {arguments.epochs} epochs of CIFAR-10 at "
+            f"{size}x{size} pixels, float32, the test at the same size, over images and their mirror images, after the last epoch.",
             "",
             markdown_table(["idea", "seeds", "error, %", "CPU s"], rows, text=("idea",)),
             "",

@@ -79,7 +79,7 @@ def evaluate(
         predictions = resnet_keras.exporting.evaluate_litert(exported, data_dir, split, on_corrupt)
         _report(predictions, sources, f"{data_dir}/{split}", details, json_output)
         return
-    start_tensorflow()
+    start_tensorflow(single_images=crops == "full" or refine_boxes)
     of_classifiers = {"crops": crops != "center", "scales": bool(scales), "flip": flip}
     of_detectors = {"refine_boxes": refine_boxes}
     source = sources[0]

@@ -37,4 +37,4 @@ def explain(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `resnet explain`."""
-    return run(explain, "resnet explain", argv)
+    return run(explain, "resnet explain", argv, single_images=True)

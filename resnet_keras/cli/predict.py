@@ -56,7 +56,7 @@ def predict(
         _expect_only("", found_by, f"{source}, an export of a classifier")
         exported = resnet_keras.exporting.LiteRTClassifier.open(source)
         return _print(exported.predictions(images, top_k, on_corrupt="skip"), images, json_output)
-    start_tensorflow()
+    start_tensorflow(single_images=True)
     if resnet_keras.segmentation.is_segmenter(source):
         _expect_only("--masks", found_by, f"{source}, a segmenter")
         return _segment(source, images, top_k, json_output, masks)

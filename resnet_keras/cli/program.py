@@ -76,6 +76,7 @@ def run(
     progress: Literal["stdout", "stderr"] = "stderr",
     parsed: Callable[..., int | None] | None = None,
     tensorflow: bool = True,
+    single_images: bool = False,
 ) -> int:
     """Calls a command's function with the arguments in `argv`; returns the exit status.
 
@@ -90,6 +91,7 @@ def run(
         parsed: Function that is called instead, with the same flags as parameters; `function` describes them.
         tensorflow: Whether TensorFlow is imported before; otherwise the function calls `start_tensorflow` itself where
             it needs it.
+        single_images: See `start_tensorflow`.
     """
     from resnet_keras.cli.flags import check, errors_name_flags, flags_of, naming_flags
     from resnet_keras.cli.help_text import command_help
@@ -104,7 +106,8 @@ def run(
         check(arguments, flags)
         with errors_name_flags(flags):
             worded = functools.partial(naming_flags, flags=flags)
-            return _call(parsed or function, name, arguments, progress, worded, tensorflow)
+            starts = functools.partial(start_tensorflow, single_images=single_images) if tensorflow else None
+            return _call(parsed or function, name, arguments, progress, worded, starts)
     return ended.status
 
 
@@ -153,7 +156,7 @@ def _call(
     arguments: list[str],
     progress: str,
     worded: Callable[[str], str],
-    tensorflow: bool,
+    starts: Callable[[], None] | None,
 ) -> int:
     import tyro
 
@@ -173,8 +176,8 @@ def _call(
             raise ValueError(found[0]) from None
         raise ValueError(f"Expected arguments as in {name} --help. Received: {' '.join(arguments)}") from None
     with print_progress(progress, worded):
-        if tensorflow:
-            start_tensorflow()
+        if starts is not None:
+            starts()
         return call() or 0
 
 
@@ -219,15 +222,20 @@ def ended_in_one_line(name: str) -> Iterator[Ended]:
         ended.status = fail(name, missing)
 
 
-def start_tensorflow() -> None:
+def start_tensorflow(*, single_images: bool = False) -> None:
     """Imports TensorFlow and lets it look for devices, without its greeting of a dozen lines.
 
     It uses its kernels of oneDNN, also on processors where it would not by itself, unless TF_ENABLE_ONEDNN_OPTS is set.
+    Their convolution of a single image with its batch normalization takes nine times as long as TensorFlow's own on a
+    processor with AVX2, and several images at once take about as long as by these.
 
     No setting silences what it prints before its log is set up. So the standard error is held back meanwhile, and
     printed if the import fails. With TF_CPP_MIN_LOG_LEVEL set, everything from that level on is printed.
+
+    Args:
+        single_images: Whether a network computes images one by one; then oneDNN is left as TensorFlow has it.
     """
-    if "tensorflow" not in sys.modules and leaves_onednn_off():
+    if not single_images and "tensorflow" not in sys.modules and leaves_onednn_off():
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _without_side_doors():
         _import_tensorflow()

@@ -332,5 +332,7 @@ def test_onednn_is_turned_on_where_tensorflow_would_not_unless_somebody_decides(
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", asked or "")
     if asked is None:
         monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    program.start_tensorflow(single_images=True)
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == asked
     program.start_tensorflow()
     assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
