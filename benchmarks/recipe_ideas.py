@@ -82,7 +82,8 @@ def report(runs: dict[str, list[TimedRun]], arguments: argparse.Namespace) -> st
             "",
             f"`python benchmarks/recipe_ideas.py --data-dir DIR --model {arguments.model} --epochs {arguments.epochs} "
             f"--size {size}{teacher} --ideas {ideas}` {machine()}: {arguments.epochs} epochs of CIFAR-10 at "
-            f"{size}x{size} pixels, float32, the test at the same size, over images and their mirror images, after the last epoch.",
+            f"{size}x{size} pixels, float32, the test at the same size, over images and their mirror images, after the "
+            "last epoch.",
             "",
             markdown_table(["idea", "seeds", "error, %", "CPU s"], rows, text=("idea",)),
             "",
