@@ -71,8 +71,8 @@ def checked(split: BoxSplit, faults: Faults, what: str) -> BoxSplit:
     Raises:
         ValueError: No image is left.
     """
-    broken = dict.fromkeys(undecodable(split) if faults.on_corrupt == "skip" and len(split) else [])
-    for place in broken:
+    broken = set(undecodable(split)) if faults.on_corrupt == "skip" and len(split) else set()
+    for place in sorted(broken):
         with faults.tolerated():
             raise WrongImage(f"Expected whole images ({KINDS}). Received: {split.examples[place].image}")
     kept = [example for place, example in enumerate(split.examples) if place not in broken]
