@@ -46,11 +46,16 @@ class Scorer:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns the scores of normalized images: (N, H, W, C) -> float32 (N, classes)."""
         count, shape = len(images), images.shape[1:]
+        if count < self._parts and not self._fill:
+            # A single full image would be computed by all devices, filled up, where one of them is enough.
+            return self._scores(np.asarray(self._model.predict_on_batch(images), np.float32))
         size = max(count, self._sizes.setdefault(shape, count)) if self._fill else count
         missing = size - count + -size % self._parts
         if missing:
             images = np.concatenate([images, np.broadcast_to(images[-1:], (missing, *shape))])
-        outputs = np.asarray(self._outputs(images), np.float32)[:count]
+        return self._scores(np.asarray(self._outputs(images), np.float32)[:count])
+
+    def _scores(self, outputs: np.ndarray) -> np.ndarray:
         return probabilities_from(self.head, outputs) if self._probabilities else logits_from(self._model, outputs)
 
 

@@ -41,6 +41,15 @@ def test_full_images_are_not_filled_up() -> None:
     assert classifier.counts == [3, 2]
 
 
+def test_fewer_full_images_than_devices_are_computed_by_one() -> None:
+    classifier, images = linear(), np.random.default_rng(0).normal(size=(2, 4, 4, 1)).astype(np.float32)
+    score = Scorer(classifier, Views(crops="full", average="logits"), ("CPU:0", "CPU:0"))
+    np.testing.assert_allclose(score(images[:1]), classifier.model(images[:1]), rtol=1e-6)
+    assert classifier.counts == [1]
+    np.testing.assert_allclose(score(images), classifier.model(images), rtol=1e-6)
+    assert classifier.counts == [1]  # both devices have computed the other two
+
+
 @pytest.mark.parametrize(("count", "names"), [(0, ()), (1, ()), (2, ("GPU:0", "GPU:1"))])
 def test_several_gpus_share_by_default(monkeypatch: pytest.MonkeyPatch, count: int, names: tuple[str, ...]) -> None:
     gpus = [SimpleNamespace(name=f"GPU:{index}") for index in range(count)]
