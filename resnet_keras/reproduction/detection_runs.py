@@ -14,7 +14,7 @@ from resnet_keras.data.opening import DataSource
 from resnet_keras.detection.detector import Detector
 from resnet_keras.detection.refinements import Refinements
 from resnet_keras.detection.tfds_boxes import open_part_of_boxes
-from resnet_keras.reproduction.folder import ReproductionFolder
+from resnet_keras.reproduction.folder import ReproductionFolder, file_stamp
 
 _log = logging.getLogger(__name__)
 
@@ -63,11 +63,11 @@ def measure_detectors(
     before = folder.read(subfolder, name) or {"rows": []}
     known = {_key(row): row for row in before["rows"]}
     for network, (source, dataset, place) in sources.items():
-        stamp = (*_stamp(source), f"{place}" if dataset == "folder" else f"{dataset} of {place}")
+        stamp = [*file_stamp(source), f"{place}" if dataset == "folder" else f"{dataset} of {place}"]
         detector = Detector.load(source)
         split = None
         for step, refinements in steps_of(detector).items():
-            row: dict[str, Any] = {"network": network, "step": step, "stamp": list(stamp)}
+            row: dict[str, Any] = {"network": network, "step": step, "stamp": stamp}
             earlier = known.get(_key(row))
             if earlier is not None and earlier["stamp"] == row["stamp"]:
                 continue
@@ -82,10 +82,3 @@ def measure_detectors(
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["network"], row["step"]
-
-
-def _stamp(path: Path) -> tuple[Any, ...]:
-    """Returns the path, size and time of a detector's file, which change when it is replaced."""
-    file = path / "model.keras" if path.is_dir() else path
-    state = file.stat()
-    return str(file), state.st_size, state.st_mtime_ns

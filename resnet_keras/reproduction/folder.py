@@ -47,3 +47,10 @@ class ReproductionFolder:
 
     def _measured(self, budget: str, name: str) -> Path:
         return self.path / "measured" / budget / f"{name}.json"
+
+
+def file_stamp(path: Path) -> list[Any]:
+    """Returns the path, size, and time of a file, or of a run's network, which change when it is replaced."""
+    file = path / "model.keras" if path.is_dir() else path
+    state = file.stat()
+    return [str(file), state.st_size, state.st_mtime_ns]

@@ -25,7 +25,7 @@ from resnet_keras.reproduction.detection_runs import measure_detectors
 from resnet_keras.reproduction.digit_scenes import write_digit_scenes
 from resnet_keras.reproduction.document import write_document
 from resnet_keras.reproduction.experiment import BUDGETS, VALIDATE_EPOCHS, Budget, Experiment, Kind
-from resnet_keras.reproduction.folder import GIVEN, ReproductionFolder
+from resnet_keras.reproduction.folder import GIVEN, ReproductionFolder, file_stamp
 from resnet_keras.reproduction.peak_memory import train_in_new_process
 from resnet_keras.runs.folder import dataset_of, name_of_source
 from resnet_keras.runs.post_training import measure_run
@@ -206,7 +206,11 @@ def _measure_protocols(job: _Job) -> None:
     classifiers = {name: Classifier.load(path) for name, path in files.items()}
     dataset, split = _test_images(job, next(iter(files.values())))
     split = stratified_sample(split, PROTOCOL_IMAGES.get(job.subfolder, len(split)))
-    about = {"dataset": dataset, "images": len(split), "files": {name: _stamp(path) for name, path in files.items()}}
+    about = {
+        "dataset": dataset,
+        "images": len(split),
+        "files": {name: file_stamp(path) for name, path in files.items()},
+    }
     before = job.folder.read(job.subfolder, job.name) or {}
     same = {key: before.get(key) for key in about} == about
     known = tuple(
@@ -249,13 +253,6 @@ def _expect_folder(data: str | Path | None) -> Path:
     if data is None:
         raise FileNotFoundError("Expected `data_dir`, a folder of images with boxes. Received: none")
     return Path(data)
-
-
-def _stamp(path: Path) -> list[Any]:
-    """Returns the path, size and time of a file, which change when it is replaced."""
-    file = path / "model.keras" if path.is_dir() else path
-    state = file.stat()
-    return [str(file), state.st_size, state.st_mtime_ns]
 
 
 _RUN: dict[Kind, Callable[[_Job], None]] = {
