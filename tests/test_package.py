@@ -29,8 +29,8 @@ ORDER = {
             "array_images",
             "image_ops",
         ),
-        *("image_folders", "image_sizes", "input_images", "record_files", "splits", "fingerprint"),
-        *("sampling", "image_checks", "opening", "augmentation", "mixup", "auto_augment"),
+        *("image_folders", "image_sizes", "input_images", "record_files", "splits", "sampling"),
+        *("fingerprint", "image_checks", "opening", "augmentation", "mixup", "auto_augment"),
         *("evaluation_input", "run_order", "training_input", "input_speed"),
     ),
     "networks": (

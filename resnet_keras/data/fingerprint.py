@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_keras.data.sampling import evenly_spaced
 from resnet_keras.data.splits import ArraySplit, FileSplit, RecordSplit, Split
 
 _READ_FILES = 1000  # of a split, evenly over its classes; of the others, the names and sizes count
@@ -92,7 +93,7 @@ def hash_of_files(paths: Sequence[str], most: int = _READ_FILES) -> str:
     """Returns a hash of files: of their names and sizes in this order, and of the start of up to `most` of them."""
     state = hashlib.sha256()
     root = os.path.commonpath([os.path.dirname(path) for path in (min(paths), max(paths))]) if paths else ""
-    read = set(np.linspace(0, len(paths) - 1, min(len(paths), most)).round().astype(int).tolist())
+    read = set(evenly_spaced(len(paths), most).tolist())
     for i, path in enumerate(paths):
         name = path[len(root) :].replace(os.sep, "/")
         state.update(f"{name}\0{os.stat(path).st_size}\n".encode())

@@ -16,6 +16,11 @@ def subset(split: ArraySplit | FileSplit, indices: np.ndarray) -> ArraySplit | F
     return replace(split, paths=tuple(split.paths[i] for i in indices), labels=split.labels[indices])
 
 
+def evenly_spaced(length: int, count: int) -> np.ndarray:
+    """Returns `count` indices of a sequence, equally far apart, from the first to the last; all if it has fewer."""
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int)
+
+
 def stratified_sample(split: Split, count: int) -> Split:
     """Returns at most `count` images of a split with its class proportions; the first records of a stream."""
     if isinstance(split, RecordSplit):
@@ -23,7 +28,7 @@ def stratified_sample(split: Split, count: int) -> Split:
     if count >= len(split):
         return split
     by_class = np.argsort(split.labels, kind="stable")
-    return subset(split, np.sort(by_class[np.linspace(0, len(split) - 1, count).round().astype(int)]))
+    return subset(split, np.sort(by_class[evenly_spaced(len(split), count)]))
 
 
 def class_balanced_sample(split: Split, count: int) -> Split:

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from resnet_keras import files
 from resnet_keras.data.opening import DataSource
+from resnet_keras.data.sampling import evenly_spaced
 from resnet_keras.exporting.child_process import space_expected
 from resnet_keras.exporting.dense_formats import export_content, how_many, origin, version_report
 from resnet_keras.exporting.mask_export import AGREEMENT, MOST_COMPARED, MaskArtifact, write_mask_artifacts
@@ -137,5 +136,4 @@ def _test_images(
         ignored=run.recipe().data.ignored_label,
         class_names=segmenter.class_names,
     )
-    chosen = np.linspace(0, len(split) - 1, min(MOST_COMPARED, len(split))).round().astype(int)
-    return [split.images[i] for i in chosen], len(split)
+    return [split.images[i] for i in evenly_spaced(len(split), MOST_COMPARED)], len(split)

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from resnet_keras import files
 from resnet_keras.data.mapping import mapped
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.sampling import evenly_spaced
 from resnet_keras.detection.average_precision import coco_average_precision
 from resnet_keras.detection.box_input import (
     BoxAugmentation,
@@ -193,13 +194,12 @@ class BoxData:
 
 def evenly(split: BoxSplit, count: int) -> BoxSplit:
     """Returns `count` images of a split, evenly over its order; all if there are fewer."""
-    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
-    return replace(split, examples=tuple(split.examples[index] for index in chosen))
+    return replace(split, examples=tuple(split.examples[index] for index in evenly_spaced(len(split), count)))
 
 
 def _fingerprint(split: BoxSplit) -> dict[str, Any]:
     state = hashlib.sha256()
-    read = set(np.linspace(0, len(split) - 1, min(len(split), _READ_FILES)).round().astype(int).tolist())
+    read = set(evenly_spaced(len(split), _READ_FILES).tolist())
     if split.records is not None:  # prepared once, and numbered by its version
         read = set()
         state.update(f"{split.records.builder.info.full_name}\0{split.records.split}\n".encode())

@@ -16,6 +16,7 @@ from PIL import Image
 from resnet_keras import files
 from resnet_keras.data.fingerprint import digest, hash_of_files
 from resnet_keras.data.preprocessing import Preprocessing
+from resnet_keras.data.sampling import evenly_spaced
 from resnet_keras.distributed.sharding import own_rows, training_part, validation_everywhere
 from resnet_keras.distributed.strategy import Strategy
 from resnet_keras.recipes.recipe import Recipe
@@ -164,7 +165,7 @@ class MaskData:
 
 def _first(split: MaskSplit, count: int) -> MaskSplit:
     """Returns at most `count` images of a split, spread evenly over it."""
-    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
+    chosen = evenly_spaced(len(split), count)
     images, masks = ([files[i] for i in chosen] for files in (split.images, split.masks))
     return MaskSplit(tuple(images), tuple(masks), split.class_names, split.ignored)
 
