@@ -55,7 +55,7 @@ def recipe_of(idea: str, seed: int, arguments: argparse.Namespace) -> resnet_ker
     """Returns the recipe of a run."""
     recipe = resnet_keras.RECIPES["cifar10_fast"].replace(
         model=arguments.model,
-        precision="float32",
+        precision=arguments.precision,
         image_size=arguments.size,
         epochs=arguments.epochs,
         warmup_epochs=0.1 * arguments.epochs,
@@ -81,8 +81,8 @@ def report(runs: dict[str, list[TimedRun]], arguments: argparse.Namespace) -> st
             "# Ideas for a recipe, one by one",
             "",
             f"`python benchmarks/recipe_ideas.py --data-dir DIR --model {arguments.model} --epochs {arguments.epochs} "
-            f"--size {size}{teacher} --ideas {ideas}` {machine()}: {arguments.epochs} epochs of CIFAR-10 at "
-            f"{size}x{size} pixels, float32, the test at the same size, over images and their mirror images, after the "
+            f"--size {size} --precision {arguments.precision}{teacher} --ideas {ideas}` {machine()}: {arguments.epochs} epochs of CIFAR-10 at "
+            f"{size}x{size} pixels, {arguments.precision}, the test at the same size, over images and their mirror images, after the "
             "last epoch.",
             "",
             markdown_table(["idea", "seeds", "error, %", "CPU s"], rows, text=("idea",)),
@@ -98,6 +98,12 @@ def main() -> None:
     flags.add_argument("--model", default="resnet20")
     flags.add_argument("--epochs", type=int, default=4)
     flags.add_argument("--size", type=int, default=24, help="height and width in pixels")
+    flags.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "mixed_bfloat16"),
+        help="mixed_bfloat16 where the processor has its instructions",
+    )
     flags.add_argument("--ideas", nargs="+", choices=IDEAS, help="all unless given; 'teacher' needs --teacher")
     flags.add_argument("--teacher", help="run or weights of the idea 'teacher'")
     flags.add_argument("--seeds", type=int, nargs="+", default=[0])
