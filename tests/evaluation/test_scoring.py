@@ -31,7 +31,7 @@ def test_the_last_batch_has_the_size_of_the_first() -> None:
     score = Scorer(classifier, Views(average="logits"))
     both = np.concatenate([score(images[:3]), score(images[3:])])
     assert classifier.counts == [3, 3]
-    np.testing.assert_allclose(both, classifier.model(images), rtol=1e-6)
+    np.testing.assert_allclose(both, classifier.model(images), rtol=1e-6, atol=1e-6)
 
 
 def test_full_images_are_not_filled_up() -> None:
@@ -44,9 +44,9 @@ def test_full_images_are_not_filled_up() -> None:
 def test_fewer_full_images_than_devices_are_computed_by_one() -> None:
     classifier, images = linear(), np.random.default_rng(0).normal(size=(2, 4, 4, 1)).astype(np.float32)
     score = Scorer(classifier, Views(crops="full", average="logits"), ("CPU:0", "CPU:0"))
-    np.testing.assert_allclose(score(images[:1]), classifier.model(images[:1]), rtol=1e-6)
+    np.testing.assert_allclose(score(images[:1]), classifier.model(images[:1]), rtol=1e-6, atol=1e-6)
     assert classifier.counts == [1]
-    np.testing.assert_allclose(score(images), classifier.model(images), rtol=1e-6)
+    np.testing.assert_allclose(score(images), classifier.model(images), rtol=1e-6, atol=1e-6)
     assert classifier.counts == [1]  # both devices have computed the other two
 
 
