@@ -1,8 +1,9 @@
 """Exports side by side: `python benchmarks/exports.py [VERSION_FOLDER ...]`.
 
 Speed: ResNet-50 with random weights and statistics in every format, beside keras.applications' own export of it, and
-that in OpenVINO and ONNX Runtime where installed. Accuracy: from `export.json` in the folders that are named, which
-`resnet export --latency` has written. The tables are printed and written to `exports.md`.
+that in OpenVINO and ONNX Runtime where installed; printed and written to `exports.md`. Accuracy: if folders are named,
+from the `export.json` in each, which `resnet export --latency` has written; instead of the speed, to
+`export_accuracy.md`.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def ours(network: str, folder: Path, formats: list[str]) -> list[Contender]:
     ]
 
 
-def accuracy(folders: list[Path]) -> list[str]:
-    """Returns a row for each artifact in the folders, from their reports."""
+def accuracy(folders: list[Path]) -> str:
+    """Returns a table with a row for each artifact in the folders, from their reports."""
     heads = ["network, data", "artifact", "MB", "ms", "agreement", "accuracy", "of the network", "images"]
     rows = []
     for folder in folders:
@@ -89,11 +90,17 @@ def accuracy(folders: list[Path]) -> list[str]:
                 f"{each['images']:,}",
             ]
             rows.append(cells)
-    return markdown_table(heads, rows, text=("artifact",)).splitlines()
+    return markdown_table(heads, rows, text=("artifact",))
+
+
+def publish(page: str, name: str) -> None:
+    """Prints a page and writes it beside this script."""
+    print(page)
+    Path(__file__).with_name(name).write_text(page, encoding="utf-8")
 
 
 def main() -> None:
-    """Measures and writes the page."""
+    """Measures and writes a page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path, help="versions that `resnet export --latency` has published")
     parser.add_argument("--network", default="resnet50", help="of the speeds; resnet50, resnet101 or resnet152")
@@ -103,31 +110,24 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
     arguments = parser.parse_args()
+    if arguments.folders:
+        about = "On real images, with milliseconds of a single one on all cores, as `resnet export` reports them:"
+        publish(f"# Accuracy of exports\n\n{about}\n\n{accuracy(arguments.folders)}\n", "export_accuracy.md")
+        return
     with tempfile.TemporaryDirectory() as scratch:
         mine = ours(arguments.network, Path(scratch), arguments.formats)
         others = export_peers(arguments.network, Path(scratch))
         # Together, so that all have their turns in the same minutes.
         found = measure_speed([*mine, *others], batches=(1, 16), turns=arguments.turns, seconds=arguments.seconds)
-    about = versions()
-    lines = [
-        "# Exports, side by side",
-        "",
-        f"`python benchmarks/exports.py` on {cores()} CPU cores ({platform.machine()}), commit "
-        f"{about['commit']}, tensorflow {about['tensorflow']}, keras {about['keras']}; medians over {arguments.turns} "
-        "turns. Milliseconds per image, in brackets how many times as fast as `model.export` of keras.applications.",
-        "",
-        speed_table(found, reference=len(mine)),
-    ]
-    if arguments.folders:
-        lines += [
-            "",
-            "Accuracy on real images, and milliseconds of a single one on all cores, as `resnet export` reports them:",
-            "",
-            *accuracy(arguments.folders),
-        ]
-    page = "\n".join(lines) + "\n"
-    print(page)
-    Path(__file__).with_name("exports.md").write_text(page, encoding="utf-8")
+    packages = versions()
+    about = (
+        f"`python benchmarks/exports.py` on {cores()} CPU cores ({platform.machine()}), tensorflow "
+        f"{packages['tensorflow']}, keras {packages['keras']}; medians over {arguments.turns} turns of "
+        f"{arguments.seconds:g} s. Milliseconds per image, in brackets how many times as fast as `model.export` of "
+        "keras.applications."
+    )
+    table = speed_table(found, reference=len(mine))
+    publish(f"# Exports, side by side\n\n{about}\n\n{table}\n", "exports.md")
 
 
 if __name__ == "__main__":

@@ -81,9 +81,9 @@ def report(runs: dict[str, list[TimedRun]], arguments: argparse.Namespace) -> st
             "# Ideas for a recipe, one by one",
             "",
             f"`python benchmarks/recipe_ideas.py --data-dir DIR --model {arguments.model} --epochs {arguments.epochs} "
-            f"--size {size} --precision {arguments.precision}{teacher} --ideas {ideas}` {machine()}: {arguments.epochs} epochs of CIFAR-10 at "
-            f"{size}x{size} pixels, {arguments.precision}, the test at the same size, over images and their mirror images, after the "
-            "last epoch.",
+            f"--size {size} --precision {arguments.precision}{teacher} --ideas {ideas}` {machine()}: "
+            f"{arguments.epochs} epochs of CIFAR-10 at {size}x{size} pixels, {arguments.precision}, the test at the "
+            "same size, over images and their mirror images, after the last epoch.",
             "",
             markdown_table(["idea", "seeds", "error, %", "CPU s"], rows, text=("idea",)),
             "",

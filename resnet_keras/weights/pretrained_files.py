@@ -13,7 +13,7 @@ _DATASETS = tuple(name for name, info in DATASETS.items() if info.classes and na
 
 
 def list_pretrained() -> list[str]:
-    """Returns the names of the weights that come with the package, NETWORK_DATASET.
+    """Returns the names of the weights that come with the package: NETWORK_DATASET, or NETWORK_DATASET_RECIPE.
 
     `Classifier.from_pretrained`, `weights=` of the builders, and the program take them, without the network. Builders
     take the data set alone, too: `ResNet20(weights="digits")`.

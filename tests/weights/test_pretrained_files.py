@@ -34,9 +34,9 @@ def test_digits_are_in_the_package() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_states_the_network_that_its_tensors_have(name: str) -> None:
     facts, found = pretrained_facts(name), open_weights(name)
-    network, _, dataset = name.rpartition("_")
+    network, dataset = facts.architecture.name, facts.dataset
     assert recognize_architecture(found) == facts.architecture
-    assert (facts.architecture.name, facts.dataset) == (network, dataset)
+    assert f"{name}_".startswith(f"{network}_{dataset}_")
     assert (found.preprocessing, found.class_names) == (facts.preprocessing, facts.class_names)
     assert {array.dtype.name for array in found.tensors.values() if array.ndim > 1} == {"float16"}
     recipe = Recipe.from_flat(**flatten(facts.recipe))
@@ -66,9 +66,10 @@ def test_its_errors_are_those_that_it_states(name: str, request: pytest.FixtureR
 
 @pytest.mark.parametrize("name", NAMES)
 def test_builders_take_the_data_set_and_report_every_weight(name: str) -> None:
-    network, _, dataset = name.rpartition("_")
-    model = build_with_weights(network, weights=dataset, classifier_activation=None)
     facts = pretrained_facts(name)
+    network, dataset = facts.architecture.name, facts.dataset
+    weights = dataset if name == f"{network}_{dataset}" else name
+    model = build_with_weights(network, weights=weights, classifier_activation=None)
     assert model.input_shape == (None, *facts.preprocessing.image_size, facts.preprocessing.channels)
     assert model.output_shape == (None, len(facts.class_names))
     assert model.preprocessing == facts.preprocessing
