@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -23,7 +22,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import keras
 import tensorflow as tf
 from layouts_torch import WAYS
-from training_step import timed
+from training_step import asking, timed
 
 from resnet_keras.distributed import cores
 from resnet_keras.networks import build
@@ -69,16 +68,9 @@ def by_tensorflow(shapes: list[dict[str, Any]], batch: int, steps: int) -> Turn:
 
 def by_torch(python: str, shapes: list[dict[str, Any]], batch: int, steps: int) -> dict[str, Turn]:
     """Returns the turns of PyTorch, which run in a process of another interpreter."""
-    command = [python, str(Path(__file__).with_name("layouts_torch.py"))]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(line: str) -> Any:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(f"{line}\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline())
-
-    ask(json.dumps({"shapes": shapes, "batch": batch, "steps": steps}))
+    ask = asking(python, "layouts_torch.py")
+    begun = ask(json.dumps({"shapes": shapes, "batch": batch, "steps": steps}))
+    assert begun == "ready", begun
     return {f"PyTorch, {way}": lambda way=way: ask(way) for way in WAYS}
 
 

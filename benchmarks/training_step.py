@@ -108,17 +108,23 @@ def convolutions(model: keras.Model, batch: int, steps: int) -> tuple[Turn, floa
     return (lambda: timed(run)), operations
 
 
-def torch_process(python: str, network: str, batch: int, steps: int) -> dict[str, Turn]:
-    """Returns the turns of PyTorch, which run in a process of another interpreter."""
-    command = [python, str(Path(__file__).with_name("torch_step.py")), network, str(batch), str(steps)]
+def asking(python: str, script: str, *arguments: str) -> Callable[[str], Any]:
+    """Starts a script beside this one in another interpreter; returns a function that it answers, a line for a line."""
+    command = [python, str(Path(__file__).with_name(script)), *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(way: str) -> tuple[float, float] | str:
+    def ask(line: str) -> Any:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(f"{way}\n")
+        process.stdin.write(f"{line}\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline() or '"the process has ended"')
 
+    return ask
+
+
+def torch_process(python: str, network: str, batch: int, steps: int) -> dict[str, Turn]:
+    """Returns the turns of PyTorch, which run in a process of another interpreter."""
+    ask = asking(python, "torch_step.py", network, str(batch), str(steps))
     return {f"PyTorch, {way}": lambda way=way: ask(way) for way in ("eager", "compiled")}
 
 

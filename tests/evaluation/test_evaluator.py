@@ -502,7 +502,7 @@ def test_a_network_is_traced_once_although_the_last_batch_has_fewer_images() -> 
     assert member.model.predict_function.experimental_get_tracing_count() == 1
     at_once = predict_split(classifier(), stratified_sample(split, 20), batch_size=20)
     np.testing.assert_array_equal(by_seven.predicted, at_once.predicted)
-    np.testing.assert_allclose(by_seven.losses, at_once.losses, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(by_seven.losses, at_once.losses, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
