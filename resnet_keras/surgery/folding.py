@@ -19,8 +19,8 @@ def fold(model: keras.Model, *, precision: str = "float32") -> keras.Model:
 
     Args:
         model: A functional network, with or without nested models.
-        precision: "float32" or "bfloat16", the type of weights and computation; global pooling and later layers are
-            always in float32.
+        precision: "float32", "bfloat16" or "float16", the type of weights and computation; global pooling and later
+            layers are always in float32.
 
     Returns:
         A functional network for inference only.

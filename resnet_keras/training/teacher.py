@@ -15,6 +15,7 @@ from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.recipes.settings import INITIAL
 from resnet_keras.surgery.cloning import clone_for_any_size
+from resnet_keras.surgery.folding import fold
 from resnet_keras.training.model import build_network
 from resnet_keras.weights.imported import ImportedWeights
 
@@ -80,6 +81,8 @@ def build_teacher(
 ) -> keras.Model | None:
     """Returns the frozen teacher of a recipe, from the run's normalized images to logits; `None` without one.
 
+    It computes in the precision of the recipe.
+
     Args:
         recipe: Recipe of the run.
         class_names: Classes of the run, in the order of the logits.
@@ -88,7 +91,8 @@ def build_teacher(
         teacher: Classifier from `open_teacher`.
     """
     if teacher is not None:
-        return teacher_network(teacher, class_names, preprocessing)
+        precision = keras.DTypePolicy(recipe.optimization.precision).compute_dtype
+        return teacher_network(teacher, class_names, preprocessing, precision)
     if recipe.optimization.teacher is None:
         return None
     in_floats = recipe.replace(quantization_aware=False)
@@ -98,19 +102,23 @@ def build_teacher(
     return model
 
 
-def teacher_network(teacher: Classifier, class_names: tuple[str, ...], preprocessing: Preprocessing) -> keras.Model:
+def teacher_network(
+    teacher: Classifier, class_names: tuple[str, ...], preprocessing: Preprocessing, precision: str = "float32"
+) -> keras.Model:
     """Returns a frozen copy of a classifier for the images of a run: normalized (N, H, W, C) -> logits (N, classes).
 
     The copy takes images of any size, with the normalization and the order of channels of the run; its logits are in
-    the order of the run's classes, without those of others.
+    the order of the run's classes, without those of others. Batch normalization is folded into the convolutions
+    (arXiv:1712.05877, section 3.2).
 
     Args:
         teacher: Classifier that has all classes of the run.
         class_names: Classes of the run.
         preprocessing: That of the run.
+        precision: "float32", "bfloat16" or "float16", the type of the convolutions; the logits are in float32.
     """
     both = features_and_logits(teacher.model)
-    network = clone_for_any_size(keras.Model(both.input, both.output["logits"]))
+    network = fold(clone_for_any_size(keras.Model(both.input, both.output["logits"])), precision=precision)
     images = keras.Input((None, None, preprocessing.channels), dtype="float32")
     logits = keras.ops.cast(network(_normalized(images, preprocessing, teacher.preprocessing)), "float32")
     columns = _columns(teacher, class_names, teacher.model.name)

@@ -19,6 +19,7 @@ from resnet_keras.data.image_ops import normalize
 from resnet_keras.data.opening import open_split
 from resnet_keras.data.preprocessing import Preprocessing
 from resnet_keras.data.splits import ArraySplit
+from resnet_keras.layers.traversal import flat_layers
 from resnet_keras.networks.architecture import Architecture
 from resnet_keras.networks.builder import build
 from resnet_keras.networks.catalog import ARCHITECTURES
@@ -27,7 +28,13 @@ from resnet_keras.recipes.recipe import Recipe
 from resnet_keras.runs.folder import RunFolder
 from resnet_keras.training.inputs import prepare_inputs
 from resnet_keras.training.own_data import OwnData
-from resnet_keras.training.teacher import _columns, check_without_normalization, open_teacher, teacher_network
+from resnet_keras.training.teacher import (
+    _columns,
+    build_teacher,
+    check_without_normalization,
+    open_teacher,
+    teacher_network,
+)
 from resnet_keras.training.trainer import train
 
 HERE = Preprocessing(image_size=(16, 16), channels=3, mean=(120.0, 110.0, 100.0), std=(60.0, 50.0, 40.0))
@@ -54,6 +61,20 @@ def test_logits_are_those_of_the_classifier(preprocessing: Preprocessing, activa
     found = network(normalize(pixels, HERE), training=False)
     np.testing.assert_allclose(found, wanted[:, [3, 0]], atol=2e-4)
     assert network(keras.ops.zeros((1, 24, 20, 3))).shape == (1, 2)  # of any size
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_teacher_computes_in_the_precision_of_the_run(precision: str) -> None:
+    teacher = classifier()
+    recipe = RECIPES["cifar10"].replace(teacher="it", precision=precision)
+    network = build_teacher(recipe, NAMES, HERE, None, teacher)
+    assert network is not None
+    dtypes = {layer.compute_dtype for layer in flat_layers(network) if isinstance(layer, keras.layers.Conv2D)}
+    assert dtypes == {precision.removeprefix("mixed_")}
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
+    found, wanted = np.asarray(network(normalize(pixels, HERE), training=False)), teacher.logits(pixels)
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
 
 
 def test_what_cannot_teach_is_refused(tmp_path: Path) -> None:
