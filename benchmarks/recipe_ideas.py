@@ -37,18 +37,26 @@ IDEAS: dict[str, tuple[str, dict[str, Any]]] = {
     "cosine": ("half a cosine instead of a line, after the warm-up", {"lr_schedule": "cosine"}),
     "smooth": ("label smoothing 0.1", {"label_smoothing": 0.1}),
     "sizes": ("two thirds of the height and width in the first half", {}),
-    "teacher": ("half of the loss is the distance to a trained teacher, at a temperature of 4", {}),
+    "teacher": (
+        "half of the loss is the distance to a trained teacher, at a temperature of 4",
+        {"teacher_share": 0.5, "temperature": 4.0},
+    ),
+    "teacher_most": (
+        "nine tenths of the loss are the distance to a trained teacher, at a temperature of 4",
+        {"teacher_share": 0.9, "temperature": 4.0},
+    ),
 }
 """By a short name: the idea in words, and what it changes; `changes` has what depends on the command line."""
+TEACHERS = [idea for idea, (_, changed) in IDEAS.items() if "teacher_share" in changed]
+"""Ideas that need a teacher."""
 
 
 def changes(idea: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the changes that an idea makes."""
     if idea == "sizes":
         return {"train_sizes": (2 * arguments.size // 3, arguments.size)}
-    if idea == "teacher":
-        return {"teacher": str(arguments.teacher), "teacher_share": 0.5, "temperature": 4.0}
-    return IDEAS[idea][1]
+    teacher = {"teacher": str(arguments.teacher)} if idea in TEACHERS else {}
+    return IDEAS[idea][1] | teacher
 
 
 def recipe_of(idea: str, seed: int, arguments: argparse.Namespace) -> resnet_keras.Recipe:
@@ -75,7 +83,7 @@ def report(runs: dict[str, list[TimedRun]], arguments: argparse.Namespace) -> st
             [IDEAS[idea][0], str(len(mine)), f"{mean(errors):.2f}{spread}", f"{mean(seconds):.0f}" if seconds else ""]
         )
     size, ideas = arguments.size, " ".join(runs)
-    teacher = " --teacher RUN" if "teacher" in runs else ""
+    teacher = "" if runs.keys().isdisjoint(TEACHERS) else " --teacher RUN"
     return "\n".join(
         [
             "# Ideas for a recipe, one by one",
@@ -104,15 +112,17 @@ def main() -> None:
         choices=("float32", "mixed_bfloat16"),
         help="mixed_bfloat16 where the processor has its instructions",
     )
-    flags.add_argument("--ideas", nargs="+", choices=IDEAS, help="all unless given; 'teacher' needs --teacher")
-    flags.add_argument("--teacher", help="run or weights of the idea 'teacher'")
+    flags.add_argument(
+        "--ideas", nargs="+", choices=IDEAS, help="all unless given; without --teacher, those without a teacher"
+    )
+    flags.add_argument("--teacher", help="run or weights of the teacher")
     flags.add_argument("--seeds", type=int, nargs="+", default=[0])
     flags.add_argument("--workdir", type=Path, default=Path("runs") / "recipe_ideas", help="folder of the runs")
     flags.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parse(flags)
-    arguments.ideas = arguments.ideas or [idea for idea in IDEAS if arguments.teacher or idea != "teacher"]
-    if "teacher" in arguments.ideas and not arguments.teacher:
-        flags.error("the idea 'teacher' needs --teacher RUN, a folder of a run or a file of weights")
+    arguments.ideas = arguments.ideas or [idea for idea in IDEAS if arguments.teacher or idea not in TEACHERS]
+    if not arguments.teacher and (needing := [idea for idea in arguments.ideas if idea in TEACHERS]):
+        flags.error(f"the idea {needing[0]!r} needs --teacher RUN, a folder of a run or a file of weights")
     runs = {
         idea: [
             train(
