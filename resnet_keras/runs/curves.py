@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -16,6 +17,7 @@ LEAST_ERROR = 0.01
 """Errors below this many percent are drawn as zeros."""
 
 _LEAST_LOSS = 1e-4
+_TITLE_WIDTH = 95  # characters in a line, which is as wide as the figure
 _STEPS = (1.0, 2.0, 5.0)
 _MOST_TICKS = 16
 _NARROW = 8  # ratio of the limits below which 1, 2, 5 would be too few ticks
@@ -36,7 +38,7 @@ def draw_curves(histories: Sequence[History], title: str, validated_on: str = "t
     """
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(9, 3.8), layout="constrained")
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(textwrap.fill(title, _TITLE_WIDTH), parse_math=False)
         drawn: list[tuple[str, float | None, str]] = [
             ("accuracy", LEAST_ERROR, "error, %"),
             ("loss", _LEAST_LOSS, "loss, nats"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -14,6 +15,7 @@ DPI = 120
 
 _TILE, _TITLE = 1.5, 0.3  # height of an image and of a title, in inches
 _COLUMNS = 8
+_TITLE_WIDTH, _TITLE_LINES = 24, 2  # characters and lines over an image
 
 
 def image_grid(pixels: np.ndarray, titles: Sequence[str], title: str) -> Figure:
@@ -21,7 +23,7 @@ def image_grid(pixels: np.ndarray, titles: Sequence[str], title: str) -> Figure:
 
     Args:
         pixels: uint8 (N, H, W, 1 or 3).
-        titles: Title of each image.
+        titles: Title of each image; what does not fit into two lines of its width is left out.
         title: Title of the figure.
     """
     columns = min(len(pixels), _COLUMNS)
@@ -44,5 +46,6 @@ def image_grid(pixels: np.ndarray, titles: Sequence[str], title: str) -> Figure:
                 vmax=255,
                 interpolation="nearest" if is_small else "antialiased",
             )
-            axes.set_title(text, parse_math=False)
+            shown = textwrap.wrap(text, _TITLE_WIDTH, max_lines=_TITLE_LINES, placeholder=" ...")
+            axes.set_title("\n".join(shown), parse_math=False)
     return figure

@@ -38,6 +38,18 @@ def test_errors_in_percent_and_losses_are_drawn_over_whole_epochs() -> None:
     assert errors.get_xlim() == (0, 3)
 
 
+def test_a_long_title_takes_several_lines_within_the_figure() -> None:
+    title = "cifar10_fast resnet20, train_sizes=(24, 32), teacher=resnet32_cifar10, teacher_share=0.5, epochs=56, " * 2
+    figure = draw_curves([history(40.0, 20.0)], title.strip())
+    assert " ".join(figure.get_suptitle().split()) == title.strip()
+    figure.draw_without_rendering()
+    (text,) = figure.texts
+    box, page = text.get_window_extent(), figure.bbox
+    assert page.x0 < box.x0 < box.x1 < page.x1
+    assert page.y0 < box.y0 < box.y1 < page.y1
+    assert box.y0 > max(axes.get_window_extent().y1 for axes in figure.axes)
+
+
 @pytest.mark.parametrize(
     ("errors", "limits", "ticks"),
     [

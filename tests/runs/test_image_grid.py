@@ -29,3 +29,14 @@ def test_one_image_and_any_text_are_drawn() -> None:
     figure = image_grid(np.zeros((1, 8, 8, 1), np.uint8), ["$5 or $10"], r"$\x$")
     figure.draw_without_rendering()
     assert len(figure.axes) == 1
+
+
+def test_long_titles_of_images_do_not_meet() -> None:
+    name = "Staffordshire bullterrier, Staffordshire bull terrier, from the north of the country"
+    figure = image_grid(np.zeros((16, 8, 8, 3), np.uint8), [name] * 16, "")
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_title() == "Staffordshire\nbullterrier, ..."
+    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    below = figure.axes[0].get_window_extent().y0
+    assert all(box.y1 < below for box in boxes[8:])
