@@ -15,6 +15,7 @@ DPI = 120
 
 _TILE, _TITLE = 1.5, 0.3  # height of an image and of a title, in inches
 _COLUMNS = 8
+_LEAST_WIDTH = 4.5  # of a figure in inches, for a title of 65 characters
 _TITLE_WIDTH, _TITLE_LINES = 24, 2  # characters and lines over an image
 
 
@@ -30,9 +31,9 @@ def image_grid(pixels: np.ndarray, titles: Sequence[str], title: str) -> Figure:
     rows = math.ceil(len(pixels) / columns)
     is_small = max(pixels.shape[1:3]) <= _TILE * DPI
     with matplotlib.rc_context({"font.size": 7}):
-        width, height = max(_TILE * columns, 4), (_TILE + _TITLE) * rows + 2 * _TITLE
+        width, height = max(_TILE * columns, _LEAST_WIDTH), (_TILE + _TITLE) * rows + 2 * _TITLE
         figure = Figure(figsize=(width, height))
-        figure.suptitle(title, fontsize=9, parse_math=False, y=1 - 0.5 * _TITLE / height)
+        figure.suptitle(title, fontsize=9, parse_math=False, y=1 - 0.2 * _TITLE / height)
         # A fixed layout: to compute one takes a second for 32 images.
         around = {"left": 0.01, "right": 0.99, "bottom": 0.1 / height, "top": 1 - 2 * _TITLE / height}
         grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**around, "wspace": 0.06, "hspace": 0.25})

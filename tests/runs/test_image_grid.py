@@ -31,12 +31,17 @@ def test_one_image_and_any_text_are_drawn() -> None:
     assert len(figure.axes) == 1
 
 
-def test_long_titles_of_images_do_not_meet() -> None:
+@pytest.mark.parametrize("images", [1, 2, 16])
+def test_long_titles_do_not_meet(images: int) -> None:
     name = "Staffordshire bullterrier, Staffordshire bull terrier, from the north of the country"
-    figure = image_grid(np.zeros((16, 8, 8, 3), np.uint8), [name] * 16, "")
+    title = "first batch as the network sees it: 224x224 pixels, augmented"
+    figure = image_grid(np.zeros((images, 8, 8, 3), np.uint8), [name] * images, title)
     figure.draw_without_rendering()
     assert figure.axes[0].get_title() == "Staffordshire\nbullterrier, ..."
-    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    over_all = figure.texts[0].get_window_extent()
+    assert figure.bbox.x0 < over_all.x0 < over_all.x1 < figure.bbox.x1
+    assert over_all.y1 < figure.bbox.y1
+    boxes = [over_all, *(axes.title.get_window_extent() for axes in figure.axes)]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     below = figure.axes[0].get_window_extent().y0
-    assert all(box.y1 < below for box in boxes[8:])
+    assert all(axes.title.get_window_extent().y1 < below for axes in figure.axes[8:])
